@@ -1,0 +1,1 @@
+"""Compiled kernels, built from ext/*.pyx; `syncbn._dispatch` is the only door to them."""

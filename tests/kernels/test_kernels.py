@@ -1,0 +1,202 @@
+"""Each compiled kernel against its readable twin."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+from importlib import import_module
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from syncbn import reference
+from syncbn._dispatch.kernels import NAMES, kernels, load_kernels
+
+COMPILED = {
+    name: kernel
+    for module in NAMES
+    for name, kernel in vars(import_module(f"syncbn._kernels.{module}")).items()
+    if not name.startswith("_") and callable(kernel)
+}
+
+cases = st.fixed_dictionaries(
+    {
+        "seed": st.integers(0, 2**32 - 1),
+        "samples": st.integers(1, 5),
+        "channels": st.integers(1, 19),
+        "row": st.integers(1, 40),
+        "dtype": st.sampled_from([np.float32, np.float64]),
+        "masked": st.booleans(),
+        "offset": st.sampled_from([0.0, 1.0, -1e7, 1e13]),
+        "scale": st.sampled_from([1.0, 1e-20, 1e18, 0.0]),
+    }
+)
+
+
+class Case:
+    """Random arrays of one shape in both memory orders."""
+
+    def __init__(self, seed, samples, channels, row, dtype, masked, offset, scale):
+        rng = np.random.default_rng(seed)
+        shape = (samples, channels, row)
+        self.x = (rng.standard_normal(shape) * scale + offset).astype(dtype)
+        self.dy = rng.standard_normal(shape).astype(dtype)
+        self.mask = (rng.random((samples, row)) < 0.5).astype(np.uint8) if masked else np.zeros((0, 0), np.uint8)
+        self.counts = self.mask.sum(axis=1).astype(float) if masked else np.full(samples, float(row))
+        factors = rng.standard_normal((6, samples if rng.random() < 0.5 else 1, channels))
+        self.factors = [np.ascontiguousarray(factor) for factor in factors]
+        self.rng = rng
+
+    def empty(self, *shape, dtype=np.float64):
+        return np.empty(shape, dtype)
+
+
+def channels_last(a_ncs):
+    return np.ascontiguousarray(a_ncs.swapaxes(1, 2))
+
+
+def both(name, inputs, out):
+    """Run the kernel and its twin; return their outputs."""
+    results = []
+    for kernel in (COMPILED[name], getattr(reference, name)):
+        outputs = [np.full_like(a, 7) for a in out]
+        kernel(*inputs, *outputs)
+        results.append(outputs)
+    return results
+
+
+def assert_same_bits(name, inputs, out):
+    compiled, twin = both(name, inputs, out)
+    for one, other in zip(compiled, twin, strict=True):
+        np.testing.assert_array_equal(one, other, err_msg=name)
+    return compiled
+
+
+@pytest.mark.parametrize("name", sorted(COMPILED))
+def test_every_kernel_has_a_twin_of_the_same_signature(name):
+    assert list(inspect.signature(COMPILED[name]).parameters) == list(
+        inspect.signature(getattr(reference, name)).parameters
+    )
+
+
+def test_every_twin_is_compiled():
+    twins = {n for n, f in vars(reference).items() if inspect.isfunction(f) and not n.startswith("_")}
+    assert twins == set(COMPILED)
+
+
+@given(cases)
+def test_row_sums_have_the_twin_s_bits_in_both_memory_orders(case):
+    case = Case(**case)
+    n, c, _ = case.x.shape
+    rows = [case.empty(n, c) for _ in range(3)]
+    first = assert_same_bits("moment_rows_ncs", (case.x, case.mask), rows)
+    last = assert_same_bits("moment_rows_nsc", (channels_last(case.x), case.mask), rows)
+    np.testing.assert_array_equal(first, last)
+    mean = case.factors[0]
+    first = assert_same_bits("gradient_rows_ncs", (case.x, case.dy, mean), rows[:2])
+    last = assert_same_bits("gradient_rows_nsc", (channels_last(case.x), channels_last(case.dy), mean), rows[:2])
+    np.testing.assert_array_equal(first, last)
+
+
+@given(cases)
+def test_exact_sums_have_the_twin_s_bits(case):
+    case = Case(**case)
+    n, c, _ = case.x.shape
+    rows, _ = both("moment_rows_ncs", (case.x, case.mask), [case.empty(n, c) for _ in range(3)])
+    (exponents,) = assert_same_bits("moment_exponents", (*rows, case.counts), [case.empty(c, 2, dtype=np.int16)])
+    (words,) = assert_same_bits("moment_sums", (*rows, case.counts, exponents), [case.empty(c, 5, dtype=np.int64)])
+    count = int(case.counts.sum())
+    if count:
+        out = [case.empty(c) for _ in range(3)]
+        assert_same_bits("moments_from_sums", (words, exponents, count, 1e-5), out)
+        assert_same_bits("moments_from_sums", (words, exponents, count, 0.0), out)
+    values = case.factors[1]
+    (exponents,) = assert_same_bits("value_exponents", (values,), [case.empty(c, dtype=np.int16)])
+    (words,) = assert_same_bits("value_sums", (values, exponents), [case.empty(c, 2, dtype=np.int64)])
+    assert_same_bits("totals_from_sums", (words, exponents), [case.empty(c)])
+
+
+@given(cases)
+def test_float64_sums_agree_with_the_twin(case):
+    case = Case(**case)
+    n, c, _ = case.x.shape
+    rows, _ = both("moment_rows_ncs", (case.x, case.mask), [case.empty(n, c) for _ in range(3)])
+    words, twin_words = both("moment_sums_float64", (*rows, case.counts), [case.empty(c, 4)])
+    count = case.counts.sum()
+    if not count:
+        np.testing.assert_array_equal(words[0], 0)
+        return
+    out = [case.empty(c) for _ in range(3)]
+    (mean, var, invstd), _ = both("moments_from_sums_float64", (words[0], count, 1e-5), out)
+    _, (mean2, var2, invstd2) = both("moments_from_sums_float64", (twin_words[0], count, 1e-5), out)
+    noise = 2.0**-74 * (mean2**2 + var2)
+    np.testing.assert_allclose(mean, mean2, rtol=1e-15, atol=0)
+    assert (np.abs(var - var2) <= 1e-13 * var2 + noise).all()
+    assert (np.abs(invstd - invstd2) <= 1e-13 * invstd2 + noise * invstd2**3).all()
+
+
+@given(cases)
+def test_elementwise_kernels_agree_with_their_twins(case):
+    case = Case(**case)
+    mean, scale, shift, slope, _, _ = case.factors
+    bias = case.factors[4][0]
+    dtype = case.x.dtype
+    tolerance = {"rtol": 4 * np.finfo(dtype).eps, "atol": 4 * np.finfo(dtype).eps * np.abs(case.x).max()}
+    for name, inputs in (
+        ("normalize", (case.x, mean, scale, bias)),
+        ("input_gradient", (case.x, case.dy, case.mask, mean, scale, shift, slope)),
+    ):
+        arrays = 1 if name == "normalize" else 2
+        last = (*map(channels_last, inputs[:arrays]), *inputs[arrays:])
+        (one,), (twin,) = both(f"{name}_ncs", inputs, [case.x])
+        (other,), (twin_last,) = both(f"{name}_nsc", last, [channels_last(case.x)])
+        np.testing.assert_allclose(one, twin, **tolerance)
+        np.testing.assert_array_equal(channels_last(one), other, err_msg=name)
+        np.testing.assert_array_equal(channels_last(twin), twin_last, err_msg=name)
+
+
+@given(cases)
+def test_row_kernels_agree_with_their_twins(case):
+    case = Case(**case)
+    x, dy = (np.ascontiguousarray(a[:, 0]) for a in (case.x, case.dy))
+    rows, features = x.shape
+    mean, scale, shift, slope = case.rng.standard_normal((4, rows))
+    weight, bias = case.rng.standard_normal((2, features))
+    eps = np.finfo(x.dtype).eps
+    size = max(np.abs(x).max(), 1.0)
+    for name, inputs, out in (
+        ("normalize_rows", (x, mean, scale, weight, bias), [x]),
+        ("input_gradient_rows", (x, dy, mean, scale, weight, shift, slope), [x]),
+        (
+            "gradient_sums_rows",
+            (x, dy, mean, scale, weight),
+            [case.empty(rows), case.empty(rows), case.empty(features), case.empty(features)],
+        ),
+    ):
+        for one, twin in zip(*both(name, inputs, out), strict=True):
+            bound = (eps if one.dtype == x.dtype else 2.0**-52) * 40 * size * features * rows
+            np.testing.assert_allclose(one, twin, rtol=0, atol=bound, err_msg=name)
+
+
+def test_the_package_runs_on_the_reference():
+    code = (
+        "import numpy as np; from syncbn import functional as F; from syncbn._dispatch.kernels import which;"
+        "x = np.arange(12.0).reshape(2, 3, 2); y, m, b = F.batch_norm(x); print(which, m.var[0], b(y)[0].shape)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"SYNCBN_KERNELS": "reference", "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert run.stdout.split()[:2] == ["reference", "9.25"]
+
+
+def test_kernels_are_compiled_by_default_and_others_are_refused():
+    assert vars(kernels).keys() >= COMPILED.keys()
+    with pytest.raises(ValueError, match="must be 'compiled' or 'reference'"):
+        load_kernels("fast")
