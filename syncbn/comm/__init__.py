@@ -1,0 +1,44 @@
+"""Communicators: one process, or the ranks of an MPI communicator."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Union
+
+from syncbn.comm.call import Call, Direction
+from syncbn.comm.communicator import Communicator
+from syncbn.comm.errors import SyncMismatchError, SyncTimeoutError
+from syncbn.comm.mpi import MPIComm, world, wrap
+from syncbn.comm.serial import SERIAL, SerialComm
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+CommLike = Union[Communicator, "MPI.Intracomm", None]
+"""None (this process alone), a syncbn communicator or an mpi4py communicator."""
+
+
+def as_communicator(comm: CommLike) -> Communicator:
+    """Return the syncbn communicator that ``comm`` stands for; None is this process alone.
+
+    Collective at the first call with an mpi4py communicator.
+    """
+    if comm is None:
+        return SERIAL
+    if isinstance(comm, Communicator):
+        return comm
+    return wrap(comm)
+
+
+__all__ = [
+    "SERIAL",
+    "Call",
+    "CommLike",
+    "Communicator",
+    "Direction",
+    "MPIComm",
+    "SerialComm",
+    "SyncMismatchError",
+    "SyncTimeoutError",
+    "as_communicator",
+    "world",
+]

@@ -1,0 +1,79 @@
+"""What one rank calls, and the words that let ranks compare it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Direction = Literal["forward", "backward"]
+
+WORD_BITS = 15
+"""A word and its negative fit in int16."""
+
+NUMBER_WORDS = 2
+DIGEST_WORDS = 8
+
+
+@dataclass(frozen=True)
+class Call:
+    """One synchronized call as a rank sees it; ranks agree when all fields are equal.
+
+    Attributes
+    ----------
+    direction : "forward" or "backward"
+    layer : str
+        Identity of the layer: its kind and the order of its creation on the communicator, or the
+        ``name=`` of a functional call.
+    channels : int
+    dtype : str
+        Name of x's dtype.
+    reduction : "exact" or "float64"
+    eps : float
+    affine : str
+        Which of weight and bias are there.
+    forward_number : int
+        For a backward: the call number of its forward. For a forward: 0.
+    """
+
+    direction: Direction
+    layer: str
+    channels: int
+    dtype: str
+    reduction: str
+    eps: float
+    affine: str
+    forward_number: int = 0
+
+    @cached_property
+    def digest(self) -> list[int]:
+        """Hash of all fields, in words of 15 bits: 120 bits that differ when a field does."""
+        text = "|".join(str(getattr(self, field.name)) for field in fields(self))
+        digest = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=15).digest(), "little")
+        return _split(digest, DIGEST_WORDS)
+
+    def words(self, number: int) -> NDArray[np.int16]:
+        """Return the call and its ``number`` on the communicator as integers in [0, 2¹⁵)."""
+        return np.array(_split(number, NUMBER_WORDS) + self.digest, dtype=np.int16)
+
+    def differences(self, other: Call) -> list[str]:
+        """Return ``name mine against theirs`` for each field that differs."""
+        return [
+            f"{field.name} {getattr(self, field.name)!r} against {getattr(other, field.name)!r}"
+            for field in fields(self)
+            if getattr(self, field.name) != getattr(other, field.name)
+        ]
+
+    def __str__(self) -> str:
+        return (
+            f"{self.direction} of {self.layer} ({self.channels} channels, {self.dtype}, eps={self.eps:g}, "
+            f"affine: {self.affine}, reduction={self.reduction!r})"
+        )
+
+
+def _split(value: int, words: int) -> list[int]:
+    return [(value >> (WORD_BITS * i)) & ((1 << WORD_BITS) - 1) for i in range(words)]

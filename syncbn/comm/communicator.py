@@ -1,0 +1,111 @@
+"""What every communicator offers, on one rank or on many."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, Literal, NoReturn, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from syncbn.comm.call import Call
+
+T = TypeVar("T")
+Op = Literal["sum", "min", "max"]
+
+
+class Communicator(ABC):
+    """A group of ranks. Every method marked ``Collective.`` must be called by all of them.
+
+    Attributes
+    ----------
+    rank, size : int
+        This process's number in the group, and how many there are.
+    bytes_sent : int
+        Bytes that this rank has handed to collectives so far.
+    """
+
+    rank: int
+    size: int
+    bytes_sent: int
+
+    def __init__(self) -> None:
+        self.bytes_sent = 0
+        self._layers = 0
+
+    def register_layer(self, kind: str) -> str:
+        """Return the identity of a new layer: ``kind`` and the order of creation.
+
+        Not collective, but all ranks must create their layers in the same order: their calls are
+        told apart by it.
+        """
+        self._layers += 1
+        return f"{kind} #{self._layers}"
+
+    @abstractmethod
+    def agree(self, call: Call, maxima: NDArray[np.int16], error: Exception | None = None) -> int:
+        """Check that all ranks make the same call, and combine ``maxima`` over ranks by MAX, in place.
+
+        Collective.
+
+        Parameters
+        ----------
+        call : Call
+            What this rank calls.
+        maxima : ndarray of int16, contiguous
+            As many words on every rank as follow from ``call``; may be empty.
+        error : ValueError or TypeError, optional
+            This rank's own input is bad: raise it here, and `SyncMismatchError` on the others.
+
+        Returns
+        -------
+        int
+            The number of this call on the communicator.
+
+        Raises
+        ------
+        SyncMismatchError
+            On every rank, saying what this one called and what did not fit.
+        """
+
+    @abstractmethod
+    def allreduce(self, array: NDArray[Any], op: Op = "sum") -> None:
+        """Combine ``array`` (contiguous, same shape and dtype on all ranks) over ranks, in place. Collective."""
+
+    @abstractmethod
+    def broadcast(self, array: NDArray[Any], root: int = 0) -> None:
+        """Copy ``array`` (contiguous) of rank ``root`` to all ranks, in place. Collective."""
+
+    @abstractmethod
+    def allgather(self, value: T) -> list[T]:
+        """Return the values (any picklable object) of all ranks, in rank order. Collective."""
+
+    @abstractmethod
+    def barrier(self) -> None:
+        """Wait until all ranks are here. Collective."""
+
+    @abstractmethod
+    def split(self, group_size: int) -> Communicator:
+        """Return the communicator of this rank's group of ``group_size`` consecutive ranks. Collective."""
+
+    @abstractmethod
+    def free(self) -> None:
+        """Give the communicator's resources back; further calls raise. Collective."""
+
+    def __enter__(self) -> Communicator:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.free()
+
+    def __deepcopy__(self, memo: object) -> NoReturn:
+        raise TypeError(_NOT_COPIED.format(type(self).__name__))
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(_NOT_COPIED.format(type(self).__name__))
+
+
+_NOT_COPIED = (
+    "{} can't be copied or pickled: it is a connection to other processes. Build the layer again "
+    "with its communicator and move the values with state_dict() and load_state_dict()."
+)

@@ -1,0 +1,63 @@
+"""One process alone."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from syncbn.comm.call import Call
+from syncbn.comm.communicator import Communicator, Op
+
+T = TypeVar("T")
+
+
+class SerialComm(Communicator):
+    """The communicator of one process: nothing is sent, needs no MPI."""
+
+    rank = 0
+    size = 1
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._calls = 0
+
+    def agree(self, call: Call, maxima: NDArray[np.int16], error: Exception | None = None) -> int:  # noqa: ARG002
+        """Raise ``error`` if there is one; one process agrees with itself."""
+        if error is not None:
+            raise error
+        self._calls += 1
+        return self._calls
+
+    def allreduce(self, array: NDArray[Any], op: Op = "sum") -> None:
+        """Leave ``array`` as it is."""
+
+    def broadcast(self, array: NDArray[Any], root: int = 0) -> None:
+        """Leave ``array`` as it is."""
+
+    def allgather(self, value: T) -> list[T]:
+        """Return ``[value]``."""
+        return [value]
+
+    def barrier(self) -> None:
+        """Return at once."""
+
+    def split(self, group_size: int) -> SerialComm:
+        """Return another communicator of this process."""
+        if group_size < 1:
+            raise ValueError(f"group_size must be at least 1, got {group_size}")
+        return SerialComm()
+
+    def free(self) -> None:
+        """Do nothing."""
+
+    def __deepcopy__(self, memo: object) -> SerialComm:  # type: ignore[override]
+        return SerialComm()
+
+    def __reduce__(self) -> tuple[type[SerialComm], tuple[()]]:  # type: ignore[override]
+        return SerialComm, ()
+
+
+SERIAL = SerialComm()
+"""What ``comm=None`` means in `syncbn.functional`."""

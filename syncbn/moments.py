@@ -1,0 +1,50 @@
+"""Count, mean and variance of every channel, and the running statistics made from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from syncbn.typing import Float64Array, FloatArray
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Statistics of one batch over all ranks of a communicator.
+
+    Attributes
+    ----------
+    count : int
+        Values per channel, M, over all ranks.
+    mean : ndarray of float64, shape (C,)
+    var : ndarray of float64, shape (C,)
+        Biased batch variance, Σ(x−μ)²/M.
+    """
+
+    count: int
+    mean: Float64Array
+    var: Float64Array
+
+    @property
+    def unbiased_var(self) -> Float64Array:
+        """Σ(x−μ)²/(M−1), or the biased variance (which is 0) where M = 1."""
+        return self.var * (self.count / max(self.count - 1, 1))
+
+
+def update_running(
+    running_mean: FloatArray,
+    running_var: FloatArray,
+    moments: Moments,
+    momentum: float,
+) -> None:
+    """Move the running statistics towards ``moments``, in place.
+
+    running ← (1 − momentum)·running + momentum·batch, in float64, rounded once to the arrays'
+    dtype. The variance is unbiased with the global count (Ioffe & Szegedy 2015, Algorithm 2).
+    A batch without values (count 0) changes nothing.
+    """
+    if moments.count == 0:
+        return
+    for running, batch in ((running_mean, moments.mean), (running_var, moments.unbiased_var)):
+        running[...] = (1.0 - momentum) * running.astype(np.float64) + momentum * batch
