@@ -1,0 +1,70 @@
+"""What arrays must be before a kernel sees them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from syncbn.typing import Float64Array, FloatArray
+
+FLOATING = ("float16", "float32", "float64")
+
+
+def check_floating(array: Any, name: str, min_ndim: int = 0) -> FloatArray:
+    """Return ``array``, or raise TypeError or ValueError when it isn't a real floating ndarray."""
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"{name} must be a NumPy array of float16, float32 or float64, got {type(array).__name__}")
+    if array.dtype.name not in FLOATING:
+        raise TypeError(f"{name} must have dtype float16, float32 or float64, got {array.dtype}")
+    if array.ndim < min_ndim:
+        raise ValueError(f"{name} must have {min_ndim} or more axes, got shape {array.shape}")
+    floating: FloatArray = np.asarray(array)  # a plain array of a subclass too
+    return floating
+
+
+def check_same_shape(dy: Any, shape: tuple[int, ...]) -> FloatArray:
+    """Return ``dy``, or raise when it isn't a floating array of ``shape``."""
+    dy = check_floating(dy, "dy")
+    if dy.shape != shape:
+        raise ValueError(f"dy must have y's shape {shape}, got {dy.shape}")
+    return dy
+
+
+def check_parameter(array: Any, name: str, shape: tuple[int, ...]) -> FloatArray | None:
+    """Return a weight or bias of ``shape``, or None where there is none."""
+    if array is None:
+        return None
+    parameter = check_floating(array, name)
+    if parameter.shape != shape:
+        raise ValueError(f"{name} must have shape {shape}, got {parameter.shape}")
+    return parameter
+
+
+def check_eps(eps: float) -> float:
+    """Return ``eps`` as a float, or raise when it isn't finite and ≥ 0."""
+    try:
+        value = float(eps)
+    except (TypeError, ValueError):
+        raise TypeError(f"eps must be a number, got {eps!r}") from None
+    if not math.isfinite(value) or value < 0:
+        raise ValueError(f"eps must be finite and at least 0, got {eps!r}")
+    return value
+
+
+def check_axis(axis: int, ndim: int, name: str = "channel_axis") -> int:
+    """Return ``axis`` counted from 0, or raise when an array of ``ndim`` axes has no such axis."""
+    if isinstance(axis, bool) or not isinstance(axis, (int, np.integer)):
+        raise TypeError(f"{name} must be an integer, got {axis!r}")
+    if not -ndim <= axis < ndim:
+        raise ValueError(f"{name} must be in [{-ndim}, {ndim}) for {ndim} axes, got {axis}")
+    return int(axis) % ndim
+
+
+def to_float64(array: NDArray[Any] | None, shape: tuple[int, ...], default: float) -> Float64Array:
+    """Return ``array`` as contiguous native float64, or ``default`` everywhere where it is None."""
+    if array is None:
+        return np.full(shape, default)
+    return np.ascontiguousarray(array, dtype=np.float64)

@@ -1,0 +1,154 @@
+"""An array as the kernels see it: three axes in one of two memory orders."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from syncbn._dispatch.checks import check_axis
+from syncbn.typing import FloatArray
+
+
+@dataclass(frozen=True)
+class ChannelLayout:
+    """How an array with a channel axis maps to (N, C, S) or (N, S, C) memory.
+
+    N is the first axis that isn't the channel axis, S all others together. Channels-last *memory* is
+    taken as it is, whatever the channel axis; an array that is neither is copied to C order.
+
+    Attributes
+    ----------
+    shape, dtype, axis
+        Of the array, with ``axis`` counted from 0.
+    channels_last : bool
+        Whether kernels see (N, S, C).
+    in_place : bool
+        Whether that order is the array's own; else results go back to C order.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    axis: int
+    channels_last: bool
+    in_place: bool
+
+    @classmethod
+    def of(cls, x: FloatArray, channel_axis: int) -> ChannelLayout:
+        """Find the layout of ``x``."""
+        axis = check_axis(channel_axis, x.ndim)
+        x_nc = np.moveaxis(x, axis, 1)
+        first = x_nc.flags.c_contiguous
+        last = np.moveaxis(x_nc, 1, -1).flags.c_contiguous
+        rows_of_one = math.prod(x_nc.shape[2:]) == 1  # then channels are the only axis worth a vector
+        return cls(x.shape, x.dtype.newbyteorder("="), axis, rows_of_one or (last and not first), first or last)
+
+    @property
+    def channels(self) -> int:
+        """C."""
+        return self.shape[self.axis]
+
+    @property
+    def samples(self) -> int:
+        """N."""
+        return self.shape[1 if self.axis == 0 else 0]
+
+    @property
+    def row_size(self) -> int:
+        """S."""
+        return math.prod(self.shape) // max(self.samples * self.channels, 1)
+
+    @property
+    def shape_ns(self) -> tuple[int, ...]:
+        """The shape without the channel axis, samples first: what a mask is broadcast to."""
+        return (*self.shape[: self.axis], *self.shape[self.axis + 1 :])
+
+    def view(self, x: FloatArray) -> FloatArray:
+        """Return ``x`` (of ``shape``, in any memory order) as the kernels see it, copied only if it must be.
+
+        float16 becomes float32; foreign byte order and unaligned memory are copied.
+        """
+        work = np.result_type(self.dtype, np.float32)
+        x_nc = np.moveaxis(x, self.axis, 1)
+        ordered = np.moveaxis(x_nc, 1, -1) if self.channels_last else x_nc
+        if self.channels_last:
+            shape = (self.samples, self.row_size, self.channels)
+        else:
+            shape = (self.samples, self.channels, self.row_size)
+        return np.require(ordered, work, ["C", "A"]).reshape(shape)
+
+    def restore(self, result: FloatArray) -> FloatArray:
+        """Return a kernel's result in the array's own shape, dtype and memory order."""
+        rest = [size for axis, size in enumerate(self.shape) if axis != self.axis][1:]
+        if self.channels_last:
+            x_nc = np.moveaxis(result.reshape(self.samples, *rest, self.channels), -1, 1)
+        else:
+            x_nc = result.reshape(self.samples, self.channels, *rest)
+        y = to_dtype(np.moveaxis(x_nc, 1, self.axis), self.dtype)
+        return y if self.in_place else np.ascontiguousarray(y)
+
+
+def to_dtype(array: FloatArray, dtype: np.dtype[Any]) -> FloatArray:
+    """Return ``array`` in ``dtype``; what float16 can't hold becomes infinite without a warning."""
+    with np.errstate(over="ignore"):
+        return array.astype(dtype, copy=False)
+
+
+def check_channels(layout: ChannelLayout, channels: int) -> None:
+    """Raise ValueError when the channel axis hasn't ``channels`` entries."""
+    if layout.channels != channels:
+        raise ValueError(f"x must have {channels} channels on axis {layout.axis}, got shape {layout.shape}")
+
+
+@dataclass(frozen=True)
+class FeatureLayout:
+    """How an array maps to (R, D) memory: D = all of the trailing ``normalized_shape``, R the axes before.
+
+    Attributes
+    ----------
+    shape, dtype
+        Of the array.
+    features : int
+        D.
+    channels_last : bool
+        Whether the array is in channels-last memory (axis 1 last); results go back to it.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    features: int
+    channels_last: bool
+
+    @classmethod
+    def of(cls, x: FloatArray, normalized_shape: int | Sequence[int]) -> FeatureLayout:
+        """Find the layout of ``x``, or raise ValueError when it doesn't end in ``normalized_shape``."""
+        trailing = shape_tuple(normalized_shape)
+        if x.shape[max(x.ndim - len(trailing), 0) :] != trailing:
+            raise ValueError(f"x must end in normalized_shape {trailing}, got shape {x.shape}")
+        last = x.ndim > 2 and not x.flags.c_contiguous and np.moveaxis(x, 1, -1).flags.c_contiguous
+        return cls(x.shape, x.dtype.newbyteorder("="), math.prod(trailing), last)
+
+    def view(self, x: FloatArray) -> FloatArray:
+        """Return ``x`` as (R, D) in C order, copied only if it must be."""
+        work = np.result_type(self.dtype, np.float32)
+        return np.require(x, work, ["C", "A"]).reshape(-1, self.features)
+
+    def restore(self, result: FloatArray) -> FloatArray:
+        """Return a kernel's result in the array's own shape, dtype and memory order."""
+        y = to_dtype(result.reshape(self.shape), self.dtype)
+        if self.channels_last:
+            return np.moveaxis(np.ascontiguousarray(np.moveaxis(y, 1, -1)), -1, 1)
+        return y
+
+
+def shape_tuple(normalized_shape: int | Sequence[int]) -> tuple[int, ...]:
+    """Return ``normalized_shape`` as a tuple of positive integers, or raise."""
+    shape = (normalized_shape,) if isinstance(normalized_shape, (int, np.integer)) else tuple(normalized_shape)
+    if not shape or any(isinstance(n, bool) or not isinstance(n, (int, np.integer)) for n in shape):
+        raise TypeError(f"normalized_shape must be an integer or a sequence of integers, got {normalized_shape!r}")
+    if min(shape) < 1:
+        raise ValueError(f"normalized_shape must be positive, got {normalized_shape!r}")
+    return tuple(int(n) for n in shape)

@@ -1,0 +1,20 @@
+"""Normalization as plain functions: each forward returns its own backward."""
+
+from __future__ import annotations
+
+from syncbn.functional.batch_norm import batch_norm, batch_norm_inference
+from syncbn.functional.group_norm import group_norm
+from syncbn.functional.instance_norm import instance_norm
+from syncbn.functional.layer_norm import layer_norm
+from syncbn.functional.rms_norm import rms_norm
+from syncbn.functional.weight_norm import weight_norm
+
+__all__ = [
+    "batch_norm",
+    "batch_norm_inference",
+    "group_norm",
+    "instance_norm",
+    "layer_norm",
+    "rms_norm",
+    "weight_norm",
+]

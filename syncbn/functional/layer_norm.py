@@ -1,0 +1,81 @@
+"""Layer normalization: statistics of each sample's trailing axes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from syncbn._dispatch import features as kernels
+from syncbn._dispatch.checks import check_eps, check_floating, check_parameter, check_same_shape, to_float64
+from syncbn._dispatch.layout import FeatureLayout, shape_tuple
+from syncbn.typing import FloatArray
+
+
+def layer_norm(
+    x: FloatArray,
+    normalized_shape: int | Sequence[int],
+    weight: FloatArray | None = None,
+    bias: FloatArray | None = None,
+    *,
+    eps: float = 1e-5,
+) -> tuple[FloatArray, Callable[[FloatArray], tuple[FloatArray, FloatArray | None, FloatArray | None]]]:
+    r"""Normalize over the trailing axes ``normalized_shape``.
+
+    Not collective: no statistics cross samples.
+
+    .. math:: y = \gamma\,(x-\mu_r)/\sqrt{\mathrm{var}_r+\epsilon} + \beta
+
+    with one mean and biased variance per row r, and γ and β per element of a row.
+
+    Parameters
+    ----------
+    x : ndarray, 1 or more axes
+        float16, float32 or float64, any memory order.
+    normalized_shape : int or sequence of int
+        The trailing axes of x.
+    weight, bias : ndarray of shape ``normalized_shape``, optional
+    eps : float
+        Finite and at least 0.
+
+    Returns
+    -------
+    y : ndarray
+        x's shape, dtype and memory order.
+    backward : callable
+        ``dx, dweight, dbias = backward(dy)``.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Bad input, or x does not end in ``normalized_shape``.
+
+    References
+    ----------
+    Ba, Kiros & Hinton 2016, arXiv:1607.06450.
+    """
+    x = check_floating(x, "x", min_ndim=1)
+    layout = FeatureLayout.of(x, normalized_shape)
+    shape = shape_tuple(normalized_shape)
+    weight = check_parameter(weight, "weight", shape)
+    bias = check_parameter(bias, "bias", shape)
+    eps = check_eps(eps)
+    x_rd = layout.view(x)
+    mean_r, var_r = kernels.row_moments(x_rd)
+    var_eps = var_r + eps
+    with np.errstate(divide="ignore"):
+        invstd_r = np.where(var_eps == 0, 0.0, 1 / np.sqrt(var_eps))  # 0: a constant row with eps = 0
+    weight_d = to_float64(weight, shape, 1.0).ravel()
+    y = layout.restore(kernels.normalize(x_rd, mean_r, invstd_r, weight_d, to_float64(bias, shape, 0.0).ravel()))
+
+    def backward(dy: FloatArray) -> tuple[FloatArray, FloatArray | None, FloatArray | None]:
+        dy_rd = layout.view(check_same_shape(dy, layout.shape))
+        sums = kernels.gradient_sums(x_rd, dy_rd, mean_r, invstd_r, weight_d)
+        shift_r = invstd_r * sums.sums / layout.features
+        slope_r = invstd_r**3 * sums.products / layout.features
+        dx = kernels.input_gradient(x_rd, dy_rd, mean_r, invstd_r, weight_d, shift_r, slope_r)
+        dweight = None if weight is None else sums.dweight.reshape(shape).astype(weight.dtype)
+        dbias = None if bias is None else sums.dbias.reshape(shape).astype(bias.dtype)
+        return layout.restore(dx), dweight, dbias
+
+    return y, backward
