@@ -1,0 +1,92 @@
+"""The instance normalization layer."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from syncbn._dispatch.checks import check_eps, check_floating
+from syncbn._dispatch.layout import ChannelLayout, check_channels
+from syncbn.functional.batch_norm import batch_norm_inference
+from syncbn.functional.instance_norm import normalize_instances
+from syncbn.layers._affine import add_grads, beta, gamma, value_of
+from syncbn.layers._running import RunningStatistics
+from syncbn.moments import Moments
+from syncbn.typing import Backward, FloatArray
+
+
+class InstanceNorm(RunningStatistics):
+    r"""Instance normalization: statistics of each sample's channel.
+
+    In training and, with the default ``track_running_stats=False``, in evaluation x is normalized with
+    its own statistics. With running statistics, these are averages of the samples' means and unbiased
+    variances, and evaluation uses them. Batched input only: axis 0 (or 1, where channels are axis 0)
+    is the sample axis.
+
+    Not collective.
+
+    Parameters
+    ----------
+    num_features : int
+        C, the size of x's channel axis.
+    eps : float
+    momentum : float or None
+        Weight of the new value in the running statistics; None is the cumulative average.
+    affine : bool
+        Whether there are γ (``weight``) and β (``bias``), of shape (C,).
+    track_running_stats : bool
+    bias : bool
+        False: γ alone.
+    dtype : dtype
+        Of parameters and running statistics.
+    channel_axis : int
+
+    Raises
+    ------
+    ValueError, TypeError
+        Bad parameters; from the call, bad input or one value per channel and sample.
+
+    References
+    ----------
+    Ulyanov, Vedaldi & Lempitsky 2016, arXiv:1607.08022.
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = False,
+        track_running_stats: bool = False,
+        *,
+        bias: bool = True,
+        dtype: DTypeLike = np.float32,
+        channel_axis: int = 1,
+    ) -> None:
+        super().__init__(num_features, momentum, track_running_stats, dtype)
+        self.eps = check_eps(eps)
+        self.affine = affine
+        self.channel_axis = channel_axis
+        self.weight = gamma(num_features, dtype, affine)
+        self.bias = beta(num_features, dtype, affine and bias)
+
+    def forward(self, x: FloatArray) -> tuple[FloatArray, Backward]:
+        """Return y and its backward."""
+        check_channels(ChannelLayout.of(check_floating(x, "x", min_ndim=2), self.channel_axis), self.num_features)
+        weight, bias = value_of(self.weight), value_of(self.bias)
+        if not self.training and self.running_mean is not None and self.running_var is not None:
+            y, gradients = batch_norm_inference(
+                x, self.running_mean, self.running_var, weight, bias, eps=self.eps, channel_axis=self.channel_axis
+            )
+        else:
+            y, moments, gradients = normalize_instances(x, weight, bias, self.eps, self.channel_axis)
+            if self.training and moments.mean.size:
+                mean, var = moments.mean.mean(axis=0), moments.var.mean(axis=0)
+                self._track(Moments(moments.size, mean, var))
+
+        def backward(dy: FloatArray) -> FloatArray:
+            dx, dweight, dbias = gradients(dy)
+            add_grads((self.weight, dweight), (self.bias, dbias))
+            return dx
+
+        return y, backward

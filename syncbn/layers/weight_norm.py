@@ -1,0 +1,94 @@
+"""The weight normalization layer: wraps a layer that has a weight."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from syncbn.functional.weight_norm import weight_norm
+from syncbn.layers.module import Module
+from syncbn.layers.parameter import Parameter
+from syncbn.typing import Backward, FloatArray
+
+
+class WeightNorm(Module):
+    r"""A layer whose weight is :math:`w = g\,v/\lVert v\rVert`, with g and v trained instead of w.
+
+    Not collective.
+
+    Parameters
+    ----------
+    module : Module
+        A layer with a `Parameter` of that name, such as Dense or Conv2d; the result starts equal to it.
+    name : str
+        The parameter to replace. State keys are ``name_g`` and ``name_v``, as in
+        ``torch.nn.utils.weight_norm``, and the module's other keys unchanged.
+    axis : int or None
+        The axis with one norm per entry (0: one per output); None is one norm for all.
+
+    Attributes
+    ----------
+    g, v : Parameter
+        Length (size 1 on all axes but ``axis``; 0-d for None) and direction (the weight's shape).
+
+    Raises
+    ------
+    ValueError
+        The module has no such parameter.
+
+    References
+    ----------
+    Salimans & Kingma 2016, arXiv:1602.07868.
+    """
+
+    def __init__(self, module: Module, name: str = "weight", axis: int | None = 0) -> None:
+        super().__init__()
+        weight = getattr(module, name, None)
+        if not isinstance(weight, Parameter):
+            raise ValueError(f"{type(module).__name__} has no parameter {name!r}")
+        self.module = module
+        self.name = name
+        self.axis = axis
+        value = weight.data.astype(np.float64)
+        if axis is None:
+            length = np.sqrt(np.sum(value * value))
+        else:
+            others = tuple(i for i in range(value.ndim) if i != axis % value.ndim)
+            length = np.sqrt(np.sum(value * value, axis=others, keepdims=True))
+        self.g = Parameter(np.asarray(length, dtype=weight.data.dtype), decay=weight.decay)
+        self.v = Parameter(weight.data.copy(), decay=weight.decay)
+
+    def forward(self, x: FloatArray) -> tuple[FloatArray, Backward]:
+        """Compute w, run the module with it, and return y and the backward to x, g and v."""
+        weight: Parameter = getattr(self.module, self.name)
+        weight.data, weight_backward = weight_norm(self.v.data, self.g.data, axis=self.axis)
+        y, module_backward = self.module(x)
+
+        def backward(dy: FloatArray) -> FloatArray:
+            weight.grad = None
+            dx = module_backward(dy)
+            if weight.grad is not None:
+                dv, dg = weight_backward(weight.grad)
+                self.v.add_grad(dv)
+                self.g.add_grad(dg)
+                weight.grad = None
+            return dx
+
+        return y, backward
+
+    def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, Parameter]]:
+        """Yield the module's parameters under their own names, g and v in place of the weight."""
+        hidden = getattr(self.module, self.name)
+        for name, parameter in self.module.named_parameters(prefix):
+            if parameter is hidden:
+                yield f"{name}_g", self.g
+                yield f"{name}_v", self.v
+            else:
+                yield name, parameter
+
+    def named_buffers(self, prefix: str = "") -> Iterator[tuple[str, NDArray[Any]]]:
+        """Yield the module's buffers under their own names."""
+        return self.module.named_buffers(prefix)
