@@ -15,13 +15,13 @@ FLOATING = ("float16", "float32", "float64")
 
 def check_floating(array: Any, name: str, min_ndim: int = 0) -> FloatArray:
     """Return ``array``, or raise TypeError or ValueError when it isn't a real floating ndarray."""
-    if not isinstance(array, np.ndarray):
+    if not isinstance(array, (np.ndarray, np.floating)):
         raise TypeError(f"{name} must be a NumPy array of float16, float32 or float64, got {type(array).__name__}")
     if array.dtype.name not in FLOATING:
         raise TypeError(f"{name} must have dtype float16, float32 or float64, got {array.dtype}")
     if array.ndim < min_ndim:
         raise ValueError(f"{name} must have {min_ndim} or more axes, got shape {array.shape}")
-    floating: FloatArray = np.asarray(array)  # a plain array of a subclass too
+    floating: FloatArray = np.asarray(array)  # a plain array of scalars and of subclasses
     return floating
 
 
