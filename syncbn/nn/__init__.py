@@ -1,0 +1,46 @@
+"""The other pieces of a network: layers, loss, optimizers, schedules, initial weights, a summary."""
+
+from __future__ import annotations
+
+from syncbn.nn.adam import Adam
+from syncbn.nn.avg_pool import AvgPool2d
+from syncbn.nn.conv2d import Conv2d
+from syncbn.nn.dense import Dense
+from syncbn.nn.flatten import Flatten
+from syncbn.nn.global_avg_pool import GlobalAvgPool2d
+from syncbn.nn.init import Initializer, glorot_normal, glorot_uniform, he_normal, he_uniform
+from syncbn.nn.loss import softmax_cross_entropy
+from syncbn.nn.max_pool import MaxPool2d
+from syncbn.nn.optimizer import Optimizer
+from syncbn.nn.relu import ReLU
+from syncbn.nn.residual import ResidualBlock
+from syncbn.nn.schedules import ConstantSchedule, CosineSchedule, Schedule, StepSchedule
+from syncbn.nn.sequential import Sequential
+from syncbn.nn.sgd import SGD
+from syncbn.nn.summary import summary
+
+__all__ = [
+    "SGD",
+    "Adam",
+    "AvgPool2d",
+    "ConstantSchedule",
+    "Conv2d",
+    "CosineSchedule",
+    "Dense",
+    "Flatten",
+    "GlobalAvgPool2d",
+    "Initializer",
+    "MaxPool2d",
+    "Optimizer",
+    "ReLU",
+    "ResidualBlock",
+    "Schedule",
+    "Sequential",
+    "StepSchedule",
+    "glorot_normal",
+    "glorot_uniform",
+    "he_normal",
+    "he_uniform",
+    "softmax_cross_entropy",
+    "summary",
+]

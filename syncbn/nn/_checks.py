@@ -1,0 +1,68 @@
+"""Checks of arguments, with errors that say what came and what was expected."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from syncbn.typing import FloatArray
+
+Pair = tuple[int, int]
+
+
+def check_dtype(layer: str, x: FloatArray) -> None:
+    """Raise TypeError unless ``x`` is an array of float32 or float64."""
+    if not isinstance(x, np.ndarray):
+        raise TypeError(f"{layer} expects a NumPy array, got {type(x).__name__}")
+    if x.dtype != np.float32 and x.dtype != np.float64:
+        raise TypeError(f"{layer} expects float32 or float64, got {x.dtype}")
+
+
+def check_input(layer: str, x: FloatArray, expected: Sequence[str | int]) -> None:
+    """Raise unless ``x`` is float32 or float64 and its shape fits, e.g. ``("N", 3, "H", "W")``."""
+    check_dtype(layer, x)
+    fits = x.ndim == len(expected) and all(
+        isinstance(size, str) or size == came for size, came in zip(expected, x.shape, strict=True)
+    )
+    if not fits:
+        raise ValueError(f"{layer} expects x of shape ({', '.join(map(str, expected))}), got {x.shape}")
+
+
+def check_grad(layer: str, dy: FloatArray, shape: tuple[int, ...], dtype: np.dtype[Any]) -> FloatArray:
+    """Return ``dy`` in the dtype of y; raise ValueError unless it has y's shape."""
+    if np.shape(dy) != shape:
+        raise ValueError(f"backward of {layer} expects dy of y's shape {shape}, got {np.shape(dy)}")
+    return np.asarray(dy, dtype)
+
+
+def check_size(name: str, value: int, minimum: int = 1) -> int:
+    """Return ``value`` as an int of at least ``minimum``."""
+    try:
+        size = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, got {value!r}") from None
+    if size < minimum:
+        raise ValueError(f"{name} must be at least {minimum}, got {size}")
+    return size
+
+
+def check_pair(name: str, value: int | Sequence[int], minimum: int = 1) -> Pair:
+    """Return (vertical, horizontal) from one integer for both or from a pair."""
+    if not isinstance(value, Sequence):
+        value = (value, value)
+    if len(value) != 2:
+        raise ValueError(f"{name} must be an integer or a pair of integers, got {value!r}")
+    return check_size(name, value[0], minimum), check_size(name, value[1], minimum)
+
+
+def check_number(name: str, value: float, *, below: float = math.inf) -> float:
+    """Return ``value`` as a float in [0, below)."""
+    number = float(value)
+    if not 0.0 <= number < below:  # NaN fails too
+        expected = "a finite number of at least 0" if below == math.inf else f"in [0, {below:g})"
+        raise ValueError(f"{name} must be {expected}, got {value!r}")
+    return number

@@ -1,0 +1,78 @@
+"""Adaptive moments."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+
+from syncbn.layers.parameter import Parameter
+from syncbn.nn._checks import check_number
+from syncbn.nn.optimizer import Optimizer
+
+
+class Adam(Optimizer):
+    """p ← p − lr·m̂/(√v̂ + eps), m and v moving averages of g and g². The rule of ``torch.optim.Adam``.
+
+    m ← β₁m + (1−β₁)g, v ← β₂v + (1−β₂)g², m̂ = m/(1−β₁ᵗ), v̂ = v/(1−β₂ᵗ), t counting the
+    parameter's own updates.
+
+    Parameters
+    ----------
+    parameters : iterable of Parameter
+    lr : float
+        Learning rate, settable at any time.
+    betas : pair of float
+        β₁ and β₂, in [0, 1).
+    eps : float
+    weight_decay : float
+        λ: g is the gradient + λ·p, except for parameters whose ``decay`` is False.
+
+    Raises
+    ------
+    ValueError
+        A hyperparameter out of its range, no parameters, or one twice.
+    TypeError
+        Something else than a Parameter.
+
+    References
+    ----------
+    Kingma & Ba 2015, Adam: a method for stochastic optimization.
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[Parameter],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(parameters, lr, weight_decay)
+        if len(betas) != 2:
+            raise ValueError(f"betas must be a pair, got {betas!r}")
+        self.betas = check_number("betas[0]", betas[0], below=1.0), check_number("betas[1]", betas[1], below=1.0)
+        self.eps = check_number("eps", eps)
+        self._means = self._add_buffers("exp_avg")
+        self._squares = self._add_buffers("exp_avg_sq")
+        self._steps = self._state["steps"] = np.zeros(len(self.parameters), np.int64)
+
+    def step(self) -> None:
+        """Update every parameter that has a gradient, in place."""
+        beta1, beta2 = self.betas
+        for position, parameter in enumerate(self.parameters):
+            if parameter.grad is None:
+                continue
+            self._steps[position] += 1
+            steps = int(self._steps[position])
+            grad = self._decayed(parameter, parameter.grad)
+            mean, square = self._means[position], self._squares[position]
+            mean *= beta1
+            mean += (1.0 - beta1) * grad
+            square *= beta2
+            square += (1.0 - beta2) * grad * grad
+            scale = np.sqrt(square)
+            scale /= math.sqrt(1.0 - beta2**steps)
+            scale += self.eps
+            parameter.data -= self.lr / (1.0 - beta1**steps) * mean / scale

@@ -1,0 +1,52 @@
+"""Mean over windows."""
+
+from __future__ import annotations
+
+import math
+
+from syncbn.nn._checks import check_grad
+from syncbn.nn._maps import empty_maps, is_channels_last
+from syncbn.nn._pool import Pool2d
+from syncbn.typing import Backward, FloatArray
+
+
+class AvgPool2d(Pool2d):
+    """y[n,c,p] = mean of x[n,c] over window p, as in PyTorch.
+
+    Parameters
+    ----------
+    kernel_size : int or pair of int
+    stride : int or pair of int, optional
+        None: the kernel's size, so that windows touch without overlap.
+    padding : int or pair of int
+        Zeros, which count in the mean (PyTorch's default); at most half the kernel.
+    """
+
+    def forward(self, x: FloatArray) -> tuple[FloatArray, Backward]:
+        """Return y of shape (N, C, OH, OW), in x's dtype and memory order, and its backward.
+
+        Raises
+        ------
+        ValueError
+            ``x`` isn't of shape (N, C, H, W), or is smaller than the window.
+        TypeError
+            ``x`` isn't float32 or float64.
+        """
+        y_shape, taps = self._windows(x)
+        area = math.prod(self.kernel_size)
+        x_shape, dtype, channels_last = x.shape, x.dtype, is_channels_last(x)
+        y = empty_maps(y_shape, dtype, channels_last)
+        y[...] = 0
+        for to, at in taps:
+            y[to] += x[at]
+        y /= area
+
+        def backward(dy: FloatArray) -> FloatArray:
+            share = check_grad("AvgPool2d", dy, y_shape, dtype) / area
+            dx = empty_maps(x_shape, dtype, channels_last)
+            dx[...] = 0
+            for to, at in taps:
+                dx[at] += share[to]
+            return dx
+
+        return y, backward

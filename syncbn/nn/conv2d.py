@@ -1,0 +1,87 @@
+"""Two-dimensional convolution."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from syncbn.layers.module import Module
+from syncbn.layers.parameter import Parameter
+from syncbn.nn._checks import check_grad, check_input, check_pair, check_size
+from syncbn.nn._correlate import correlate
+from syncbn.nn.init import Initializer, he_normal
+from syncbn.typing import Backward, FloatArray
+
+
+class Conv2d(Module):
+    """y[n,o] = Σᵢ x[n,i] ⋆ w[o,i] + b[o], ⋆ the cross-correlation, as in PyTorch.
+
+    Parameters
+    ----------
+    in_channels, out_channels : int
+    kernel_size, stride, padding : int or pair of int
+        Vertical and horizontal; the padding holds zeros.
+    bias : bool
+        Whether to add b, which starts at 0.
+    init, rng, dtype
+        As in `Dense`.
+
+    Attributes
+    ----------
+    weight : Parameter, shape (out_channels, in_channels, KH, KW)
+    bias : Parameter or None, shape (out_channels,)
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | Sequence[int],
+        stride: int | Sequence[int] = 1,
+        padding: int | Sequence[int] = 0,
+        bias: bool = True,
+        *,
+        init: Initializer = he_normal,
+        rng: np.random.Generator | None = None,
+        dtype: DTypeLike = np.float32,
+    ) -> None:
+        super().__init__()
+        self.in_channels = check_size("in_channels", in_channels)
+        self.out_channels = check_size("out_channels", out_channels)
+        self.kernel_size = check_pair("kernel_size", kernel_size)
+        self.stride = check_pair("stride", stride)
+        self.padding = check_pair("padding", padding, minimum=0)
+        rng = np.random.default_rng() if rng is None else rng
+        self.weight = Parameter(init((self.out_channels, self.in_channels, *self.kernel_size), rng, dtype))
+        self.bias = Parameter(np.zeros(self.out_channels, dtype)) if bias else None
+
+    def forward(self, x: FloatArray) -> tuple[FloatArray, Backward]:
+        """Return y of shape (N, out_channels, OH, OW), in x's dtype and memory order, and its backward.
+
+        OH = ⌊(H + 2·padding − KH)/stride⌋ + 1, and OW alike.
+
+        Raises
+        ------
+        ValueError
+            ``x`` isn't of shape (N, in_channels, H, W), or is smaller than the kernel.
+        TypeError
+            ``x`` isn't float32 or float64.
+        """
+        check_input("Conv2d", x, ("N", self.in_channels, "H", "W"))
+        weight, bias = self.weight, self.bias
+        y, gradients = correlate(x, weight.data, self.stride, self.padding)
+        if bias is not None:
+            y += bias.data.astype(x.dtype, copy=False)[:, None, None]
+        y_shape, dtype = y.shape, y.dtype
+
+        def backward(dy: FloatArray) -> FloatArray:
+            dy = check_grad("Conv2d", dy, y_shape, dtype)
+            dx, dweight = gradients(dy)
+            weight.add_grad(dweight)
+            if bias is not None:
+                bias.add_grad(dy.sum(axis=(0, 2, 3), dtype=np.float64))
+            return dx
+
+        return y, backward

@@ -1,0 +1,80 @@
+"""The fully connected layer."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from syncbn.layers.module import Module
+from syncbn.layers.parameter import Parameter
+from syncbn.nn._checks import check_grad, check_input, check_size
+from syncbn.nn.init import Initializer, he_normal
+from syncbn.typing import Backward, FloatArray
+
+
+class Dense(Module):
+    """y = x Wᵀ + b.
+
+    Parameters
+    ----------
+    in_features, out_features : int
+        Sizes of x's and y's second axis.
+    bias : bool
+        Whether to add b, which starts at 0.
+    init : Initializer
+        Draws W, such as `he_normal`.
+    rng : numpy.random.Generator, optional
+        Source of W. None is a fresh generator: ranks then start from different values, until the
+        trainer broadcasts those of rank 0. Pass a seeded one for repeatable runs.
+    dtype : dtype
+        Of the parameters, float32 or float64.
+
+    Attributes
+    ----------
+    weight : Parameter, shape (out_features, in_features)
+    bias : Parameter or None, shape (out_features,)
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        *,
+        init: Initializer = he_normal,
+        rng: np.random.Generator | None = None,
+        dtype: DTypeLike = np.float32,
+    ) -> None:
+        super().__init__()
+        self.in_features = check_size("in_features", in_features)
+        self.out_features = check_size("out_features", out_features)
+        rng = np.random.default_rng() if rng is None else rng
+        self.weight = Parameter(init((self.out_features, self.in_features), rng, dtype))
+        self.bias = Parameter(np.zeros(self.out_features, dtype)) if bias else None
+
+    def forward(self, x: FloatArray) -> tuple[FloatArray, Backward]:
+        """Return y of shape (N, out_features), in x's dtype, and its backward.
+
+        Raises
+        ------
+        ValueError
+            ``x`` isn't of shape (N, in_features).
+        TypeError
+            ``x`` isn't float32 or float64.
+        """
+        check_input("Dense", x, ("N", self.in_features))
+        weight, bias = self.weight, self.bias
+        w_oi = weight.data.astype(x.dtype, copy=False)
+        y = x @ w_oi.T
+        if bias is not None:
+            y += bias.data.astype(x.dtype, copy=False)
+        y_shape, dtype = y.shape, y.dtype
+
+        def backward(dy: FloatArray) -> FloatArray:
+            dy = check_grad("Dense", dy, y_shape, dtype)
+            weight.add_grad(dy.T @ x)
+            if bias is not None:
+                bias.add_grad(dy.sum(axis=0, dtype=np.float64))
+            return dy @ w_oi
+
+        return y, backward

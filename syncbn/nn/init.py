@@ -1,0 +1,74 @@
+"""Initial weights: He and Glorot, normal and uniform."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from syncbn.typing import FloatArray
+
+
+class Initializer(Protocol):
+    """A function that draws initial weights, such as `he_normal`."""
+
+    def __call__(self, shape: Sequence[int], rng: np.random.Generator, dtype: DTypeLike) -> FloatArray:
+        """Return random weights of ``shape``."""
+
+
+def he_normal(shape: Sequence[int], rng: np.random.Generator, dtype: DTypeLike = np.float32) -> FloatArray:
+    """Draw from N(0, 2/fan_in): keeps the variance of activations through ReLU layers.
+
+    Parameters
+    ----------
+    shape : (out, in) or (O, I, KH, KW)
+        fan_in is in, or I·KH·KW; fan_out is out, or O·KH·KW.
+    rng : numpy.random.Generator
+    dtype : dtype
+        Values are drawn in float64 and rounded, so both dtypes start from the same numbers.
+
+    Raises
+    ------
+    ValueError
+        ``shape`` has fewer than 2 axes or an axis of size 0.
+
+    References
+    ----------
+    He, Zhang, Ren & Sun 2015, Delving deep into rectifiers, equation 10.
+    """
+    fan_in, _ = _fans(shape)
+    return _normal(shape, math.sqrt(2.0 / fan_in), rng, dtype)
+
+
+def he_uniform(shape: Sequence[int], rng: np.random.Generator, dtype: DTypeLike = np.float32) -> FloatArray:
+    """Draw from U(−a, a), a = √(6/fan_in): the variance of `he_normal`, which see."""
+    fan_in, _ = _fans(shape)
+    return _uniform(shape, math.sqrt(6.0 / fan_in), rng, dtype)
+
+
+def glorot_normal(shape: Sequence[int], rng: np.random.Generator, dtype: DTypeLike = np.float32) -> FloatArray:
+    """Draw from N(0, 2/(fan_in + fan_out)) (Glorot & Bengio 2010); arguments as `he_normal`."""
+    return _normal(shape, math.sqrt(2.0 / sum(_fans(shape))), rng, dtype)
+
+
+def glorot_uniform(shape: Sequence[int], rng: np.random.Generator, dtype: DTypeLike = np.float32) -> FloatArray:
+    """Draw from U(−a, a), a = √(6/(fan_in + fan_out)) (Glorot & Bengio 2010, equation 16); arguments as `he_normal`."""
+    return _uniform(shape, math.sqrt(6.0 / sum(_fans(shape))), rng, dtype)
+
+
+def _fans(shape: Sequence[int]) -> tuple[int, int]:
+    if len(shape) < 2 or min(shape) < 1:
+        raise ValueError(f"initial weights need a shape (out, in) or (O, I, KH, KW) without zeros, got {tuple(shape)}")
+    taps = math.prod(shape[2:])
+    return shape[1] * taps, shape[0] * taps
+
+
+def _normal(shape: Sequence[int], std: float, rng: np.random.Generator, dtype: DTypeLike) -> FloatArray:
+    return np.asarray(std * rng.standard_normal(tuple(shape)), dtype)
+
+
+def _uniform(shape: Sequence[int], bound: float, rng: np.random.Generator, dtype: DTypeLike) -> FloatArray:
+    return np.asarray(rng.uniform(-bound, bound, tuple(shape)), dtype)

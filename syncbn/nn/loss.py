@@ -1,0 +1,69 @@
+"""The loss of classifiers."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from syncbn.nn._checks import check_input
+from syncbn.typing import FloatArray
+
+
+def softmax_cross_entropy(
+    logits: FloatArray, labels: NDArray[np.integer], normalizer: float | None = None
+) -> tuple[float, FloatArray]:
+    """Return −Σₙ log softmax(logits[n])[labels[n]] / normalizer and its gradient.
+
+    Computed in float64 from logits less their largest, so that nothing overflows. Not collective:
+    with the *global* batch as normalizer on every rank, losses and gradients add up over ranks
+    to those of the whole batch, however uneven the shards are.
+
+    Parameters
+    ----------
+    logits : ndarray of float32 or float64, shape (N, K)
+    labels : ndarray of integers, shape (N,)
+        Class numbers, 0 to K−1.
+    normalizer : float, optional
+        None: N (this process's own mean).
+
+    Returns
+    -------
+    loss : float
+        0 for an empty batch.
+    dlogits : ndarray of logits' shape and dtype
+        (softmax − onehot) / normalizer.
+
+    Raises
+    ------
+    ValueError
+        Wrong shapes, a label outside 0 to K−1, or a normalizer that isn't positive and finite.
+    TypeError
+        Logits that aren't float32 or float64, labels that aren't integers.
+    """
+    check_input("softmax_cross_entropy", logits, ("N", "K"))
+    labels = np.asarray(labels)
+    n, k = logits.shape
+    if labels.shape != (n,):
+        raise ValueError(f"labels have shape {labels.shape}, expected {(n,)} for logits of shape {logits.shape}")
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise TypeError(f"labels must be integers, got {labels.dtype}")
+    bad = (labels < 0) | (labels >= k)
+    if bad.any():
+        where = int(np.argmax(bad))
+        raise ValueError(f"label {labels[where]} of sample {where} is outside 0 to {k - 1}")
+    if normalizer is None:
+        normalizer = max(n, 1)
+    elif not 0.0 < normalizer < np.inf:
+        raise ValueError(f"normalizer must be positive and finite, got {normalizer!r}")
+
+    samples = np.arange(n)
+    with np.errstate(invalid="ignore"):  # diverged logits (Inf, NaN) give a loss of NaN, not a warning
+        shifted = logits.astype(np.float64)
+        shifted -= shifted.max(axis=1, keepdims=True)
+        exponentials = np.exp(shifted)
+        sums = exponentials.sum(axis=1, keepdims=True)
+        loss = float(np.sum(np.log(sums[:, 0]) - shifted[samples, labels])) / normalizer
+        dlogits = exponentials / sums
+    dlogits[samples, labels] -= 1.0
+    dlogits /= normalizer
+    return loss, dlogits.astype(logits.dtype)

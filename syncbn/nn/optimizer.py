@@ -1,0 +1,104 @@
+"""What optimizers share: parameters, learning rate, and state that can be saved."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from syncbn.layers.parameter import Parameter
+from syncbn.nn._checks import check_number
+from syncbn.typing import FloatArray
+
+
+class Optimizer:
+    """The base of `SGD` and `Adam`.
+
+    Parameters
+    ----------
+    parameters : iterable of Parameter
+        Their order is that of the state, so it must not change between saving and loading.
+    lr : float
+        Learning rate, settable at any time.
+    weight_decay : float
+        λ: adds λ·p to the gradient of every parameter p whose ``decay`` is True.
+
+    Raises
+    ------
+    ValueError
+        No parameters, one parameter twice, or a hyperparameter out of its range.
+    TypeError
+        Something else than a Parameter.
+    """
+
+    def __init__(self, parameters: Iterable[Parameter], lr: float, weight_decay: float = 0.0) -> None:
+        self.parameters = list(parameters)
+        for position, parameter in enumerate(self.parameters):
+            if not isinstance(parameter, Parameter):
+                raise TypeError(f"an optimizer expects Parameters, got {type(parameter).__name__} at {position}")
+        if not self.parameters:
+            raise ValueError("an optimizer expects at least one Parameter, got none")
+        if len(set(map(id, self.parameters))) != len(self.parameters):
+            raise ValueError("a Parameter was given twice to an optimizer, expected each once")
+        self.lr = lr
+        self.weight_decay = check_number("weight_decay", weight_decay)
+        self._state: dict[str, NDArray[Any]] = {}
+
+    @property
+    def lr(self) -> float:
+        """Learning rate."""
+        return self._lr
+
+    @lr.setter
+    def lr(self, value: float) -> None:
+        self._lr = check_number("lr", value)
+
+    def step(self) -> None:
+        """Update every parameter that has a gradient, in place."""
+        raise NotImplementedError(f"{type(self).__name__} has no step")
+
+    def zero_grad(self) -> None:
+        """Forget all gradients."""
+        for parameter in self.parameters:
+            parameter.grad = None
+
+    def state_dict(self) -> dict[str, NDArray[Any]]:
+        """Return copies of what a resumed run needs, the learning rate too: same bits afterwards."""
+        return {"lr": np.array(self.lr), **{name: array.copy() for name, array in self._state.items()}}
+
+    def load_state_dict(self, state: Mapping[str, ArrayLike]) -> None:
+        """Copy values in, all or none.
+
+        Raises
+        ------
+        ValueError
+            Names the missing and the unexpected keys and the arrays of another shape; nothing
+            has been changed then.
+        """
+        targets = {"lr": np.array(self.lr), **self._state}
+        values = {name: np.asarray(state[name]) for name in targets if name in state}
+        problems = [f"missing {name!r}" for name in targets if name not in state]
+        problems += [f"unexpected {name!r}" for name in state if name not in targets]
+        problems += [
+            f"{name!r} has shape {value.shape}, expected {targets[name].shape}"
+            for name, value in values.items()
+            if value.shape != targets[name].shape
+        ]
+        if problems:
+            raise ValueError(f"state_dict does not fit {type(self).__name__}: " + "; ".join(problems))
+        self.lr = float(values.pop("lr"))
+        for name, value in values.items():
+            self._state[name][...] = value
+
+    def _add_buffers(self, name: str) -> list[NDArray[Any]]:
+        """Return zeros like every parameter, kept in the state as ``name.0``, ``name.1`` and so on."""
+        buffers = [np.zeros_like(parameter.data) for parameter in self.parameters]
+        self._state.update({f"{name}.{position}": buffer for position, buffer in enumerate(buffers)})
+        return buffers
+
+    def _decayed(self, parameter: Parameter, grad: FloatArray) -> FloatArray:
+        if self.weight_decay and parameter.decay:
+            return grad + self.weight_decay * parameter.data
+        return grad

@@ -1,0 +1,25 @@
+"""The rectified linear unit."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from syncbn.layers.module import Module
+from syncbn.nn._checks import check_dtype, check_grad
+from syncbn.typing import Backward, FloatArray
+
+
+class ReLU(Module):
+    """y = max(x, 0), on an array of any shape; the derivative at 0 is 0, and NaN stays NaN."""
+
+    def forward(self, x: FloatArray) -> tuple[FloatArray, Backward]:
+        """Return y, in x's dtype and memory order, and its backward (TypeError unless float32 or float64)."""
+        check_dtype("ReLU", x)
+        y = np.maximum(x, 0)
+        positive = x > 0
+        dtype = x.dtype
+
+        def backward(dy: FloatArray) -> FloatArray:
+            return np.multiply(check_grad("ReLU", dy, positive.shape, dtype), positive)
+
+        return y, backward

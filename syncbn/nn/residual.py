@@ -1,0 +1,87 @@
+"""The basic block of residual networks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from syncbn.layers.module import Module
+from syncbn.nn._checks import Pair, check_pair
+from syncbn.nn.conv2d import Conv2d
+from syncbn.nn.init import Initializer, he_normal
+from syncbn.nn.relu import ReLU
+from syncbn.nn.sequential import Sequential
+from syncbn.typing import Backward, FloatArray
+
+
+class ResidualBlock(Module):
+    """y = relu(branch(x) + shortcut(x)), branch = conv3x3, norm, relu, conv3x3, norm.
+
+    The shortcut is the identity; where the stride or the channels change it is a 1x1 convolution
+    and a normalizer (option B of the paper).
+
+    Parameters
+    ----------
+    in_channels, out_channels : int
+    stride : int or pair of int
+        Of the first convolution and of the shortcut.
+    norm : callable, optional
+        ``norm(channels)`` returns a new normalizer. None: no normalization, and the convolutions
+        get a bias, which a normalizer's own would otherwise replace.
+    init, rng, dtype
+        Of the convolutions, as in `Dense`.
+
+    Attributes
+    ----------
+    branch, shortcut : Sequential
+        ``shortcut`` is empty for the identity.
+
+    Raises
+    ------
+    TypeError
+        ``norm`` returns something else than a Module.
+
+    References
+    ----------
+    He, Zhang, Ren & Sun 2016, Deep residual learning for image recognition.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        stride: int | Sequence[int] = 1,
+        norm: Callable[[int], Module] | None = None,
+        *,
+        init: Initializer = he_normal,
+        rng: np.random.Generator | None = None,
+        dtype: DTypeLike = np.float32,
+    ) -> None:
+        super().__init__()
+        rng = np.random.default_rng() if rng is None else rng
+        stride = check_pair("stride", stride)
+        bias = norm is None
+
+        def convolution(channels: int, kernel: int, step: Pair) -> list[Module]:
+            conv = Conv2d(channels, out_channels, kernel, step, kernel // 2, bias, init=init, rng=rng, dtype=dtype)
+            return [conv] if norm is None else [conv, norm(out_channels)]
+
+        first, second = convolution(in_channels, 3, stride), convolution(out_channels, 3, (1, 1))
+        self.branch = Sequential(*first, ReLU(), *second)
+        same = in_channels == out_channels and stride == (1, 1)
+        self.shortcut = Sequential(*([] if same else convolution(in_channels, 1, stride)))
+        self.relu = ReLU()
+
+    def forward(self, x: FloatArray) -> tuple[FloatArray, Backward]:
+        """Return y of shape (N, out_channels, OH, OW), in x's dtype, and its backward (errors as `Conv2d`)."""
+        branch, branch_backward = self.branch(x)
+        shortcut, shortcut_backward = self.shortcut(x)
+        y, relu_backward = self.relu(branch + shortcut)
+
+        def backward(dy: FloatArray) -> FloatArray:
+            dsum = relu_backward(dy)
+            return branch_backward(dsum) + shortcut_backward(dsum)
+
+        return y, backward

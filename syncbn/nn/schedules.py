@@ -1,0 +1,114 @@
+"""Learning rate schedules: callables from the step (0, 1, …) to the learning rate.
+
+All warm up linearly: lr·(step + 1)/warmup_steps in the first ``warmup_steps`` steps (Goyal et al. 2017).
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from syncbn.nn._checks import check_number, check_size
+
+
+@dataclass(frozen=True)
+class Schedule(ABC):
+    """The base of all schedules.
+
+    Parameters
+    ----------
+    lr : float
+        Learning rate at the end of the warm-up.
+    warmup_steps : int
+        0: none.
+
+    Raises
+    ------
+    ValueError, TypeError
+        An argument out of its range or of another type.
+    """
+
+    lr: float
+    warmup_steps: int = 0
+
+    def __post_init__(self) -> None:
+        check_number("lr", self.lr)
+        check_size("warmup_steps", self.warmup_steps, minimum=0)
+
+    def __call__(self, step: int) -> float:
+        """Return the learning rate of ``step``, counted from 0 and including the warm-up."""
+        check_size("step", step, minimum=0)
+        if step < self.warmup_steps:
+            return self.lr * (step + 1) / self.warmup_steps
+        return self._after_warmup(step)
+
+    @abstractmethod
+    def _after_warmup(self, step: int) -> float: ...
+
+
+@dataclass(frozen=True)
+class ConstantSchedule(Schedule):
+    """The same learning rate after the warm-up; parameters as `Schedule`."""
+
+    def _after_warmup(self, step: int) -> float:  # noqa: ARG002 (the same for all steps)
+        return self.lr
+
+
+@dataclass(frozen=True)
+class StepSchedule(Schedule):
+    """lr·factorᵏ once k milestones have been reached.
+
+    Parameters
+    ----------
+    lr, warmup_steps
+        As `Schedule`.
+    milestones : tuple of int
+        Steps, rising, counted from the start of training, after the warm-up.
+    factor : float
+    """
+
+    milestones: tuple[int, ...] = ()
+    factor: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number("factor", self.factor)
+        if list(self.milestones) != sorted(set(self.milestones)) or min(self.milestones, default=1) < 1:
+            raise ValueError(f"milestones must be positive and rising, got {self.milestones}")
+        if min(self.milestones, default=self.warmup_steps) < self.warmup_steps:
+            raise ValueError(f"milestones {self.milestones} begin before the warm-up's end at {self.warmup_steps}")
+
+    def _after_warmup(self, step: int) -> float:
+        return self.lr * self.factor ** sum(milestone <= step for milestone in self.milestones)
+
+
+@dataclass(frozen=True)
+class CosineSchedule(Schedule):
+    """final + (lr − final)·(1 + cos πt)/2, t from 0 at the warm-up's end to 1 at ``total_steps`` and after.
+
+    Parameters
+    ----------
+    lr, warmup_steps
+        As `Schedule`.
+    total_steps : int
+        Steps of the whole training, the warm-up included.
+    final_lr : float
+
+    References
+    ----------
+    Loshchilov & Hutter 2017, SGDR, without restarts.
+    """
+
+    total_steps: int = 1
+    final_lr: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number("final_lr", self.final_lr)
+        if check_size("total_steps", self.total_steps) <= self.warmup_steps:
+            raise ValueError(f"total_steps must be more than warmup_steps {self.warmup_steps}, got {self.total_steps}")
+
+    def _after_warmup(self, step: int) -> float:
+        t = min(1.0, (step - self.warmup_steps) / (self.total_steps - self.warmup_steps))
+        return self.final_lr + (self.lr - self.final_lr) * 0.5 * (1.0 + math.cos(math.pi * t))

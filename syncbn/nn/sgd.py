@@ -1,0 +1,61 @@
+"""Stochastic gradient descent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from syncbn.layers.parameter import Parameter
+from syncbn.nn._checks import check_number
+from syncbn.nn.optimizer import Optimizer
+
+
+class SGD(Optimizer):
+    """v ← μv + g, p ← p − lr·v; with Nesterov p ← p − lr·(g + μv). The rule of ``torch.optim.SGD``.
+
+    Parameters
+    ----------
+    parameters : iterable of Parameter
+    lr : float
+        Learning rate, settable at any time.
+    momentum : float
+        μ, in [0, 1).
+    nesterov : bool
+        Look ahead; needs a momentum.
+    weight_decay : float
+        λ: g is the gradient + λ·p, except for parameters whose ``decay`` is False.
+
+    Raises
+    ------
+    ValueError
+        A hyperparameter out of its range, no parameters, or one twice.
+    TypeError
+        Something else than a Parameter.
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[Parameter],
+        lr: float,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(parameters, lr, weight_decay)
+        self.momentum = check_number("momentum", momentum, below=1.0)
+        self.nesterov = nesterov
+        if nesterov and not self.momentum:
+            raise ValueError("nesterov needs a momentum above 0, got 0")
+        self._velocities = self._add_buffers("momentum_buffer") if self.momentum else []
+
+    def step(self) -> None:
+        """Update every parameter that has a gradient, in place."""
+        for position, parameter in enumerate(self.parameters):
+            if parameter.grad is None:
+                continue
+            update = self._decayed(parameter, parameter.grad)
+            if self.momentum:
+                velocity = self._velocities[position]
+                velocity *= self.momentum
+                velocity += update
+                update = update + self.momentum * velocity if self.nesterov else velocity
+            parameter.data -= self.lr * update

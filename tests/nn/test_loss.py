@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from gradcheck import check_function
+from scipy.special import log_softmax
+
+from syncbn.nn import softmax_cross_entropy
+
+
+@pytest.mark.parametrize("normalizer", [None, 7.0])
+@pytest.mark.parametrize("offset", [0.0, 1e3, -1e3])
+def test_gradients(offset, normalizer, rng):
+    labels = rng.integers(0, 5, 6)
+
+    def loss(logits):
+        value, dlogits = softmax_cross_entropy(logits, labels, normalizer)
+        return value, lambda dy: dy * dlogits
+
+    check_function(loss, offset + rng.standard_normal((6, 5)), rng=rng, step=1e-4 / (1 + abs(offset)) ** 0.3)
+
+
+@pytest.mark.parametrize("n", [1, 6])
+@pytest.mark.parametrize("offset", [0.0, 1e4, -1e4])
+@pytest.mark.parametrize("normalizer", [None, 32])
+def test_value_equals_scipy(n, offset, normalizer, rng):
+    logits, labels = offset + 3 * rng.standard_normal((n, 5)), rng.integers(0, 5, n)
+    expected = -log_softmax(logits, axis=1)[np.arange(n), labels].sum() / (normalizer or n)
+    assert softmax_cross_entropy(logits, labels, normalizer)[0] == pytest.approx(expected, rel=1e-12)
+
+
+def test_is_computed_in_float64_and_gradient_has_the_dtype_of_the_logits(rng):
+    logits, labels = rng.standard_normal((6, 5)).astype(np.float32), rng.integers(0, 5, 6)
+    loss, dlogits = softmax_cross_entropy(logits, labels)
+    loss64, dlogits64 = softmax_cross_entropy(logits.astype(np.float64), labels)
+    assert loss == loss64
+    assert dlogits.dtype == np.float32
+    np.testing.assert_array_equal(dlogits, dlogits64.astype(np.float32))
+
+
+def test_uneven_and_empty_shards_add_up_to_the_whole_batch(rng):
+    logits, labels = rng.standard_normal((6, 5)), rng.integers(0, 5, 6)
+    loss, dlogits = softmax_cross_entropy(logits, labels)
+    shards = [softmax_cross_entropy(logits[a:b], labels[a:b], 6) for a, b in [(0, 1), (1, 1), (1, 5), (5, 6)]]
+    assert sum(shard for shard, _ in shards) == pytest.approx(loss, rel=1e-14)
+    np.testing.assert_allclose(np.concatenate([grad for _, grad in shards]), dlogits, rtol=1e-14)
+    means = [softmax_cross_entropy(logits[a:b], labels[a:b])[0] for a, b in [(0, 1), (1, 6)]]
+    assert np.mean(means) != pytest.approx(loss, rel=1e-3)  # the mean of uneven means is another number
+
+
+def test_extreme_logits_neither_overflow_nor_lose_the_loss():
+    logits = np.array([[1e5, -1e5], [1e5, -1e5]], np.float32)
+    loss, dlogits = softmax_cross_entropy(logits, np.array([0, 1]), 1)
+    assert loss == 2e5
+    np.testing.assert_array_equal(dlogits, [[0, 0], [1, -1]])
+
+
+def test_diverged_logits_give_nan_without_a_warning():
+    loss, dlogits = softmax_cross_entropy(np.array([[np.inf, 0.0], [1.0, 2.0]]), np.array([0, 1]))
+    assert np.isnan(loss)
+    assert np.isnan(dlogits[0]).any()
+    assert np.isfinite(dlogits[1]).all()
+
+
+@pytest.mark.parametrize(
+    ("label", "text"), [(5, "label 5 of sample 2 is outside 0 to 4"), (-1, "label -1 of sample 2")]
+)
+def test_labels_out_of_range_are_named(label, text):
+    with pytest.raises(ValueError, match=text):
+        softmax_cross_entropy(np.zeros((3, 5)), np.array([0, 4, label]))
+
+
+def test_wrong_arguments_are_named():
+    logits, labels = np.zeros((3, 5)), np.array([0, 1, 2])
+    with pytest.raises(ValueError, match=r"labels have shape \(3, 1\), expected \(3,\)"):
+        softmax_cross_entropy(logits, labels[:, None])
+    with pytest.raises(TypeError, match="labels must be integers, got float64"):
+        softmax_cross_entropy(logits, labels.astype(float))
+    with pytest.raises(ValueError, match=r"expects x of shape \(N, K\), got \(5,\)"):
+        softmax_cross_entropy(logits[0], labels)
+    for normalizer in (0, -1, np.nan, np.inf):
+        with pytest.raises(ValueError, match="normalizer must be positive and finite"):
+            softmax_cross_entropy(logits, labels, normalizer)
