@@ -26,33 +26,53 @@ static inline int exponent_of(double value)
     return e;
 }
 
+/* value = sign * mantissa * 2^shift * 2^unit */
+static inline uint64_t split_double(double value, int unit, int *shift, int *negative)
+{
+    uint64_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    int e = (int)(bits >> 52 & 0x7ff);
+    *negative = (int)(bits >> 63);
+    *shift = (e ? e : 1) - 1075 - unit; /* e = 0: subnormal */
+    return (bits & 0xfffffffffffffULL) | (uint64_t)(e != 0) << 52;
+}
+
+static inline uint64_t shift_right_64(uint64_t mantissa, int bits)
+{
+    return bits < 64 ? mantissa >> bits : 0;
+}
+
 /* value / 2^unit, cut towards zero; |value| < 2^(unit + 126). */
 static inline int128_t to_fixed(double value, int unit)
 {
-    uint64_t bits, mantissa;
-    memcpy(&bits, &value, sizeof bits);
-    int e = (int)(bits >> 52 & 0x7ff);
-    mantissa = bits & 0xfffffffffffffULL;
-    if (e)
-        mantissa |= 1ULL << 52;
-    else
-        e = 1; /* subnormal */
-    int shift = e - 1075 - unit;
-    uint128_t magnitude = shift >= 0 ? (uint128_t)mantissa << shift : shift > -64 ? mantissa >> -shift : 0;
-    return bits >> 63 ? -(int128_t)magnitude : (int128_t)magnitude;
+    int shift, negative;
+    uint64_t mantissa = split_double(value, unit, &shift, &negative);
+    int128_t magnitude = shift >= 0 ? (int128_t)mantissa << shift : (int128_t)shift_right_64(mantissa, -shift);
+    return negative ? -magnitude : magnitude;
 }
 
 /* A sum of up to 190 bits: high * 2^LOW_BITS + low. */
 enum { LOW_BITS = 65 };
 typedef struct { int128_t high, low; } wide_t;
 
-/* Add value / 2^unit, cut towards zero; |value| < 2^(unit + LOW_BITS + 70). */
+/* Add value / 2^unit, cut towards zero; |value| < 2^(unit + LOW_BITS + 126). */
 static inline void wide_add(wide_t *sum, double value, int unit)
 {
-    int128_t high = to_fixed(value, unit + LOW_BITS);
-    sum->high += high;
-    /* What is left has fewer bits than value, so the subtraction is exact. */
-    sum->low += to_fixed(value - ldexp((double)high, unit + LOW_BITS), unit);
+    int shift, negative;
+    uint64_t mantissa = split_double(value, unit, &shift, &negative);
+    int128_t high = 0, low;
+    if (shift >= LOW_BITS) {
+        high = (int128_t)mantissa << (shift - LOW_BITS);
+        low = 0;
+    } else if (shift >= 0) {
+        uint128_t both = (uint128_t)mantissa << shift;
+        high = (int128_t)(both >> LOW_BITS);
+        low = (int128_t)(both & (((uint128_t)1 << LOW_BITS) - 1));
+    } else {
+        low = (int128_t)shift_right_64(mantissa, -shift);
+    }
+    sum->high += negative ? -high : high;
+    sum->low += negative ? -low : low;
 }
 
 /* Add the exact product a * b / 2^unit, cut. */
