@@ -13,14 +13,18 @@ COMPILE_ARGS = [
     "-Wno-psabi",  # vectors wider than a register are only passed between inlined functions
 ]
 
+sources = sorted(Path("ext").glob("*.pyx"))
+if not sources:
+    raise SystemExit("ext/*.pyx is missing: build from the root of the repository or of the sdist")
+
 extensions = [
     Extension(
         f"syncbn._kernels.{path.stem}",
         [path.as_posix()],
         extra_compile_args=COMPILE_ARGS,
-        depends=[header.as_posix() for header in sorted(Path("ext").glob("*.[h]"))],
+        depends=[header.as_posix() for header in sorted(Path("ext").glob("*.h"))],
     )
-    for path in sorted(Path("ext").glob("*.pyx"))
+    for path in sources
 ]
 
 DIRECTIVES = {

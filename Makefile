@@ -1,0 +1,58 @@
+# `make` alone lists the targets. Everything is installed into .venv and nowhere else.
+
+PYTHON ?= python3
+ARGS   ?=
+BIN    := .venv/bin
+PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check install
+
+# The package is installed anew when one of these is newer: its compiled kernels are made from them.
+SOURCES   := pyproject.toml setup.py $(wildcard ext/*)
+INSTALLED := .venv/.installed
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z%-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | sed 's/%/N/' | expand -t 16
+
+demo: $(INSTALLED)  ## compare normalizers on real images, on 4 ranks; results in demo/
+	$(BIN)/syncbn compare --ranks 4 --output demo $(ARGS)
+
+test: .venv/.with-test  ## run all tests, in one process and on 1 to 4 ranks (ARGS="-k name")
+	$(BIN)/python tests/run.py $(ARGS)
+
+test-%: .venv/.with-test  ## run the tests on N ranks alone (test-0: in one process)
+	$(BIN)/python tests/run.py --ranks $* $(ARGS)
+
+# cython-lint looks for pycodestyle on PATH.
+lint: export PATH := $(CURDIR)/$(BIN):$(PATH)
+lint: .venv/.with-lint  ## check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/cython-lint ext
+	$(BIN)/mypy
+
+docs: .venv/.with-docs  ## build the documentation into site/
+	$(BIN)/mkdocs build --strict
+
+build: $(INSTALLED)  ## install into .venv, compiling what has changed
+
+dist: .venv/.with-test  ## make an sdist and a wheel in dist/
+	$(BIN)/python -m build
+
+clean:  ## remove .venv and everything that was made
+	rm -rf .venv build dist site test-logs *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -f syncbn/_kernels/*.so
+
+$(INSTALLED): $(SOURCES)
+	@sh .ci/preflight.sh "$(PYTHON)"
+	@test -x $(BIN)/pip || "$(PYTHON)" -m venv --clear .venv
+	@echo "installing syncbn with MPI into .venv (about a minute) ..."
+	@$(PIP) --editable ".[mpi,cli]"
+	@touch $@
+
+# The package is there already, so this fetches what the extra names and compiles nothing.
+.venv/.with-%: $(INSTALLED)
+	@echo "installing what 'make $*' needs into .venv ..."
+	@$(PIP) "syncbn[$*]"
+	@touch $@
+
+.PHONY: help demo test lint docs build dist clean
+.DELETE_ON_ERROR:
