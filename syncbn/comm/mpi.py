@@ -111,7 +111,7 @@ class MPIComm(Communicator):
     def broadcast(self, array: NDArray[Any], root: int = 0) -> None:
         """Copy ``array`` (contiguous) of rank ``root`` to all ranks, in place. Collective."""
         self.bytes_sent += array.nbytes
-        self._wait(self._open().Ibcast(array, root), f"broadcast of {array.size} {array.dtype}")
+        self._wait(self._open().Ibcast(array, root), f"broadcast of {array.size} {array.dtype}", array)
 
     def allgather(self, value: T) -> list[T]:
         """Return the values (any picklable object) of all ranks, in rank order. Collective."""
@@ -151,9 +151,9 @@ class MPIComm(Communicator):
         if self.timeout is None:
             comm.Allreduce(self._mpi.IN_PLACE, array, op)
         else:
-            self._wait(comm.Iallreduce(self._mpi.IN_PLACE, array, op), what)
+            self._wait(comm.Iallreduce(self._mpi.IN_PLACE, array, op), what, array)
 
-    def _wait(self, request: Any, what: object) -> None:
+    def _wait(self, request: Any, what: object, buffer: Any = None) -> None:
         """Wait for ``request``, at most ``timeout`` seconds."""
         if self.timeout is None:
             request.Wait()
@@ -161,6 +161,7 @@ class MPIComm(Communicator):
         deadline = time.monotonic() + self.timeout
         while not request.Test():
             if time.monotonic() > deadline:
+                _abandoned.append((request, buffer))
                 self._closed = f"the communicator was closed by a timeout in call {self._number}, {what}"
                 raise SyncTimeoutError(
                     f"rank {self.rank} of {self.size} waited more than {self.timeout:g} s in call "
@@ -173,6 +174,10 @@ def world() -> MPIComm:
     """Return the one wrapper of ``MPI.COMM_WORLD``. Collective at its first call."""
     return wrap(import_mpi().COMM_WORLD)
 
+
+_abandoned: list[tuple[Any, Any]] = []
+"""Requests that timed out, and their buffers, kept for good: a collective can't be cancelled, MPI may
+still write into the buffer, and mpi4py's request does not keep it alive."""
 
 _keyval: int | None = None
 

@@ -170,7 +170,7 @@ def test_channels_last_axis_and_layer_norm_of_channels_last_memory(rng):
     np.testing.assert_array_equal(y, F.layer_norm(np.ascontiguousarray(memory_last), (4, 5, 6))[0])
 
 
-def test_empty_batches(rng):
+def test_empty_batches():
     x = np.zeros((0, 4, 3), np.float32)
     for y, backward in (F.group_norm(x, 2), F.instance_norm(x), F.layer_norm(x, 3), F.rms_norm(x, 3)):
         assert y.shape == backward(x)[0].shape == x.shape

@@ -154,7 +154,7 @@ def test_state_dict_has_pytorch_s_keys_copies_and_loads(rng):
     assert layer.weight.data[0] == other.weight.data[0] == 1
 
 
-def test_load_state_dict_names_what_does_not_fit_and_changes_nothing(rng):
+def test_load_state_dict_names_what_does_not_fit_and_changes_nothing():
     layer = BatchNorm(3)
     state = layer.state_dict()
     bad = {**state, "weight": np.full(3, 9.0), "bias": np.ones(4), "extra": np.ones(1)}

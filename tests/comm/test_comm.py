@@ -1,0 +1,111 @@
+"""Communicators and their messages, in one process."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from syncbn import SerialComm
+from syncbn.comm import Call, as_communicator
+from syncbn.comm.message import FIRST_MESSAGE_WORDS, FirstMessage
+
+CALL = Call("forward", "SyncBatchNorm #1", 64, "float32", "exact", 1e-5, "weight+bias")
+EMPTY = np.empty(0, np.int16)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"direction": "backward"},
+        {"layer": "SyncBatchNorm #2"},
+        {"channels": 65},
+        {"dtype": "float64"},
+        {"reduction": "float64"},
+        {"eps": np.nextafter(1e-5, 1)},
+        {"affine": "weight"},
+        {"forward_number": 1},
+    ],
+)
+def test_every_field_of_a_call_changes_its_words(other):
+    changed = replace(CALL, **other)
+    assert not np.array_equal(CALL.words(1), changed.words(1))
+    assert np.array_equal(CALL.words(1), replace(CALL).words(1))
+    (difference,) = CALL.differences(changed)
+    assert difference.startswith(next(iter(other)))
+
+
+def test_the_call_number_changes_its_words_and_wraps():
+    numbers = {tuple(CALL.words(n)) for n in (0, 1, 2**15, 2**15 + 1, 2**30 - 1)}
+    assert len(numbers) == 5
+    assert np.array_equal(CALL.words(2**30), CALL.words(0))
+
+
+def combine(*messages):
+    """What MAX leaves in every rank's buffer."""
+    combined = np.maximum.reduce([message.buffer for message in messages])
+    for message in messages:
+        message.buffer[...] = combined
+
+
+@pytest.mark.parametrize("size", [0, 5, FIRST_MESSAGE_WORDS - 21, FIRST_MESSAGE_WORDS])
+def test_messages_of_agreeing_ranks_bring_the_maxima(size):
+    rng = np.random.default_rng(size)
+    maxima = rng.integers(-32768, 32767, (3, size), dtype=np.int16)
+    expected = maxima.max(axis=0)
+    messages = [FirstMessage(CALL.words(7), m, failed=False) for m in maxima]
+    assert len({m.buffer.size for m in messages}) == 1
+    combine(*messages)
+    for message, own in zip(messages, maxima, strict=True):
+        assert message.agrees()
+        assert message.holds_maxima == (size <= FIRST_MESSAGE_WORDS - 21)
+        if message.holds_maxima:
+            message.read_maxima()
+            np.testing.assert_array_equal(own, expected)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [(CALL.words(7), CALL.words(8)), (CALL.words(7), replace(CALL, channels=3).words(7))],
+)
+@pytest.mark.parametrize("ranks", [2, 3, 5])
+def test_a_difference_is_seen_on_every_rank(words, ranks):
+    messages = [FirstMessage(words[rank == ranks - 1], EMPTY, failed=False) for rank in range(ranks)]
+    combine(*messages)
+    assert not any(message.agrees() for message in messages)
+
+
+def test_a_failed_rank_is_seen_on_every_rank():
+    messages = [FirstMessage(CALL.words(7), EMPTY, failed=rank == 1) for rank in range(3)]
+    combine(*messages)
+    assert not any(message.agrees() for message in messages)
+
+
+def test_one_process_is_a_communicator_like_any_other():
+    comm = SerialComm()
+    array = np.arange(3.0)
+    comm.allreduce(array)
+    comm.broadcast(array)
+    comm.barrier()
+    np.testing.assert_array_equal(array, np.arange(3.0))
+    assert comm.allgather("x") == ["x"]
+    assert (comm.rank, comm.size, comm.bytes_sent) == (0, 1, 0)
+    assert comm.split(2).size == 1
+    assert [comm.register_layer("A"), comm.register_layer("B")] == ["A #1", "B #2"]
+    assert [comm.agree(CALL, EMPTY), comm.agree(CALL, EMPTY)] == [1, 2]
+    with pytest.raises(ValueError, match="bad"):
+        comm.agree(CALL, EMPTY, ValueError("bad"))
+    with pytest.raises(ValueError, match="group_size must be at least 1, got 0"):
+        comm.split(0)
+    assert copy.deepcopy(comm).size == pickle.loads(pickle.dumps(comm)).size == 1
+
+
+def test_what_stands_for_a_communicator():
+    comm = SerialComm()
+    assert as_communicator(comm) is comm
+    assert as_communicator(None).size == 1
+    with pytest.raises((TypeError, ImportError), match=r"comm must be None, an mpi4py|mpi4py"):
+        as_communicator(3)
