@@ -10,14 +10,12 @@ from numpy.typing import NDArray
 
 from syncbn.typing import Float64Array, FloatArray
 
-FLOATING = ("float16", "float32", "float64")
-
 
 def check_floating(array: Any, name: str, min_ndim: int = 0) -> FloatArray:
     """Return ``array``, or raise TypeError or ValueError when it isn't a real floating ndarray."""
     if not isinstance(array, (np.ndarray, np.floating)):
         raise TypeError(f"{name} must be a NumPy array of float16, float32 or float64, got {type(array).__name__}")
-    if array.dtype.name not in FLOATING:
+    if array.dtype.kind != "f" or array.dtype.itemsize > 8:
         raise TypeError(f"{name} must have dtype float16, float32 or float64, got {array.dtype}")
     if array.ndim < min_ndim:
         raise ValueError(f"{name} must have {min_ndim} or more axes, got shape {array.shape}")

@@ -24,8 +24,12 @@ class ChannelLayout:
     ----------
     shape, dtype, axis
         Of the array, with ``axis`` counted from 0.
+    samples, channels, row_size : int
+        N, C and S.
     channels_last : bool
         Whether kernels see (N, S, C).
+    order : tuple of int
+        The array's axes in the order of the kernels' memory.
     in_place : bool
         Whether that order is the array's own; else results go back to C order.
     """
@@ -33,33 +37,34 @@ class ChannelLayout:
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     axis: int
+    samples: int
+    channels: int
+    row_size: int
     channels_last: bool
+    order: tuple[int, ...]
     in_place: bool
 
     @classmethod
     def of(cls, x: FloatArray, channel_axis: int) -> ChannelLayout:
         """Find the layout of ``x``."""
         axis = check_axis(channel_axis, x.ndim)
-        x_nc = np.moveaxis(x, axis, 1)
-        first = x_nc.flags.c_contiguous
-        last = np.moveaxis(x_nc, 1, -1).flags.c_contiguous
-        rows_of_one = math.prod(x_nc.shape[2:]) == 1  # then channels are the only axis worth a vector
-        return cls(x.shape, x.dtype.newbyteorder("="), axis, rows_of_one or (last and not first), first or last)
-
-    @property
-    def channels(self) -> int:
-        """C."""
-        return self.shape[self.axis]
-
-    @property
-    def samples(self) -> int:
-        """N."""
-        return self.shape[1 if self.axis == 0 else 0]
-
-    @property
-    def row_size(self) -> int:
-        """S."""
-        return math.prod(self.shape) // max(self.samples * self.channels, 1)
+        sample, *trailing = (i for i in range(x.ndim) if i != axis)
+        row_size = math.prod(x.shape[i] for i in trailing)
+        first, last = (sample, axis, *trailing), (sample, *trailing, axis)
+        is_first, is_last = (x.transpose(order).flags.c_contiguous for order in (first, last))
+        # In rows of one value, channels are the only axis worth a vector.
+        channels_last = row_size == 1 or (is_last and not is_first)
+        return cls(
+            x.shape,
+            x.dtype.newbyteorder("="),
+            axis,
+            x.shape[sample],
+            x.shape[axis],
+            row_size,
+            channels_last,
+            last if channels_last else first,
+            is_first or is_last,
+        )
 
     @property
     def shape_ns(self) -> tuple[int, ...]:
@@ -71,30 +76,35 @@ class ChannelLayout:
 
         float16 becomes float32; foreign byte order and unaligned memory are copied.
         """
-        work = np.result_type(self.dtype, np.float32)
-        x_nc = np.moveaxis(x, self.axis, 1)
-        ordered = np.moveaxis(x_nc, 1, -1) if self.channels_last else x_nc
         if self.channels_last:
             shape = (self.samples, self.row_size, self.channels)
         else:
             shape = (self.samples, self.channels, self.row_size)
-        return np.require(ordered, work, ["C", "A"]).reshape(shape)
+        return contiguous(x.transpose(self.order), self.dtype).reshape(shape)
 
     def restore(self, result: FloatArray) -> FloatArray:
         """Return a kernel's result in the array's own shape, dtype and memory order."""
-        rest = [size for axis, size in enumerate(self.shape) if axis != self.axis][1:]
-        if self.channels_last:
-            x_nc = np.moveaxis(result.reshape(self.samples, *rest, self.channels), -1, 1)
-        else:
-            x_nc = result.reshape(self.samples, self.channels, *rest)
-        y = to_dtype(np.moveaxis(x_nc, 1, self.axis), self.dtype)
+        inverse = sorted(range(len(self.order)), key=self.order.__getitem__)
+        y = result.reshape([self.shape[i] for i in self.order]).transpose(inverse)
+        y = to_dtype(y, self.dtype)
         return y if self.in_place else np.ascontiguousarray(y)
+
+
+def contiguous(array: FloatArray, dtype: np.dtype[Any]) -> FloatArray:
+    """Return ``array`` contiguous, aligned, native, and as wide as kernels compute for ``dtype``."""
+    work = np.dtype(np.float32) if dtype.itemsize < 4 else dtype
+    flags = array.flags
+    if array.dtype == work and flags.c_contiguous and flags.aligned:
+        return array
+    return np.require(array, work, ["C", "A"])
 
 
 def to_dtype(array: FloatArray, dtype: np.dtype[Any]) -> FloatArray:
     """Return ``array`` in ``dtype``; what float16 can't hold becomes infinite without a warning."""
+    if array.dtype == dtype:
+        return array
     with np.errstate(over="ignore"):
-        return array.astype(dtype, copy=False)
+        return array.astype(dtype)
 
 
 def check_channels(layout: ChannelLayout, channels: int) -> None:
@@ -133,8 +143,7 @@ class FeatureLayout:
 
     def view(self, x: FloatArray) -> FloatArray:
         """Return ``x`` as (R, D) in C order, copied only if it must be."""
-        work = np.result_type(self.dtype, np.float32)
-        return np.require(x, work, ["C", "A"]).reshape(-1, self.features)
+        return contiguous(x, self.dtype).reshape(-1, self.features)
 
     def restore(self, result: FloatArray) -> FloatArray:
         """Return a kernel's result in the array's own shape, dtype and memory order."""
