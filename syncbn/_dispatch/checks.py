@@ -19,16 +19,15 @@ def check_floating(array: Any, name: str, min_ndim: int = 0) -> FloatArray:
         raise TypeError(f"{name} must have dtype float16, float32 or float64, got {array.dtype}")
     if array.ndim < min_ndim:
         raise ValueError(f"{name} must have {min_ndim} or more axes, got shape {array.shape}")
-    floating: FloatArray = np.asarray(array)  # a plain array of scalars and of subclasses
-    return floating
+    return np.asarray(array)  # a plain array of scalars and of subclasses
 
 
 def check_same_shape(dy: Any, shape: tuple[int, ...]) -> FloatArray:
     """Return ``dy``, or raise when it isn't a floating array of ``shape``."""
-    dy = check_floating(dy, "dy")
-    if dy.shape != shape:
-        raise ValueError(f"dy must have y's shape {shape}, got {dy.shape}")
-    return dy
+    gradient = check_floating(dy, "dy")
+    if gradient.shape != shape:
+        raise ValueError(f"dy must have y's shape {shape}, got {gradient.shape}")
+    return gradient
 
 
 def check_parameter(array: Any, name: str, shape: tuple[int, ...]) -> FloatArray | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -64,15 +66,17 @@ class MPIComm(Communicator):
             raise TypeError(f"comm must be an mpi4py intracommunicator, got {type(base).__name__}")
         if timeout is not None and not timeout > 0:
             raise ValueError(f"timeout must be positive seconds or None, got {timeout}")
-        self._own(base.Dup(), timeout)
+        own = base.Dup()
+        self._own(own, timeout, blocking=timeout is None and not _oversubscribed(self._mpi, own))
 
-    def _own(self, comm: Any, timeout: float | None) -> None:
+    def _own(self, comm: Any, timeout: float | None, *, blocking: bool) -> None:
         self._comm: Any = comm
         self.timeout = timeout
         self.rank = comm.Get_rank()
         self.size = comm.Get_size()
         self._number = 0
         self._closed = ""
+        self._blocking = blocking
 
     def agree(self, call: Call, maxima: NDArray[np.int16], error: Exception | None = None) -> int:
         """Check that all ranks make the same call, and combine ``maxima`` over ranks by MAX, in place. Collective."""
@@ -131,7 +135,7 @@ class MPIComm(Communicator):
         group = MPIComm.__new__(MPIComm)
         Communicator.__init__(group)
         group._mpi = self._mpi
-        group._own(self._open().Split(self.rank // group_size, self.rank), self.timeout)
+        group._own(self._open().Split(self.rank // group_size, self.rank), self.timeout, blocking=self._blocking)
         return group
 
     def free(self) -> None:
@@ -148,17 +152,17 @@ class MPIComm(Communicator):
     def _allreduce(self, array: NDArray[Any], op: Any, what: object) -> None:
         comm = self._open()
         self.bytes_sent += array.nbytes
-        if self.timeout is None:
+        if self._blocking:
             comm.Allreduce(self._mpi.IN_PLACE, array, op)
         else:
             self._wait(comm.Iallreduce(self._mpi.IN_PLACE, array, op), what, array)
 
     def _wait(self, request: Any, what: object, buffer: Any = None) -> None:
-        """Wait for ``request``, at most ``timeout`` seconds."""
-        if self.timeout is None:
+        """Wait for ``request``, at most ``timeout`` seconds, leaving the core to ranks that share it."""
+        if self._blocking:
             request.Wait()
             return
-        deadline = time.monotonic() + self.timeout
+        deadline = math.inf if self.timeout is None else time.monotonic() + self.timeout
         while not request.Test():
             if time.monotonic() > deadline:
                 _abandoned.append((request, buffer))
@@ -167,7 +171,25 @@ class MPIComm(Communicator):
                     f"rank {self.rank} of {self.size} waited more than {self.timeout:g} s in call "
                     f"{self._number}, {what}: another rank is late, absent or in another call"
                 )
-            time.sleep(0)  # leaves the core to ranks that share it
+            os.sched_yield()
+
+
+def _oversubscribed(mpi: Any, comm: Any) -> bool:
+    """Tell whether this node has more ranks of ``comm`` than cores. Collective.
+
+    MPI waits by spinning: a rank that waits then keeps a core from the rank that it waits for.
+    """
+    node = comm.Split_type(mpi.COMM_TYPE_SHARED)
+    cores = set().union(*node.allgather(_own_cores()))  # each rank may be bound to its own
+    ranks: int = node.Get_size()
+    node.Free()
+    return ranks > len(cores)
+
+
+def _own_cores() -> set[int]:
+    if hasattr(os, "sched_getaffinity"):
+        return os.sched_getaffinity(0)
+    return set(range(os.cpu_count() or 1))
 
 
 def world() -> MPIComm:
