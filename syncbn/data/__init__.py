@@ -1,0 +1,11 @@
+"""Images to train on: a packaged subset of Fashion-MNIST, the whole of it, or any four idx files."""
+
+from __future__ import annotations
+
+from syncbn.data.dataset import Dataset
+from syncbn.data.errors import DataError
+from syncbn.data.idx import read_idx
+from syncbn.data.inputs import Inputs, prepare
+from syncbn.data.sources import NAMES, load
+
+__all__ = ["NAMES", "DataError", "Dataset", "Inputs", "load", "prepare", "read_idx"]

@@ -1,0 +1,60 @@
+"""A directory with the four idx files of MNIST or its kin."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from syncbn.data.dataset import Dataset
+from syncbn.data.errors import DataError
+from syncbn.data.idx import read_idx
+
+FILES = {
+    "x_train": ("train-images-idx3-ubyte", 3),
+    "y_train": ("train-labels-idx1-ubyte", 1),
+    "x_test": ("t10k-images-idx3-ubyte", 3),
+    "y_test": ("t10k-labels-idx1-ubyte", 1),
+}
+"""Array: the file's name and number of axes."""
+
+
+def read_directory(
+    directory: Path, *, name: str = "", class_names: tuple[str, ...] | None = None, how_to_get: str = ""
+) -> Dataset:
+    """Read the four files, gzipped or not, with a dot or a hyphen before ``idx``.
+
+    Parameters
+    ----------
+    directory : Path
+    name : str
+        Of the dataset; "" is the directory's.
+    class_names : tuple of str, optional
+        None: "0", "1", … up to the largest training label.
+    how_to_get : str
+        What the message about a missing or damaged file adds.
+
+    Raises
+    ------
+    DataError
+        A file is missing, damaged or does not fit the others.
+    """
+    try:
+        arrays = {key: read_idx(find_file(directory, stem), ndim) for key, (stem, ndim) in FILES.items()}
+        if class_names is None:
+            class_names = tuple(map(str, range(int(arrays["y_train"].max(initial=0)) + 1)))
+        return Dataset(name=name or directory.resolve().name, source=str(directory), class_names=class_names, **arrays)
+    except DataError as error:
+        raise DataError(f"{error}; {how_to_get or _HOW_TO_GET}") from error.__cause__
+
+
+_HOW_TO_GET = "a directory of data has the four idx files of MNIST or Fashion-MNIST: " + ", ".join(
+    f"{stem}[.gz]" for stem, _ in FILES.values()
+)
+
+
+def find_file(directory: Path, stem: str) -> Path:
+    """Return the path under which ``directory`` has the file, or raise `DataError`."""
+    spellings = [stem, stem.replace("-idx", ".idx")]
+    for candidate in (directory / (spelling + suffix) for spelling in spellings for suffix in (".gz", "")):
+        if candidate.exists():
+            return candidate
+    raise DataError(f"{directory / stem}.gz is missing")

@@ -1,0 +1,98 @@
+"""The idx format, in which MNIST and its kin are distributed.
+
+Two zero bytes, the type (8 is uint8), the number of axes, each axis's size as a big-endian uint32, then
+the values in C order. Format: http://yann.lecun.com/exdb/mnist/ (LeCun, Cortes, Burges 1998).
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import struct
+import zlib
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from syncbn.data.errors import DataError
+
+GZIP_MAGIC = b"\x1f\x8b"
+CHUNK_BYTES = 1 << 20
+DEFLATE_RATIO = 1032
+"""zlib's documentation: deflate never expands a byte to more than this many."""
+
+_TYPES = {0x08: "uint8", 0x09: "int8", 0x0B: "int16", 0x0C: "int32", 0x0D: "float32", 0x0E: "float64"}
+
+
+def read_idx(path: str | Path, ndim: int) -> NDArray[np.uint8]:
+    """Read an idx file of uint8, gzipped or not (its first bytes tell, not its name).
+
+    Memory is taken as the bytes arrive, so a header that promises too much costs nothing.
+
+    Parameters
+    ----------
+    path : str or Path
+    ndim : int
+        Expected number of axes: 3 for images, 1 for labels.
+
+    Returns
+    -------
+    ndarray of uint8
+
+    Raises
+    ------
+    DataError
+        The file can't be read, is no idx file, holds another type or number of axes, is longer or
+        shorter than its header says, or its gzip stream is damaged.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            stored_bytes = path.stat().st_size
+            if file.peek(2)[:2] == GZIP_MAGIC:
+                with gzip.open(file) as stream:
+                    return _read(cast(BinaryIO, stream), ndim, stored_bytes * DEFLATE_RATIO)
+            return _read(file, ndim, stored_bytes)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"{path}: damaged gzip file ({error})") from error
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror or error}") from error
+
+
+def _read(stream: BinaryIO, ndim: int, limit: int) -> NDArray[np.uint8]:
+    """Read the array from a stream that holds at most ``limit`` bytes."""
+    magic = _read_up_to(stream, 4)
+    if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in _TYPES:
+        raise DataError(f"not an idx file: it starts with {magic!r}")
+    if magic[2] != 0x08:
+        raise DataError(f"idx file of {_TYPES[magic[2]]}, expected uint8")
+    if magic[3] != ndim:
+        raise DataError(f"idx file with {magic[3]} axes, expected {ndim}")
+    sizes = _read_up_to(stream, 4 * ndim)
+    if len(sizes) < 4 * ndim:
+        raise DataError("truncated in the header")
+    shape = struct.unpack(f">{ndim}I", sizes)
+    expected = math.prod(shape)  # of Python's integers, which do not overflow
+    if expected > limit:
+        raise DataError(f"truncated, or a damaged header: shape {shape} needs more than the file can hold")
+    values = _read_up_to(stream, expected + 1)  # one more: reaches the end, where gzip compares its checksum
+    if len(values) != expected:
+        state = "truncated" if len(values) < expected else "too long"
+        at_least = "" if len(values) < expected else " or more"
+        raise DataError(f"{state}: shape {shape} needs {expected} values, the file has {len(values)}{at_least}")
+    return np.frombuffer(values, np.uint8).reshape(shape)
+
+
+def _read_up_to(stream: BinaryIO, size: int) -> bytearray:
+    """Read ``size`` bytes or until the end, in chunks: ``stream.read(size)`` would allocate them all at once."""
+    values = bytearray()
+    while len(values) < size:
+        chunk = stream.read(min(CHUNK_BYTES, size - len(values)))
+        if not chunk:
+            break
+        values += chunk
+    return values

@@ -1,0 +1,90 @@
+"""From gray values to what a network takes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from syncbn.data.dataset import Dataset
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """Standardized images and their labels.
+
+    Attributes
+    ----------
+    x_train, x_test : ndarray of float32 or float64, shape (N, 1, H, W) or (N, H·W)
+    y_train, y_test : ndarray of uint8, shape (N,)
+    mean, std : float
+        Of the training images (0 to 255, after pooling), which were subtracted and divided by.
+    """
+
+    x_train: NDArray[np.floating]
+    y_train: NDArray[np.uint8]
+    x_test: NDArray[np.floating]
+    y_test: NDArray[np.uint8]
+    mean: float
+    std: float
+
+
+def prepare(dataset: Dataset, *, pool: int = 1, flat: bool = False, dtype: DTypeLike = np.float32) -> Inputs:
+    """Return (p − mean) / std of the pixels p, mean and std being one number each, of the training images.
+
+    Both come from sums of integers, so they are the same whatever the order of the images.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    pool : int
+        Average squares of ``pool`` × ``pool`` pixels first: 2 makes 28 × 28 images 14 × 14.
+    flat : bool
+        Shape (N, H·W) instead of (N, 1, H, W).
+    dtype : dtype
+        float32 or float64.
+
+    Raises
+    ------
+    ValueError
+        ``pool`` does not divide the images, or all training pixels are equal.
+    TypeError
+        Another dtype.
+    """
+    dtype = np.dtype(dtype)
+    if dtype not in (np.float32, np.float64):
+        raise TypeError(f"dtype must be float32 or float64, got {dtype}")
+    height, width = dataset.x_train.shape[1:]
+    if pool < 1 or height % pool or width % pool:
+        raise ValueError(f"pool must divide the images' {height} x {width} pixels, got {pool}")
+    train, test = _square_sums(dataset.x_train, pool), _square_sums(dataset.x_test, pool)
+    total = int(train.sum(dtype=np.int64))
+    squares = int(np.einsum("nhw,nhw->", train, train, dtype=np.int64))
+    spread = train.size * squares - total**2  # size²·variance, exact in Python's integers
+    if spread == 0:
+        raise ValueError(f"{dataset.name}: all training pixels are equal, so there is nothing to standardize")
+    mean, std = total / train.size, math.sqrt(spread) / train.size
+
+    def standardize(sums: NDArray[np.int32]) -> NDArray[np.floating]:
+        x = sums.astype(dtype)
+        x -= mean
+        x /= std
+        return x.reshape(len(x), -1) if flat else x[:, None]
+
+    return Inputs(
+        x_train=standardize(train),
+        y_train=dataset.y_train,
+        x_test=standardize(test),
+        y_test=dataset.y_test,
+        mean=mean / pool**2,
+        std=std / pool**2,
+    )
+
+
+def _square_sums(images: NDArray[np.uint8], pool: int) -> NDArray[np.int32]:
+    n, height, width = images.shape
+    squares = images.reshape(n, height // pool, pool, width // pool, pool)
+    sums: NDArray[np.int32] = squares.sum(axis=(2, 4), dtype=np.int32)
+    return sums

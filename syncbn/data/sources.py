@@ -1,0 +1,66 @@
+"""Where data comes from, by name or by directory."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from syncbn.data.dataset import Dataset
+from syncbn.data.directory import read_directory
+from syncbn.data.errors import DataError
+from syncbn.data.packaged import read_packaged
+
+NAMES = ("fashion-mnist-10k", "fashion-mnist")
+"""Names that `load` knows."""
+
+DEBIAN_DIRECTORY = Path("/usr/share/datasets/fashion-mnist")
+"""Where Debian's package dataset-fashion-mnist puts its files."""
+
+CLASS_NAMES = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
+
+
+def load(source: str | os.PathLike[str] = "fashion-mnist-10k") -> Dataset:
+    """Load images.
+
+    Parameters
+    ----------
+    source : str or path
+        ``"fashion-mnist-10k"``: 10,000 + 2,000 images of Fashion-MNIST that come with syncbn, with as
+        many of each class. ``"fashion-mnist"``: all 60,000 + 10,000, from Debian's package
+        dataset-fashion-mnist. Anything else: a directory with the four idx files of MNIST,
+        Fashion-MNIST or their kin, gzipped or not.
+
+    Raises
+    ------
+    DataError
+        A file or directory is missing or damaged: which one, what is wrong, and how to get it.
+
+    References
+    ----------
+    Xiao, Rasul & Vollgraf 2017, Fashion-MNIST, arXiv:1708.07747.
+    """
+    if source == "fashion-mnist-10k":
+        return read_packaged()
+    if source == "fashion-mnist":
+        return read_directory(
+            DEBIAN_DIRECTORY,
+            name="fashion-mnist",
+            class_names=CLASS_NAMES,
+            how_to_get="get it with: apt install dataset-fashion-mnist; or give a directory with its four idx files",
+        )
+    directory = Path(source)
+    if not directory.is_dir():
+        known = ", ".join(map(repr, NAMES))
+        raise DataError(f"no data {os.fspath(source)!r}: expected {known} or a directory with the four idx files")
+    return read_directory(directory)

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import gzip
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from syncbn.data import DataError, Dataset, load, packaged, sources
+
+STEMS = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+
+
+def as_idx(array):
+    return struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.tobytes()
+
+
+@pytest.fixture
+def arrays(rng):
+    return {
+        "x_train": rng.integers(0, 256, (6, 4, 5), dtype=np.uint8),
+        "y_train": np.array([0, 1, 2, 0, 1, 2], np.uint8),
+        "x_test": rng.integers(0, 256, (3, 4, 5), dtype=np.uint8),
+        "y_test": np.array([2, 1, 0], np.uint8),
+    }
+
+
+@pytest.fixture
+def directory(tmp_path, arrays):
+    """Two of the files gzipped, one of the others with a dot in its name."""
+    names = (f"{STEMS[0]}.gz", STEMS[1], f"{STEMS[2]}.gz", STEMS[3].replace("-idx", ".idx"))
+    for name, array in zip(names, arrays.values(), strict=True):
+        content = as_idx(array)
+        (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    return tmp_path
+
+
+def test_the_packaged_images():
+    data = load()
+    assert data.name == "fashion-mnist-10k"
+    assert data.x_train.shape == (10_000, 28, 28)
+    assert data.x_test.shape == (2_000, 28, 28)
+    assert data.x_train.dtype == data.y_train.dtype == np.uint8
+    np.testing.assert_array_equal(np.bincount(data.y_train), [1000] * 10)
+    np.testing.assert_array_equal(np.bincount(data.y_test), [200] * 10)
+    assert data.class_names == sources.CLASS_NAMES
+    # Sandals cover the least of their pictures, so the labels belong to the images.
+    brightness = [data.x_train[data.y_train == k].mean() for k in range(10)]
+    assert int(np.argmin(brightness)) == data.class_names.index("Sandal")
+    with pytest.raises(ValueError, match="read-only"):
+        data.x_train[0] = 0
+
+
+def test_the_checksum_is_that_of_the_licence_text():
+    text = packaged.PACKAGED.with_suffix(".txt").read_text()
+    assert f"sha256 {packaged.SHA256}" in text
+    assert "MIT" in text
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated", "flipped", "other"])
+def test_a_damaged_packaged_file(tmp_path, damage):
+    path = tmp_path / "copy.npz"
+    content = packaged.PACKAGED.read_bytes()
+    if damage == "truncated":
+        path.write_bytes(content[:-1])
+    elif damage == "flipped":
+        path.write_bytes(content[:2000] + bytes([content[2000] ^ 1]) + content[2001:])
+    elif damage == "other":
+        np.savez(path, x_train=np.zeros(3))
+    with pytest.raises(DataError, match=r"copy\.npz: .*install syncbn anew"):
+        packaged.read_packaged(path)
+    path.write_bytes(content)
+    assert len(packaged.read_packaged(path).y_test) == 2_000
+
+
+def test_a_directory(directory, arrays):
+    data = load(directory)
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(getattr(data, name), array, strict=True)
+    assert data.name == directory.name
+    assert data.source == str(directory)
+    assert data.class_names == ("0", "1", "2")
+    assert load(str(directory)).class_names == data.class_names
+
+
+@pytest.mark.parametrize("position", range(4))
+def test_a_missing_or_damaged_file_is_named(directory, position):
+    path = next(directory.glob(STEMS[position].replace("-idx", "?idx") + "*"))
+    content = path.read_bytes()
+    path.unlink()
+    with pytest.raises(DataError, match=rf"{STEMS[position]}\.gz is missing; .*four idx files"):
+        load(directory)
+    path.write_bytes(content[:-1])
+    with pytest.raises(DataError, match=rf"{path.name}: .*; .*four idx files"):
+        load(directory)
+
+
+def test_debians_package(directory, monkeypatch):
+    monkeypatch.setattr(sources, "DEBIAN_DIRECTORY", directory)
+    data = load("fashion-mnist")
+    assert data.name == "fashion-mnist"
+    assert data.class_names[9] == "Ankle boot"
+    monkeypatch.setattr(sources, "DEBIAN_DIRECTORY", directory / "absent")
+    with pytest.raises(DataError, match=r"train-images-idx3-ubyte.gz is missing; .*apt install dataset-fashion-mnist"):
+        load("fashion-mnist")
+
+
+@pytest.mark.skipif(not sources.DEBIAN_DIRECTORY.exists(), reason="apt install dataset-fashion-mnist")
+def test_the_packaged_images_are_among_all():
+    whole, part = load("fashion-mnist"), load()
+    assert whole.x_train.shape == (60_000, 28, 28)
+    rows = np.load(packaged.PACKAGED)["train_index"]
+    np.testing.assert_array_equal(whole.x_train[rows], part.x_train)
+    np.testing.assert_array_equal(whole.y_train[rows], part.y_train)
+
+
+def test_an_unknown_name():
+    with pytest.raises(DataError, match=r"no data 'cifar': expected 'fashion-mnist-10k', 'fashion-mnist' or a dir"):
+        load("cifar")
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"y_train": np.zeros(5, np.uint8)}, "6 train images have 5 labels"),
+        ({"y_test": np.array([0, 1, 3], np.uint8)}, "a test label is 3, expected 0 to 2"),
+        ({"x_test": np.zeros((3, 5, 4), np.uint8)}, r"train images of \(4, 5\) pixels, test images of \(5, 4\)"),
+        ({"x_test": np.zeros((0, 4, 5), np.uint8), "y_test": np.zeros(0, np.uint8)}, r"x_test .* is empty"),
+        ({"x_train": np.zeros((6, 4, 5))}, "x_train is float64 with 3 axes, expected uint8 with 3"),
+    ],
+)
+def test_arrays_that_do_not_fit(arrays, changes, problem):
+    with pytest.raises(DataError, match=f"made up from nowhere: {problem}"):
+        Dataset("made up", "nowhere", **{**arrays, **changes}, class_names=("a", "b", "c"))
+
+
+def test_the_first_samples_alone(arrays):
+    data = Dataset("made up", "nowhere", **arrays, class_names=("a", "b", "c"))
+    part = data.first(4, 100)
+    np.testing.assert_array_equal(part.x_train, arrays["x_train"][:4])
+    np.testing.assert_array_equal(part.y_test, arrays["y_test"])
+    assert len(data.first(test=1).y_train) == 6
+
+
+def test_package_data_is_where_the_build_looks():
+    assert sorted(path.suffix for path in Path(packaged.__file__).parent.glob("fashion*")) == [".npz", ".txt"]
