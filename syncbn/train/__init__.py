@@ -1,0 +1,26 @@
+"""Data-parallel training over a communicator: gradients, evaluation, checkpoints."""
+
+from __future__ import annotations
+
+from syncbn.train.agreement import ParameterMismatchError, check_parameters
+from syncbn.train.checkpoint import CheckpointError
+from syncbn.train.evaluation import Evaluation, evaluate
+from syncbn.train.gradients import FlatGradients
+from syncbn.train.history import EpochRecord, Position, Progress
+from syncbn.train.order import DataOrder, shard
+from syncbn.train.trainer import Trainer
+
+__all__ = [
+    "CheckpointError",
+    "DataOrder",
+    "EpochRecord",
+    "Evaluation",
+    "FlatGradients",
+    "ParameterMismatchError",
+    "Position",
+    "Progress",
+    "Trainer",
+    "check_parameters",
+    "evaluate",
+    "shard",
+]

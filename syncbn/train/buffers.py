@@ -1,0 +1,59 @@
+"""Buffers (running statistics) that may differ between ranks.
+
+Local batch normalization sees other samples on each rank, so its running statistics differ. As in PyTorch's
+DistributedDataParallel, rank 0's are the model's. Those of the other ranks are kept as they are, so that
+evaluating and saving change nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from numpy.typing import NDArray
+
+from syncbn.comm import Communicator
+from syncbn.layers import Module
+
+UInt8Array = NDArray[np.uint8]
+
+
+def pack_buffers(model: Module) -> UInt8Array:
+    """Return the bytes of all buffers, one after the other."""
+    return np.frombuffer(bytearray().join(array.tobytes() for _, array in model.named_buffers()), np.uint8)
+
+
+def unpack_buffers(model: Module, packed: UInt8Array) -> None:
+    """Copy ``packed``, which came from `pack_buffers` of the same model, into the buffers."""
+    stored, start = packed.tobytes(), 0
+    for _, array in model.named_buffers():
+        values = np.frombuffer(stored, array.dtype, array.size, offset=start)
+        array[...] = values.reshape(array.shape)
+        start += array.nbytes
+
+
+@contextmanager
+def rank_0_buffers(model: Module, comm: Communicator) -> Iterator[None]:
+    """Give the model rank 0's buffers for a while. Collective."""
+    own = pack_buffers(model)
+    if comm.size == 1 or own.size == 0:
+        yield
+        return
+    shared = own.copy()
+    comm.broadcast(shared)
+    unpack_buffers(model, shared)
+    try:
+        yield
+    finally:
+        unpack_buffers(model, own)
+
+
+def gather_buffers(model: Module, comm: Communicator) -> list[UInt8Array] | None:
+    """Return `pack_buffers` of every rank, or None where all are the same. Collective."""
+    own = pack_buffers(model)
+    first = own.copy()
+    comm.broadcast(first)
+    if not any(comm.allgather(not np.array_equal(own, first))):
+        return None
+    return comm.allgather(own)

@@ -1,0 +1,76 @@
+"""What must be the same on all ranks, and in the run that a checkpoint resumes."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from dataclasses import is_dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from syncbn.layers import Module
+from syncbn.nn import Optimizer
+from syncbn.typing import FloatArray
+
+_COMPARED_SAMPLES = 256
+
+
+def describe_model(model: Module) -> dict[str, str]:
+    """Return dtype and shape of every parameter and buffer by name."""
+    return {name: f"{array.dtype} {array.shape}" for name, array in model.state_dict().items()}
+
+
+def describe_optimizer(optimizer: Optimizer) -> str:
+    """Return class and hyperparameters; the learning rate is part of the optimizer's state."""
+    settings = {name: value for name, value in vars(optimizer).items() if not name.startswith("_")}
+    settings.pop("parameters")
+    return f"{type(optimizer).__name__}({', '.join(f'{name}={value!r}' for name, value in settings.items())})"
+
+
+def describe_schedule(schedule: Callable[[int], float] | None) -> str:
+    """Return the schedule's repr, or the name of a function (whose repr has its address)."""
+    if schedule is None or is_dataclass(schedule):
+        return repr(schedule)
+    return str(getattr(schedule, "__qualname__", type(schedule).__qualname__))
+
+
+def describe_data(x: FloatArray, y: NDArray[np.integer]) -> dict[str, str]:
+    """Return shapes, dtypes and checksums: of all labels, and of 256 samples, which takes no time."""
+    some = np.linspace(0, len(x) - 1, min(len(x), _COMPARED_SAMPLES)).astype(int)
+    return {
+        "samples": f"{x.dtype} {x.shape} crc32 {zlib.crc32(x[some].tobytes()):08x}",
+        "labels": f"{y.dtype} {y.shape} crc32 {zlib.crc32(y.tobytes()):08x}",
+    }
+
+
+def describe_training(
+    model: Module,
+    optimizer: Optimizer,
+    schedule: Callable[[int], float] | None,
+    **choices: object,
+) -> dict[str, str]:
+    """Return all that must be the same where a checkpoint is resumed, by name."""
+    return {
+        **{name: str(value) for name, value in choices.items()},
+        "optimizer": describe_optimizer(optimizer),
+        "schedule": describe_schedule(schedule),
+        **describe_model(model),
+    }
+
+
+def check_samples(x: FloatArray, y: NDArray[np.integer]) -> None:
+    """Raise unless x is an array of floats, and y has as many integers."""
+    if not isinstance(x, np.ndarray) or not isinstance(y, np.ndarray):
+        raise TypeError(f"expected NumPy arrays, got {type(x).__name__} and {type(y).__name__}")
+    if not np.issubdtype(x.dtype, np.floating) or not np.issubdtype(y.dtype, np.integer):
+        raise TypeError(f"expected samples of floats and labels of integers, got {x.dtype} and {y.dtype}")
+    if x.ndim < 2 or y.shape != x.shape[:1]:
+        raise ValueError(f"expected samples of shape (N, ...) and labels of shape (N,), got {x.shape} and {y.shape}")
+
+
+def check_count(name: str, value: int, minimum: int = 1) -> int:
+    """Return ``value``; raise ValueError unless it is an integer of at least ``minimum``."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < minimum:
+        raise ValueError(f"{name} must be an integer of at least {minimum}, got {value!r}")
+    return int(value)

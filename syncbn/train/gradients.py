@@ -1,0 +1,54 @@
+"""All gradients in one array, to be added over ranks in one message."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from syncbn.comm import Communicator
+from syncbn.layers import Parameter
+
+
+class FlatGradients:
+    """A preallocated array for the gradients of all parameters, the loss, and the number of ranks that failed.
+
+    Parameters
+    ----------
+    parameters : sequence of Parameter
+    dtype : dtype, optional
+        float32 or float64, of the sums over ranks. None: float64 if any parameter is, else float32.
+
+    Attributes
+    ----------
+    buffer : ndarray, shape (number of values + 2,)
+    """
+
+    def __init__(self, parameters: Sequence[Parameter], dtype: DTypeLike | None = None) -> None:
+        self.parameters = list(parameters)
+        if dtype is None:
+            dtype = np.result_type(np.float32, *(p.data.dtype for p in self.parameters))  # MPI has no float16
+        wire = np.dtype(dtype)
+        if wire not in (np.float32, np.float64):
+            raise TypeError(f"gradients are added in float32 or float64, got {wire}")
+        ends = np.cumsum([parameter.data.size for parameter in self.parameters], dtype=int)
+        self.buffer: NDArray[np.floating] = np.zeros(int(ends[-1]) + 2, wire)
+        pieces = np.split(self.buffer[:-2], ends[:-1])
+        self._views = [
+            piece.reshape(parameter.data.shape) for piece, parameter in zip(pieces, self.parameters, strict=True)
+        ]
+
+    def add_over_ranks(self, loss: float, comm: Communicator, *, failed: bool = False) -> tuple[float, bool]:
+        """Replace each ``grad`` by its sum over ranks; return the sum of ``loss`` and whether any rank ``failed``.
+
+        Collective. A parameter without gradient contributes zeros. The new ``grad`` is valid until the
+        next call.
+        """
+        for parameter, view in zip(self.parameters, self._views, strict=True):
+            view[...] = 0 if parameter.grad is None else parameter.grad
+        self.buffer[-2:] = loss, failed
+        comm.allreduce(self.buffer)
+        for parameter, view in zip(self.parameters, self._views, strict=True):
+            parameter.grad = view.astype(parameter.data.dtype, copy=False)
+        return float(self.buffer[-2]), bool(self.buffer[-1] > 0)

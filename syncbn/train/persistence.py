@@ -1,0 +1,106 @@
+"""Rank 0 reads and writes; all ranks give and take their state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from syncbn.comm import Communicator
+from syncbn.layers import Module
+from syncbn.nn import Optimizer
+from syncbn.train.buffers import gather_buffers, unpack_buffers
+from syncbn.train.checkpoint import CheckpointError, decode, encode, write_atomically
+from syncbn.train.history import EpochRecord, Position
+from syncbn.train.snapshot import Snapshot, differences
+
+
+def broadcast_state(model: Module, comm: Communicator) -> None:
+    """Copy rank 0's parameters and buffers to all ranks. Collective."""
+    if comm.size == 1:
+        return
+    state = model.state_dict()
+    for array in state.values():
+        comm.broadcast(array)
+    model.load_state_dict(state)
+
+
+def capture(
+    model: Module,
+    optimizer: Optimizer,
+    comm: Communicator,
+    config: Mapping[str, str],
+    data: Mapping[str, str],
+    position: Position,
+    history: Sequence[EpochRecord],
+) -> Snapshot:
+    """Return the state of training; that of rank 0 is complete. Collective."""
+    buffers = gather_buffers(model, comm)
+    return Snapshot(
+        config=dict(config),
+        data=dict(data),
+        position=position,
+        history=list(history),
+        model=model.state_dict(),
+        optimizer=optimizer.state_dict(),
+        buffers=np.empty((0, 0), np.uint8) if buffers is None else np.stack(buffers),
+    )
+
+
+def write_snapshot(path: Path, snapshot: Snapshot, comm: Communicator) -> None:
+    """Have rank 0 write a checkpoint. Collective; raises `CheckpointError` on all ranks."""
+    problem = ""
+    if comm.rank == 0:
+        try:
+            write_atomically(path, encode(snapshot.as_arrays()))
+        except Exception as error:  # whatever it is, the others wait to hear of it
+            problem = f"{path}: can't be written ({getattr(error, 'strerror', None) or repr(error)})"
+    if problem := comm.allgather(problem)[0]:
+        raise CheckpointError(problem)
+
+
+def read_snapshot(path: Path, comm: Communicator, *, missing_ok: bool = False) -> Snapshot | None:
+    """Return on all ranks what rank 0 reads; None where there is no file and that is fine.
+
+    Collective; raises `CheckpointError` on all ranks.
+    """
+    problem, content = "", b""
+    if comm.rank == 0:
+        try:
+            content = path.read_bytes()
+            decode(content)
+        except FileNotFoundError:
+            problem = "" if missing_ok else "there is no such checkpoint"
+        except Exception as error:  # whatever it is, the others wait to hear of it
+            problem = getattr(error, "strerror", None) or str(error)
+    problem, length = comm.allgather((problem, len(content)))[0]
+    if problem:
+        raise CheckpointError(f"{path}: {problem}")
+    if not length:
+        return None
+    shared: NDArray[np.uint8] = np.empty(length, np.uint8)
+    shared[: len(content)] = np.frombuffer(content, np.uint8)
+    comm.broadcast(shared)
+    try:
+        return Snapshot.from_arrays(decode(shared.tobytes()))
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+
+
+def restore(
+    path: Path, snapshot: Snapshot, model: Module, optimizer: Optimizer, comm: Communicator, config: Mapping[str, str]
+) -> None:
+    """Copy the snapshot into model and optimizer, into both or neither. Not collective."""
+    if other := differences(snapshot.config, config):
+        raise CheckpointError(f"{path}: of a training with other choices: {other}")
+    before = model.state_dict()
+    try:
+        model.load_state_dict(snapshot.model)
+        optimizer.load_state_dict(snapshot.optimizer)
+    except (ValueError, TypeError) as error:
+        model.load_state_dict(before)
+        raise CheckpointError(f"{path}: {error}") from error
+    if len(snapshot.buffers) == comm.size > 1:
+        unpack_buffers(model, snapshot.buffers[comm.rank])

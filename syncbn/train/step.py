@@ -1,0 +1,98 @@
+"""One step of data-parallel training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import perf_counter
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from syncbn.comm import Communicator
+from syncbn.layers import Module
+from syncbn.nn import Optimizer, softmax_cross_entropy
+from syncbn.train.gradients import FlatGradients
+from syncbn.train.order import shard
+from syncbn.train.sharing import NOTHING, call, own_error
+from syncbn.typing import FloatArray, Int64Array
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """The loss over the global batch, and what the step took on this rank."""
+
+    loss: float
+    seconds: float
+    bytes_sent: int
+
+
+class TrainingStep:
+    """Forward, backward, gradients added over ranks, update.
+
+    Every rank's loss is divided by the size of the *global* batch, so the sums over ranks are the loss and
+    the gradient of the mean over the global batch, however uneven the shares are.
+
+    Not collective, but `run` is.
+
+    Parameters
+    ----------
+    model : Module
+    optimizer : Optimizer
+        Its parameters' gradients are added over ranks.
+    comm : Communicator
+    wire_dtype : dtype, optional
+        As in `FlatGradients`.
+
+    Attributes
+    ----------
+    synchronized : bool
+        Whether layers communicate in the step, on any rank (here: on this one, until the trainer has
+        asked the others). Then ranks compare headers before they add gradients.
+    """
+
+    def __init__(
+        self, model: Module, optimizer: Optimizer, comm: Communicator, wire_dtype: DTypeLike | None = None
+    ) -> None:
+        self.model = model
+        self.optimizer = optimizer
+        self.comm = comm
+        self.gradients = FlatGradients(optimizer.parameters, wire_dtype)
+        self._call = call("the training step", self.gradients.buffer.size, str(self.gradients.buffer.dtype))
+        # Groups of ranks, over which some layers may take their statistics, count their own bytes.
+        of_layers = [getattr(module, "comm", None) for _, module in model.named_modules()]
+        self._communicators = {comm, *(c for c in of_layers if isinstance(c, Communicator))}
+        self.synchronized = any(isinstance(c, Communicator) and c.size > 1 for c in of_layers)
+
+    def run(self, x: FloatArray, y: NDArray[np.integer], batch: Int64Array, before: Callable[[], None]) -> StepResult:
+        """Take one step on the samples ``batch`` of x and y.
+
+        Collective. ``before`` is called first, and its errors too reach all ranks.
+        """
+        start, bytes_before, loss = perf_counter(), self._bytes_sent(), 0.0
+        error: Exception | None = None
+        try:
+            before()
+            start, bytes_before = perf_counter(), self._bytes_sent()
+            loss = self._forward_backward(x, y, batch)
+        except Exception as caught:
+            error = own_error(self.comm, caught)
+        if self.synchronized:  # the others may wait in a layer, where a header meets this one
+            self.comm.agree(self._call, NOTHING, error)
+        loss, failed = self.gradients.add_over_ranks(loss, self.comm, failed=error is not None)
+        if failed:
+            self.comm.agree(self._call, NOTHING, error)  # raises on all ranks
+        self.optimizer.step()
+        return StepResult(loss, perf_counter() - start, self._bytes_sent() - bytes_before)
+
+    def _forward_backward(self, x: FloatArray, y: NDArray[np.integer], batch: Int64Array) -> float:
+        own = batch[shard(len(batch), self.comm.rank, self.comm.size)]
+        self.model.zero_grad()
+        self.optimizer.zero_grad()
+        logits, backward = self.model(x[own])
+        loss, dlogits = softmax_cross_entropy(logits, y[own], len(batch))
+        backward(dlogits)
+        return loss
+
+    def _bytes_sent(self) -> int:
+        return sum(comm.bytes_sent for comm in self._communicators)

@@ -1,0 +1,84 @@
+"""On ranks: the check that parameters have the same bits everywhere."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from syncbn.train import ParameterMismatchError, Trainer, check_parameters
+
+pytestmark = pytest.mark.ranks
+
+
+def test_ranks_begin_with_rank_0s_values(comm, build):
+    trainer = build("bn", comm, seed=comm.rank)
+    check_parameters(trainer.model, comm)
+    expected = build("bn", comm, seed=0).model.state_dict()
+    for name, value in trainer.model.state_dict().items():
+        np.testing.assert_array_equal(value, expected[name])
+
+
+def test_one_bit_on_one_rank_is_found_on_all(comm, build):
+    model = build("bn", comm).model
+    check_parameters(model, comm)
+    odd = comm.size - 1
+    if comm.rank == odd:
+        model[1].bias.data[3] = np.nextafter(model[1].bias.data[3], 1)
+        model[3].weight.data[0, 0] += 1
+    if comm.size == 1:
+        check_parameters(model, comm)
+        return
+    # Of two ranks nobody knows which is wrong; of more, most are right.
+    with pytest.raises(ParameterMismatchError, match=rf"rank {odd} from rank 0; the first that differs is '1\.bias'"):
+        check_parameters(model, comm)
+
+
+def test_buffers_may_differ(comm, build):
+    model = build("bn", comm).model
+    model[1].running_mean += comm.rank
+    check_parameters(model, comm)
+
+
+@pytest.mark.parametrize("check_every", [1, 2, 100])
+def test_training_finds_a_changed_parameter(comm, build, data, check_every):
+    trainer = build("ln", comm, check_every=check_every)
+
+    def change(progress):
+        if progress.step == 2 and comm.rank == 0:
+            trainer.model[0].weight.data[0, 0] += 1e-12
+
+    if comm.size == 1:
+        trainer.fit(*data, 1, on_step=change)
+        return
+    with pytest.raises(ParameterMismatchError, match=r"'0\.weight'"):
+        trainer.fit(*data, 1, on_step=change)
+    assert trainer.position.step == {1: 3, 2: 4, 100: 5}[check_every]
+
+
+def test_without_checks_nobody_sees_it(comm, build, data):
+    trainer = build("ln", comm, check_every=None)
+    if comm.rank == 0:
+        trainer.model[0].weight.data[0, 0] += 1e-12
+    trainer.fit(*data, 1)
+    if comm.size > 1:
+        with pytest.raises(ParameterMismatchError):
+            check_parameters(trainer.model, comm)
+
+
+def test_other_arguments_on_one_rank(comm, build, data):
+    x, y = data
+    if comm.size == 1:
+        pytest.skip("one rank agrees with itself")
+    last = comm.size - 1
+    with pytest.raises(ValueError, match=f"Trainer: seed is '0' on rank 0, but '1' on rank {last}"):
+        Trainer((model := build("bn", comm)).model, model.optimizer, comm, seed=int(comm.rank == last))
+    with pytest.raises(ValueError, match="Trainer: names is"):
+        build("ln" if comm.rank else "bn", comm)
+    trainer = build("ln", comm)
+    with pytest.raises(ValueError, match=f"fit: epochs is 1 on rank 0, but 2 on rank {last}"):
+        trainer.fit(x, y, 1 + (comm.rank == last))
+    with pytest.raises(ValueError, match="fit: samples is"):
+        trainer.fit(x + comm.rank, y, 1)
+    with pytest.raises(ValueError, match="fit: checkpoint is"):
+        trainer.fit(x, y, 1, checkpoint="here" if comm.rank else None)
+    trainer.fit(x, y, 1)

@@ -1,0 +1,240 @@
+"""In one process: an interrupted and resumed training has the bits of one that was not interrupted."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from harness.launch import mpiexec_command
+
+import syncbn
+from syncbn.nn import SGD, ConstantSchedule
+from syncbn.train import CheckpointError, snapshot
+from syncbn.train.checkpoint import decode, encode
+
+
+class InterruptedTrainingError(Exception):
+    pass
+
+
+def train_until(trainer, data, path, epoch, step, **options):
+    """Train with a checkpoint after every step, and break off after the given one."""
+
+    def stop(progress):
+        if (progress.epoch, progress.step) == (epoch, step):
+            raise InterruptedTrainingError
+
+    with pytest.raises(InterruptedTrainingError):
+        trainer.fit(*data, 3, validation_data=data, checkpoint=path, checkpoint_steps=1, on_step=stop, **options)
+
+
+@pytest.mark.parametrize("norm", ["none", "bn", "syncbn"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize(("epoch", "step"), [(1, 1), (2, 3), (2, 4), (3, 5)])
+def test_same_bits(build, data, state, tmp_path, norm, optimizer, epoch, step):
+    path = tmp_path / "run.npz"
+    whole, broken = (build(norm, optimizer=optimizer) for _ in range(2))
+    whole.fit(*data, 3, validation_data=data)
+    train_until(broken, data, path, epoch, step)
+    resumed = build(norm, optimizer=optimizer, seed=99)
+    assert resumed.resume(path)
+    assert state(resumed) != state(whole)
+    resumed.fit(*data, 3, validation_data=data)
+    assert state(resumed) == state(whole)
+
+
+@pytest.mark.parametrize("forgotten", ["optimizer", "position", "model", "buffers"])
+def test_the_comparison_would_see_what_is_forgotten(build, data, state, tmp_path, forgotten):
+    path = tmp_path / "run.npz"
+    whole, broken, resumed = (build("bn") for _ in range(3))
+    whole.fit(*data, 3, validation_data=data)
+    train_until(broken, data, path, 2, 3)
+    resumed.resume(path)
+    if forgotten == "optimizer":
+        resumed.optimizer.load_state_dict(build("bn").optimizer.state_dict())
+    elif forgotten == "position":
+        resumed.position = snapshot.Position(epoch=1)
+    elif forgotten == "model":
+        resumed.model[0].weight.data[0, 0] = np.nextafter(resumed.model[0].weight.data[0, 0], 9)
+    else:
+        resumed.model[1].reset_running_stats()
+    resumed.fit(*data, 3, validation_data=data)
+    assert state(resumed) != state(whole)
+
+
+def test_saving_changes_nothing(build, data, state, tmp_path):
+    plain, saving = build("bn"), build("bn")
+    plain.fit(*data, 2)
+    saving.fit(*data, 2, checkpoint=tmp_path / "run.npz", checkpoint_steps=2)
+    assert state(plain) == state(saving)
+    resumed = build("bn")
+    resumed.resume(str(tmp_path / "run.npz"))
+    assert state(resumed) == state(saving)
+
+
+def test_a_learning_rate_that_was_set_by_hand(build, data, state, tmp_path):
+    trainer, resumed = build(), build()
+    trainer.fit(*data, 1)
+    trainer.optimizer.lr = 0.0123
+    trainer.save(tmp_path / "run.npz")
+    resumed.resume(tmp_path / "run.npz")
+    assert resumed.optimizer.lr == 0.0123
+    for each in (trainer, resumed):
+        each.fit(*data, 2)
+    assert state(trainer) == state(resumed)
+
+
+def test_no_file(build, tmp_path):
+    trainer = build()
+    assert not trainer.resume(tmp_path / "absent.npz", missing_ok=True)
+    with pytest.raises(CheckpointError, match=r"absent\.npz: there is no such checkpoint"):
+        trainer.resume(tmp_path / "absent.npz")
+    with pytest.raises(CheckpointError, match=f"{tmp_path.name}: Is a directory"):
+        trainer.resume(tmp_path, missing_ok=True)
+
+
+def changed(path, **changes):
+    """Replace entries of the metadata, or arrays, and give the file a right checksum again."""
+    arrays = decode(path.read_bytes())
+    meta = json.loads(arrays["meta"].tobytes())
+    meta |= {name: value for name, value in changes.items() if name in meta}
+    arrays |= {name.replace("__", "."): value for name, value in changes.items() if name not in meta}
+    arrays["meta"] = np.frombuffer(json.dumps(meta).encode(), np.uint8)
+    path.write_bytes(encode({name: array for name, array in arrays.items() if array is not None}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"version": 2}, "of version 2; this syncbn reads version 1"),
+        ({"position": {"nonsense": 1}}, "not the contents of a checkpoint"),
+        ({"history": [{}]}, "not the contents of a checkpoint"),
+        ({"model__0__weight": None}, "missing '0.weight'"),
+        ({"model__0__weight": np.zeros(3)}, r"'0.weight' has shape \(3,\), expected \(8, 6\)"),
+        ({"model__new": np.zeros(3)}, "unexpected 'new'"),
+        ({"optimizer__lr": None}, "missing 'lr'"),
+        ({"optimizer__momentum_buffer__0": np.zeros(3)}, "momentum_buffer.0"),
+        ({"optimizer__lr": np.array(-1.0)}, "lr must be"),
+        ({"buffers": None}, "not the contents of a checkpoint"),
+    ],
+)
+def test_contents_that_do_not_fit_change_nothing(build, data, state, tmp_path, changes, problem):
+    trainer, path = build("bn"), tmp_path / "run.npz"
+    trainer.fit(*data, 1, checkpoint=path)
+    other = build("bn", seed=5)
+    before = state(other)
+    changed(path)
+    good = path.read_bytes()
+    changed(path, **changes)
+    with pytest.raises(CheckpointError, match=rf"run\.npz: .*{problem}"):
+        other.resume(path)
+    assert state(other) == before
+    path.write_bytes(good)
+    assert other.resume(path)
+    assert state(other) == state(trainer)
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"batch_per_rank": 6}, "global_batch: 12 in the checkpoint, 6 here"),
+        ({"drop_last": True}, "drop_last: False in the checkpoint, True here"),
+        ({"optimizer": "adam"}, r"optimizer: SGD\(.*\) in the checkpoint, Adam\(.*\) here"),
+        ({"schedule": ConstantSchedule(0.2)}, "schedule: None in the checkpoint, ConstantSchedule"),
+        ({"wire_dtype": np.float32}, "wire_dtype: float64 in the checkpoint, float32 here"),
+        ({"norm": "ln"}, "1.running_mean: float64 .* in the checkpoint, nothing here"),
+        ({"norm": "none"}, r"; and \d more"),
+    ],
+)
+def test_other_choices_are_refused(build, data, state, tmp_path, options, problem):
+    path = tmp_path / "run.npz"
+    trainer = build()
+    trainer.fit(*data, 1, checkpoint=path)
+    other = build(**options)
+    before = state(other)
+    with pytest.raises(CheckpointError, match=rf"run\.npz: of a training with other choices: .*{problem}"):
+        other.resume(path)
+    assert state(other) == before
+
+
+def test_other_data_is_refused(build, data, tmp_path):
+    x, y = data
+    build().fit(x, y, 1, checkpoint=tmp_path / "run.npz")
+    other = build()
+    other.resume(tmp_path / "run.npz")
+    with pytest.raises(ValueError, match="other data"):
+        other.fit(x[::-1].copy(), y, 2)
+
+
+def test_other_hyperparameters_are_refused(build, tmp_path):
+    trainer, other = build(), build()
+    trainer.save(tmp_path / "run.npz")
+    optimizer = SGD(other.model.parameters(), 0.1, momentum=0.8)
+    other = type(other)(other.model, optimizer, other.comm, batch_per_rank=12)
+    with pytest.raises(CheckpointError, match=r"momentum=0\.9.*momentum=0\.8"):
+        other.resume(tmp_path / "run.npz")
+
+
+def test_a_checkpoint_that_cannot_be_written(build, data, state, tmp_path):
+    trainer, whole = build(), build()
+    with pytest.raises(CheckpointError, match=r"run\.npz: can't be written \(No such file or directory\)"):
+        trainer.fit(*data, 2, checkpoint=tmp_path / "absent" / "run.npz", checkpoint_steps=3)
+    assert (trainer.position.epoch, trainer.position.step) == (0, 3)
+    trainer.fit(*data, 2, checkpoint=tmp_path / "run.npz")
+    whole.fit(*data, 2)
+    assert state(trainer) == state(whole)
+
+
+KILLED = """
+import hashlib, os, signal, sys, threading
+import numpy as np
+from syncbn import SyncBatchNorm
+from syncbn.comm import SerialComm, world
+from syncbn.nn import SGD, Dense, ReLU, Sequential
+from syncbn.train import Trainer
+
+path, ranks, delay = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+comm = world() if ranks else SerialComm()
+rng = np.random.default_rng(3)
+x = rng.standard_normal((240, 6))
+y = rng.integers(0, 3, 240)
+model = Sequential(Dense(6, 8, dtype=np.float64), SyncBatchNorm(8, comm=comm), ReLU(), Dense(8, 3, dtype=np.float64))
+for parameter in model.parameters():
+    parameter.data[...] = rng.standard_normal(parameter.data.shape)
+trainer = Trainer(model, SGD(model.parameters(), 0.05, momentum=0.9), comm, batch_per_rank=6 // comm.size)
+resumed = trainer.resume(path, missing_ok=True)
+timer = threading.Timer(delay, os.kill, (os.getpid(), signal.SIGKILL))
+if delay and comm.rank == comm.size - 1:
+    timer.start()
+trainer.fit(x, y, 2, checkpoint=path, checkpoint_steps=1)
+timer.cancel()
+losses = np.array([record.train_loss for record in trainer.history])
+state = {**model.state_dict(), **trainer.optimizer.state_dict(), "losses": losses}
+if comm.rank == 0:
+    print(resumed, hashlib.sha256(b"".join(array.tobytes() for array in state.values())).hexdigest())
+"""
+
+
+@pytest.mark.parametrize("ranks", [0, 2])
+def test_killed_at_random_moments(tmp_path, rng, ranks):
+    launcher, environment = mpiexec_command(ranks) if ranks else ([], {})
+    command = [*launcher, sys.executable, *(["-m", "mpi4py"] if ranks else [])]
+    environment = {**os.environ, **environment, "PYTHONPATH": str(Path(syncbn.__file__).parents[1])}
+    script = tmp_path / "train.py"
+    script.write_text(KILLED)
+
+    def run(name, delay):
+        arguments = [str(script), str(tmp_path / name), str(ranks), str(delay)]
+        return subprocess.run([*command, *arguments], env=environment, capture_output=True, text=True, check=False)
+
+    whole = run("whole.npz", 0)
+    assert whole.stdout.startswith("False "), whole.stderr
+    broken = [run("broken.npz", delay) for delay in rng.uniform(0.01, 0.2, 4)]
+    assert any(each.returncode for each in broken)
+    resumed = run("broken.npz", 0)
+    assert resumed.stdout.split() == ["True", whole.stdout.split()[1]]
