@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from syncbn import MPIComm, SyncTimeoutError
-from syncbn import functional as F  # noqa: N812
+from syncbn import functional as F
 
 pytestmark = pytest.mark.ranks
 

@@ -76,6 +76,7 @@ def test_any_flipped_bit_gives_an_array_or_the_documented_error(path, pack):
         (as_idx(images())[:10], "truncated in the header"),
         (as_idx(images()) + b"\0", r"too long: shape \(2, 3, 4\) needs 24 values, the file has 25 or more"),
         (as_idx(images())[:-1], "truncated"),
+        (b"\0\0\x08\x03" + struct.pack(">3I", 0, 2**32 - 1, 2**32 - 1), r"impossible shape \(0, 4294967295"),
     ],
 )
 def test_what_is_wrong_is_said(path, pack, content, problem):

@@ -9,7 +9,7 @@ from gradcheck import check_function
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncbn import functional as F  # noqa: N812
+from syncbn import functional as F
 
 TOLERANCE = {"float16": 1e-3, "float32": 4e-7, "float64": 1e-14}
 dtypes = st.sampled_from(["float16", "float32", "float64"])

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syncbn import SyncMismatchError
-from syncbn import functional as F  # noqa: N812
+from syncbn import functional as F
 
 pytestmark = pytest.mark.ranks
 

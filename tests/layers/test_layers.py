@@ -23,7 +23,7 @@ from syncbn import (
     SyncBatchNorm,
     WeightNorm,
 )
-from syncbn import functional as F  # noqa: N812
+from syncbn import functional as F
 from syncbn.nn import Dense
 
 
