@@ -1,0 +1,110 @@
+"""What one comparison runs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from syncbn.experiments.normalizers import NORMALIZERS, Network, Reduction
+
+NETWORKS: tuple[Network, ...] = ("mlp", "resnet")
+REDUCTIONS: tuple[Reduction, ...] = ("exact", "float64")
+LR_BATCH = 32
+"""Global batch to which `CompareConfig.lr` belongs."""
+
+
+@dataclass(frozen=True)
+class CompareConfig:
+    """The choices of one comparison.
+
+    Attributes
+    ----------
+    norms : tuple of str
+        Keys of `NORMALIZERS`.
+    batches : tuple of int
+        Samples per rank and step.
+    network : {"mlp", "resnet"}
+    epochs : int
+        Passes over the training data.
+    seeds : int
+        Runs of each normalizer and batch, with seeds 0, 1, …: one seed draws the same initial weights
+        and the same order of the data for every normalizer.
+    lr : float
+        Learning rate of a global batch of 32; it grows in proportion to the global batch (Goyal et al. 2017).
+    momentum : float
+        Of SGD.
+    evaluations : int
+        Evaluations on the test set per epoch.
+    data : str
+        Name or directory, as `syncbn.data.load` takes it.
+    train_samples, test_samples : int or None
+        Use the first so many samples alone (the caller of `compare` chooses them).
+    reduction : {"exact", "float64"}
+        Of `SyncBatchNorm`.
+
+    Raises
+    ------
+    ValueError
+        A choice that does not exist or makes no sense, in one line.
+    """
+
+    norms: tuple[str, ...] = ("none", "bn", "syncbn", "gn", "ln")
+    batches: tuple[int, ...] = (2, 8, 32)
+    network: Network = "mlp"
+    epochs: int = 2
+    seeds: int = 3
+    lr: float = 0.03
+    momentum: float = 0.9
+    evaluations: int = 4
+    data: str = "fashion-mnist-10k"
+    train_samples: int | None = None
+    test_samples: int | None = None
+    reduction: Reduction = "exact"
+
+    def __post_init__(self) -> None:
+        _check_choices("network", (self.network,), NETWORKS)
+        _check_choices("norm", self.norms, tuple(NORMALIZERS))
+        _check_choices("reduction", (self.reduction,), REDUCTIONS)
+        for name in self.norms:
+            if self.network not in NORMALIZERS[name].networks:
+                raise ValueError(f"norm {name!r} does not fit network {self.network!r}: {NORMALIZERS[name].reason}")
+        if not self.batches or min(self.batches) < 1 or len(set(self.batches)) < len(self.batches):
+            raise ValueError(f"batches must be different positive numbers, got {','.join(map(str, self.batches))!r}")
+        for attribute in ("epochs", "seeds", "evaluations", "train_samples", "test_samples"):
+            value = getattr(self, attribute)
+            if value is not None and value < 1:
+                raise ValueError(f"{attribute.replace('_', '-')} must be at least 1, got {value}")
+        if not 0 < self.lr < math.inf:
+            raise ValueError(f"lr must be positive, got {self.lr:g}")
+
+    def learning_rate(self, global_batch: int) -> float:
+        """Return the learning rate of a global batch."""
+        return self.lr * global_batch / LR_BATCH
+
+    def steps(self, global_batch: int, samples: int) -> int:
+        """Return how many steps a training takes; the last batch of an epoch is left out if it is smaller."""
+        return self.epochs * (samples // global_batch)
+
+    def check_batches(self, ranks: int, samples: int) -> None:
+        """Raise ValueError where a batch is too large for the data, or too small to have a variance."""
+        if max(self.batches) * ranks > samples:
+            raise ValueError(
+                f"{max(self.batches)} samples per rank on {_count(ranks, 'rank')} are more than the {samples} there are"
+            )
+        alone = [name for name in self.norms if name == "bn" or (name == "syncbn" and ranks == 1)]
+        if self.network == "mlp" and min(self.batches) == 1 and alone:
+            raise ValueError(f"norm {alone[0]!r} needs batches of at least 2: one sample has no variance")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
+def _check_choices(what: str, values: tuple[str, ...], known: tuple[str, ...]) -> None:
+    for position, value in enumerate(values):
+        if value not in known:
+            raise ValueError(f"unknown {what} {value!r} (choose from {', '.join(known)})")
+        if value in values[:position]:
+            raise ValueError(f"{what} {value!r} was given twice")
+    if not values:
+        raise ValueError(f"at least one {what} is needed (choose from {', '.join(known)})")

@@ -1,0 +1,111 @@
+"""The comparison as a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from syncbn.experiments.normalizers import NORMALIZERS
+from syncbn.experiments.results import Cell, Run, summarize
+from syncbn.experiments.statistics import CONFIDENCE, interval
+
+STYLES = {  # colours of Okabe & Ito, which colour-blind readers can tell apart, and a marker each
+    "none": ("#7f7f7f", "x"),
+    "bn": ("#d55e00", "s"),
+    "syncbn": ("#0072b2", "o"),
+    "gn": ("#009e73", "^"),
+    "ln": ("#e69f00", "D"),
+    "in": ("#cc79a7", "v"),
+    "wn": ("#56b4e9", "P"),
+    "rms": ("#000000", "*"),
+}
+DODGE = 0.035
+"""Share of an octave by which neighbouring error bars are moved apart."""
+
+
+def save_figure(path: Path, runs: Sequence[Run], title: str) -> None:
+    """Draw test error by batch per rank (left) and learning curves of the smallest batch (right) as PNG.
+
+    Raises
+    ------
+    ImportError
+        matplotlib is not there.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    cells = summarize(runs)
+    figure = Figure(figsize=(11, 5), layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2, sharey=True)
+    figure.suptitle(title)
+    _draw_errors(left, cells)
+    _draw_curves(right, runs)
+    lowest = min((error for run in runs for error in run.test_errors if error > 0), default=0.01)
+    left.set_ylim(75 * lowest, 101)
+    handles, labels = left.get_legend_handles_labels()
+    handles = [handle[0] for handle in handles]  # the line and marker, without the error bar
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+    figure.savefig(path, dpi=150)
+
+
+def _draw_errors(axes: Any, cells: Sequence[Cell]) -> None:
+    norms = list(dict.fromkeys(cell.norm for cell in cells))
+    batches = sorted({cell.batch for cell in cells})
+    for position, norm in enumerate(norms):
+        shift = 2.0 ** (DODGE * (position - (len(norms) - 1) / 2))
+        points = [
+            (cell.batch * shift, 100 * cell.test_error.mean, 100 * (cell.test_error.half_width or 0.0))
+            for cell in cells
+            if cell.norm == norm and cell.test_error is not None
+        ]
+        x, y, half = np.array(points).reshape(-1, 3).T
+        color, marker = STYLES[norm]
+        axes.errorbar(x, y, half, color=color, marker=marker, capsize=3, label=NORMALIZERS[norm].label)
+        lost = [cell.batch * shift for cell in cells if cell.norm == norm and cell.test_error is None]
+        axes.plot(
+            lost, [0.97] * len(lost), color=color, marker="$∞$", ls="", ms=11, transform=axes.get_xaxis_transform()
+        )
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(batches, [str(batch) for batch in batches])
+    axes.set_xlabel("batch per rank (samples)")
+    seeds = max(cell.runs for cell in cells)
+    note = f", mean and {CONFIDENCE:.0%} interval over {seeds} seeds" if seeds > 1 else ", one seed"
+    if any(cell.diverged for cell in cells):
+        note += " (∞: diverged)"
+    axes.set_title("after training" + note, fontsize="medium")
+    axes.set_ylabel("test error (%)")
+    _finish(axes)
+
+
+def _draw_curves(axes: Any, runs: Sequence[Run]) -> None:
+    smallest = min(run.batch for run in runs)
+    runs = [run for run in runs if run.batch == smallest]
+    for norm in dict.fromkeys(run.norm for run in runs):
+        group = [run for run in runs if run.norm == norm]
+        length = min(len(run.epochs) for run in group)  # a run that diverged is shorter
+        errors = [interval([100 * run.test_errors[point] for run in group]) for point in range(length)]
+        mean = np.array([error.mean for error in errors])
+        half = np.array([error.half_width or 0.0 for error in errors])
+        color, marker = STYLES[norm]
+        epochs = group[0].epochs[:length]
+        axes.plot(epochs, mean, color=color, marker=marker, ms=4)
+        axes.fill_between(epochs, np.maximum(mean - half, 0.1), mean + half, color=color, alpha=0.15, lw=0)
+    axes.set_xlabel("training (epochs)")
+    axes.set_title(f"while training with {smallest} per rank", fontsize="medium")
+    axes.set_xlim(left=0)
+    _finish(axes)
+
+
+def _finish(axes: Any) -> None:
+    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+    axes.yaxis.set_major_formatter(ScalarFormatter())
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)

@@ -1,0 +1,55 @@
+"""The machine under a run: processor, cores, instruction sets."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+from pathlib import Path
+
+_CPUINFO = Path("/proc/cpuinfo")
+_CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+_FLAGS = {  # as /proc/cpuinfo names them: what people call them
+    "sse2": "SSE2",
+    "avx": "AVX",
+    "fma": "FMA",
+    "avx2": "AVX2",
+    "avx512f": "AVX-512F",
+    "avx512bw": "AVX-512BW",
+    "avx512vl": "AVX-512VL",
+    "asimd": "NEON",
+    "sve": "SVE",
+}
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use: its affinity, or a container's quota if that is less."""
+    try:
+        cores = len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS
+        cores = os.cpu_count() or 1
+    try:
+        quota, period = _CGROUP_QUOTA.read_text().split()
+        return max(1, min(cores, math.ceil(int(quota) / int(period))))
+    except (OSError, ValueError):  # no cgroup, or "max"
+        return cores
+
+
+def cpu_model() -> str:
+    """Return the processor's name, or its architecture where the system gives no name."""
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+def instruction_sets() -> list[str]:
+    """Return the vector instruction sets of this processor; empty where /proc/cpuinfo is missing."""
+    flags = set((_cpuinfo("flags") or _cpuinfo("Features")).split())
+    return [name for flag, name in _FLAGS.items() if flag in flags]
+
+
+def _cpuinfo(key: str) -> str:
+    try:
+        lines = _CPUINFO.read_text().splitlines()
+    except OSError:
+        return ""
+    found = (line.partition(":")[2].strip() for line in lines if line.partition(":")[0].strip() == key)
+    return next(found, "")

@@ -1,0 +1,120 @@
+"""What runs leave behind, and what is said about several of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from syncbn.experiments.statistics import Interval, interval
+
+
+@dataclass
+class Run:
+    """One training: a normalizer, a batch per rank, a seed. Lists have one entry per evaluation.
+
+    Attributes
+    ----------
+    norm : str
+    batch : int
+        Samples per rank.
+    seed : int
+    epochs : list of float
+        Passes over the training data so far.
+    train_losses : list of float
+        Mean loss of the steps since the evaluation before.
+    test_losses, test_errors : list of float
+        Mean cross-entropy, and share of wrong answers (0 to 1).
+    steps : int
+    seconds : float
+        Of training alone, without the evaluations.
+    bytes_sent : int
+        What one rank handed to collectives while training.
+    diverged : bool
+        The loss became infinite or NaN, and the run ended there.
+    """
+
+    norm: str
+    batch: int
+    seed: int
+    epochs: list[float] = field(default_factory=list)
+    train_losses: list[float] = field(default_factory=list)
+    test_losses: list[float] = field(default_factory=list)
+    test_errors: list[float] = field(default_factory=list)
+    steps: int = 0
+    seconds: float = 0.0
+    bytes_sent: int = 0
+    diverged: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain values; what JSON has no number for becomes None."""
+        return {name: _plain(value) for name, value in asdict(self).items()}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The runs of one normalizer and batch per rank, over all seeds.
+
+    Attributes
+    ----------
+    test_error, test_loss, train_loss : Interval or None
+        After the last epoch; None where a run diverged, since the mean of the others would flatter.
+    seconds : float
+        Mean of training one network.
+    bytes_per_step : float
+    runs, diverged : int
+        How many, and how many of them diverged.
+    """
+
+    norm: str
+    batch: int
+    test_error: Interval | None
+    test_loss: Interval | None
+    train_loss: Interval | None
+    seconds: float
+    bytes_per_step: float
+    runs: int
+    diverged: int
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return asdict(self)
+
+
+def summarize(runs: Sequence[Run]) -> list[Cell]:
+    """Return one cell per normalizer and batch, batches rising, normalizers in the order of their first run."""
+    norms = list(dict.fromkeys(run.norm for run in runs))
+    cells = []
+    for batch in sorted({run.batch for run in runs}):
+        for norm in norms:
+            group = [run for run in runs if (run.norm, run.batch) == (norm, batch)]
+            if group:
+                cells.append(_cell(group))
+    return cells
+
+
+def _cell(group: list[Run]) -> Cell:
+    diverged = sum(run.diverged for run in group)
+    steps = sum(run.steps for run in group)
+
+    def last(attribute: str) -> Interval | None:
+        return None if diverged else interval([getattr(run, attribute)[-1] for run in group])
+
+    return Cell(
+        norm=group[0].norm,
+        batch=group[0].batch,
+        test_error=last("test_errors"),
+        test_loss=last("test_losses"),
+        train_loss=last("train_losses"),
+        seconds=sum(run.seconds for run in group) / len(group),
+        bytes_per_step=sum(run.bytes_sent for run in group) / max(steps, 1),
+        runs=len(group),
+        diverged=diverged,
+    )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_plain(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,66 @@
+"""Means over seeds and how sure they are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean and half the width of its confidence interval.
+
+    Attributes
+    ----------
+    mean : float
+    half_width : float or None
+        None where one value gives no interval.
+    count : int
+        Number of values.
+    """
+
+    mean: float
+    half_width: float | None
+    count: int
+
+    def overlaps(self, other: Interval) -> bool | None:
+        """Tell whether the two intervals have a point in common, None where one of them is unknown."""
+        if self.half_width is None or other.half_width is None:
+            return None
+        return abs(self.mean - other.mean) <= self.half_width + other.half_width
+
+
+def interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
+    """Return mean ± t·s/√n, t the quantile of Student's distribution with n − 1 degrees of freedom.
+
+    Parameters
+    ----------
+    values : sequence of float
+        At least one.
+    confidence : float
+        Probability that the interval holds the true mean, if the values are normal.
+
+    Raises
+    ------
+    ValueError
+        No values.
+
+    References
+    ----------
+    Student 1908, The probable error of a mean.
+    """
+    n = len(values)
+    if n == 0:
+        raise ValueError("an interval needs at least one value, got none")
+    mean = float(np.mean(values))
+    if n == 1:
+        return Interval(mean, None, 1)
+    from scipy import stats
+
+    t = float(stats.t.ppf(0.5 + confidence / 2, n - 1))
+    return Interval(mean, t * float(np.std(values, ddof=1)) / math.sqrt(n), n)

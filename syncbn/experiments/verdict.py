@@ -1,0 +1,107 @@
+"""One sentence that says what a comparison showed, from its numbers alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from syncbn.experiments.normalizers import NORMALIZERS
+from syncbn.experiments.results import Cell
+from syncbn.experiments.statistics import Interval
+
+Rival = tuple[str, Interval]
+
+
+def verdict(cells: Sequence[Cell], ranks: int) -> str:
+    """Return what was seen at the smallest and at the largest batch per rank.
+
+    BN (or the first normalizer, where BN did not run) is held against SyncBN and against the best of
+    the others at the smallest batch. Two errors are level where their intervals overlap; one seed
+    gives no interval, and the sentence says so.
+    """
+    batches = sorted({cell.batch for cell in cells})
+    if not batches:
+        return "Nothing was run."
+    subject = _subject(cells)
+    small, large = _at(cells, batches[0]), _at(cells, batches[-1])
+    rivals = _rivals(small, subject)
+    where = f"With {batches[0]} sample{'s' * (batches[0] > 1)} per rank on {ranks} rank{'s' * (ranks > 1)}, "
+    sentence = where + _compare(small, subject, rivals)
+    if len(batches) > 1 and subject in large and rivals[:1] and rivals[0] in large:
+        sentence += f"; at {batches[-1]} per rank " + _compare(large, subject, rivals[:1])
+    if min(cell.runs for cell in cells) == 1:
+        sentence += " (one seed: without intervals, chance is not ruled out)"
+    return sentence + "."
+
+
+def _subject(cells: Sequence[Cell]) -> str:
+    norms = list(dict.fromkeys(cell.norm for cell in cells))
+    return "bn" if "bn" in norms else next((norm for norm in norms if norm != "none"), norms[0])
+
+
+def _at(cells: Sequence[Cell], batch: int) -> dict[str, Cell]:
+    return {cell.norm: cell for cell in cells if cell.batch == batch}
+
+
+def _rivals(small: dict[str, Cell], subject: str) -> list[str]:
+    """Return SyncBN, if it ran, and the best of the other normalizers; without any, no normalization."""
+    rivals = ["syncbn"] if "syncbn" in small and subject != "syncbn" else []
+    errors = {
+        norm: cell.test_error.mean
+        for norm, cell in small.items()
+        if cell.test_error is not None and norm not in (subject, "syncbn", "none")
+    }
+    rivals += sorted(errors, key=errors.__getitem__)[:1]
+    return rivals or [norm for norm in small if norm == "none" and norm != subject]
+
+
+def _compare(cells: dict[str, Cell], subject: str, norms: list[str]) -> str:
+    """Return a clause on the subject and its rivals at one batch."""
+    missing = [_diverged(cells[norm]) for norm in (subject, *norms) if norm in cells and cells[norm].diverged]
+    rivals = [(norm, error) for norm in norms if norm in cells and (error := cells[norm].test_error) is not None]
+    own = cells[subject].test_error if subject in cells else None
+    if own is None:
+        has = [f"{_label(norm)} has {_percent(error)} test error" for norm, error in rivals]
+    else:
+        has = [_relate(subject, own, rivals)]
+    return _join([*missing, *has])
+
+
+def _diverged(cell: Cell) -> str:
+    return f"{_label(cell.norm)} diverged in {cell.diverged} of {cell.runs} run{'s' * (cell.runs > 1)}"
+
+
+def _relate(subject: str, own: Interval, rivals: list[Rival]) -> str:
+    if not rivals:
+        return f"{_label(subject)} has {_percent(own)} test error"
+    relations: dict[str, list[Rival]] = {"more than": [], "level with": [], "less than": []}
+    for norm, error in rivals:
+        if own.overlaps(error):
+            relations["level with"].append((norm, error))
+        else:
+            relations["more than" if own.mean > error.mean else "less than"].append((norm, error))
+    unsure = any(own.overlaps(error) is None for _, error in rivals)  # numbers alone, without a claim
+    if unsure or len(relations["more than"]) == len(rivals):
+        with_rivals = _join([f"{_percent(error)} with {_label(norm)}" for norm, error in rivals])
+        return f"{_label(subject)} has {_percent(own)} test error against {with_rivals}"
+    if len(relations["level with"]) == len(rivals):
+        names = _join([_label(subject), *(_label(norm) for norm, _ in rivals)])
+        numbers = _join([f"{100 * error.mean:.1f}" for error in (own, *(error for _, error in rivals))])
+        return f"{names} are level ({numbers} % test error)"
+    parts = [
+        f"{relation} " + _join([f"{_label(norm)} ({_percent(error)})" for norm, error in group])
+        for relation, group in relations.items()
+        if group
+    ]
+    return f"{_label(subject)} has {_percent(own)} test error, " + ", ".join(parts)
+
+
+def _label(norm: str) -> str:
+    return "no normalization" if norm == "none" else NORMALIZERS[norm].label
+
+
+def _percent(error: Interval) -> str:
+    return f"{100 * error.mean:.1f} %"
+
+
+def _join(parts: Sequence[str]) -> str:
+    return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]

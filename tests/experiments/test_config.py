@@ -1,0 +1,55 @@
+"""Choices that make no sense are refused, in one line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from syncbn.experiments.config import CompareConfig
+
+
+def test_learning_rate_grows_with_the_global_batch() -> None:
+    config = CompareConfig(lr=0.1)
+    assert config.learning_rate(32) == pytest.approx(0.1)
+    assert config.learning_rate(8) == pytest.approx(0.025)
+
+
+def test_steps_leave_out_a_smaller_last_batch() -> None:
+    assert CompareConfig(epochs=3).steps(global_batch=8, samples=20) == 6
+
+
+def test_batches_that_do_not_fit() -> None:
+    with pytest.raises(ValueError, match="8 samples per rank on 4 ranks are more than the 31 there are"):
+        CompareConfig(batches=(2, 8)).check_batches(4, 31)
+    with pytest.raises(ValueError, match="norm 'bn' needs batches of at least 2"):
+        CompareConfig(batches=(1, 8)).check_batches(4, 64)
+    with pytest.raises(ValueError, match="norm 'syncbn' needs batches of at least 2"):
+        CompareConfig(norms=("syncbn",), batches=(1,)).check_batches(1, 64)
+    CompareConfig(norms=("syncbn",), batches=(1,)).check_batches(2, 64)
+    CompareConfig(network="resnet", batches=(1, 8)).check_batches(4, 64)
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        ({"norms": ("bn", "foo")}, "unknown norm 'foo' .choose from none, bn, syncbn, gn, ln, in, wn, rms"),
+        ({"norms": ("bn", "bn")}, "norm 'bn' was given twice"),
+        ({"norms": ()}, "at least one norm"),
+        ({"norms": ("in",)}, "norm 'in' does not fit network 'mlp': it needs more than one value"),
+        ({"norms": ("rms",), "network": "resnet"}, "norm 'rms' does not fit network 'resnet'"),
+        ({"network": "vgg"}, "unknown network 'vgg'"),
+        ({"reduction": "float16"}, "unknown reduction"),
+        ({"batches": (2, 0)}, "batches must be different positive numbers, got '2,0'"),
+        ({"batches": (2, 2)}, "batches must be different"),
+        ({"epochs": 0}, "epochs must be at least 1, got 0"),
+        ({"seeds": -1}, "seeds must be at least 1"),
+        ({"train_samples": 0}, "train-samples must be at least 1"),
+        ({"lr": float("nan")}, "lr must be positive, got nan"),
+        ({"lr": float("inf")}, "lr must be positive, got inf"),
+    ],
+)
+def test_refused(choice: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        CompareConfig(**choice)
+    assert "\n" not in str(caught.value)
