@@ -1,0 +1,81 @@
+"""The ``syncbn`` command."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+from syncbn import __version__
+from syncbn.cli import compare, completion, doctor, ranks
+from syncbn.cli.command import Command, open_world
+from syncbn.cli.errors import CommandError, UsageError
+from syncbn.cli.launch import LaunchError, run_on_ranks
+from syncbn.cli.parser import Parser
+
+DESCRIPTION = "Synchronized batch normalization for CPUs, over MPI."
+EPILOG = """\
+exit codes:
+  0  done            2    wrong arguments
+  1  it failed       130  interrupted by Ctrl-C
+
+example:
+  syncbn compare --ranks 4 --output results
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments without the command's name. Default: those of this process.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    options, unknown = build_parser().parse_known_args(arguments)
+    try:
+        if unknown:
+            raise UsageError(f"unrecognized arguments: {' '.join(unknown)}")
+        code = _run(options.command, options, arguments)
+    except UsageError as error:
+        code = _fail(options.prog, str(error), 2)
+    except (CommandError, LaunchError) as error:
+        code = _fail(options.prog, str(error), 1)
+    except Exception:
+        if not ranks.under_mpiexec():
+            raise
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)  # the ordinary way out waits in MPI_Finalize for the other ranks
+    if completion.launched():
+        completion.report(code)
+        return 0  # another code would make mpiexec complain; the launcher reads the report
+    return code
+
+
+def build_parser() -> Parser:
+    """Return the parser of all subcommands."""
+    parser = Parser(prog="syncbn", description=DESCRIPTION, epilog=EPILOG)
+    parser.add_argument("--version", action="version", version=f"syncbn {__version__}")
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for module in (compare, doctor):
+        module.add_parser(subparsers)
+    return parser
+
+
+def _run(command: type[Command], options: object, arguments: list[str]) -> int:
+    checked = command(options)  # type: ignore[arg-type]
+    try:
+        if checked.ranks > 1 and not ranks.under_mpiexec():
+            return run_on_ranks(arguments, checked.ranks)
+        return checked.run(open_world(checked.ranks))
+    except KeyboardInterrupt:
+        return _fail(checked.options.prog, checked.interrupted(), 130)
+
+
+def _fail(prog: str, message: str, code: int) -> int:
+    if ranks.rank() == 0:
+        sys.stderr.write(f"{prog}: {'' if code == 130 else 'error: '}{' '.join(message.split())}\n")
+    return code

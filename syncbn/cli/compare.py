@@ -1,0 +1,119 @@
+"""``syncbn compare``: trains one network with each normalizer and says when synchronizing pays."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from syncbn import data
+from syncbn.cli.command import Command
+from syncbn.cli.errors import UsageError, require
+from syncbn.cli.parser import add_ranks, comma_list
+from syncbn.cli.progress import make_observer
+from syncbn.comm import Communicator
+from syncbn.experiments.compare import compare
+from syncbn.experiments.config import LR_BATCH, NETWORKS, REDUCTIONS, CompareConfig
+from syncbn.experiments.normalizers import NORMALIZERS
+from syncbn.experiments.report import Report, dumps
+
+DESCRIPTION = """\
+Train the same network with each normalizer, at each batch per rank and with
+several seeds, and compare the test errors. Ends with a table and one sentence;
+compare.json (all numbers), compare.txt and compare.png are in the output directory.
+"""
+
+EPILOG = (
+    "normalizers:\n"
+    + "".join(f"  {name:<8}{entry.title}\n" for name, entry in NORMALIZERS.items())
+    + """
+examples:
+  syncbn compare --ranks 4 --output results
+  syncbn compare --norms bn,syncbn,gn --network resnet --batches 1,2 --ranks 4
+  mpiexec -n 4 syncbn compare --json > results.json
+"""
+)
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add this command to the parser of all."""
+    parser = subparsers.add_parser(
+        "compare", help="compare normalizers on real images", description=DESCRIPTION, epilog=EPILOG
+    )
+    default = CompareConfig()
+    add = parser.add_argument
+    add_ranks(parser, default=4)
+    add("--norms", type=comma_list(str), default=default.norms, metavar="LIST",
+        help=f"normalizers (default: {','.join(default.norms)})")  # fmt: skip
+    add("--batches", type=comma_list(int), default=default.batches, metavar="LIST",
+        help=f"samples per rank and step (default: {','.join(map(str, default.batches))})")  # fmt: skip
+    add("--network", default=default.network, metavar="NAME",
+        help=f"{' or '.join(NETWORKS)} (default: %(default)s)")  # fmt: skip
+    add("--epochs", type=int, default=default.epochs, metavar="N", help="passes over the data (default: %(default)s)")
+    add("--seeds", type=int, default=default.seeds, metavar="K", help="number of seeds (default: %(default)s)")
+    add("--lr", type=float, default=default.lr, metavar="X",
+        help=f"learning rate: X·(global batch)/{LR_BATCH} (default: %(default)s)")  # fmt: skip
+    add("--data", default=default.data, metavar="NAME",
+        help="fashion-mnist-10k, fashion-mnist or a directory with idx files (default: %(default)s)")  # fmt: skip
+    add("--train-samples", type=int, metavar="N", help="train on the first N images alone")
+    add("--test-samples", type=int, metavar="N", help="test on the first N images alone")
+    add("--reduction", default=default.reduction, metavar="NAME",
+        help=f"SyncBN's sums: {' or '.join(REDUCTIONS)} (default: %(default)s)")  # fmt: skip
+    add("--output", type=Path, default=Path("syncbn-compare"), metavar="DIR",
+        help="where the files go (default: %(default)s)")  # fmt: skip
+    add("--json", action="store_true", help="print the JSON instead of the table")
+    parser.set_defaults(command=CompareCommand, prog=parser.prog)
+
+
+class CompareCommand(Command):
+    """Runs the comparison, shows how it goes on, and prints what came of it."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        super().__init__(options)
+        require("compare", ("rich", "matplotlib", "scipy"))
+        names = CompareConfig.__dataclass_fields__.keys() & vars(options).keys()
+        try:
+            self.config = CompareConfig(**{name: getattr(options, name) for name in names})
+            dataset = data.load(self.config.data)
+            self.dataset = dataset.first(self.config.train_samples, self.config.test_samples)
+            self.config.check_batches(self.ranks, len(self.dataset.x_train))
+        except (ValueError, OSError) as error:
+            raise UsageError(str(error)) from error
+        _check_writable(options.output)
+
+    def run(self, comm: Communicator) -> int:
+        """Run and print. Collective."""
+        if comm.rank > 0:
+            compare(self.config, self.dataset, comm)
+            return 0
+        observer = make_observer("stderr" if self.options.json else "stdout")
+        report = Report(self.options.output, self.config, comm.size, self.dataset.name)
+        compare(self.config, self.dataset, comm, observer, report.add)
+        report.finish()
+        if self.options.json:
+            print(dumps(report.as_json(complete=True)), end="")
+        else:
+            files = ", ".join(str(path) for path in (report.figure, report.json, report.text))
+            print(f"\n{report.as_text()}\n\nwritten: {files}")
+        return 0
+
+    def interrupted(self) -> str:
+        """Say how much has been kept."""
+        path = self.options.output / "compare.json"
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            done = 0 if found["complete"] else len(found["runs"])  # complete: of an earlier comparison
+        except (OSError, ValueError, KeyError):
+            done = 0
+        return f"interrupted; complete runs: {done}" + (f", kept in {path}" if done else "")
+
+
+def _check_writable(directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        raise UsageError(f"argument --output: can't write to {str(directory)!r}: {error.strerror}") from error

@@ -1,0 +1,112 @@
+"""What the doctor looks at, and what it thinks of it."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from syncbn._dispatch.kernels import NAMES, which
+from syncbn.cli.latency import SIZES, allreduce_microseconds
+from syncbn.cli.launch import THREAD_VARIABLES, find_mpiexec, library_of
+from syncbn.comm import Communicator
+from syncbn.experiments.machine import cpu_model, instruction_sets, usable_cores
+from syncbn.experiments.versions import versions
+
+_MAPS = Path("/proc/self/maps")
+
+
+def diagnose(comm: Communicator) -> dict[str, Any]:
+    """Return what was found, as plain values, with ``warnings`` and ``problems`` (lists of str). Collective."""
+    software = versions()
+    mpiexec = find_mpiexec()
+    nodes = Counter(comm.allgather(socket.gethostname()))
+    found: dict[str, Any] = {
+        "software": software,
+        "mpiexec": {"path": str(mpiexec), "library": library_of(mpiexec)} if mpiexec else None,
+        "mpi_files": loaded_mpi_files(),
+        "ranks": {"total": comm.size, "per_node": dict(nodes)},
+        "machine": {
+            "cpu": cpu_model(),
+            "cores": os.cpu_count(),
+            "usable_cores": usable_cores(),
+            "instruction_sets": instruction_sets(),
+        },
+        "threads": {**{name: os.environ.get(name) for name in THREAD_VARIABLES}, "blas": blas_library()},
+        "kernels": {"used": which, "names": list(NAMES)},
+        "allreduce": [],
+    }
+    problems = []
+    if comm.size > 1:
+        try:
+            found["allreduce"] = [
+                {"bytes": nbytes, "microseconds": round(allreduce_microseconds(comm, nbytes), 1)} for nbytes in SIZES
+            ]
+        except RuntimeError as error:
+            problems.append(str(error))
+    return {**found, "warnings": warnings_about(found), "problems": problems}
+
+
+def warnings_about(found: dict[str, Any]) -> list[str]:
+    """Return what may make runs slow or wrong, one line each, from what `diagnose` has found."""
+    out = []
+    software, mpiexec = found["software"], found["mpiexec"]
+    cores = found["machine"]["usable_cores"]
+    ranks = max(found["ranks"]["per_node"].values())
+    if software["mpi4py"] is None:
+        out.append("no mpi4py: one process alone works, ranks do not; pip install 'syncbn[mpi]'")
+    elif software["mpi_library"] is None:
+        out.append("mpi4py finds no MPI library: load your cluster's MPI, or pip install 'syncbn[mpi]'")
+    if mpiexec is None:
+        out.append("no mpiexec beside this Python or on PATH: pip install 'syncbn[mpi]'")
+    elif software["mpi_library"] and _kind(mpiexec["library"]) != _kind(software["mpi_library"]):
+        out.append(
+            f"mpiexec is of {mpiexec['library']}, but mpi4py uses {software['mpi_library']}: "
+            "each rank may find itself alone"
+        )
+    if len(found["mpi_files"]) > 1:
+        out.append("two MPI libraries are loaded: " + ", ".join(found["mpi_files"]))
+    if ranks > cores:
+        out.append(f"{ranks} ranks share {cores} cores: they wait for each other, and timings say little")
+    threads = blas_threads(found["threads"], cores)
+    if 1 < ranks <= cores and ranks * threads > cores:
+        out.append(f"{ranks} ranks × {threads} BLAS threads > {cores} cores: set OMP_NUM_THREADS={cores // ranks}")
+    if ranks > cores and threads > 1:
+        out.append(f"{threads} BLAS threads per rank: set OMP_NUM_THREADS=1")
+    if found["kernels"]["used"] != "compiled":
+        out.append(f"the kernels are {found['kernels']['used']} (SYNCBN_KERNELS), many times slower than compiled ones")
+    return out
+
+
+def blas_threads(settings: dict[str, str | None], cores: int) -> int:
+    """Return how many threads BLAS takes: OPENBLAS_NUM_THREADS, MKL_NUM_THREADS, OMP_NUM_THREADS or all cores."""
+    for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
+        value = (settings[name] or "").partition(",")[0]
+        if value.isdigit() and int(value) > 0:
+            return int(value)
+    return cores
+
+
+def blas_library() -> str:
+    """Return the name and version of the BLAS that NumPy was built with."""
+    blas = np.show_config(mode="dicts").get("Build Dependencies", {}).get("blas", {})
+    return " ".join(str(blas.get(key, "")) for key in ("name", "version")).strip() or "unknown"
+
+
+def loaded_mpi_files() -> list[str]:
+    """Return the files of the MPI libraries in this process's memory."""
+    try:
+        lines = _MAPS.read_text().splitlines()
+    except OSError:  # not on Linux
+        return []
+    paths = {line.split(maxsplit=5)[-1] for line in lines}
+    return sorted(path for path in paths if re.search(r"/libmpi(ch)?\.so[.\d]*$", path))
+
+
+def _kind(text: str) -> str:
+    return next((kind for kind in ("Open MPI", "MPICH", "Intel", "MVAPICH") if kind in text), text)

@@ -1,0 +1,74 @@
+"""``syncbn doctor``: says what MPI, cores and threads there are, and what stands in the way."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from syncbn.cli.command import Command
+from syncbn.cli.diagnosis import diagnose
+from syncbn.cli.parser import add_ranks
+from syncbn.comm import Communicator
+
+DESCRIPTION = (
+    "Say what MPI, cores, threads and kernels there are, how long an allreduce takes, and what stands in the way."
+)
+
+EPILOG = """\
+exit codes:
+  0  usable, warnings or not    1  broken (ranks do not reach each other, or a sum comes out wrong)
+
+example:
+  syncbn doctor --ranks 4
+"""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add this command to the parser of all."""
+    parser = subparsers.add_parser(
+        "doctor", help="look at MPI, cores, threads and kernels, and warn", description=DESCRIPTION, epilog=EPILOG
+    )
+    add_ranks(parser, default=1)
+    parser.add_argument("--json", action="store_true", help="print JSON instead of lines")
+    parser.set_defaults(command=DoctorCommand, prog=parser.prog)
+
+
+class DoctorCommand(Command):
+    """Looks, measures and prints."""
+
+    def run(self, comm: Communicator) -> int:
+        """Print what was found on rank 0; the exit code is 1 where something is broken. Collective."""
+        found = diagnose(comm)
+        if comm.rank == 0:
+            print(json.dumps(found, indent=2) if self.options.json else as_text(found))
+        return 1 if found["problems"] else 0
+
+
+def as_text(found: dict[str, Any]) -> str:
+    """Return the findings as lines, the warnings last."""
+    software, machine, threads = found["software"], found["machine"], found["threads"]
+    mpiexec, kernels = found["mpiexec"], found["kernels"]
+    per_node = ", ".join(f"{count} on {node}" for node, count in found["ranks"]["per_node"].items())
+    set_threads = [f"{name}={value}" for name, value in threads.items() if name != "blas" and value]
+    latencies = [f"{_bytes(entry['bytes'])} {entry['microseconds']:.1f} µs" for entry in found["allreduce"]]
+    rows = {
+        "syncbn": f"{software['syncbn']}, Python {software['python']}, NumPy {software['numpy']}",
+        "MPI": f"{software['mpi_library'] or 'none'}, mpi4py {software['mpi4py'] or 'missing'}",
+        "mpiexec": f"{mpiexec['path']} ({mpiexec['library']})" if mpiexec else "none",
+        "ranks": per_node,
+        "cores": f"{machine['usable_cores']} usable of {machine['cores']}, {machine['cpu']}",
+        "vectors": ", ".join(machine["instruction_sets"]) or "unknown",
+        "threads": f"{' '.join(set_threads) or 'nothing set'}; BLAS {threads['blas']}",
+        "kernels": f"{kernels['used']}: {', '.join(kernels['names'])}",
+        "allreduce": ", ".join(latencies) or "not measured: one rank alone (try --ranks 2)",
+    }
+    lines = [f"{name:<11}{value}" for name, value in rows.items()]
+    lines += [f"warning    {text}" for text in found["warnings"]]
+    lines += [f"PROBLEM    {text}" for text in found["problems"]]
+    if not found["warnings"] and not found["problems"]:
+        lines.append("all well")
+    return "\n".join(lines)
+
+
+def _bytes(count: int) -> str:
+    return f"{count} B" if count < 1024 else f"{count // 1024} KiB"

@@ -1,0 +1,94 @@
+"""What is seen while a comparison runs: a bar on a terminal, one line per run elsewhere."""
+
+from __future__ import annotations
+
+from typing import TextIO
+
+from syncbn.cli import terminal
+from syncbn.experiments.normalizers import NORMALIZERS
+from syncbn.experiments.observer import Observer
+from syncbn.experiments.results import Run
+
+WINDOW_SECONDS = 60.0
+"""The remaining time comes from the speed of this last part: runs of all normalizers and batches."""
+
+
+def make_observer(name: terminal.StreamName) -> Observer:
+    """Return the observer that suits the stream."""
+    columns = terminal.columns(name)
+    stream = terminal.stream(name)
+    return LineObserver(stream) if columns is None else BarObserver(stream, columns)
+
+
+def describe(run: Run) -> str:
+    """Return a run's name, such as ``BN, 2 per rank, seed 0``."""
+    return f"{NORMALIZERS[run.norm].label}, {run.batch} per rank, seed {run.seed}"
+
+
+class LineObserver(Observer):
+    """Writes a line when a run is complete."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+        self.done = self.runs = 0
+
+    def begin(self, runs: int, steps: int) -> None:  # noqa: ARG002 (lines need no steps)
+        """Remember how many runs there will be."""
+        self.runs = runs
+
+    def end_run(self, run: Run) -> None:
+        """Write the run's line."""
+        self.done += 1
+        number = f"{self.done:{len(str(self.runs))}}/{self.runs}"
+        result = "diverged" if run.diverged else f"test error {100 * run.test_errors[-1]:.1f} %"
+        self.stream.write(f"[{number}] {describe(run)}: {result}, {run.seconds:.1f} s\n")
+        self.stream.flush()
+
+
+class BarObserver(Observer):
+    """Draws one bar over the steps of all runs, with the current run's name and the remaining time."""
+
+    def __init__(self, stream: TextIO, columns: int) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+        # The width comes from outside: under mpiexec the stream itself is a pipe.
+        self.console = Console(file=stream, force_terminal=True, width=columns)
+        self.progress = Progress(
+            BarColumn(bar_width=None),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TextColumn("{task.fields[done]}/{task.fields[runs]} runs"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.description}"),
+            console=self.console,
+            transient=True,
+            expand=True,
+            speed_estimate_period=WINDOW_SECONDS,
+        )
+        self.task = self.progress.add_task("", total=None, done=0, runs=0)
+        self.done = 0
+
+    def begin(self, runs: int, steps: int) -> None:
+        """Show the bar."""
+        self.progress.update(self.task, total=steps, runs=runs)
+        self.progress.start()
+
+    def begin_run(self, run: Run) -> None:
+        """Name the run beside the bar."""
+        longest = max(len(entry.label) for entry in NORMALIZERS.values()) + len(", 999 per rank, seed 99")
+        self.progress.update(self.task, description=describe(run).ljust(longest))
+
+    def advance(self, steps: int) -> None:
+        """Move the bar."""
+        self.progress.advance(self.task, steps)
+
+    def end_run(self, run: Run) -> None:  # noqa: ARG002 (the table will tell)
+        """Count the run."""
+        self.done += 1
+        self.progress.update(self.task, done=self.done)
+
+    def end(self) -> None:
+        """Take the bar away."""
+        self.progress.stop()

@@ -1,0 +1,221 @@
+"""``syncbn compare``, small, as a user would call it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from matplotlib.image import imread
+
+from syncbn.cli.launch import mpiexec_command
+
+TINY = ["--epochs", "1", "--train-samples", "256", "--test-samples", "100", "--batches", "2,16"]
+COMMAND = [sys.executable, "-m", "syncbn.cli", "compare"]
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
+
+def compare(*arguments: str, under: list[str] | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*(under or []), *COMMAND, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=45,
+        env=ENVIRONMENT,
+    )
+
+
+def strict(text: str) -> dict[str, Any]:
+    """Return JSON's value; NaN and Infinity, which are no JSON, are errors."""
+
+    def refuse(constant: str) -> None:
+        raise ValueError(constant)
+
+    value = json.loads(text, parse_constant=refuse)
+    assert isinstance(value, dict)
+    return value
+
+
+@pytest.fixture(scope="module")
+def on_two_ranks(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Return the output directory and what was printed of a comparison that the launcher ran."""
+    output = tmp_path_factory.mktemp("compare") / "new" / "directory"
+    result = compare("--ranks", "2", "--seeds", "2", "--norms", "bn,syncbn,ln", *TINY, "--output", str(output))
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    return output, result.stdout
+
+
+def test_one_line_per_run_then_the_table(on_two_ranks: tuple[Path, str]) -> None:
+    output, printed = on_two_ranks
+    lines = printed.splitlines()
+    pattern = r"\[ *(\d+)/12\] \w+, \d+ per rank, seed [01]: test error \d+\.\d %, \d+\.\d s"
+    assert [int(re.fullmatch(pattern, line)[1]) for line in lines[:12]] == list(range(1, 13))  # type: ignore[index]
+    text = (output / "compare.txt").read_text()
+    assert text in printed
+    assert text.startswith("fashion-mnist-10k, mlp, 2 ranks, 1 epoch, 2 seeds, learning rate 0.03·(global batch)/32\n")
+    assert "\nWith 2 samples per rank on 2 ranks, " in text
+    assert lines[-1] == f"written: {output / 'compare.png'}, {output / 'compare.json'}, {output / 'compare.txt'}"
+
+
+def test_json_has_everything(on_two_ranks: tuple[Path, str]) -> None:
+    output, printed = on_two_ranks
+    found = strict((output / "compare.json").read_text())
+    assert found["complete"] is True
+    assert found["verdict"] in printed
+    assert found["config"]["norms"] == ["bn", "syncbn", "ln"]
+    assert found["config"]["ranks"] == 2
+    assert {"python", "numpy", "mpi4py", "mpi_library", "syncbn", "cpu"} <= set(found["versions"])
+    assert all(found["versions"].values())
+    assert len(found["summary"]) == 6
+    assert len(found["runs"]) == 12
+    for run in found["runs"]:
+        assert run["epochs"] == [0.25, 0.5, 0.75, 1.0]
+        for name in ("train_losses", "test_losses", "test_errors"):
+            assert len(run[name]) == 4
+        assert run["steps"] == 256 // (2 * run["batch"])
+        assert 0 <= run["test_errors"][-1] <= 1
+        assert run["seconds"] > 0
+        assert run["diverged"] is False
+    sent = {run["norm"]: run["bytes_sent"] for run in found["runs"] if run["batch"] == 2}
+    assert sent["syncbn"] > sent["bn"] == sent["ln"] > 0
+
+
+def test_picture_has_a_sensible_size(on_two_ranks: tuple[Path, str]) -> None:
+    path = on_two_ranks[0] / "compare.png"
+    height, width, _ = imread(path).shape
+    assert 600 <= height < width <= 3000
+    assert 20_000 < path.stat().st_size < 1_000_000
+
+
+def test_nothing_else_is_left_in_the_directory(on_two_ranks: tuple[Path, str]) -> None:
+    assert sorted(path.name for path in on_two_ranks[0].iterdir()) == ["compare.json", "compare.png", "compare.txt"]
+
+
+def test_the_same_under_the_users_own_mpiexec(on_two_ranks: tuple[Path, str], tmp_path: Path) -> None:
+    command, _ = mpiexec_command(2)
+    result = compare("--seeds", "1", "--norms", "syncbn", *TINY, "--output", str(tmp_path), "--json", under=command)
+    assert result.returncode == 0, result.stderr
+    mine = {run["batch"]: run["test_errors"] for run in strict(result.stdout)["runs"]}
+    before = strict((on_two_ranks[0] / "compare.json").read_text())["runs"]
+    assert mine == {run["batch"]: run["test_errors"] for run in before if (run["norm"], run["seed"]) == ("syncbn", 0)}
+
+
+def test_json_alone_on_stdout_on_one_rank(tmp_path: Path) -> None:
+    arguments = ["--ranks", "1", "--seeds", "1", "--norms", "bn,syncbn", *TINY, "--output", str(tmp_path), "--json"]
+    result = compare(*arguments)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == (tmp_path / "compare.json").read_text()
+    found = strict(result.stdout)
+    assert "(one seed: without intervals, chance is not ruled out)" in found["verdict"]
+    assert found["summary"][0]["test_error"]["half_width"] is None
+    errors = {(run["norm"], run["batch"]): run["test_errors"] for run in found["runs"]}
+    assert errors["bn", 2] == errors["syncbn", 2]  # on one rank they are the same
+    assert len(result.stderr.splitlines()) == 4
+
+
+def test_divergence_is_a_result(tmp_path: Path) -> None:
+    arguments = ["--ranks", "1", "--seeds", "1", "--norms", "none,ln", "--lr", "1e18", "--output", str(tmp_path)]
+    result = compare(*arguments, *TINY)
+    assert result.returncode == 0, result.stderr
+    assert "diverged (1 of 1)" in result.stdout
+    runs = strict((tmp_path / "compare.json").read_text())["runs"]
+    assert runs[0]["diverged"] is True
+
+
+def test_resnet(tmp_path: Path) -> None:
+    norms = "none,bn,syncbn,gn,ln,in,wn"
+    arguments = ["--ranks", "1", "--network", "resnet", "--norms", norms, "--seeds", "1", "--epochs", "1"]
+    result = compare(
+        *arguments, "--batches", "16", "--train-samples", "64", "--test-samples", "20", "--output", str(tmp_path)
+    )
+    assert result.returncode == 0, result.stderr
+    assert [run["norm"] for run in strict((tmp_path / "compare.json").read_text())["runs"]] == norms.split(",")
+
+
+@pytest.mark.parametrize("ranks", ["1", "2"])
+def test_interrupted(tmp_path: Path, ranks: str) -> None:
+    """Ctrl-C keeps the complete runs."""
+    arguments = ["--ranks", ranks, "--seeds", "500", *TINY, "--output", str(tmp_path)]
+    with subprocess.Popen(
+        [*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
+    ) as process:
+        assert process.stdout is not None
+        while not process.stdout.readline().startswith("[   3/5000]"):
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    found = strict((tmp_path / "compare.json").read_text())
+    assert found["complete"] is False
+    assert found["verdict"] is None
+    assert len(found["runs"]) >= 3
+    assert errors.splitlines()[-1] == (
+        f"syncbn compare: interrupted; complete runs: {len(found['runs'])}, kept in {tmp_path / 'compare.json'}"
+    )
+
+
+def test_a_killed_rank_is_a_failure(tmp_path: Path) -> None:
+    arguments = ["--ranks", "2", "--seeds", "500", *TINY, "--output", str(tmp_path)]
+    with subprocess.Popen(
+        [*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        os.kill(next(pid for pid in descendants(process.pid) if "mpi4py" in command_line(pid)), signal.SIGKILL)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert "ended without finishing" in errors.splitlines()[-1]
+
+
+def descendants(pid: int) -> list[int]:
+    """Return the processes that this one has started, and those that they have."""
+    found, waiting = [], [pid]
+    while waiting:
+        parent = waiting.pop()
+        children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+        waiting += map(int, children)
+        found += map(int, children)
+    return found
+
+
+def command_line(pid: int) -> str:
+    words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    return b" ".join(words).decode() if Path(words[0].decode()).name.startswith("python") else ""
+
+
+def test_progress_bar_on_a_terminal(tmp_path: Path) -> None:
+    """Under mpiexec stdout is a pipe; the launcher tells the ranks of the terminal behind it."""
+    import pty
+
+    leader, follower = pty.openpty()
+    arguments = ["--ranks", "2", "--seeds", "1", "--norms", "bn,ln", *TINY, "--output", str(tmp_path)]
+    with subprocess.Popen(
+        [*COMMAND, *arguments], stdout=follower, stderr=subprocess.PIPE, env=ENVIRONMENT | {"TERM": "xterm"}
+    ) as process:
+        os.close(follower)
+        shown = b""
+        deadline = time.monotonic() + 40
+        while time.monotonic() < deadline:
+            try:
+                chunk = os.read(leader, 65536)
+            except OSError:  # the other side is closed
+                break
+            if not chunk:
+                break
+            shown += chunk
+    os.close(leader)
+    text = shown.decode()
+    assert process.returncode == 0
+    assert "/4 runs" in text
+    assert "\x1b[" in text
+    assert "[1/4]" not in text  # lines are for where there is no terminal
+    assert "With 2 samples per rank on 2 ranks, " in text

@@ -1,0 +1,93 @@
+"""The doctor, on a real machine and on made-up ones."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from syncbn.cli.diagnosis import warnings_about
+from syncbn.cli.latency import SIZES, allreduce_microseconds
+from syncbn.comm import SerialComm
+
+
+def doctor(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "syncbn.cli", "doctor", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=40,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+
+
+def test_one_rank() -> None:
+    result = doctor()
+    assert result.returncode == 0
+    assert result.stderr == ""
+    for word in ("syncbn", "MPI", "mpiexec", "ranks", "cores", "vectors", "threads", "kernels", "allreduce"):
+        assert f"\n{word} " in "\n" + result.stdout
+
+
+def test_two_ranks_measure_the_allreduce() -> None:
+    result = doctor("--ranks", "2", "--json")
+    assert result.returncode == 0
+    found = json.loads(result.stdout)
+    assert found["ranks"]["total"] == 2
+    assert found["problems"] == []
+    assert [entry["bytes"] for entry in found["allreduce"]] == list(SIZES)
+    assert all(0 < entry["microseconds"] < 1e6 for entry in found["allreduce"])
+
+
+def test_works_without_mpi4py() -> None:
+    hide = "import sys; sys.modules.update(mpi4py=None); from syncbn.cli import main; sys.exit(main(['doctor']))"
+    result = subprocess.run([sys.executable, "-c", hide], capture_output=True, text=True, check=False)
+    assert result.returncode == 0
+    assert "warning    no mpi4py: " in result.stdout
+    assert "pip install 'syncbn[mpi]'" in result.stdout
+
+
+HEALTHY: dict[str, Any] = {
+    "software": {"mpi4py": "4.1.2", "mpi_library": "MPICH 5.0.2"},
+    "mpiexec": {"path": "/bin/mpiexec", "library": "MPICH"},
+    "mpi_files": ["/lib/libmpi.so.12"],
+    "ranks": {"total": 8, "per_node": {"a": 4, "b": 4}},
+    "machine": {"usable_cores": 8},
+    "threads": {"OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": None, "MKL_NUM_THREADS": None, "blas": "openblas"},
+    "kernels": {"used": "compiled"},
+}
+
+
+def test_no_warnings_about_a_healthy_machine() -> None:
+    assert warnings_about(HEALTHY) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "warning"),
+    [
+        ({"software": {"mpi4py": None, "mpi_library": None}}, "no mpi4py"),
+        ({"software": {"mpi4py": "4", "mpi_library": None}}, "mpi4py finds no MPI library"),
+        ({"mpiexec": None}, "no mpiexec"),
+        ({"mpiexec": {"path": "/bin/mpiexec", "library": "Open MPI"}}, "mpiexec is of Open MPI, but mpi4py uses MPICH"),
+        ({"mpi_files": ["/a/libmpi.so.12", "/b/libmpi.so.40"]}, "two MPI libraries are loaded"),
+        ({"machine": {"usable_cores": 3}}, "4 ranks share 3 cores"),
+        ({"machine": {"usable_cores": 4}}, "4 ranks × 2 BLAS threads > 4 cores: set OMP_NUM_THREADS=1"),
+        ({"kernels": {"used": "reference"}}, "the kernels are reference"),
+    ],
+)
+def test_warnings(change: dict[str, Any], warning: str) -> None:
+    assert any(text.startswith(warning) for text in warnings_about(HEALTHY | change))
+
+
+def test_a_wrong_sum_is_a_problem() -> None:
+    class Broken(SerialComm):
+        size = 2  # but nothing is added
+
+    with pytest.raises(RuntimeError, match="wrong sums"):
+        allreduce_microseconds(Broken(), 8)
+    assert allreduce_microseconds(SerialComm(), 8) > 0

@@ -1,0 +1,117 @@
+"""Wrong arguments, as a user sees them: one line on stderr, exit code 2, from rank 0 alone."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from syncbn.cli.launch import mpiexec_command
+
+
+def syncbn(*arguments: str, under: list[str] | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command as a user would."""
+    return subprocess.run(
+        [*(under or []), sys.executable, "-m", "syncbn.cli", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=40,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "120"} | environment,
+    )
+
+
+WRONG = {
+    "nothing": ([], "syncbn: error: the following arguments are required: COMMAND"),
+    "command": (["comparee"], "syncbn: error: argument COMMAND: invalid choice: 'comparee'"),
+    "option": (["compare", "--foo"], "syncbn compare: error: unrecognized arguments: --foo"),
+    "norm": (["compare", "--norms", "bn,foo"], "syncbn compare: error: unknown norm 'foo' (choose from none, bn"),
+    "in": (["compare", "--norms", "in"], "syncbn compare: error: norm 'in' does not fit network 'mlp': it needs more"),
+    "network": (["compare", "--network", "vgg"], "syncbn compare: error: unknown network 'vgg'"),
+    "batches": (["compare", "--batches", "2,x"], "syncbn compare: error: argument --batches: invalid"),
+    "batch": (["compare", "--batches", "0"], "syncbn compare: error: batches must be different positive numbers"),
+    "ranks": (["compare", "--ranks", "0"], "syncbn compare: error: argument --ranks: must be at least 1, got 0"),
+    "data": (["compare", "--data", "/does/not/exist"], "syncbn compare: error: "),
+    "output": (["compare", "--output", "/dev/null/x"], "syncbn compare: error: argument --output: can't write to"),
+    "too few": (
+        ["compare", "--train-samples", "100", "--ranks", "4"],
+        "syncbn compare: error: 32 samples per rank on 4 ranks are more than the 100 there are",
+    ),
+    "epochs": (["compare", "--epochs", "0"], "syncbn compare: error: epochs must be at least 1, got 0"),
+    "doctor": (["doctor", "--ranks", "many"], "syncbn doctor: error: argument --ranks: invalid int value: 'many'"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_one_line_and_exit_code_2(case: str) -> None:
+    arguments, line = WRONG[case]
+    result = syncbn(*arguments)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith(line)
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("case", ["nothing", "option", "norm", "data", "ranks"])
+def test_under_mpiexec_the_line_comes_once(case: str) -> None:
+    command, environment = mpiexec_command(2)
+    arguments, line = WRONG[case]
+    result = syncbn(*arguments, under=command, **environment)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith(line)
+    assert result.stderr.count(": error: ") == 1
+    assert result.stderr.count("\n") == 1
+
+
+def test_ranks_must_be_those_of_mpiexec() -> None:
+    command, environment = mpiexec_command(2)
+    result = syncbn("doctor", "--ranks", "3", under=command, **environment)
+    assert result.returncode == 2
+    assert result.stderr.splitlines()[0] == "syncbn doctor: error: argument --ranks: 3 asked for, but mpiexec started 2"
+
+
+def test_an_mpiexec_of_another_library_is_found_out() -> None:
+    """Open MPI's mpiexec starts so many separate worlds where mpi4py has MPICH, and the other way round."""
+    result = syncbn("doctor", OMPI_COMM_WORLD_RANK="0", OMPI_COMM_WORLD_SIZE="2")
+    assert result.returncode == 1
+    assert result.stdout == ""
+    last = result.stderr.splitlines()[-1]  # mpi4py may have warned before
+    assert last.startswith("syncbn doctor: error: mpiexec started 2 ranks, but mpi4py's MPI library sees 1: ")
+
+
+@pytest.mark.parametrize("command", [[], ["compare"], ["doctor"]])
+def test_help_has_an_example(command: list[str]) -> None:
+    result = syncbn(*command, "--help")
+    assert result.returncode == 0
+    assert result.stderr == ""
+    assert re.search(r"^examples?:\n +syncbn ", result.stdout, re.MULTILINE)
+    assert max(map(len, result.stdout.splitlines())) <= 120
+
+
+def test_version() -> None:
+    assert re.fullmatch(r"syncbn \d+\.\d+\.\d+\n", syncbn("--version").stdout)
+
+
+def test_missing_extra_is_named(tmp_path: Path) -> None:
+    hide = "import sys; sys.modules.update(matplotlib=None); from syncbn.cli import main; sys.exit(main(sys.argv[1:]))"
+    result = subprocess.run(
+        [sys.executable, "-c", hide, "compare", "--output", str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 1
+    assert result.stderr == "syncbn compare: error: compare needs matplotlib: pip install 'syncbn[cli]'\n"
+
+
+def test_missing_mpi_is_named() -> None:
+    hide = (
+        "import sys; sys.modules.update(mpi4py=None); from syncbn.cli import main; "
+        "sys.exit(main(['doctor', '--ranks', '2']))"
+    )
+    result = subprocess.run([sys.executable, "-c", hide], capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert result.stderr.startswith("syncbn doctor: error: 2 ranks need mpi4py: pip install 'syncbn[mpi]'")
+    assert result.stderr.count("\n") == 1
