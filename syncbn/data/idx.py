@@ -20,8 +20,6 @@ from syncbn.data.errors import DataError
 
 GZIP_MAGIC = b"\x1f\x8b"
 CHUNK_BYTES = 1 << 20
-DEFLATE_RATIO = 1032
-"""zlib's documentation: deflate never expands a byte to more than this many."""
 
 _TYPES = {0x08: "uint8", 0x09: "int8", 0x0B: "int16", 0x0C: "int32", 0x0D: "float32", 0x0E: "float64"}
 
@@ -50,11 +48,10 @@ def read_idx(path: str | Path, ndim: int) -> NDArray[np.uint8]:
     path = Path(path)
     try:
         with path.open("rb") as file:
-            stored_bytes = path.stat().st_size
             if file.peek(2)[:2] == GZIP_MAGIC:
                 with gzip.open(file) as stream:
-                    return _read(cast(BinaryIO, stream), ndim, stored_bytes * DEFLATE_RATIO)
-            return _read(file, ndim, stored_bytes)
+                    return _read(cast(BinaryIO, stream), ndim)
+            return _read(file, ndim)
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
@@ -63,8 +60,7 @@ def read_idx(path: str | Path, ndim: int) -> NDArray[np.uint8]:
         raise DataError(f"{path}: {error.strerror or error}") from error
 
 
-def _read(stream: BinaryIO, ndim: int, limit: int) -> NDArray[np.uint8]:
-    """Read the array from a stream that holds at most ``limit`` bytes."""
+def _read(stream: BinaryIO, ndim: int) -> NDArray[np.uint8]:
     magic = _read_up_to(stream, 4)
     if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in _TYPES:
         raise DataError(f"not an idx file: it starts with {magic!r}")
@@ -77,14 +73,15 @@ def _read(stream: BinaryIO, ndim: int, limit: int) -> NDArray[np.uint8]:
         raise DataError("truncated in the header")
     shape = struct.unpack(f">{ndim}I", sizes)
     expected = math.prod(shape)  # of Python's integers, which do not overflow
-    if expected > limit:
-        raise DataError(f"truncated, or a damaged header: shape {shape} needs more than the file can hold")
     values = _read_up_to(stream, expected + 1)  # one more: reaches the end, where gzip compares its checksum
     if len(values) != expected:
         state = "truncated" if len(values) < expected else "too long"
         at_least = "" if len(values) < expected else " or more"
         raise DataError(f"{state}: shape {shape} needs {expected} values, the file has {len(values)}{at_least}")
-    return np.frombuffer(values, np.uint8).reshape(shape)
+    try:
+        return np.frombuffer(values, np.uint8).reshape(shape)
+    except ValueError as error:  # nothing, times sizes that overflow
+        raise DataError(f"impossible shape {shape}") from error
 
 
 def _read_up_to(stream: BinaryIO, size: int) -> bytearray:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """One epoch. All numbers are the same on all ranks but the seconds, and bits repeat but for them.
+    """One epoch. A resumed training gives the same numbers, to the last bit, except for the seconds.
 
     Attributes
     ----------

@@ -59,8 +59,8 @@ class Trainer:
     seed : int
         Of the order of the data.
     drop_last : bool
-        Leave out the last batch of an epoch where it is smaller. Kept, it may give some ranks a single
-        sample or none, of which local batch normalization can't take a variance: a ValueError.
+        Leave out the last batch of an epoch where it is smaller. Kept, it may give a rank a single
+        sample, of which local batch normalization can't take a variance: a ValueError.
     check_every : int or None
         Steps between checks that parameters have the same bits on all ranks; also at each epoch's end.
         None: never.
@@ -149,8 +149,9 @@ class Trainer:
         validation_data : pair of arrays, optional
             Evaluated after each epoch.
         on_step : callable, optional
-            Is given a `Progress` after each step, on all ranks. It may call `evaluate` (on all ranks). An
-            exception in it ends training on all ranks.
+            Is given a `Progress` after each step, on all ranks. An exception in it, on one rank or on
+            all, ends training on all ranks; another call goes on from there. It may call `evaluate` on
+            all ranks; then it must not fail on one of them before.
         on_epoch : callable, optional
             Is given the `EpochRecord` after each epoch, likewise.
         checkpoint : path, optional

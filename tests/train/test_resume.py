@@ -198,7 +198,7 @@ from syncbn.comm import SerialComm, world
 from syncbn.nn import SGD, Dense, ReLU, Sequential
 from syncbn.train import Trainer
 
-path, ranks, delay = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+path, ranks, steps, delay = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
 comm = world() if ranks else SerialComm()
 rng = np.random.default_rng(3)
 x = rng.standard_normal((240, 6))
@@ -208,11 +208,14 @@ for parameter in model.parameters():
     parameter.data[...] = rng.standard_normal(parameter.data.shape)
 trainer = Trainer(model, SGD(model.parameters(), 0.05, momentum=0.9), comm, batch_per_rank=6 // comm.size)
 resumed = trainer.resume(path, missing_ok=True)
-timer = threading.Timer(delay, os.kill, (os.getpid(), signal.SIGKILL))
-if delay and comm.rank == comm.size - 1:
-    timer.start()
-trainer.fit(x, y, 2, checkpoint=path, checkpoint_steps=1)
-timer.cancel()
+done = []
+
+def die_later(progress):
+    done.append(progress)
+    if len(done) == steps and comm.rank == comm.size - 1:
+        threading.Timer(delay, os.kill, (os.getpid(), signal.SIGKILL)).start()
+
+trainer.fit(x, y, 2, checkpoint=path, checkpoint_steps=1, on_step=die_later)
 losses = np.array([record.train_loss for record in trainer.history])
 state = {**model.state_dict(), **trainer.optimizer.state_dict(), "losses": losses}
 if comm.rank == 0:
@@ -228,13 +231,14 @@ def test_killed_at_random_moments(tmp_path, rng, ranks):
     script = tmp_path / "train.py"
     script.write_text(KILLED)
 
-    def run(name, delay):
-        arguments = [str(script), str(tmp_path / name), str(ranks), str(delay)]
+    def run(name, steps=0, delay=0.0):
+        arguments = [str(script), str(tmp_path / name), str(ranks), str(steps), str(delay)]
         return subprocess.run([*command, *arguments], env=environment, capture_output=True, text=True, check=False)
 
-    whole = run("whole.npz", 0)
+    whole = run("whole.npz")
     assert whole.stdout.startswith("False "), whole.stderr
-    broken = [run("broken.npz", delay) for delay in rng.uniform(0.01, 0.2, 4)]
-    assert any(each.returncode for each in broken)
-    resumed = run("broken.npz", 0)
+    for _ in range(4):
+        killed = run("broken.npz", rng.integers(2, 15), rng.uniform(0, 3e-3))
+        assert killed.returncode, killed.stdout
+    resumed = run("broken.npz")
     assert resumed.stdout.split() == ["True", whole.stdout.split()[1]]
