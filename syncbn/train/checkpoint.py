@@ -6,9 +6,11 @@ before anything is parsed, and ``numpy.load`` still reads the file.
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import io
 import os
+import secrets
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +22,7 @@ from numpy.typing import NDArray
 MAGIC = b"PK\x03\x04"
 LABEL = b"syncbn checkpoint sha256 "
 TRAILER_BYTES = len(LABEL) + 64
+DRAFT = ".partial"
 
 
 class CheckpointError(ValueError):
@@ -63,10 +66,16 @@ def _trailer(body: bytes) -> bytes:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file that is, whenever the process or the machine stops, the old one or the new one, whole."""
-    draft = path.with_name(f"{path.name}.partial")
+    """Write a file that is, whenever the process or the machine stops, the old one or the new one, whole.
+
+    Every draft has a name of its own: a writer that lives longer than it should, such as that of a run which
+    has been started again already, can't write into the draft of another. What killed writers left is removed.
+    """
+    for stale in path.parent.glob(f"{glob.escape(path.name)}.*{DRAFT}"):
+        stale.unlink(missing_ok=True)
+    draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}{DRAFT}")
     try:
-        with draft.open("wb") as file:
+        with draft.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
-from harness.launch import mpiexec_command
 
-import syncbn
 from syncbn.nn import SGD, ConstantSchedule
 from syncbn.train import CheckpointError, snapshot
 from syncbn.train.checkpoint import decode, encode
@@ -188,57 +182,3 @@ def test_a_checkpoint_that_cannot_be_written(build, data, state, tmp_path):
     trainer.fit(*data, 2, checkpoint=tmp_path / "run.npz")
     whole.fit(*data, 2)
     assert state(trainer) == state(whole)
-
-
-KILLED = """
-import hashlib, os, signal, sys, threading
-import numpy as np
-from syncbn import SyncBatchNorm
-from syncbn.comm import SerialComm, world
-from syncbn.nn import SGD, Dense, ReLU, Sequential
-from syncbn.train import Trainer
-
-path, ranks, steps, delay = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
-comm = world() if ranks else SerialComm()
-rng = np.random.default_rng(3)
-x = rng.standard_normal((240, 6))
-y = rng.integers(0, 3, 240)
-model = Sequential(Dense(6, 8, dtype=np.float64), SyncBatchNorm(8, comm=comm), ReLU(), Dense(8, 3, dtype=np.float64))
-for parameter in model.parameters():
-    parameter.data[...] = rng.standard_normal(parameter.data.shape)
-trainer = Trainer(model, SGD(model.parameters(), 0.05, momentum=0.9), comm, batch_per_rank=6 // comm.size)
-resumed = trainer.resume(path, missing_ok=True)
-done = []
-
-def die_later(progress):
-    done.append(progress)
-    if len(done) == steps and comm.rank == comm.size - 1:
-        threading.Timer(delay, os.kill, (os.getpid(), signal.SIGKILL)).start()
-
-trainer.fit(x, y, 2, checkpoint=path, checkpoint_steps=1, on_step=die_later)
-losses = np.array([record.train_loss for record in trainer.history])
-state = {**model.state_dict(), **trainer.optimizer.state_dict(), "losses": losses}
-if comm.rank == 0:
-    print(resumed, hashlib.sha256(b"".join(array.tobytes() for array in state.values())).hexdigest())
-"""
-
-
-@pytest.mark.parametrize("ranks", [0, 2])
-def test_killed_at_random_moments(tmp_path, rng, ranks):
-    launcher, environment = mpiexec_command(ranks) if ranks else ([], {})
-    command = [*launcher, sys.executable, *(["-m", "mpi4py"] if ranks else [])]
-    environment = {**os.environ, **environment, "PYTHONPATH": str(Path(syncbn.__file__).parents[1])}
-    script = tmp_path / "train.py"
-    script.write_text(KILLED)
-
-    def run(name, steps=0, delay=0.0):
-        arguments = [str(script), str(tmp_path / name), str(ranks), str(steps), str(delay)]
-        return subprocess.run([*command, *arguments], env=environment, capture_output=True, text=True, check=False)
-
-    whole = run("whole.npz")
-    assert whole.stdout.startswith("False "), whole.stderr
-    for _ in range(4):
-        killed = run("broken.npz", rng.integers(2, 15), rng.uniform(0, 3e-3))
-        assert killed.returncode, killed.stdout
-    resumed = run("broken.npz")
-    assert resumed.stdout.split() == ["True", whole.stdout.split()[1]]
