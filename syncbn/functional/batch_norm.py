@@ -98,6 +98,7 @@ def batch_norm(
     )
 
 
+@np.errstate(all="ignore")  # infinities and NaN of the result say it
 def normalize_batch(
     x: FloatArray,
     weight: FloatArray | None,
@@ -131,6 +132,7 @@ def normalize_batch(
     scale = batch.weight64 * invstd
     y = kernels.normalize(batch.x, batch.layout, mean_nc, scale[None, :], batch.bias64)
 
+    @np.errstate(all="ignore")
     def backward(dy: FloatArray) -> AffineGradients:
         backward_call = batch.call(name, forward_number=number)
         try:
@@ -221,6 +223,7 @@ class _Batch:
         )
 
 
+@np.errstate(all="ignore")  # infinities and NaN of the result say it
 def batch_norm_inference(
     x: FloatArray,
     running_mean: FloatArray,
@@ -267,11 +270,11 @@ def batch_norm_inference(
         if check_parameter(array, what, shape) is None:
             raise TypeError(f"{what} must be an array of shape {shape}, got None")
     mean_nc = to_float64(running_mean, shape, 0.0)[None, :]
-    with np.errstate(divide="ignore", invalid="ignore"):  # var = eps = 0 or negative: the result says it
-        invstd = 1 / np.sqrt(to_float64(running_var, shape, 1.0) + batch.eps)
-        scale = batch.weight64 * invstd
+    invstd = 1 / np.sqrt(to_float64(running_var, shape, 1.0) + batch.eps)
+    scale = batch.weight64 * invstd
     y = kernels.normalize(batch.x, batch.layout, mean_nc, scale[None, :], batch.bias64)
 
+    @np.errstate(all="ignore")
     def backward(dy: FloatArray) -> AffineGradients:
         dy_view = batch.layout.view(check_same_shape(dy, batch.layout.shape))
         zero = np.zeros((1, batch.layout.channels))
