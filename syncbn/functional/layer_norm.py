@@ -9,9 +9,11 @@ import numpy as np
 from syncbn._dispatch import features as kernels
 from syncbn._dispatch.checks import check_eps, check_floating, check_parameter, check_same_shape, to_float64
 from syncbn._dispatch.layout import FeatureLayout, shape_tuple
+from syncbn.functional._inverse import inverse_std
 from syncbn.typing import FloatArray
 
 
+@np.errstate(all="ignore")  # infinities and NaN of the result say it
 def layer_norm(
     x: FloatArray,
     normalized_shape: int | Sequence[int],
@@ -62,17 +64,16 @@ def layer_norm(
     eps = check_eps(eps)
     x_rd = layout.view(x)
     mean_r, var_r = kernels.row_moments(x_rd)
-    var_eps = var_r + eps
-    with np.errstate(divide="ignore"):
-        invstd_r = np.where(var_eps == 0, 0.0, 1 / np.sqrt(var_eps))  # 0: a constant row with eps = 0
+    invstd_r = inverse_std(var_r, eps, lambda: (x_rd == x_rd[:, :1]).all(axis=1))
     weight_d = to_float64(weight, shape, 1.0).ravel()
     y = layout.restore(kernels.normalize(x_rd, mean_r, invstd_r, weight_d, to_float64(bias, shape, 0.0).ravel()))
 
+    @np.errstate(all="ignore")
     def backward(dy: FloatArray) -> tuple[FloatArray, FloatArray | None, FloatArray | None]:
         dy_rd = layout.view(check_same_shape(dy, layout.shape))
         sums = kernels.gradient_sums(x_rd, dy_rd, mean_r, invstd_r, weight_d)
         shift_r = invstd_r * sums.sums / layout.features
-        slope_r = invstd_r**3 * sums.products / layout.features
+        slope_r = invstd_r * (invstd_r * (invstd_r * sums.products)) / layout.features  # the cube might overflow
         dx = kernels.input_gradient(x_rd, dy_rd, mean_r, invstd_r, weight_d, shift_r, slope_r)
         dweight = None if weight is None else sums.dweight.reshape(shape).astype(weight.dtype)
         dbias = None if bias is None else sums.dbias.reshape(shape).astype(bias.dtype)

@@ -9,9 +9,11 @@ import numpy as np
 from syncbn._dispatch import features as kernels
 from syncbn._dispatch.checks import check_eps, check_floating, check_parameter, check_same_shape, to_float64
 from syncbn._dispatch.layout import FeatureLayout, shape_tuple
+from syncbn.functional._inverse import inverse_std
 from syncbn.typing import FloatArray
 
 
+@np.errstate(all="ignore")  # infinities and NaN of the result say it
 def rms_norm(
     x: FloatArray,
     normalized_shape: int | Sequence[int],
@@ -57,17 +59,16 @@ def rms_norm(
     weight = check_parameter(weight, "weight", shape)
     x_rd = layout.view(x)
     eps = float(np.finfo(x_rd.dtype).eps) if eps is None else check_eps(eps)
-    mean_square = kernels.row_mean_squares(x_rd) + eps
-    with np.errstate(divide="ignore"):
-        scale_r = np.where(mean_square == 0, 0.0, 1 / np.sqrt(mean_square))  # 0: a zero row with eps = 0
+    scale_r = inverse_std(kernels.row_mean_squares(x_rd), eps, lambda: (x_rd == 0).all(axis=1))
     zero_r = np.zeros(len(x_rd))
     weight_d = to_float64(weight, shape, 1.0).ravel()
     y = layout.restore(kernels.normalize(x_rd, zero_r, scale_r, weight_d, np.zeros(layout.features)))
 
+    @np.errstate(all="ignore")
     def backward(dy: FloatArray) -> tuple[FloatArray, FloatArray | None]:
         dy_rd = layout.view(check_same_shape(dy, layout.shape))
         sums = kernels.gradient_sums(x_rd, dy_rd, zero_r, scale_r, weight_d)
-        slope_r = scale_r**3 * sums.products / layout.features
+        slope_r = scale_r * (scale_r * (scale_r * sums.products)) / layout.features  # the cube might overflow
         dx = kernels.input_gradient(x_rd, dy_rd, zero_r, scale_r, weight_d, zero_r, slope_r)
         return layout.restore(dx), None if weight is None else sums.dweight.reshape(shape).astype(weight.dtype)
 

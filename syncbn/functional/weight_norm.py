@@ -10,6 +10,7 @@ from syncbn._dispatch.checks import check_axis, check_floating, check_same_shape
 from syncbn.typing import Float64Array, FloatArray
 
 
+@np.errstate(all="ignore")  # infinities and NaN of the result say it
 def weight_norm(
     v: FloatArray, g: FloatArray, *, axis: int | None = 0
 ) -> tuple[FloatArray, Callable[[FloatArray], tuple[FloatArray, FloatArray]]]:
@@ -54,17 +55,20 @@ def weight_norm(
     expected = tuple(size if i == kept else 1 for i, size in enumerate(v.shape))
     if not (g.size == 1 if kept is None else g.shape == expected):
         raise ValueError(f"g must have shape {expected} for v of shape {v.shape} and axis {axis}, got {g.shape}")
-    v64 = v.astype(np.float64)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        norm: Float64Array = np.sqrt(np.sum(v64 * v64, axis=others, keepdims=True))
-        direction = v64 / norm
-        length_over_norm = g.astype(np.float64).reshape(norm.shape) / norm
-    w = (direction * g.astype(np.float64).reshape(norm.shape)).astype(v.dtype)
+    dtype = v.dtype.newbyteorder("=")
+    # Scaled by a power of 2, which costs no bit, the largest value's square is near 1.
+    exponent = np.frexp(np.abs(v).max(axis=others, keepdims=True, initial=0).astype(np.float64))[1]
+    scaled = np.ldexp(v.astype(np.float64), -exponent)
+    scaled_norm: Float64Array = np.sqrt(np.sum(scaled * scaled, axis=others, keepdims=True))
+    direction = scaled / scaled_norm
+    length = g.astype(np.float64).reshape(scaled_norm.shape)
+    w = np.asarray(direction * length, dtype)
 
+    @np.errstate(all="ignore")
     def backward(dw: FloatArray) -> tuple[FloatArray, FloatArray]:
         dw64 = check_same_shape(dw, v.shape).astype(np.float64)
         along = np.sum(dw64 * direction, axis=others, keepdims=True)
-        dv = length_over_norm * (dw64 - direction * along)
-        return dv.astype(v.dtype), along.reshape(g.shape).astype(g.dtype)
+        dv = np.ldexp(length / scaled_norm, -exponent) * (dw64 - direction * along)
+        return np.asarray(dv, dtype), np.asarray(along.reshape(g.shape), g.dtype.newbyteorder("="))
 
     return w, backward

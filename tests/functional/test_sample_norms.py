@@ -200,3 +200,52 @@ X = np.ones((4, 6, 2), np.float32)
 def test_bad_input_says_what_came_and_what_was_expected(call, error, text):
     with pytest.raises(error, match=text):
         call()
+
+
+NORMS = {
+    "group": lambda x, eps: F.group_norm(x, 2, eps=eps),
+    "group, channels last": lambda x, eps: F.group_norm(
+        np.ascontiguousarray(x.swapaxes(1, 2)), 2, eps=eps, channel_axis=2
+    ),
+    "instance": lambda x, eps: F.instance_norm(x, eps=eps),
+    "layer": lambda x, eps: F.layer_norm(x, (4, 3), eps=eps),
+    "root mean square": lambda x, eps: F.rms_norm(x, (4, 3), eps=eps),
+    "weight": lambda x, eps: F.weight_norm(x, np.ones((3, 1, 1))),  # noqa: ARG005
+}
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("exponent", [-980, -540, -530, -520, -510, -480, 400, 505, 515, 540, 980])
+def test_what_float64_cannot_square_is_right_or_not_finite(rng, norm, exponent):
+    """Of any magnitude, values that are not constant give neither zeros nor wrong digits without saying so."""
+    x = rng.standard_normal((3, 4, 3))
+    y0, backward0 = NORMS[norm](x, 0.0)
+    y, backward = NORMS[norm](np.ldexp(x, exponent), 0.0)
+    dy = rng.standard_normal(y.shape)
+    for came, expected in ((y, y0), (np.ldexp(backward(dy)[0], exponent), backward0(dy)[0])):
+        right = np.isclose(came, expected, rtol=1e-9)
+        assert (right | np.isnan(came)).all()
+        assert right.all() == (norm == "weight" or -500 < exponent < 510)
+
+
+@pytest.mark.parametrize("norm", sorted(set(NORMS) - {"weight"}))
+def test_small_constants_are_constants(norm):
+    for value in (0.0, 1e-200, 5e-324):
+        x = np.full((3, 4, 3), value * (norm != "root mean square"))
+        for eps in (0.0, 1e-310):
+            np.testing.assert_array_equal(NORMS[norm](x, eps)[0], 0)
+
+
+def test_channels_that_are_none():
+    x = np.zeros((2, 0, 3), np.float32)
+    for y, backward in (F.group_norm(x, 2), F.instance_norm(x)):
+        assert y.shape == backward(x)[0].shape == x.shape
+
+
+def test_weight_norm_in_foreign_byte_order_and_of_no_axes():
+    for v in (np.ones((2, 3), ">f4"), np.array(2.0, ">f4")):
+        g = np.ones((2, 1) if v.ndim else (), ">f4")
+        w, backward = F.weight_norm(v, g, axis=0 if v.ndim else None)
+        for array in (w, *backward(w)):
+            assert isinstance(array, np.ndarray)
+            assert array.dtype == np.float32
