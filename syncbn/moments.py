@@ -32,6 +32,7 @@ class Moments:
         return self.var * (self.count / max(self.count - 1, 1))
 
 
+@np.errstate(all="ignore")  # infinities and NaN of the statistics say it
 def update_running(
     running_mean: FloatArray,
     running_var: FloatArray,

@@ -12,8 +12,8 @@ from syncbn.typing import FloatArray
 
 
 def floating_dtype(dtype: DTypeLike) -> np.dtype[Any]:
-    """Return ``dtype``, or raise TypeError when it isn't float16, float32 or float64."""
-    found = np.dtype(dtype)
+    """Return ``dtype`` in native byte order, or raise TypeError when it isn't float16, float32 or float64."""
+    found: np.dtype[Any] = np.dtype(dtype).newbyteorder("=")
     if found.name not in ("float16", "float32", "float64"):
         raise TypeError(f"dtype must be float16, float32 or float64, got {found}")
     return found

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from syncbn.layers._affine import floating_dtype
+from syncbn.layers._checks import check_positive
 from syncbn.layers.module import Module
 from syncbn.moments import Moments, update_running
 from syncbn.typing import FloatArray
@@ -22,11 +23,9 @@ class RunningStatistics(Module):
 
     def __init__(self, num_features: int, momentum: float | None, track: bool, dtype: DTypeLike) -> None:
         super().__init__()
-        if isinstance(num_features, bool) or not isinstance(num_features, (int, np.integer)) or num_features < 1:
-            raise ValueError(f"num_features must be a positive integer, got {num_features!r}")
         if momentum is not None and not 0 <= momentum <= 1:
             raise ValueError(f"momentum must be in [0, 1] or None, got {momentum!r}")
-        self.num_features = int(num_features)
+        self.num_features = check_positive("num_features", num_features)
         self.momentum = momentum
         self.track_running_stats = track
         dtype = floating_dtype(dtype)

@@ -141,6 +141,8 @@ class BatchNorm(RunningStatistics):
         ------
         ValueError
             Another number of arrays, or another shape; nothing has been changed then.
+        TypeError
+            Values that aren't real numbers; likewise.
         """
         names = [name for name, parameter in (("weight", self.weight), ("bias", self.bias)) if parameter is not None]
         names += ["running_mean", "running_var"] if self.track_running_stats else []

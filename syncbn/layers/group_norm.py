@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import DTypeLike
 
-from syncbn._dispatch.checks import check_eps
+from syncbn._dispatch.checks import check_eps, check_floating
+from syncbn._dispatch.layout import ChannelLayout, check_channels
 from syncbn.functional.group_norm import group_norm
 from syncbn.layers._affine import add_grads, beta, gamma, value_of
+from syncbn.layers._checks import check_positive
 from syncbn.layers.module import Module
 from syncbn.typing import Backward, FloatArray
 
@@ -54,10 +56,10 @@ class GroupNorm(Module):
         channel_axis: int = 1,
     ) -> None:
         super().__init__()
-        if num_groups < 1 or num_channels < 1 or num_channels % num_groups:
+        self.num_groups = check_positive("num_groups", num_groups)
+        self.num_channels = check_positive("num_channels", num_channels)
+        if num_channels % num_groups:
             raise ValueError(f"num_groups must divide num_channels, got {num_groups} and {num_channels}")
-        self.num_groups = num_groups
-        self.num_channels = num_channels
         self.eps = check_eps(eps)
         self.channel_axis = channel_axis
         self.weight = gamma(num_channels, dtype, affine)
@@ -65,10 +67,7 @@ class GroupNorm(Module):
 
     def forward(self, x: FloatArray) -> tuple[FloatArray, Backward]:
         """Return y and its backward."""
-        if x.ndim > 1 and x.shape[self.channel_axis] != self.num_channels:
-            raise ValueError(
-                f"x must have {self.num_channels} channels on axis {self.channel_axis}, got shape {x.shape}"
-            )
+        check_channels(ChannelLayout.of(check_floating(x, "x", min_ndim=2), self.channel_axis), self.num_channels)
         y, gradients = group_norm(
             x,
             self.num_groups,

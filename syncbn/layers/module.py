@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from syncbn.layers._state import check_state
 from syncbn.layers.parameter import Parameter
 from syncbn.typing import Backward, FloatArray
 
@@ -95,7 +95,7 @@ class Module:
         return {name: array.copy() for name, array in self._named_arrays()}
 
     def load_state_dict(self, state: Mapping[str, ArrayLike]) -> None:
-        """Copy values in, all or none.
+        """Copy values in: all, or none where one does not fit.
 
         Parameters
         ----------
@@ -105,21 +105,12 @@ class Module:
         Raises
         ------
         ValueError
-            Names the missing and the unexpected keys and the arrays of another shape; nothing
-            has been changed then.
+            Names the missing and the unexpected keys and the arrays of another shape.
+        TypeError
+            A value that isn't of real numbers, or, for a count, not of integers.
         """
         targets = dict(self._named_arrays())
-        values = {name: np.asarray(state[name]) for name in targets if name in state}
-        problems = [f"missing {name!r}" for name in targets if name not in state]
-        problems += [f"unexpected {name!r}" for name in state if name not in targets]
-        problems += [
-            f"{name!r} has shape {value.shape}, expected {targets[name].shape}"
-            for name, value in values.items()
-            if value.shape != targets[name].shape
-        ]
-        if problems:
-            raise ValueError(f"state_dict does not fit {type(self).__name__}: " + "; ".join(problems))
-        for name, value in values.items():
+        for name, value in check_state(type(self).__name__, targets, state).items():
             targets[name][...] = value
 
     def _named_arrays(self) -> Iterator[tuple[str, NDArray[Any]]]:

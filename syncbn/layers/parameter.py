@@ -37,10 +37,11 @@ class Parameter:
         """Add ``grad`` (same shape as ``data``) to the gradient, in the parameter's dtype."""
         if grad.shape != self.data.shape:
             raise ValueError(f"gradient of shape {grad.shape} for a parameter of shape {self.data.shape}")
-        if self.grad is None:
-            self.grad = grad.astype(self.data.dtype)  # a copy: the caller may keep its own
-        else:
-            self.grad += grad
+        with np.errstate(all="ignore"):  # infinities and NaN of the sum say it
+            if self.grad is None:
+                self.grad = grad.astype(self.data.dtype)  # a copy: the caller may keep its own
+            else:
+                self.grad += grad
 
     def __repr__(self) -> str:
         return f"Parameter(shape={self.data.shape}, dtype={self.data.dtype}, decay={self.decay})"

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from syncbn._dispatch.checks import check_axis
 from syncbn.functional.weight_norm import weight_norm
 from syncbn.layers.module import Module
 from syncbn.layers.parameter import Parameter
@@ -36,8 +37,8 @@ class WeightNorm(Module):
 
     Raises
     ------
-    ValueError
-        The module has no such parameter.
+    ValueError, TypeError
+        The module has no such parameter, or the parameter no such axis.
 
     References
     ----------
@@ -56,7 +57,8 @@ class WeightNorm(Module):
         if axis is None:
             length = np.sqrt(np.sum(value * value))
         else:
-            others = tuple(i for i in range(value.ndim) if i != axis % value.ndim)
+            kept = check_axis(axis, value.ndim, "axis")
+            others = tuple(i for i in range(value.ndim) if i != kept)
             length = np.sqrt(np.sum(value * value, axis=others, keepdims=True))
         self.g = Parameter(np.asarray(length, dtype=weight.data.dtype), decay=weight.decay)
         self.v = Parameter(weight.data.copy(), decay=weight.decay)

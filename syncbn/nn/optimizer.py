@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from syncbn.layers._state import check_state
 from syncbn.layers.parameter import Parameter
 from syncbn.nn._checks import check_number
 from syncbn.typing import FloatArray
@@ -69,25 +70,17 @@ class Optimizer:
         return {"lr": np.array(self.lr), **{name: array.copy() for name, array in self._state.items()}}
 
     def load_state_dict(self, state: Mapping[str, ArrayLike]) -> None:
-        """Copy values in, all or none.
+        """Copy values in: all, or none where one does not fit.
 
         Raises
         ------
         ValueError
-            Names the missing and the unexpected keys and the arrays of another shape; nothing
-            has been changed then.
+            Names the missing and the unexpected keys and the arrays of another shape, or the learning rate
+            is out of its range.
+        TypeError
+            A value that isn't of real numbers, or, for a count, not of integers.
         """
-        targets = {"lr": np.array(self.lr), **self._state}
-        values = {name: np.asarray(state[name]) for name in targets if name in state}
-        problems = [f"missing {name!r}" for name in targets if name not in state]
-        problems += [f"unexpected {name!r}" for name in state if name not in targets]
-        problems += [
-            f"{name!r} has shape {value.shape}, expected {targets[name].shape}"
-            for name, value in values.items()
-            if value.shape != targets[name].shape
-        ]
-        if problems:
-            raise ValueError(f"state_dict does not fit {type(self).__name__}: " + "; ".join(problems))
+        values = check_state(type(self).__name__, {"lr": np.array(self.lr), **self._state}, state)
         self.lr = float(values.pop("lr"))
         for name, value in values.items():
             self._state[name][...] = value

@@ -167,6 +167,23 @@ def test_load_state_dict_names_what_does_not_fit_and_changes_nothing():
         np.testing.assert_array_equal(value, state[name])
 
 
+@pytest.mark.parametrize("bad", [np.ones(3, complex), np.array(["1", "2", "3"]), np.array([1, 2, None])])
+def test_a_state_that_is_not_of_real_numbers_changes_nothing(bad):
+    layer = BatchNorm(3)
+    before = layer.state_dict()
+    with pytest.raises(TypeError, match=f"'running_var' is {bad.dtype}, not float32"):
+        layer.load_state_dict({**before, "weight": np.full(3, 9.0), "running_var": bad})
+    with pytest.raises(TypeError, match="'num_batches_tracked' is float64, not int64"):
+        layer.load_state_dict({**before, "weight": np.full(3, 9.0), "num_batches_tracked": np.nan})
+    for name, value in layer.state_dict().items():
+        np.testing.assert_array_equal(value, before[name])
+
+
+def test_a_dtype_in_foreign_byte_order_becomes_native():
+    layer = BatchNorm(3, dtype=np.dtype(np.float32).newbyteorder())
+    assert all(array.dtype.isnative for array in layer.state_dict().values())
+
+
 def test_keras_s_order_of_weights():
     layer = BatchNorm(2, eps=1e-3, momentum=0.01)
     layer.load_keras_weights([[2.0, 3.0], [4.0, 5.0], [6.0, 7.0], [8.0, 9.0]])
@@ -237,6 +254,10 @@ def test_gamma_and_beta_are_spared_by_weight_decay():
         (lambda: BatchNorm(3, eps=-1.0), "eps"),
         (lambda: SyncBatchNorm(3, comm=SerialComm(), reduction="fast"), "reduction must be"),
         (lambda: GroupNorm(3, 4), "num_groups must divide num_channels, got 3 and 4"),
+        (lambda: GroupNorm(2.0, 4), "num_groups must be a positive integer, got 2.0"),
+        (lambda: GroupNorm(1, True), "num_channels must be a positive integer, got True"),
+        (lambda: GroupNorm(1, 3, channel_axis=2)(np.ones((4, 3), np.float32)), "channel_axis must be in"),
+        (lambda: WeightNorm(Dense(2, 3), axis=2), "axis must be in"),
         (lambda: BatchNorm(3)(np.ones((4, 5), np.float32)), r"x must have 3 channels on axis 1, got shape \(4, 5\)"),
         (lambda: BatchNorm(3, affine=False)(np.ones((4, 5), np.float32)), "x must have 3 channels"),
         (lambda: BatchNorm(3)(np.ones((1, 3), np.float32)), "more than 1 value per channel"),
