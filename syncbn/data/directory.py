@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from syncbn.data.dataset import Dataset
@@ -55,6 +56,6 @@ def find_file(directory: Path, stem: str) -> Path:
     """Return the path under which ``directory`` has the file, or raise `DataError`."""
     spellings = [stem, stem.replace("-idx", ".idx")]
     for candidate in (directory / (spelling + suffix) for spelling in spellings for suffix in (".gz", "")):
-        if candidate.exists():
+        if os.path.lexists(candidate):  # a broken link too: reading it says what is wrong
             return candidate
     raise DataError(f"{directory / stem}.gz is missing")

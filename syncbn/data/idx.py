@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -19,6 +20,8 @@ from numpy.typing import NDArray
 from syncbn.data.errors import DataError
 
 GZIP_MAGIC = b"\x1f\x8b"
+GZIP_RATIO = 1032
+"""No byte of a gzip file can stand for more: the limit of deflate, see https://zlib.net/zlib_tech.html."""
 CHUNK_BYTES = 1 << 20
 
 _TYPES = {0x08: "uint8", 0x09: "int8", 0x0B: "int16", 0x0C: "int32", 0x0D: "float32", 0x0E: "float64"}
@@ -27,7 +30,7 @@ _TYPES = {0x08: "uint8", 0x09: "int8", 0x0B: "int16", 0x0C: "int32", 0x0D: "floa
 def read_idx(path: str | Path, ndim: int) -> NDArray[np.uint8]:
     """Read an idx file of uint8, gzipped or not (its first bytes tell, not its name).
 
-    Memory is taken as the bytes arrive, so a header that promises too much costs nothing.
+    A header that promises more than the file can hold is refused before anything is read.
 
     Parameters
     ----------
@@ -48,10 +51,11 @@ def read_idx(path: str | Path, ndim: int) -> NDArray[np.uint8]:
     path = Path(path)
     try:
         with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
             if file.peek(2)[:2] == GZIP_MAGIC:
                 with gzip.open(file) as stream:
-                    return _read(cast(BinaryIO, stream), ndim)
-            return _read(file, ndim)
+                    return _read(cast(BinaryIO, stream), ndim, most=size * GZIP_RATIO)
+            return _read(file, ndim, most=size)
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
@@ -60,7 +64,8 @@ def read_idx(path: str | Path, ndim: int) -> NDArray[np.uint8]:
         raise DataError(f"{path}: {error.strerror or error}") from error
 
 
-def _read(stream: BinaryIO, ndim: int) -> NDArray[np.uint8]:
+def _read(stream: BinaryIO, ndim: int, most: int) -> NDArray[np.uint8]:
+    """Read an idx file of at most ``most`` bytes."""
     magic = _read_up_to(stream, 4)
     if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in _TYPES:
         raise DataError(f"not an idx file: it starts with {magic!r}")
@@ -73,6 +78,8 @@ def _read(stream: BinaryIO, ndim: int) -> NDArray[np.uint8]:
         raise DataError("truncated in the header")
     shape = struct.unpack(f">{ndim}I", sizes)
     expected = math.prod(shape)  # of Python's integers, which do not overflow
+    if expected > most:
+        raise DataError(f"truncated: shape {shape} needs {expected} values, more than the file can hold")
     values = _read_up_to(stream, expected + 1)  # one more: reaches the end, where gzip compares its checksum
     if len(values) != expected:
         state = "truncated" if len(values) < expected else "too long"

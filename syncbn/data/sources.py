@@ -60,7 +60,11 @@ def load(source: str | os.PathLike[str] = "fashion-mnist-10k") -> Dataset:
             how_to_get="get it with: apt install dataset-fashion-mnist; or give a directory with its four idx files",
         )
     directory = Path(source)
-    if not directory.is_dir():
+    try:
+        found = directory.is_dir()
+    except OSError as error:
+        raise DataError(f"{directory}: {error.strerror or error}") from error
+    if not found:
         known = ", ".join(map(repr, NAMES))
         raise DataError(f"no data {os.fspath(source)!r}: expected {known} or a directory with the four idx files")
     return read_directory(directory)

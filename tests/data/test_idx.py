@@ -96,6 +96,25 @@ def test_a_header_that_promises_too_much_allocates_nothing(path, pack, shape):
     assert peak < 5e6
 
 
+def test_the_file_s_size_is_compared_before_its_values_are_read(path):
+    with path.open("wb") as file:
+        file.write(struct.pack(">BBBB3I", 0, 0, 8, 3, 10_000, 10_000, 10_000))
+        file.truncate(1 << 28)
+    tracemalloc.start()
+    with pytest.raises(DataError, match="needs 1000000000000 values, more than the file can hold"):
+        read_idx(path, 3)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    path.unlink()
+    assert peak < 5e6
+
+
+def test_gzip_cannot_shrink_zeros_too_much_to_be_believed(path):
+    content = gzip.compress(as_idx(np.zeros((100, 200, 500), np.uint8)))
+    assert len(content) < 1e7 / 1000
+    assert read(path, content).shape == (100, 200, 500)
+
+
 def test_a_gzip_file_followed_by_something_else(path):
     with pytest.raises(DataError, match="damaged gzip file"):
         read(path, gzip.compress(as_idx(images())) + b"more")

@@ -115,6 +115,16 @@ def test_the_packaged_images_are_among_all():
     np.testing.assert_array_equal(whole.y_train[rows], part.y_train)
 
 
+def test_a_name_too_long_and_a_broken_link(directory):
+    with pytest.raises(DataError, match="File name too long"):
+        load("x" * 5000)
+    (path,) = directory.glob(f"{STEMS[1]}*")
+    path.unlink()
+    path.symlink_to("nowhere")
+    with pytest.raises(DataError, match=f"{STEMS[1]}: No such file"):
+        load(directory)
+
+
 def test_an_unknown_name():
     with pytest.raises(DataError, match=r"no data 'cifar': expected 'fashion-mnist-10k', 'fashion-mnist' or a dir"):
         load("cifar")
