@@ -95,6 +95,10 @@ def restore(
     """Copy the snapshot into model and optimizer, into both or neither. Not collective."""
     if other := differences(snapshot.config, config):
         raise CheckpointError(f"{path}: of a training with other choices: {other}")
+    packed = sum(array.nbytes for _, array in model.named_buffers())
+    shape = snapshot.buffers.shape
+    if snapshot.buffers.dtype != np.uint8 or (shape != (0, 0) and shape[1:] != (packed,)):
+        raise CheckpointError(f"{path}: buffers are {snapshot.buffers.dtype} {shape}, expected uint8 (ranks, {packed})")
     before = model.state_dict()
     try:
         model.load_state_dict(snapshot.model)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syncbn.train.checkpoint import CheckpointError
+from syncbn.train.config import check_count
 from syncbn.train.history import EpochRecord, Position
 
 VERSION = 1
@@ -72,16 +73,21 @@ class Snapshot:
             meta = json.loads(arrays["meta"].tobytes())
             if meta["version"] != VERSION:
                 raise CheckpointError(f"of version {meta['version']}; this syncbn reads version {VERSION}")
+            position = Position(**meta["position"])
+            check_count("epoch", position.epoch, 0)
+            check_count("step", position.step, 0)
             return cls(
                 config=dict(meta["config"]),
                 data=dict(meta["data"]),
-                position=Position(**meta["position"]),
+                position=position,
                 history=[EpochRecord(**record) for record in meta["history"]],
                 model=_under("model.", arrays),
                 optimizer=_under("optimizer.", arrays),
                 buffers=arrays["buffers"],
             )
-        except (KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        except CheckpointError:
+            raise
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise CheckpointError(f"not the contents of a checkpoint ({type(error).__name__}: {error})") from error
 
 
