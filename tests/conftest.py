@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +29,8 @@ settings.register_profile(
     phases=[Phase.explicit, Phase.generate],  # shrinking may go another way on the rank that failed
     report_multiple_bugs=False,
 )
-settings.load_profile("ranks" if RANKS else "one process")
+settings.register_profile("long", settings.get_profile("one process"), max_examples=500, derandomize=False)
+settings.load_profile("ranks" if RANKS else os.environ.get("SYNCBN_HYPOTHESIS", "one process"))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

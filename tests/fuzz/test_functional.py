@@ -1,0 +1,127 @@
+"""Whatever the functions are given, they return what they promise or raise ValueError or TypeError."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from odd_arrays import arrays, floating, junk, odd_values, outcome, shapes
+
+from syncbn import functional as F
+
+EXAMPLES = 40 * settings.default.max_examples
+
+
+def drawn_eps(draw: st.DrawFn) -> Any:
+    return draw(st.sampled_from([0.0, 1e-5, 1e-300, 1.0, 1e300, 0, np.float32(0.1)]))
+
+
+def drawn_axis(draw: st.DrawFn, ndim: int) -> int:
+    return draw(st.sampled_from([1, 1, -1, 0, *range(-ndim, ndim)]))
+
+
+@st.composite
+def calls(draw: st.DrawFn) -> tuple[str, dict[str, Any], bool]:
+    """A function, its arguments, and whether all of them are of the right kind and shape."""
+    name = draw(st.sampled_from(F.__all__))
+    shape = draw(shapes)
+    x = draw(floating(shape))
+    arguments: dict[str, Any] = {"v" if name == "weight_norm" else "x": x}
+    options: dict[str, Any] = {}
+    if name == "weight_norm":
+        axis = draw(st.none() | st.integers(-max(x.ndim, 1), max(x.ndim, 1) - 1))
+        kept = None if axis is None or not x.ndim else axis % x.ndim
+        arguments["g"] = draw(floating(tuple(size if i == kept else 1 for i, size in enumerate(shape))))
+        options["axis"] = axis
+    else:
+        options["eps"] = drawn_eps(draw)
+        if name in ("layer_norm", "rms_norm"):
+            start = draw(st.integers(0, max(x.ndim - 1, 0)))
+            trailing = shape[start:]
+            arguments["normalized_shape"] = trailing[0] if len(trailing) == 1 and draw(st.booleans()) else trailing
+            parameter = trailing
+        else:
+            options["channel_axis"] = axis = drawn_axis(draw, len(shape))
+            channels = shape[axis] if -len(shape) <= axis < len(shape) else 3
+            parameter = (channels,)
+            if name == "group_norm":
+                arguments["num_groups"] = draw(st.sampled_from([g for g in range(1, 6) if channels % g == 0]))
+            if name == "batch_norm":
+                options["reduction"] = draw(st.sampled_from(["exact", "float64"]))
+                rest = tuple(size for i, size in enumerate(shape) if i != axis % max(x.ndim, 1))
+                rng = np.random.default_rng(draw(st.integers(0, 99)))
+                options["mask"] = draw(st.sampled_from([None, rng.random(rest) < 0.7, np.True_]))
+            if name == "batch_norm_inference":
+                arguments["running_mean"], arguments["running_var"] = (
+                    draw(floating(parameter)),
+                    draw(floating(parameter)),
+                )
+        for affine in ("weight", "bias")[: 1 if name == "rms_norm" else 2]:
+            options[affine] = draw(st.none() | floating(parameter))
+    arguments |= options
+    wrong = draw(st.sets(st.sampled_from(sorted(arguments)), max_size=2)) if draw(st.booleans()) else set()
+    for argument in wrong:
+        arguments[argument] = draw(odd_values if argument == "eps" else junk)
+    if "x" in wrong and draw(st.booleans()):
+        arguments["x"] = draw(shapes.flatmap(arrays))
+    return name, arguments, not wrong
+
+
+def assert_like(y: Any, x: np.ndarray, *, any_order: bool) -> None:
+    """Check shape, dtype, byte order and memory order."""
+    assert type(y) is np.ndarray
+    assert y.shape == x.shape
+    assert y.dtype == x.dtype.newbyteorder("=")
+    assert y.flags.aligned
+    assert y.flags.writeable
+    assert any_order or y.flags.c_contiguous or (strides(y) == strides(x) and not x.flags.c_contiguous)
+
+
+def strides(a: np.ndarray) -> list[int]:
+    return [stride for stride, size in zip(a.strides, a.shape, strict=True) if size > 1]
+
+
+@settings(max_examples=EXAMPLES)
+@given(calls(), st.data())
+def test_documented_results_or_documented_errors(call, data):
+    name, arguments, right = call
+    result = outcome(getattr(F, name), **arguments)
+    x = arguments.get("x", arguments.get("v"))
+    if isinstance(result, Exception):
+        least = {"weight_norm": 0, "layer_norm": 1, "rms_norm": 1}.get(name, 2)
+        assert not right or x.ndim < least or expected_error(result), result
+        return
+    y, *moments, backward = result
+    assert_like(y, np.asarray(x), any_order=name == "weight_norm")
+    if moments:
+        assert isinstance(moments[0].count, int)
+        assert moments[0].mean.dtype == moments[0].var.dtype == np.float64
+        assert not (moments[0].var < 0).any()
+    dy = data.draw(floating(y.shape) | arrays(y.shape) | junk)
+    gradients = outcome(backward, dy)
+    if isinstance(gradients, Exception):
+        assert not (isinstance(dy, np.ndarray) and dy.dtype.kind == "f" and dy.shape == y.shape and dy.itemsize <= 8)
+        return
+    dx, *of_parameters = gradients
+    assert_like(dx, np.asarray(x), any_order=name == "weight_norm")
+    names = ["g"] if name == "weight_norm" else ["weight", "bias"][: 1 if name == "rms_norm" else 2]
+    for parameter, gradient in zip((arguments[n] for n in names), of_parameters, strict=True):
+        if parameter is None:
+            assert gradient is None
+        else:
+            assert gradient.shape == np.shape(parameter)
+            assert gradient.dtype.newbyteorder("=") == np.asarray(parameter).dtype.newbyteorder("=")
+
+
+def expected_error(error: Exception) -> bool:
+    """Tell whether right arguments may end so: too few values, or an axis that a small array hasn't got."""
+    texts = (
+        "more than 1 value per channel",
+        "mask selects no value",
+        "must be in [",
+        "must be positive",
+        "normalized_shape must",
+    )
+    return any(text in str(error) for text in texts)
