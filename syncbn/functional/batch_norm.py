@@ -115,7 +115,7 @@ def normalize_batch(
     """Do what `batch_norm` says; ``channels``, where given, is what a layer expects of x. Collective."""
     try:
         batch = _Batch.checked(x, weight, bias, eps, channel_axis, mask, reduction, channels)
-    except (TypeError, ValueError) as error:
+    except Exception as error:  # whatever it is, the others wait to hear of it
         communicator.agree(Call("forward", name, 0, "", "", 0.0, ""), NO_MAXIMA, error)
         raise
     call = batch.call(name)
@@ -137,7 +137,7 @@ def normalize_batch(
         backward_call = batch.call(name, forward_number=number)
         try:
             dy_view = batch.layout.view(check_same_shape(dy, batch.layout.shape))
-        except (TypeError, ValueError) as error:
+        except Exception as error:
             communicator.agree(backward_call, NO_MAXIMA, error)
             raise
         row_sums = kernels.gradient_rows(batch.x, dy_view, batch.layout, mean_nc)
