@@ -58,7 +58,7 @@ def weight_norm(
     dtype = v.dtype.newbyteorder("=")
     # Scaled by a power of 2, which costs no bit, the largest value's square is near 1.
     exponent = np.frexp(np.abs(v).max(axis=others, keepdims=True, initial=0).astype(np.float64))[1]
-    scaled = np.ldexp(v.astype(np.float64), -exponent)
+    scaled = np.ldexp(v.astype(np.float64, order="C"), -exponent)  # one order of sums, whatever the memory
     scaled_norm: Float64Array = np.sqrt(np.sum(scaled * scaled, axis=others, keepdims=True))
     direction = scaled / scaled_norm
     length = g.astype(np.float64).reshape(scaled_norm.shape)
@@ -66,7 +66,7 @@ def weight_norm(
 
     @np.errstate(all="ignore")
     def backward(dw: FloatArray) -> tuple[FloatArray, FloatArray]:
-        dw64 = check_same_shape(dw, v.shape).astype(np.float64)
+        dw64 = check_same_shape(dw, v.shape).astype(np.float64, order="C")
         along = np.sum(dw64 * direction, axis=others, keepdims=True)
         dv = np.ldexp(length / scaled_norm, -exponent) * (dw64 - direction * along)
         return np.asarray(dv, dtype), np.asarray(along.reshape(g.shape), g.dtype.newbyteorder("="))
