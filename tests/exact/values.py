@@ -1,0 +1,74 @@
+"""Values that are hard to sum: every kind for float16, float32 and float64."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Rng = np.random.Generator
+
+LARGEST_SCALE = {"float16": 3.0, "float32": 30.0, "float64": 140.0}
+"""Powers of ten whose squares float64 still holds, in a batch of a few hundred values."""
+
+
+def normal(rng: Rng, shape: tuple[int, ...], dtype: str) -> Array:
+    return rng.standard_normal(shape)
+
+
+def offset(rng: Rng, shape: tuple[int, ...], dtype: str) -> Array:
+    largest = LARGEST_SCALE[dtype] if dtype == "float16" else 14
+    return rng.standard_normal(shape) + 10 ** rng.uniform(0, largest)
+
+
+def mixed_scales(rng: Rng, shape: tuple[int, ...], dtype: str) -> Array:
+    """Rows and channels from the smallest to the largest magnitude."""
+    power = rng.uniform(-1, 1, (*shape[:2], *[1] * (len(shape) - 2))) * LARGEST_SCALE[dtype]
+    return rng.standard_normal(shape) * 10**power
+
+
+def outlier(rng: Rng, shape: tuple[int, ...], dtype: str) -> Array:
+    x = rng.standard_normal(shape)
+    x.flat[rng.integers(x.size)] = min(1e20, 0.9 * float(np.finfo(dtype).max))
+    return x
+
+
+def cancelling(rng: Rng, shape: tuple[int, ...], dtype: str) -> Array:
+    """x and −x in random places, of all magnitudes, and a small rest."""
+    x = np.abs(mixed_scales(rng, shape, dtype))
+    x *= rng.permutation(np.arange(x.size) % 2 * 2 - 1).reshape(shape)
+    return np.where(rng.random(shape) < 0.3, rng.standard_normal(shape), x)
+
+
+def signed_zeros(rng: Rng, shape: tuple[int, ...], dtype: str) -> Array:
+    return rng.choice([0.0, -0.0, 0.0, -0.0, 1.0], shape)
+
+
+def subnormal(rng: Rng, shape: tuple[int, ...], dtype: str) -> Array:
+    return rng.integers(-9, 10, shape) * float(np.finfo(dtype).smallest_subnormal)
+
+
+def one_ulp(rng: Rng, shape: tuple[int, ...], dtype: str) -> Array:
+    """Neighbours in floating point."""
+    value = np.dtype(dtype).type(rng.uniform(1, 2) * 10 ** rng.uniform(-2, 2))
+    return np.where(rng.random(shape) < 0.5, value, np.nextafter(value, np.inf, dtype=dtype))
+
+
+def constant(rng: Rng, shape: tuple[int, ...], dtype: str) -> Array:
+    return np.full(shape, rng.standard_normal() * 100)
+
+
+KINDS: dict[str, Callable[[Rng, tuple[int, ...], str], Array]] = {
+    kind.__name__: kind
+    for kind in (normal, offset, mixed_scales, outlier, cancelling, signed_zeros, subnormal, one_ulp, constant)
+}
+
+
+def values(kind: str, rng: Rng, shape: tuple[int, ...], dtype: str) -> Array:
+    """Return values of that kind, each channel's drawn on its own, in random order of channels."""
+    samples, channels, *trailing = shape
+    columns = [KINDS[kind](rng, (samples, 1, *trailing), dtype) for _ in range(channels)]
+    return np.concatenate(columns, axis=1).astype(dtype)
