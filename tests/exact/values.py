@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 Rng = np.random.Generator
 
-LARGEST_SCALE = {"float16": 3.0, "float32": 30.0, "float64": 140.0}
-"""Powers of ten whose squares float64 still holds, in a batch of a few hundred values."""
+LARGEST_SCALE = {"float16": 3.0, "float32": 30.0, "float64": 100.0}
+"""Powers of ten whose cubes float64 still holds."""
 
 
 def normal(rng: Rng, shape: tuple[int, ...], dtype: str) -> Array:
@@ -20,8 +20,8 @@ def normal(rng: Rng, shape: tuple[int, ...], dtype: str) -> Array:
 
 
 def offset(rng: Rng, shape: tuple[int, ...], dtype: str) -> Array:
-    largest = LARGEST_SCALE[dtype] if dtype == "float16" else 14
-    return rng.standard_normal(shape) + 10 ** rng.uniform(0, largest)
+    """Means of up to 1e3, 1e7 and 1e14 standard deviations, which the dtype just holds."""
+    return rng.standard_normal(shape) + 10 ** rng.uniform(0, {"float16": 3, "float32": 7, "float64": 14}[dtype])
 
 
 def mixed_scales(rng: Rng, shape: tuple[int, ...], dtype: str) -> Array:
@@ -61,14 +61,15 @@ def constant(rng: Rng, shape: tuple[int, ...], dtype: str) -> Array:
     return np.full(shape, rng.standard_normal() * 100)
 
 
-KINDS: dict[str, Callable[[Rng, tuple[int, ...], str], Array]] = {
+_KINDS: dict[str, Callable[[Rng, tuple[int, ...], str], Array]] = {
     kind.__name__: kind
     for kind in (normal, offset, mixed_scales, outlier, cancelling, signed_zeros, subnormal, one_ulp, constant)
 }
+KINDS = tuple(_KINDS)
 
 
 def values(kind: str, rng: Rng, shape: tuple[int, ...], dtype: str) -> Array:
-    """Return values of that kind, each channel's drawn on its own, in random order of channels."""
+    """Return values of that kind, each channel's drawn on its own."""
     samples, channels, *trailing = shape
-    columns = [KINDS[kind](rng, (samples, 1, *trailing), dtype) for _ in range(channels)]
+    columns = [_KINDS[kind](rng, (samples, 1, *trailing), dtype) for _ in range(channels)]
     return np.concatenate(columns, axis=1).astype(dtype)

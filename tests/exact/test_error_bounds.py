@@ -1,0 +1,95 @@
+"""The error bounds of y, the moments and the gradients against exact rationals, with exact sums."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from exact import bounds, rational
+from exact.batches import Batch, batches
+from exact.values import KINDS
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+DTYPES = ["float16", "float32", "float64"]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_kind_of_values(dtype):
+    # float64's subnormals: test_extreme_values.py
+    kinds = [kind for kind in KINDS if (kind, dtype) != ("subnormal", "float64")]
+
+    @settings(max_examples=100)
+    @given(batches(3, dtype, kinds))
+    def check(batch):
+        bounds.assert_bounds(batch)
+
+    check()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_upstream_gradients_that_cancel_or_are_huge_or_tiny(dtype):
+    """dx is what is left of dy after its parts along 1 and along x̂ have been taken out."""
+
+    @settings(max_examples=60)
+    @given(
+        batches(3, dtype, ["normal", "offset", "one_ulp"]),
+        st.sampled_from(["constant", "parallel", "orthogonal", "huge", "tiny"]),
+    )
+    def check(batch, kind):
+        power = {"float16": (4, -6), "float32": (36, -42), "float64": (200, -200)}[dtype]
+        exact = rational.batch_norm(batch.x, batch.dy, eps=batch.eps, mask=batch.mask)
+        x_hat = exact.y.astype(float)
+        dy = {
+            "constant": np.ones_like(x_hat) * float(batch.dy.flat[0]),
+            "parallel": 3 * x_hat + 1,
+            "orthogonal": exact.dx.astype(float),
+            "huge": np.sign(batch.dy.astype(float)) * 10.0 ** power[0],
+            "tiny": np.sign(batch.dy.astype(float)) * 10.0 ** power[1],
+        }[kind]
+        largest = float(np.finfo(dtype).max)
+        bounds.assert_bounds(replace(batch, dy=np.clip(dy, -largest, largest).astype(dtype)))
+
+    check()
+
+
+@settings(max_examples=60)
+@given(batches(3, "float16"))
+def test_float16_y_is_the_correctly_rounded_one_up_to_one_ulp(batch):
+    exact = rational.batch_norm(batch.x, batch.dy, batch.weight, batch.bias, batch.eps, batch.mask)
+    y = bounds.F.batch_norm(batch.x, batch.weight, batch.bias, eps=batch.eps, mask=batch.mask)[0]
+    with np.errstate(over="ignore"):
+        rounded = exact.y.astype(float).astype(np.float16)
+    assert (np.abs(place(y) - place(rounded)) <= 1).all()
+
+
+def place(y):
+    """Number the float16 values in their order, so that neighbours differ by 1."""
+    magnitude = (y.view(np.int16) & 0x7FFF).astype(int)
+    return np.where(np.signbit(y), -magnitude, magnitude)
+
+
+@pytest.mark.parametrize("what", ["y", "mean", "var", "dx", "dweight", "dbias"])
+def test_the_bounds_see_a_relative_error_of_1e_6(monkeypatch, rng, what):
+    """The control: each quantity is compared, and closely."""
+    batch_norm = bounds.F.batch_norm
+
+    def wrong(*arguments, **options):
+        y, moments, backward = batch_norm(*arguments, **options)
+        factor = {what: 1 + 1e-6}
+        moments = replace(
+            moments, mean=moments.mean * factor.get("mean", 1), var=moments.var * factor.get("var", 1)
+        )
+        names = ("dx", "dweight", "dbias")
+        return (
+            (y.astype(float) * factor.get("y", 1)).astype(y.dtype),
+            moments,
+            lambda dy: tuple(a * np.float32(factor.get(name, 1)) for name, a in zip(names, backward(dy), strict=True)),
+        )
+
+    batch = Batch.random(rng, (6, 2, 5), "float32", ("offset", "normal"))
+    bounds.assert_bounds(batch)
+    monkeypatch.setattr(bounds.F, "batch_norm", wrong)
+    with pytest.raises(AssertionError, match=what):
+        bounds.assert_bounds(batch)
