@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from exact.batches import batches, normalized, of_samples
 from exact.bits import assert_same_bits
 from exact.values import values
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 
 @settings(max_examples=200)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from exact.batches import Batch, batches, normalized, of_samples, running, shares_of_gradients
-from exact.bits import assert_same_bits, same_bits
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from exact.batches import Batch, batches, normalized, of_samples, running, shares_of_gradients
+from exact.bits import assert_same_bits, same_bits
 
 pytestmark = pytest.mark.ranks
 

@@ -6,11 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from exact import bounds, rational
 from exact.batches import Batch, batches
 from exact.values import KINDS
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 DTYPES = ["float16", "float32", "float64"]
 
@@ -78,9 +79,7 @@ def test_the_bounds_see_a_relative_error_of_1e_6(monkeypatch, rng, what):
     def wrong(*arguments, **options):
         y, moments, backward = batch_norm(*arguments, **options)
         factor = {what: 1 + 1e-6}
-        moments = replace(
-            moments, mean=moments.mean * factor.get("mean", 1), var=moments.var * factor.get("var", 1)
-        )
+        moments = replace(moments, mean=moments.mean * factor.get("mean", 1), var=moments.var * factor.get("var", 1))
         names = ("dx", "dweight", "dbias")
         return (
             (y.astype(float) * factor.get("y", 1)).astype(y.dtype),

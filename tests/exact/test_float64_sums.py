@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from exact import bounds, rational
-from exact.batches import Batch, batches
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from exact import bounds, rational
+from exact.batches import Batch, batches
 from syncbn import functional as F
 
 pytestmark = pytest.mark.ranks

@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from exact.batches import Batch, normalized, running
-from exact.bits import assert_same_bits
 from hypothesis import given
 from hypothesis import strategies as st
+
+from exact.batches import Batch, normalized, running
+from exact.bits import assert_same_bits
 
 pytestmark = pytest.mark.ranks
 

@@ -15,7 +15,7 @@ LARGEST_SCALE = {"float16": 3.0, "float32": 30.0, "float64": 100.0}
 """Powers of ten whose cubes float64 still holds."""
 
 
-def normal(rng: Rng, shape: tuple[int, ...], dtype: str) -> Array:
+def normal(rng: Rng, shape: tuple[int, ...], _dtype: str) -> Array:
     return rng.standard_normal(shape)
 
 
@@ -43,7 +43,7 @@ def cancelling(rng: Rng, shape: tuple[int, ...], dtype: str) -> Array:
     return np.where(rng.random(shape) < 0.3, rng.standard_normal(shape), x)
 
 
-def signed_zeros(rng: Rng, shape: tuple[int, ...], dtype: str) -> Array:
+def signed_zeros(rng: Rng, shape: tuple[int, ...], _dtype: str) -> Array:
     return rng.choice([0.0, -0.0, 0.0, -0.0, 1.0], shape)
 
 
@@ -57,7 +57,7 @@ def one_ulp(rng: Rng, shape: tuple[int, ...], dtype: str) -> Array:
     return np.where(rng.random(shape) < 0.5, value, np.nextafter(value, np.inf, dtype=dtype))
 
 
-def constant(rng: Rng, shape: tuple[int, ...], dtype: str) -> Array:
+def constant(rng: Rng, shape: tuple[int, ...], _dtype: str) -> Array:
     return np.full(shape, rng.standard_normal() * 100)
 
 

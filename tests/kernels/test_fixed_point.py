@@ -1,10 +1,11 @@
-"""The exact accumulators against Python integers and fractions."""
+"""The exact accumulators against Python integers and fractions, on many ranks that are added by hand."""
 
 from __future__ import annotations
 
 from fractions import Fraction
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,10 +13,20 @@ from syncbn._dispatch.kernels import kernels
 from syncbn.reference import SUM_BITS
 
 finite = st.floats(allow_nan=False, allow_infinity=False, min_value=-1e150, max_value=1e150)
+RANKS = 32767
+"""As many as the words have room for."""
+BELOW_ONE = np.nextafter(1.0, 0.0)  # all bits of the mantissa
 
 
-def sum_on_ranks(parts):
-    """Sum one channel's values, a list per rank, as the ranks of a communicator would."""
+def add(words, own, times=1):
+    """Add a rank's words ``times`` over, as MPI_SUM does, but seeing when int64 is too small."""
+    total = [int(a) + int(b) * times for a, b in zip(words.ravel(), own.ravel(), strict=True)]
+    assert all(-(2**63) <= word < 2**63 for word in total), "int64 overflows"
+    return np.array(total, np.int64).reshape(words.shape)
+
+
+def sum_on_ranks(parts, times=1):
+    """Sum one channel's values, a list per rank, every rank there ``times`` over."""
     columns = [np.array(part, float).reshape(-1, 1) for part in parts]
     exponents = [np.empty(1, np.int16) for _ in columns]
     for column, exponent in zip(columns, exponents, strict=True):
@@ -25,23 +36,64 @@ def sum_on_ranks(parts):
     for column in columns:
         own = np.empty((1, 2), np.int64)
         kernels.value_sums(column, largest, own)
-        words += own
+        words = add(words, own, times)
     total = np.empty(1)
     kernels.totals_from_sums(words, largest, total)
     return total[0], int(largest[0])
 
 
+def moments_on_ranks(parts, times=1):
+    """Return mean and var of one channel's rows: an array (rows, S) per rank, every rank there ``times`` over."""
+    ranks = []
+    for part in parts:
+        x = np.ascontiguousarray(part, float)[:, None, :]
+        first, deviation, square = (np.empty((len(x), 1)) for _ in range(3))
+        kernels.moment_rows_ncs(x, np.zeros((0, 0), np.uint8), first, deviation, square)
+        rows = first, deviation, square, np.full(len(x), float(x.shape[2]))
+        exponents = np.empty((1, 2), np.int16)
+        kernels.moment_exponents(*rows, exponents)
+        ranks.append((rows, exponents))
+    largest = np.maximum.reduce([exponents for _, exponents in ranks])
+    words = np.zeros((1, 5), np.int64)
+    for rows, _ in ranks:
+        own = np.empty((1, 5), np.int64)
+        kernels.moment_sums(*rows, largest, own)
+        words = add(words, own, times)
+    mean, var, invstd = np.empty(1), np.empty(1), np.empty(1)
+    count = sum(np.size(part) for part in parts) * times
+    kernels.moments_from_sums(words, largest, count, 1e-5, mean, var, invstd)
+    return mean[0], var[0]
+
+
+def exact_moments(values):
+    exact = [Fraction(float(value)) for value in values]
+    mean = sum(exact) / len(exact)
+    return mean, sum((value - mean) ** 2 for value in exact) / len(exact)
+
+
+def parts_of(data, values):
+    """Split a random order of the values over ranks, some of them empty."""
+    shuffled = data.draw(st.permutations(values))
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(values)), max_size=40)))
+    return [shuffled[a:b] for a, b in zip([0, *cuts], [*cuts, len(values)], strict=True)]
+
+
 @given(st.lists(finite, min_size=1, max_size=30), st.data())
 def test_sums_are_the_same_for_every_split_and_order_and_true_to_the_grid(values, data):
     total, exponent = sum_on_ranks([values])
-    shuffled = data.draw(st.permutations(values))
-    cuts = sorted(data.draw(st.lists(st.integers(0, len(values)), max_size=4)))
-    parts = [shuffled[a:b] for a, b in zip([0, *cuts], [*cuts, len(values)], strict=True)]
-    again, _ = sum_on_ranks(parts)
+    again, _ = sum_on_ranks(parts_of(data, values))
     assert total == again or (np.isnan(total) and np.isnan(again))
     exact = sum(map(Fraction, values))
     grid = Fraction(2) ** (exponent - SUM_BITS)
     assert abs(Fraction(float(total)) - exact) <= len(values) * grid + abs(exact) * Fraction(2) ** -52
+
+
+@given(st.integers(1, 6), st.data())
+def test_moments_are_the_same_for_every_split_and_order(size, data):
+    values = st.floats(allow_nan=False, allow_infinity=False, width=32)
+    rows = data.draw(st.lists(st.lists(values, min_size=size, max_size=size), min_size=2, max_size=20))
+    parts = [np.array(part, float).reshape(-1, size) for part in parts_of(data, rows)]
+    assert moments_on_ranks(parts) == moments_on_ranks([np.array(rows)])
 
 
 def test_plain_float64_sums_do_differ_by_order():
@@ -50,37 +102,46 @@ def test_plain_float64_sums_do_differ_by_order():
     assert sum_on_ranks([values])[0] == sum_on_ranks([values[::-1]])[0] == 1.0
 
 
-def test_words_of_32767_ranks_fit_int64():
-    """The worst case: every rank sends the largest words there are."""
-    value = np.array([[-np.nextafter(1.0, 0.0)]])
-    exponent, words = np.empty(1, np.int16), np.empty((1, 2), np.int64)
-    kernels.value_exponents(value, exponent)
-    kernels.value_sums(np.repeat(value, 4096, axis=0), exponent, words)
-    total = np.empty(1)
-    ranks = 32767
-    with np.errstate(over="raise"):
-        kernels.totals_from_sums(words * ranks, exponent, total)
-    assert [int(w) * ranks for w in words[0]] == (words * ranks)[0].tolist()  # no wrap
-    assert total[0] == float(Fraction(float(value[0, 0])) * 4096 * ranks)
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_largest_sums_of_2_to_the_28_rows_on_32767_ranks_fit_int64(sign):
+    values = np.full(8192, sign * BELOW_ONE)
+    total, _ = sum_on_ranks([values], RANKS)
+    assert total == float(Fraction(values[0]) * values.size * RANKS)
 
 
-@given(
-    st.lists(st.floats(allow_nan=False, allow_infinity=False, width=32), min_size=2, max_size=12),
+@pytest.mark.parametrize(
+    "row",
+    [
+        [BELOW_ONE],
+        [-BELOW_ONE],
+        [-BELOW_ONE, BELOW_ONE, BELOW_ONE],  # the shift by the first value makes terms that cancel
+        [0.0, BELOW_ONE, -BELOW_ONE],
+        [1e-30, 1.0, 1.0],
+    ],
 )
+def test_the_largest_moments_of_2_to_the_28_rows_on_32767_ranks_fit_int64(row):
+    rows = np.tile(row, (8192, 1))
+    mean, var = moments_on_ranks([rows], RANKS)
+    exact_mean, exact_var = exact_moments(row)
+    assert mean == pytest.approx(float(exact_mean), rel=4e-16, abs=1e-16)
+    assert var == pytest.approx(float(exact_var), rel=4e-16, abs=0)
+
+
+def test_one_rank_more_would_not_always_fit():
+    """The control: the bound is seen, with words that have all their bits."""
+    full = np.full((1, 5), 2**48 - 1)
+    add(np.zeros((1, 5), np.int64), full, RANKS)
+    with pytest.raises(AssertionError, match="int64 overflows"):
+        add(np.zeros((1, 5), np.int64), full, RANKS + 2)
+
+
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False, width=32), min_size=2, max_size=12))
 def test_moments_of_single_values_are_those_of_fractions(values):
     """Rows of one value are summed without any rounding of theirs: var is right to the last bits."""
-    x = np.array(values, float).reshape(-1, 1)
-    zero, count = np.zeros_like(x), np.ones(len(x))
-    exponents, words = np.empty((1, 2), np.int16), np.empty((1, 5), np.int64)
-    kernels.moment_exponents(x, zero, zero, count, exponents)
-    kernels.moment_sums(x, zero, zero, count, exponents, words)
-    mean, var, invstd = np.empty(1), np.empty(1), np.empty(1)
-    kernels.moments_from_sums(words, exponents, len(x), 1e-5, mean, var, invstd)
-    exact = [Fraction(v) for v in values]
-    mu = sum(exact) / len(exact)
-    sigma2 = sum((v - mu) ** 2 for v in exact) / len(exact)
-    largest = max(abs(v) for v in exact)
-    assert abs(Fraction(float(mean[0])) - mu) <= abs(mu) * Fraction(2) ** -52 + largest * Fraction(2) ** -76
-    assert abs(Fraction(float(var[0])) - sigma2) <= sigma2 * Fraction(2) ** -50 + largest**2 * Fraction(2) ** -120
+    mean, var = moments_on_ranks([np.reshape(values, (-1, 1))])
+    mu, sigma2 = exact_moments(values)
+    largest = max(abs(Fraction(value)) for value in values)
+    assert abs(Fraction(float(mean)) - mu) <= abs(mu) * Fraction(2) ** -52 + largest * Fraction(2) ** -76
+    assert abs(Fraction(float(var)) - sigma2) <= sigma2 * Fraction(2) ** -50 + largest**2 * Fraction(2) ** -120
     if sigma2 == 0:
-        assert var[0] == 0
+        assert var == 0
