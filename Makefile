@@ -10,7 +10,7 @@ SOURCES   := pyproject.toml setup.py $(wildcard ext/*)
 INSTALLED := .venv/.installed
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z%-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | sed 's/%/N/' | expand -t 16
+	@sed -n 's/^\([a-z%-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | sed 's/%/N/' | expand -t 24
 
 demo: $(INSTALLED)  ## compare normalizers on real images, on 4 ranks; results in demo/
 	$(BIN)/syncbn compare --ranks 4 --output demo $(ARGS)
@@ -20,6 +20,9 @@ test: .venv/.with-test  ## run all tests, in one process and on 1 to 4 ranks (AR
 
 test-%: .venv/.with-test  ## run the tests on N ranks alone (test-0: in one process)
 	$(BIN)/python tests/run.py --ranks $* $(ARGS)
+
+test-sanitized: .venv/.with-test  ## run the kernels' tests with GCC's address and undefined-behaviour sanitizers
+	sh .ci/test-sanitized.sh $(BIN)/python $(ARGS)
 
 # cython-lint looks for pycodestyle on PATH.
 lint: export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -54,5 +57,5 @@ $(INSTALLED): $(SOURCES)
 	@$(PIP) "syncbn[$*]"
 	@touch $@
 
-.PHONY: help demo test lint docs build dist clean
+.PHONY: help demo test test-sanitized lint docs build dist clean
 .DELETE_ON_ERROR:
