@@ -21,7 +21,7 @@ def draw_share(rng, comm, samples):
     return rng.permutation(samples)[edges[comm.rank] : edges[comm.rank + 1]]
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(batches(), seeds)
 def test_y_moments_and_dx_have_the_bits_of_one_process(comm, batch, seed):
     rng = np.random.default_rng(seed)

@@ -55,8 +55,8 @@ def test_a_bad_value_of_x(comm, seed, trailing, dtype, value, last, masked):
     spoiled = replace(share, x=share.x.copy(order="K"))
     if comm.rank == rank:
         spoiled.x[place] = value
-    assert_only_the_bad_channel_is_lost(normalized(spoiled, comm), clean, {"y", "dx", "mean", "var"})
-    statistics = running([spoiled, share], 0.1, comm)
+    results, statistics = normalized(spoiled, comm), running([spoiled, share], 0.1, comm)
+    assert_only_the_bad_channel_is_lost(results, clean, {"y", "dx", "mean", "var"})
     assert_same_bits(channels(statistics, OTHERS), channels(clean_running, OTHERS))
     assert np.isnan([statistics["running_mean"][BAD], statistics["running_var"][BAD]]).all()
 

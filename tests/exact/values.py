@@ -37,10 +37,12 @@ def outlier(rng: Rng, shape: tuple[int, ...], dtype: str) -> Array:
 
 
 def cancelling(rng: Rng, shape: tuple[int, ...], dtype: str) -> Array:
-    """x and −x in random places, of all magnitudes, and a small rest."""
-    x = np.abs(mixed_scales(rng, shape, dtype))
-    x *= rng.permutation(np.arange(x.size) % 2 * 2 - 1).reshape(shape)
-    return np.where(rng.random(shape) < 0.3, rng.standard_normal(shape), x)
+    """Rows and their negatives, in random places and of all magnitudes; one row or two without."""
+    pairs = (shape[0] - 1) // 2
+    power = rng.uniform(0, min(20, LARGEST_SCALE[dtype]), (pairs, *[1] * (len(shape) - 1)))
+    half = rng.standard_normal((pairs, *shape[1:])) * 10**power
+    rest = rng.standard_normal((shape[0] - 2 * pairs, *shape[1:]))
+    return rng.permutation(np.concatenate([half, -half, rest]))
 
 
 def signed_zeros(rng: Rng, shape: tuple[int, ...], _dtype: str) -> Array:
