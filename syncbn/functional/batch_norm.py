@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -18,7 +18,14 @@ from syncbn.moments import Moments
 from syncbn.typing import FloatArray
 
 AffineGradients = tuple[FloatArray, FloatArray | None, FloatArray | None]
-BatchNormBackward = Callable[[FloatArray], AffineGradients]
+InferenceBackward = Callable[[FloatArray], AffineGradients]
+
+
+class BatchNormBackward(Protocol):
+    """``dx, dweight, dbias = backward(dy)``; with ``total=True``, dweight and dbias are those of all ranks."""
+
+    def __call__(self, dy: FloatArray, *, total: bool = False) -> AffineGradients:
+        """Return the gradients. Collective."""
 
 
 def batch_norm(
@@ -72,6 +79,8 @@ def batch_norm(
     backward : callable
         ``dx, dweight, dbias = backward(dy)``: dx is the gradient of the summed loss of all ranks;
         dweight and dbias are this rank's share, in the parameters' dtype (None without them).
+        ``backward(dy, total=True)`` gives the sums of all ranks' shares instead, at no cost and with
+        exact sums in the same bits on any number of ranks; then don't add them up again.
 
     Raises
     ------
@@ -133,7 +142,7 @@ def normalize_batch(
     y = kernels.normalize(batch.x, batch.layout, mean_nc, scale[None, :], batch.bias64)
 
     @np.errstate(all="ignore")
-    def backward(dy: FloatArray) -> AffineGradients:
+    def backward(dy: FloatArray, *, total: bool = False) -> AffineGradients:
         backward_call = batch.call(name, forward_number=number)
         try:
             dy_view = batch.layout.view(check_same_shape(dy, batch.layout.shape))
@@ -153,8 +162,9 @@ def normalize_batch(
             (scale * invstd * invstd * product_sum.everywhere / count)[None, :],
             batch.mask_ns,
         )
-        dweight = None if batch.weight is None else (invstd * product_sum.here).astype(batch.weight.dtype)
-        dbias = None if batch.bias is None else dy_sum.here.astype(batch.bias.dtype)
+        dy_wanted, product_wanted = (s.everywhere if total else s.here for s in (dy_sum, product_sum))
+        dweight = None if batch.weight is None else (invstd * product_wanted).astype(batch.weight.dtype)
+        dbias = None if batch.bias is None else dy_wanted.astype(batch.bias.dtype)
         return dx, dweight, dbias
 
     return y, moments, backward
@@ -233,7 +243,7 @@ def batch_norm_inference(
     *,
     eps: float = 1e-5,
     channel_axis: int = 1,
-) -> tuple[FloatArray, BatchNormBackward]:
+) -> tuple[FloatArray, InferenceBackward]:
     r"""Normalize each channel with given statistics: y = γ(x − running_mean)/√(running_var + eps) + β.
 
     Not collective, nor is the returned backward.
