@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from syncbn import functional
-from syncbn.comm import MPIComm, SerialComm, SyncMismatchError, SyncTimeoutError
+from syncbn.comm import MPIComm, SerialComm, SyncError, SyncLostRankError, SyncMismatchError, SyncTimeoutError
 from syncbn.layers import (
     BatchNorm,
     GroupNorm,
@@ -31,6 +31,8 @@ __all__ = [
     "RMSNorm",
     "SerialComm",
     "SyncBatchNorm",
+    "SyncError",
+    "SyncLostRankError",
     "SyncMismatchError",
     "SyncTimeoutError",
     "WeightNorm",

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Union
 
-from syncbn.comm.call import Call, Direction
+from syncbn.comm.call import Call, Direction, Signature, Transfer
 from syncbn.comm.communicator import Communicator
-from syncbn.comm.errors import SyncMismatchError, SyncTimeoutError
-from syncbn.comm.mpi import MPIComm, world, wrap
+from syncbn.comm.errors import SyncError, SyncLostRankError, SyncMismatchError, SyncTimeoutError
+from syncbn.comm.mpi import MPIComm
 from syncbn.comm.serial import SERIAL, SerialComm
+from syncbn.comm.wrapped import world, wrap
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -37,8 +38,12 @@ __all__ = [
     "Direction",
     "MPIComm",
     "SerialComm",
+    "Signature",
+    "SyncError",
+    "SyncLostRankError",
     "SyncMismatchError",
     "SyncTimeoutError",
+    "Transfer",
     "as_communicator",
     "world",
 ]

@@ -5,10 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Literal
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Literal, NamedTuple
 
 Direction = Literal["forward", "backward"]
 
@@ -20,8 +17,34 @@ DIGEST_WORDS = 8
 
 
 @dataclass(frozen=True)
-class Call:
-    """One synchronized call as a rank sees it; ranks agree when all fields are equal.
+class Signature:
+    """What a rank says of its call before anything else; ranks agree when all fields are equal."""
+
+    @cached_property
+    def digest(self) -> list[int]:
+        """Hash of all fields, in words of 15 bits: 120 bits that differ when a field does."""
+        text = "|".join([type(self).__name__, *(str(getattr(self, field.name)) for field in fields(self))])
+        digest = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=15).digest(), "little")
+        return _split(digest, DIGEST_WORDS)
+
+    def words(self, number: int) -> list[int]:
+        """Return the call and its ``number`` on the communicator as integers in [0, 2¹⁵)."""
+        return _split(number, NUMBER_WORDS) + self.digest
+
+    def differences(self, other: Signature) -> list[str]:
+        """Return ``name mine against theirs`` for each field that differs, or the whole for another kind of call."""
+        if type(self) is not type(other):
+            return [str(self)]
+        return [
+            f"{field.name} {getattr(self, field.name)!r} against {getattr(other, field.name)!r}"
+            for field in fields(self)
+            if getattr(self, field.name) != getattr(other, field.name)
+        ]
+
+
+@dataclass(frozen=True)
+class Call(Signature):
+    """One step of a synchronized layer or function.
 
     Attributes
     ----------
@@ -49,30 +72,45 @@ class Call:
     affine: str
     forward_number: int = 0
 
-    @cached_property
-    def digest(self) -> list[int]:
-        """Hash of all fields, in words of 15 bits: 120 bits that differ when a field does."""
-        text = "|".join(str(getattr(self, field.name)) for field in fields(self))
-        digest = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=15).digest(), "little")
-        return _split(digest, DIGEST_WORDS)
-
-    def words(self, number: int) -> NDArray[np.int16]:
-        """Return the call and its ``number`` on the communicator as integers in [0, 2¹⁵)."""
-        return np.array(_split(number, NUMBER_WORDS) + self.digest, dtype=np.int16)
-
-    def differences(self, other: Call) -> list[str]:
-        """Return ``name mine against theirs`` for each field that differs."""
-        return [
-            f"{field.name} {getattr(self, field.name)!r} against {getattr(other, field.name)!r}"
-            for field in fields(self)
-            if getattr(self, field.name) != getattr(other, field.name)
-        ]
-
     def __str__(self) -> str:
         return (
-            f"{self.direction} of {self.layer} ({self.channels} channels, {self.dtype}, eps={self.eps:g}, "
-            f"affine: {self.affine}, reduction={self.reduction!r})"
+            f"{self.direction} of {self.layer or 'a function'} ({self.channels} channels, {self.dtype}, "
+            f"eps={self.eps:g}, affine: {self.affine}, reduction={self.reduction!r})"
         )
+
+
+@dataclass(frozen=True)
+class Transfer(Signature):
+    """A collective that stands alone, such as the sum of gradients.
+
+    Attributes
+    ----------
+    operation : str
+        Name of the communicator's method.
+    elements : int
+    dtype : str
+    detail : str
+        What else must agree: the reduction, the root or the size of groups.
+    """
+
+    operation: str
+    elements: int = 0
+    dtype: str = ""
+    detail: str = ""
+
+    def __str__(self) -> str:
+        what = f" of {self.elements} {self.dtype}" if self.dtype else ""
+        return f"{self.operation}{what}" + f" ({self.detail})" * bool(self.detail)
+
+
+class NumberedCall(NamedTuple):
+    """A call and its number on the communicator."""
+
+    number: int
+    call: Signature
+
+    def __str__(self) -> str:
+        return f"call {self.number}, {self.call}"
 
 
 def _split(value: int, words: int) -> list[int]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from types import TracebackType
 from typing import Any, Literal, NoReturn, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from syncbn.comm.call import Call
+from syncbn.comm.call import Signature
 
 T = TypeVar("T")
 Op = Literal["sum", "min", "max"]
@@ -43,18 +44,18 @@ class Communicator(ABC):
         return f"{kind} #{self._layers}"
 
     @abstractmethod
-    def agree(self, call: Call, maxima: NDArray[np.int16], error: Exception | None = None) -> int:
+    def agree(self, call: Signature, maxima: NDArray[np.int16], error: Exception | None = None) -> int:
         """Check that all ranks make the same call, and combine ``maxima`` over ranks by MAX, in place.
 
         Collective.
 
         Parameters
         ----------
-        call : Call
+        call : Signature
             What this rank calls.
         maxima : ndarray of int16, contiguous
             As many words on every rank as follow from ``call``; may be empty.
-        error : ValueError or TypeError, optional
+        error : Exception, optional
             This rank's own input is bad: raise it here, and `SyncMismatchError` on the others.
 
         Returns
@@ -71,6 +72,13 @@ class Communicator(ABC):
     @abstractmethod
     def allreduce(self, array: NDArray[Any], op: Op = "sum") -> None:
         """Combine ``array`` (contiguous, same shape and dtype on all ranks) over ranks, in place. Collective."""
+
+    @abstractmethod
+    def allreduce_agreed(self, array: NDArray[Any]) -> None:
+        """Sum ``array`` over ranks, in place: the second message of the call just agreed on. Collective.
+
+        What `agree` has compared must tell that its shape and dtype are the same on all ranks.
+        """
 
     @abstractmethod
     def broadcast(self, array: NDArray[Any], root: int = 0) -> None:
@@ -95,7 +103,9 @@ class Communicator(ABC):
     def __enter__(self) -> Communicator:
         return self
 
-    def __exit__(self, *exc_info: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         self.free()
 
     def __deepcopy__(self, memo: object) -> NoReturn:

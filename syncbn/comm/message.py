@@ -1,4 +1,4 @@
-"""The first message of every synchronized call: one fixed size, so headers always meet headers.
+"""The first message of every collective call: one fixed size, so headers always meet headers.
 
 Words, all int16 and all combined over ranks by MAX::
 
@@ -13,6 +13,9 @@ between ranks, one of the two fails on every rank, so that all of them take the 
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,34 +28,32 @@ FIRST_MESSAGE_WORDS = 1024
 
 _HEADER = NUMBER_WORDS + DIGEST_WORDS
 _MAXIMA = 1 + 2 * _HEADER
+_HEAD = struct.Struct(f"={_MAXIMA}h")  # native byte order, as the buffer's
 
 
 class FirstMessage:
-    """The words of one first message, to be written, combined over ranks, compared and read."""
+    """A buffer for first messages, one after the other: written, combined over ranks, compared and read."""
 
-    def __init__(self, header: Int16Array, maxima: Int16Array, *, failed: bool) -> None:
-        self._header = header
-        self._maxima = maxima
+    def __init__(self) -> None:
         self.buffer: Int16Array = np.zeros(FIRST_MESSAGE_WORDS, dtype=np.int16)
-        self.buffer[0] = failed
-        self.buffer[1 : 1 + _HEADER] = header
-        self.buffer[1 + _HEADER : _MAXIMA] = -header
-        if self.holds_maxima:
-            self.buffer[_MAXIMA : _MAXIMA + maxima.size] = maxima.ravel()
+        self._written = b""
 
-    @property
-    def holds_maxima(self) -> bool:
-        """Whether the maxima fit; otherwise they need a message of their own."""
-        return self._maxima.size <= FIRST_MESSAGE_WORDS - _MAXIMA
+    @staticmethod
+    def holds(maxima: Int16Array) -> bool:
+        """Tell whether the maxima fit; otherwise they need a message of their own."""
+        return maxima.size <= FIRST_MESSAGE_WORDS - _MAXIMA
+
+    def write(self, header: Sequence[int], maxima: Int16Array, *, failed: bool) -> None:
+        """Begin a message: ``failed`` says that this rank has bad input."""
+        self._written = _HEAD.pack(0, *header, *(-word for word in header))
+        _HEAD.pack_into(self.buffer.data, 0, failed, *header, *(-word for word in header))
+        if self.holds(maxima):
+            self.buffer[_MAXIMA : _MAXIMA + maxima.size] = maxima.ravel()
 
     def agrees(self) -> bool:
         """Tell from the combined words whether all ranks wrote the same header and none failed."""
-        return bool(
-            self.buffer[0] == 0
-            and np.array_equal(self.buffer[1 : 1 + _HEADER], self._header)
-            and np.array_equal(self.buffer[1 + _HEADER : _MAXIMA], -self._header)
-        )
+        return self.buffer[:_MAXIMA].tobytes() == self._written
 
-    def read_maxima(self) -> None:
+    def read_maxima(self, maxima: Int16Array) -> None:
         """Copy the combined maxima back to where they came from."""
-        self._maxima[...] = self.buffer[_MAXIMA : _MAXIMA + self._maxima.size].reshape(self._maxima.shape)
+        maxima[...] = self.buffer[_MAXIMA : _MAXIMA + maxima.size].reshape(maxima.shape)

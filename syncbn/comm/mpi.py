@@ -1,47 +1,39 @@
-"""Ranks of an MPI communicator. The only module that imports mpi4py, and only when asked for one."""
+"""Ranks of an MPI communicator."""
 
 from __future__ import annotations
 
-import math
-import os
-import time
-from typing import TYPE_CHECKING, Any, TypeVar
+import pickle
+from collections.abc import Collection
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from syncbn.comm.call import Call
+from syncbn.comm.call import NumberedCall, Signature, Transfer
+from syncbn.comm.channel import Channel
 from syncbn.comm.communicator import Communicator, Op
-from syncbn.comm.errors import SyncMismatchError, SyncTimeoutError
-from syncbn.comm.message import FirstMessage
+from syncbn.comm.errors import SyncMismatchError
+from syncbn.comm.library import import_mpi
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
     from mpi4py import MPI
 
 T = TypeVar("T")
 
-_MISSING = (
-    "synchronizing over MPI needs mpi4py and an MPI library: pip install 'syncbn[mpi]' brings both "
-    "(without the mpich wheel where the cluster has its own MPI). For one process alone, pass "
-    "comm=syncbn.SerialComm() or use BatchNorm."
-)
+OPS: dict[Op, str] = {"sum": "SUM", "min": "MIN", "max": "MAX"}
 
-
-def import_mpi() -> ModuleType:
-    """Import and return ``mpi4py.MPI`` (this initializes MPI), or say what is missing."""
-    try:
-        from mpi4py import MPI
-    except ImportError as error:
-        raise ImportError(_MISSING) from error
-    return MPI
+_NO_MAXIMA = np.empty(0, np.int16)
 
 
 class MPIComm(Communicator):
     """The ranks of an MPI communicator, on a duplicate of it, so that no message meets the caller's own.
 
-    Collective.
+    Collective. A process makes one call at a time.
+
+    Every collective begins with the same message, so ranks in different calls all see that. A rank
+    that can't come (it has ended, died, closed the communicator, or waits for this one in another
+    communicator) is noticed within a second on the same node; elsewhere only ``timeout`` helps.
 
     Parameters
     ----------
@@ -60,40 +52,49 @@ class MPIComm(Communicator):
 
     def __init__(self, comm: MPI.Intracomm | None = None, *, timeout: float | None = None) -> None:
         super().__init__()
-        self._mpi: Any = import_mpi()
-        base = self._mpi.COMM_WORLD if comm is None else comm
-        if not isinstance(base, self._mpi.Intracomm):
+        mpi: Any = import_mpi()
+        base = mpi.COMM_WORLD if comm is None else comm
+        if not isinstance(base, mpi.Intracomm):
             raise TypeError(f"comm must be an mpi4py intracommunicator, got {type(base).__name__}")
         if timeout is not None and not timeout > 0:
             raise ValueError(f"timeout must be positive seconds or None, got {timeout}")
-        own = base.Dup()
-        self._own(own, timeout, blocking=timeout is None and not _oversubscribed(self._mpi, own))
+        self._take(Channel(base, base.Get_name(), timeout, duplicate=True))
 
-    def _own(self, comm: Any, timeout: float | None, *, blocking: bool) -> None:
-        self._comm: Any = comm
-        self.timeout = timeout
-        self.rank = comm.Get_rank()
-        self.size = comm.Get_size()
+    def _take(self, channel: Channel) -> None:
+        self._channel = channel
+        self.rank, self.size = channel.board.rank, channel.board.size
         self._number = 0
-        self._closed = ""
-        self._blocking = blocking
 
-    def agree(self, call: Call, maxima: NDArray[np.int16], error: Exception | None = None) -> int:
+    @property
+    def timeout(self) -> float | None:
+        """Seconds that a call may wait for other ranks; None is for ever."""
+        return self._channel.timeout
+
+    @timeout.setter
+    def timeout(self, seconds: float | None) -> None:
+        self._channel.timeout = seconds
+
+    def agree(self, call: Signature, maxima: NDArray[np.int16], error: Exception | None = None) -> int:
         """Check that all ranks make the same call, and combine ``maxima`` over ranks by MAX, in place. Collective."""
+        channel = self._open()
         self._number += 1
-        message = FirstMessage(call.words(self._number), maxima, failed=error is not None)
-        self._allreduce(message.buffer, self._mpi.MAX, call)
-        if not message.agrees():
+        first = channel.first
+        first.write(call.words(self._number), maxima, failed=error is not None)
+        self.bytes_sent += first.buffer.nbytes
+        channel.exchange_first(NumberedCall(self._number, call))
+        if not first.agrees():
             self._raise_mismatch(call, error)
-        if message.holds_maxima:
-            message.read_maxima()
+        if first.holds(maxima):
+            first.read_maxima(maxima)
         else:
-            self._allreduce(maxima, self._mpi.MAX, call)
+            self.bytes_sent += maxima.nbytes
+            channel.allreduce(maxima, channel.mpi.MAX)
         return self._number
 
-    def _raise_mismatch(self, call: Call, error: Exception | None) -> None:
-        """Raise on every rank. All of them are here: each saw from the sums that the headers differ."""
-        reports: list[tuple[int, Call, str]] = self.allgather((self._number, call, str(error or "")))
+    def _raise_mismatch(self, call: Signature, error: Exception | None) -> NoReturn:
+        """Raise on every rank. All of them are here: each saw from the first message that they differ."""
+        report = pickle.dumps((self._number, call, str(error or "")))
+        reports: list[tuple[int, Signature, str]] = list(map(pickle.loads, self._channel.allgather(report)))
         number, self._number = self._number, 0
         if error is not None:
             raise error
@@ -109,118 +110,91 @@ class MPIComm(Communicator):
 
     def allreduce(self, array: NDArray[Any], op: Op = "sum") -> None:
         """Combine ``array`` (contiguous, same shape and dtype on all ranks) over ranks, in place. Collective."""
-        ops = {"sum": self._mpi.SUM, "min": self._mpi.MIN, "max": self._mpi.MAX}
-        self._allreduce(array, ops[op], f"allreduce of {array.size} {array.dtype}")
+        self._agree_on_array("allreduce", array, f"op={op!r}", _wrong_choice("op", op, OPS))
+        self._allreduce(array, OPS[op])
+
+    def allreduce_agreed(self, array: NDArray[Any]) -> None:
+        """Sum ``array`` over ranks, in place: the second message of the call just agreed on. Collective."""
+        self._allreduce(array, "SUM")
+
+    def _allreduce(self, array: NDArray[Any], op: str) -> None:
+        channel = self._open()
+        self.bytes_sent += array.nbytes
+        channel.allreduce(array, getattr(channel.mpi, op))
 
     def broadcast(self, array: NDArray[Any], root: int = 0) -> None:
         """Copy ``array`` (contiguous) of rank ``root`` to all ranks, in place. Collective."""
+        self._agree_on_array("broadcast", array, f"root={root!r}", _wrong_choice("root", root, range(self.size)))
         self.bytes_sent += array.nbytes
-        self._wait(self._open().Ibcast(array, root), f"broadcast of {array.size} {array.dtype}", array)
+        self._channel.broadcast(array, root)
+
+    def _agree_on_array(self, operation: str, array: NDArray[Any], detail: str, error: Exception | None) -> None:
+        error = error or _unfit(array)
+        size, dtype = (0, "") if error else (array.size, str(array.dtype))
+        self.agree(Transfer(operation, size, dtype, detail), _NO_MAXIMA, error)
 
     def allgather(self, value: T) -> list[T]:
         """Return the values (any picklable object) of all ranks, in rank order. Collective."""
-        return list(self._open().allgather(value))
+        content, failure = b"", None
+        try:
+            content = pickle.dumps(value)
+        except Exception as error:  # whatever an object raises that can't be pickled
+            failure = error
+        self.agree(Transfer("allgather"), _NO_MAXIMA, failure)
+        self.bytes_sent += len(content)
+        return list(map(pickle.loads, self._channel.allgather(content)))
 
     def barrier(self) -> None:
         """Wait until all ranks are here. Collective."""
-        self._wait(self._open().Ibarrier(), "barrier")
+        self.agree(Transfer("barrier"), _NO_MAXIMA)
 
     def split(self, group_size: int) -> MPIComm:
         """Return the communicator of this rank's group of ``group_size`` consecutive ranks.
 
         Collective. The last group is smaller where ``group_size`` does not divide ``size``.
         """
-        if group_size < 1:
-            raise ValueError(f"group_size must be at least 1, got {group_size}")
+        error = None if group_size >= 1 else ValueError(f"group_size must be at least 1, got {group_size}")
+        self.agree(Transfer("split", detail=f"group_size={group_size}"), _NO_MAXIMA, error)
+        color = self.rank // group_size
+        first, last = color * group_size, min((color + 1) * group_size, self.size) - 1
         group = MPIComm.__new__(MPIComm)
         Communicator.__init__(group)
-        group._mpi = self._mpi
-        group._own(self._open().Split(self.rank // group_size, self.rank), self.timeout, blocking=self._blocking)
+        group._take(self._channel.split(color, f"ranks {first} to {last} of {self._channel.board.name}"))
         return group
 
     def free(self) -> None:
         """Free the duplicate; further calls raise ValueError. Collective."""
-        if not self._closed:
-            self._comm.Free()
-            self._closed = "the communicator was freed"
+        if not self._channel.closed:
+            self.agree(Transfer("free"), _NO_MAXIMA)
+            self._channel.free()
 
-    def _open(self) -> Any:
-        if self._closed:
-            raise ValueError(f"{self._closed}: make a new MPIComm")
-        return self._comm
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Free the communicator; after an exception, without waiting for the other ranks."""
+        if kind is None:
+            self.free()
+        elif not self._channel.closed:
+            self._channel.close(kind)
 
-    def _allreduce(self, array: NDArray[Any], op: Any, what: object) -> None:
-        comm = self._open()
-        self.bytes_sent += array.nbytes
-        if self._blocking:
-            comm.Allreduce(self._mpi.IN_PLACE, array, op)
-        else:
-            self._wait(comm.Iallreduce(self._mpi.IN_PLACE, array, op), what, array)
-
-    def _wait(self, request: Any, what: object, buffer: Any = None) -> None:
-        """Wait for ``request``, at most ``timeout`` seconds, leaving the core to ranks that share it."""
-        if self._blocking:
-            request.Wait()
-            return
-        deadline = math.inf if self.timeout is None else time.monotonic() + self.timeout
-        while not request.Test():
-            if time.monotonic() > deadline:
-                _abandoned.append((request, buffer))
-                self._closed = f"the communicator was closed by a timeout in call {self._number}, {what}"
-                raise SyncTimeoutError(
-                    f"rank {self.rank} of {self.size} waited more than {self.timeout:g} s in call "
-                    f"{self._number}, {what}: another rank is late, absent or in another call"
-                )
-            os.sched_yield()
+    def _open(self) -> Channel:
+        if self._channel.closed:
+            raise ValueError(self._channel.closed)
+        return self._channel
 
 
-def _oversubscribed(mpi: Any, comm: Any) -> bool:
-    """Tell whether this node has more ranks of ``comm`` than cores. Collective.
-
-    MPI waits by spinning: a rank that waits then keeps a core from the rank that it waits for.
-    """
-    node = comm.Split_type(mpi.COMM_TYPE_SHARED)
-    cores = set().union(*node.allgather(_own_cores()))  # each rank may be bound to its own
-    ranks: int = node.Get_size()
-    node.Free()
-    return ranks > len(cores)
+def _wrong_choice(name: str, value: object, choices: Collection[object]) -> ValueError | None:
+    if value in choices:
+        return None
+    return ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
 
 
-def _own_cores() -> set[int]:
-    if hasattr(os, "sched_getaffinity"):
-        return os.sched_getaffinity(0)
-    return set(range(os.cpu_count() or 1))
-
-
-def world() -> MPIComm:
-    """Return the one wrapper of ``MPI.COMM_WORLD``. Collective at its first call."""
-    return wrap(import_mpi().COMM_WORLD)
-
-
-_abandoned: list[tuple[Any, Any]] = []
-"""Requests that timed out, and their buffers, kept for good: a collective can't be cancelled, MPI may
-still write into the buffer, and mpi4py's request does not keep it alive."""
-
-_keyval: int | None = None
-
-
-def wrap(comm: Any) -> MPIComm:
-    """Return the wrapper that is kept with an mpi4py communicator, making it at the first call.
-
-    Collective at the first call. The wrapper is an attribute of the MPI communicator, so call numbers
-    live as long as it does.
-    """
-    global _keyval
-    mpi: Any = import_mpi()
-    if not isinstance(comm, mpi.Intracomm):
-        raise TypeError(
-            f"comm must be None, an mpi4py intracommunicator or a syncbn communicator, got {type(comm).__name__}"
-        )
-    if _keyval is None:
-        _keyval = mpi.Comm.Create_keyval()
-    wrapper = comm.Get_attr(_keyval)
-    if wrapper is None:
-        wrapper = MPIComm(comm)
-        comm.Set_attr(_keyval, wrapper)
-    assert isinstance(wrapper, MPIComm)
-    return wrapper
+def _unfit(array: object) -> Exception | None:
+    """Return what is wrong with an array that is to be sent from and received into, or None."""
+    if not isinstance(array, np.ndarray):
+        return TypeError(f"expected an array, got {type(array).__name__}")
+    if array.dtype.kind not in "biufc" or array.dtype == np.float16 or not array.dtype.isnative:
+        return TypeError(f"MPI has no type for {array.dtype}: convert the array first")
+    if not array.flags.c_contiguous or not array.flags.writeable:
+        return ValueError(f"expected a contiguous writable array, got one of shape {array.shape} that is not")
+    return None

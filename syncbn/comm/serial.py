@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from syncbn.comm.call import Call
+from syncbn.comm.call import Signature
 from syncbn.comm.communicator import Communicator, Op
 
 T = TypeVar("T")
@@ -23,7 +23,7 @@ class SerialComm(Communicator):
         super().__init__()
         self._calls = 0
 
-    def agree(self, call: Call, maxima: NDArray[np.int16], error: Exception | None = None) -> int:  # noqa: ARG002
+    def agree(self, call: Signature, maxima: NDArray[np.int16], error: Exception | None = None) -> int:  # noqa: ARG002
         """Raise ``error`` if there is one; one process agrees with itself."""
         if error is not None:
             raise error
@@ -31,6 +31,9 @@ class SerialComm(Communicator):
         return self._calls
 
     def allreduce(self, array: NDArray[Any], op: Op = "sum") -> None:
+        """Leave ``array`` as it is."""
+
+    def allreduce_agreed(self, array: NDArray[Any]) -> None:
         """Leave ``array`` as it is."""
 
     def broadcast(self, array: NDArray[Any], root: int = 0) -> None:

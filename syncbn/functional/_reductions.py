@@ -50,7 +50,7 @@ class Exact:
         words[0] = count
         sums = words[1:].reshape(channels, 5)
         kernels.moment_sums(*rows, exponents, sums)
-        comm.allreduce(words)
+        comm.allreduce_agreed(words)
         moments = _empty_moments(int(words[0]), channels)
         invstd = np.zeros(channels)
         if moments.count:
@@ -68,7 +68,7 @@ class Exact:
         for value, exponent, words in zip(values, exponents, here, strict=True):
             kernels.value_sums(value, exponent, words)
         everywhere = here.copy()
-        comm.allreduce(everywhere)
+        comm.allreduce_agreed(everywhere)
         totals = []
         for k in range(2):
             both = Totals(np.empty(channels), np.empty(channels))
@@ -89,7 +89,7 @@ class Float64:
         words[0] = count
         sums = words[1:].reshape(channels, 4)
         kernels.moment_sums_float64(*rows, sums)
-        comm.allreduce(words)
+        comm.allreduce_agreed(words)
         moments = _empty_moments(int(words[0]), channels)
         invstd = np.zeros(channels)
         if moments.count:
@@ -101,7 +101,7 @@ class Float64:
         comm.agree(call, NO_MAXIMA)
         here = np.stack([value.sum(axis=0) for value in values])
         everywhere = here.copy()
-        comm.allreduce(everywhere)
+        comm.allreduce_agreed(everywhere)
         return tuple(Totals(everywhere[k], here[k]) for k in range(2))
 
 

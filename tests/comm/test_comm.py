@@ -44,6 +44,13 @@ def test_the_call_number_changes_its_words_and_wraps():
     assert np.array_equal(CALL.words(2**30), CALL.words(0))
 
 
+def written(header, maxima, *, failed=False):
+    message = FirstMessage()
+    message.write(CALL.words(3), np.full(9, 300, np.int16), failed=True)  # a message before must leave no trace
+    message.write(header, maxima, failed=failed)
+    return message
+
+
 def combine(*messages):
     """What MAX leaves in every rank's buffer."""
     combined = np.maximum.reduce([message.buffer for message in messages])
@@ -56,14 +63,14 @@ def test_messages_of_agreeing_ranks_bring_the_maxima(size):
     rng = np.random.default_rng(size)
     maxima = rng.integers(-32768, 32767, (3, size), dtype=np.int16)
     expected = maxima.max(axis=0)
-    messages = [FirstMessage(CALL.words(7), m, failed=False) for m in maxima]
+    messages = [written(CALL.words(7), m) for m in maxima]
     assert len({m.buffer.size for m in messages}) == 1
     combine(*messages)
     for message, own in zip(messages, maxima, strict=True):
         assert message.agrees()
-        assert message.holds_maxima == (size <= FIRST_MESSAGE_WORDS - 21)
-        if message.holds_maxima:
-            message.read_maxima()
+        assert message.holds(own) == (size <= FIRST_MESSAGE_WORDS - 21)
+        if message.holds(own):
+            message.read_maxima(own)
             np.testing.assert_array_equal(own, expected)
 
 
@@ -73,13 +80,13 @@ def test_messages_of_agreeing_ranks_bring_the_maxima(size):
 )
 @pytest.mark.parametrize("ranks", [2, 3, 5])
 def test_a_difference_is_seen_on_every_rank(words, ranks):
-    messages = [FirstMessage(words[rank == ranks - 1], EMPTY, failed=False) for rank in range(ranks)]
+    messages = [written(words[rank == ranks - 1], EMPTY) for rank in range(ranks)]
     combine(*messages)
     assert not any(message.agrees() for message in messages)
 
 
 def test_a_failed_rank_is_seen_on_every_rank():
-    messages = [FirstMessage(CALL.words(7), EMPTY, failed=rank == 1) for rank in range(3)]
+    messages = [written(CALL.words(7), EMPTY, failed=rank == 1) for rank in range(3)]
     combine(*messages)
     assert not any(message.agrees() for message in messages)
 

@@ -7,8 +7,9 @@ import time
 import numpy as np
 import pytest
 
-from syncbn import MPIComm, SyncTimeoutError
+from syncbn import MPIComm, SyncLostRankError, SyncTimeoutError
 from syncbn import functional as F
+from syncbn.comm.message import FIRST_MESSAGE_WORDS
 
 pytestmark = pytest.mark.ranks
 
@@ -30,7 +31,9 @@ def test_collectives(comm):
 def test_bytes_sent_are_counted(comm):
     before = comm.bytes_sent
     comm.allreduce(np.zeros(10, np.float64))
-    assert comm.bytes_sent - before == 80
+    assert comm.bytes_sent - before == 2 * FIRST_MESSAGE_WORDS + 80
+    comm.allreduce_agreed(np.zeros(10, np.float64))
+    assert comm.bytes_sent - before == 2 * FIRST_MESSAGE_WORDS + 160
 
 
 @pytest.mark.parametrize("group_size", [1, 2, 3, 10])
@@ -68,21 +71,44 @@ def test_a_freed_communicator_says_so(comm):
 def test_a_timeout_names_call_and_layer_and_closes_the_communicator(comm):
     if comm.size == 1:
         pytest.skip("one rank waits for nobody")
-    own = MPIComm(timeout=0.5)
+    own = MPIComm(timeout=0.3)
     x = np.ones((2, 3)) * np.arange(2)[:, None]
     late = comm.size - 1
     F.batch_norm(x, comm=own, name="first")
     if comm.rank == late:
-        time.sleep(1.5)
-        own.timeout = 2.0  # meets the header that the others have sent, then waits for sums that never come
-        with pytest.raises(SyncTimeoutError, match=r"waited more than 2 s in call 2, forward of second|allreduce"):
+        time.sleep(1)
+        # Meets the header that the others have sent, then waits for sums that never come.
+        with pytest.raises(SyncLostRankError, match=r"in call 2, forward of second .* rank 0 closed the communicator"):
             F.batch_norm(x, comm=own, name="second")
+        closed = "closed by SyncLostRankError in call 2, forward of second"
     else:
-        with pytest.raises(SyncTimeoutError, match=r"waited more than 0\.5 s in call 2, forward of second"):
+        text = rf"waited more than 0\.3 s in call 2, forward of second .* rank {late} has not come"
+        with pytest.raises(SyncTimeoutError, match=text):
             F.batch_norm(x, comm=own, name="second")
-    with pytest.raises(ValueError, match="closed by a timeout in call 2"):
-        F.batch_norm(x, comm=own)
+        closed = "closed by SyncTimeoutError in call 2, forward of second"
+    for call in (own.barrier, lambda: F.batch_norm(x, comm=own)):
+        with pytest.raises(ValueError, match=closed):
+            call()
+    own.free()  # nothing to do
     comm.barrier()
+
+
+def test_a_communicator_that_an_exception_leaves_is_closed_without_waiting(comm):
+    with pytest.raises(ZeroDivisionError), MPIComm() as own:
+        1 / 0  # noqa: B018
+    with pytest.raises(ValueError, match="the communicator was closed by ZeroDivisionError"):
+        own.barrier()
+    comm.barrier()
+
+
+def test_long_waits_that_end_are_no_error(comm):
+    """Ranks come one after the other, each later than the board is looked at, in calls of two communicators."""
+    with MPIComm() as first, MPIComm() as second:
+        for own in (first, second, first):
+            time.sleep(0.25 * comm.rank)
+            own.barrier()
+            if comm.rank == 0:
+                time.sleep(0.35)
 
 
 def test_a_deadline_that_is_kept_changes_nothing(comm, rng):

@@ -1,0 +1,102 @@
+"""How a process with communicators ends: it tells the others, and it does end."""
+
+from __future__ import annotations
+
+import atexit
+import math
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterable
+from functools import cache
+from types import TracebackType
+from typing import Any
+
+from syncbn.comm.board import Board
+from syncbn.comm.presence import ENDED, Presence
+
+GRACE_SECONDS = 1.0
+"""Ending the job kills the other ranks: first they may raise their own errors and say what they were in."""
+
+ABORT_SECONDS, FINALIZE_SECONDS = 5, 30
+"""What MPI may take to end the job, or to finalize: MPICH's MPI_Abort can return, and then MPI_Finalize would
+wait for ranks that are gone. On this node all have come to their end when the time begins."""
+
+_boards: list[Board] = []
+"""Of all communicators of several ranks that were not freed."""
+
+_uncaught: BaseException | None = None
+
+_abandoned: list[tuple[Any, ...]] = []
+"""Requests that were given up, and their buffers, kept for good: a collective can't be cancelled, MPI may
+still write into the buffer, and mpi4py's request does not keep it alive."""
+
+
+def watch(board: Board) -> None:
+    """Take part in the end of this process, until `forget`."""
+    _prepare()
+    _boards.append(board)
+
+
+def forget(board: Board) -> None:
+    """Take the board of a freed communicator out."""
+    if board in _boards:
+        _boards.remove(board)
+
+
+def abandon(request: Any, *buffers: Any) -> None:
+    """Keep what MPI may still use until the process ends."""
+    _abandoned.append((request, *buffers))
+
+
+@cache
+def _prepare() -> None:
+    """Be told of an uncaught exception, and of the end of this process."""
+    hook = sys.excepthook
+
+    def excepthook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+        global _uncaught
+        if not hasattr(sys, "ps1"):  # on Python's prompt life goes on
+            _uncaught = error
+            Presence.own().text = f"{kind.__name__}: {error}"
+        hook(kind, error, traceback)
+
+    sys.excepthook = excepthook
+    atexit.register(_depart)
+
+
+def _depart() -> None:
+    """Tell the others that this process ends; where they can't end in order with it, end them.
+
+    After an uncaught exception MPI_Finalize would wait for ranks that wait for this one, and where a
+    rank has died it would wait for that.
+    """
+    own = Presence.own()
+    if os.getpid() != own.address.pid:  # a child of this process, by fork
+        return
+    if _uncaught is None:
+        own.text = ""
+    own.words[ENDED] = 1
+    others = {seat.presence for board in _boards for seat in board.others.values()}
+    if _boards and (_uncaught is not None or any(other.died for other in others)):
+        from mpi4py.run import set_abort_status
+
+        _wait_for(others, GRACE_SECONDS)
+        set_abort_status(_uncaught or 1)
+        _end_after(ABORT_SECONDS)
+    elif _abandoned:
+        _wait_for(others, math.inf)
+        _end_after(FINALIZE_SECONDS)
+
+
+def _wait_for(others: Iterable[Presence], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and not all(other.ended for other in others):
+        time.sleep(0.02)
+
+
+def _end_after(seconds: int) -> None:
+    """Let the process be ended by a signal, which works inside of MPI too."""
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(seconds)

@@ -1,0 +1,161 @@
+"""Ranks in different calls: all of them raise, each says what did not fit, and the communicator works on."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from syncbn import MPIComm, SyncBatchNorm, SyncMismatchError
+from syncbn import functional as F
+
+pytestmark = pytest.mark.ranks
+
+X = np.arange(12.0).reshape(4, 3)
+
+
+class Calls:
+    """What a rank may call on a communicator, after the same forward on all ranks."""
+
+    def __init__(self, comm):
+        self.comm = comm
+        self.layer, self.other = SyncBatchNorm(3, comm=comm), SyncBatchNorm(3, comm=comm)
+        self._backward = self.layer(X)[1]
+
+    def forward(self):
+        self.layer(X)
+
+    def next_forward(self):
+        self.other(X)
+
+    def backward(self):
+        self._backward(X)
+
+    def function(self):
+        F.batch_norm(X, comm=self.comm)
+
+    def gradients(self):
+        self.comm.allreduce(np.zeros(20, np.float32))
+
+    def sum_of_5(self):
+        self.comm.allreduce(np.zeros(5))
+
+    def sum_of_6(self):
+        self.comm.allreduce(np.zeros(6))
+
+    def sum_of_integers(self):
+        self.comm.allreduce(np.zeros(5, np.int64))
+
+    def largest_of_5(self):
+        self.comm.allreduce(np.zeros(5), "max")
+
+    def from_rank_0(self):
+        self.comm.broadcast(np.zeros(5))
+
+    def from_rank_1(self):
+        self.comm.broadcast(np.zeros(5), 1)
+
+    def barrier(self):
+        self.comm.barrier()
+
+    def allgather(self):
+        self.comm.allgather("x")
+
+    def split(self):
+        self.comm.split(1)
+
+    def split_in_pairs(self):
+        self.comm.split(2)
+
+    def free(self):
+        self.comm.free()
+
+    def evaluation_then_gradients(self):
+        self.layer.eval()
+        self.layer(X)
+        self.layer.train()
+        self.gradients()
+
+
+PAIRS = [  # what the last rank calls, what the others call, what these are told of it
+    ("next_forward", "forward", "layer 'SyncBatchNorm #2' against 'SyncBatchNorm #1'"),
+    ("gradients", "forward", r"allreduce of 20 float32 \(op='sum'\)"),
+    ("gradients", "backward", r"allreduce of 20 float32 \(op='sum'\)"),
+    ("evaluation_then_gradients", "forward", r"allreduce of 20 float32 \(op='sum'\)"),
+    ("forward", "gradients", "forward of SyncBatchNorm #1 "),
+    ("backward", "forward", "direction 'backward' against 'forward'"),
+    ("function", "forward", "layer '' against 'SyncBatchNorm #1'"),
+    ("sum_of_6", "sum_of_5", "elements 6 against 5"),
+    ("sum_of_integers", "sum_of_5", "dtype 'int64' against 'float64'"),
+    ("largest_of_5", "sum_of_5", "detail \"op='max'\" against \"op='sum'\""),
+    ("from_rank_0", "sum_of_5", "operation 'broadcast' against 'allreduce'"),
+    ("from_rank_1", "from_rank_0", "detail 'root=1' against 'root=0'"),
+    ("barrier", "allgather", "operation 'barrier' against 'allgather'"),
+    ("barrier", "forward", "barrier"),
+    ("split", "split_in_pairs", "detail 'group_size=1' against 'group_size=2'"),
+    ("free", "forward", "free"),
+    ("forward", "free", "forward of SyncBatchNorm #1 "),
+]
+
+
+@pytest.mark.parametrize(("last", "others", "text"), PAIRS)
+def test_different_calls(comm, last, others, text):
+    if comm.size == 1:
+        pytest.skip("one rank agrees with itself")
+    with MPIComm() as own:
+        calls = Calls(own)
+        mine = comm.rank == comm.size - 1
+        expected = r"rank 0 called " if mine else rf"but rank {comm.size - 1} called {text}"
+        with pytest.raises(SyncMismatchError, match=expected):
+            getattr(calls, last if mine else others)()
+        ours = getattr(calls, others)
+        ours()  # the same on all ranks, and on the communicator that a `free` of one rank has not freed
+        if others != "free":
+            total = np.full(2, own.rank)
+            own.allreduce(total)
+            np.testing.assert_array_equal(total, own.size * (own.size - 1) // 2)
+
+
+def test_a_mask_on_one_rank_alone_is_no_difference(comm):
+    mask = np.arange(len(X)) < 2 if comm.rank == comm.size - 1 else None
+    assert F.batch_norm(X, mask=mask, comm=comm)[1].count == 4 * (comm.size - 1) + 2
+
+
+@pytest.mark.parametrize(
+    ("array", "error", "text"),
+    [
+        ([1.0, 2.0], TypeError, "expected an array, got list"),
+        (np.zeros(3, np.float16), TypeError, "MPI has no type for float16"),
+        (np.zeros(3, ">f8"), TypeError, "MPI has no type for >f8"),
+        (np.zeros(3, object), TypeError, "MPI has no type for object"),
+        (np.zeros((3, 4))[:, :2], ValueError, r"contiguous writable array, got one of shape \(3, 2\)"),
+    ],
+)
+def test_an_array_that_can_not_be_sent(comm, array, error, text):
+    culprit = comm.size - 1
+    for call in (comm.allreduce, comm.broadcast):
+        if comm.rank == culprit:
+            with pytest.raises(error, match=text):
+                call(array)
+        else:
+            with pytest.raises(SyncMismatchError, match=f"rank {culprit} had bad input: .*{text}"):
+                call(np.zeros(3))
+    comm.barrier()
+
+
+def test_bad_choices_reach_all_ranks(comm):
+    culprit = comm.size - 1
+    mine = comm.rank == culprit
+    for call, bad, good, text in (
+        (
+            lambda op: comm.allreduce(np.zeros(3), op),
+            "mean",
+            "sum",
+            "op must be one of 'sum', 'min', 'max', got 'mean'",
+        ),
+        (lambda root: comm.broadcast(np.zeros(3), root), comm.size, 0, f"root must be one of .*, got {comm.size}"),
+        (comm.split, 0, 1, "group_size must be at least 1, got 0"),
+        (comm.allgather, lambda: None, 1, "pickle"),
+    ):
+        with pytest.raises(Exception if mine else SyncMismatchError, match=text):
+            call(bad if mine else good)
+    comm.barrier()
