@@ -1,0 +1,158 @@
+"""One rank of a program in which something goes wrong: python scenario.py NAME DIRECTORY.
+
+The last rank does what the scenario is named after, while the others are in a call or come to one.
+Each rank writes into DIRECTORY/rank-R what it raised.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from syncbn import MPIComm, SyncBatchNorm, SyncError, SyncLostRankError
+
+comm = MPIComm()
+culprit = comm.rank == comm.size - 1
+first, last = SyncBatchNorm(4, comm=comm), SyncBatchNorm(4, comm=comm)
+x = np.random.default_rng(comm.rank).standard_normal((3, 4))
+
+
+def leaves_before_the_last_layer() -> None:
+    if not culprit:
+        last(x)
+
+
+def evaluates_while_others_train() -> None:
+    if culprit:
+        last.eval()
+    last(x)
+
+
+def calls_backward_twice_at_the_end() -> None:
+    _, backward = last(x)
+    backward(x)
+    if not culprit:
+        backward(x)
+
+
+def is_killed() -> None:
+    if culprit:
+        time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGKILL)
+    last(x)
+
+
+def leaves_by_os_exit() -> None:
+    if culprit:
+        time.sleep(0.5)
+        os._exit(0)
+    last(x)
+
+
+def raises() -> None:
+    if culprit:
+        raise KeyError("unrelated")
+    last(x)
+
+
+def closes_the_communicator() -> None:
+    """By an exception that the culprit handles; then it stays alive and away."""
+    if culprit:
+        try:
+            with comm:
+                raise KeyError("handled")
+        except KeyError:
+            time.sleep(3)
+    else:
+        last(x)
+
+
+def calls_on_a_group() -> None:
+    """Rank 1 waits for rank 0 in their group, which waits with all others for rank 1."""
+    group = comm.split(2)
+    (SyncBatchNorm(4, comm=group) if comm.rank == 1 else last)(x)
+
+
+def mismatch() -> None:
+    (first if culprit else last)(x)
+
+
+def never_comes() -> None:
+    comm.timeout = 0.5
+    if culprit:
+        time.sleep(10)
+    else:
+        last(x)
+
+
+def leaves_and_others_catch() -> None:
+    """An exception that is caught must not end in a hang in MPI_Finalize."""
+    if not culprit:
+        try:
+            last(x)
+        except SyncLostRankError as error:
+            report(error)
+            raise SystemExit(0) from None
+
+
+def leaves_by_os_exit_and_others_catch() -> None:
+    if culprit:
+        os._exit(0)
+    leaves_and_others_catch()
+
+
+def never_comes_and_others_catch() -> None:
+    comm.timeout = 0.3
+    if culprit:
+        time.sleep(1)
+        return
+    try:
+        last(x)
+    except SyncError as error:
+        report(error)
+        raise SystemExit(0) from None
+
+
+def makes_no_communicator() -> None:
+    if not culprit:
+        MPIComm(timeout=1.0)
+
+
+def is_interrupted() -> None:
+    """As by Ctrl-C, on one rank that waits."""
+    if comm.rank == 0:
+        signal.signal(signal.SIGALRM, signal.default_int_handler)
+        signal.setitimer(signal.ITIMER_REAL, 0.5)
+    if culprit:
+        time.sleep(10)
+    last(x)
+
+
+def report(error: BaseException | None) -> None:
+    raised = "nothing" if error is None else f"{type(error).__name__}: {error}"
+    draft = Path(sys.argv[2], f"draft-{comm.rank}")
+    draft.write_text(json.dumps({"pid": os.getpid(), "raised": raised}))
+    draft.replace(Path(sys.argv[2], f"rank-{comm.rank}"))
+
+
+def main(scenario: Callable[[], None]) -> None:
+    first(x)
+    report(None)
+    try:
+        scenario()
+    except SystemExit:
+        raise
+    except BaseException as error:
+        report(error)
+        raise
+
+
+if __name__ == "__main__":
+    main(globals()[sys.argv[1]])

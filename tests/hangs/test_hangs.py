@@ -1,0 +1,104 @@
+"""Whatever a rank does instead of coming to a call, the others get an error that says so, and the job ends."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hangs.launch import Ending, is_mpich, run
+
+pytest.importorskip("mpi4py")
+
+RANKS = (2, 3, 4)
+NOTHING = "nothing"
+LOST = "SyncLostRankError: .*in call 2, forward of SyncBatchNorm #2 .*, but rank {culprit} "
+TIMEOUT = (
+    r"SyncTimeoutError: .* more than 0\.\d s in call 2, forward of SyncBatchNorm #2 .*: rank {culprit} has not come$"
+)
+
+SCENARIOS = {  # what the last rank raises, and what the others do
+    "leaves_before_the_last_layer": (NOTHING, LOST + "came to the end of its script"),
+    "evaluates_while_others_train": (NOTHING, LOST + "came to the end of its script"),
+    "calls_backward_twice_at_the_end": (
+        NOTHING,
+        "SyncLostRankError: .*in call 4, backward of SyncBatchNorm #2 .* rank {culprit} came to the end of its script",
+    ),
+    "raises": ("KeyError: 'unrelated'", LOST + "ended with KeyError: 'unrelated'"),
+    "closes_the_communicator": (NOTHING, LOST + "closed the communicator"),
+    "never_comes": (NOTHING, TIMEOUT),
+    "makes_no_communicator": (NOTHING, "SyncTimeoutError: .* making the communicator: nothing is known of .*{culprit}"),
+    "mismatch": (
+        "SyncMismatchError: .* rank 0 called layer 'SyncBatchNorm #2' against 'SyncBatchNorm #1'",
+        "SyncMismatchError: .* rank {culprit} called layer 'SyncBatchNorm #1' against 'SyncBatchNorm #2'",
+    ),
+}
+
+
+def check(ending: Ending, culprit: str, others: str, *, aborts: bool = True) -> None:
+    """Assert what each rank raised, and that the exit code tells of it."""
+    *bystanders, last = ending.raised
+    assert ending.code is not None, f"hangs\n{ending.output}"
+    assert (ending.code != 0) == aborts, ending.output
+    assert re.match(culprit, last), ending
+    for raised in bystanders:
+        assert re.match(others.format(culprit=len(bystanders)), raised), ending
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize("ranks", RANKS)
+def test_under_plain_python(scenario, ranks, tmp_path):
+    check(run(scenario, ranks, tmp_path), *SCENARIOS[scenario])
+
+
+@pytest.mark.parametrize("scenario", ["raises", "leaves_before_the_last_layer", "mismatch"])
+@pytest.mark.parametrize("ranks", RANKS)
+def test_under_mpi4py(scenario, ranks, tmp_path):
+    check(run(scenario, ranks, tmp_path, program=("-m", "mpi4py")), *SCENARIOS[scenario])
+
+
+@pytest.mark.parametrize("ranks", RANKS)
+def test_ranks_that_wait_for_each_other_in_different_communicators(ranks, tmp_path):
+    ending = run("calls_on_a_group", ranks, tmp_path)
+    assert ending.code, ending.output
+    assert all(raised.startswith("SyncLostRankError") for raised in ending.raised), ending
+    whole = re.compile(
+        "ranks wait for each other in different calls: .*"
+        r"rank \d of \d \(.*MPI_COMM_WORLD\) is in call \d, forward of SyncBatchNorm #\d .*, and waits for rank \d.*"
+        r"rank \d of \d \(.*MPI_COMM_WORLD\) is in call \d, forward of SyncBatchNorm #\d .*, and waits for rank \d"
+    )
+    assert any(whole.search(raised) for raised in ending.raised), ending
+
+
+@pytest.mark.parametrize("ranks", RANKS)
+def test_a_rank_that_is_killed(ranks, tmp_path):
+    """The launcher may kill the others before they have seen it."""
+    check(run("is_killed", ranks, tmp_path), NOTHING, f"{LOST}was killed|{NOTHING}")
+
+
+@pytest.mark.parametrize("scenario", ["leaves_by_os_exit", "leaves_by_os_exit_and_others_catch"])
+@pytest.mark.parametrize("ranks", RANKS)
+def test_a_rank_that_vanishes_with_exit_code_0(scenario, ranks, tmp_path):
+    """MPICH's mpiexec would kill the others at once, and may exit with 0."""
+    options = ["-disable-auto-cleanup"] if is_mpich() else []
+    check(run(scenario, ranks, tmp_path, options=options), NOTHING, LOST + "was killed or left by os._exit")
+
+
+def test_a_rank_that_vanishes_under_the_launcher_as_it_is(tmp_path):
+    assert run("leaves_by_os_exit", 2, tmp_path).code is not None
+
+
+@pytest.mark.parametrize(
+    ("scenario", "others"),
+    [("leaves_and_others_catch", LOST + "came to the end"), ("never_comes_and_others_catch", TIMEOUT)],
+)
+@pytest.mark.parametrize("ranks", RANKS)
+def test_a_script_that_catches_the_error_ends_as_it_wants(scenario, others, ranks, tmp_path):
+    """With the requests of a closed communicator pending, MPI_Finalize must not wait for ever."""
+    check(run(scenario, ranks, tmp_path), NOTHING, others, aborts=False)
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_a_rank_that_is_interrupted_while_it_waits(ranks, tmp_path):
+    ending = run("is_interrupted", ranks, tmp_path)
+    assert ending.code, ending.output
+    assert ending.raised[0] == "KeyboardInterrupt: ", ending
