@@ -23,7 +23,7 @@ class Signature:
     @cached_property
     def digest(self) -> list[int]:
         """Hash of all fields, in words of 15 bits: 120 bits that differ when a field does."""
-        text = "|".join([type(self).__name__, *(str(getattr(self, field.name)) for field in fields(self))])
+        text = "|".join(str(getattr(self, field.name)) for field in fields(self))
         digest = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=15).digest(), "little")
         return _split(digest, DIGEST_WORDS)
 
