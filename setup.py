@@ -1,5 +1,6 @@
-"""Builds the compiled kernels: ext/NAME.pyx becomes syncbn._kernels.NAME."""
+"""Builds the compiled kernels: ext/NAME.pyx becomes syncbn._kernels.NAME_SET for each instruction set."""
 
+import platform
 from pathlib import Path
 
 from Cython.Build import cythonize
@@ -7,25 +8,25 @@ from setuptools import Extension, setup
 
 COMPILE_ARGS = [
     "-O3",
+    "-fopenmp",
     "-fno-math-errno",  # lets sqrt be one instruction; results are the same
+    "-fno-trapping-math",  # lets comparisons be vectors; results are the same
     "-ffp-contract=off",  # a multiply and an add round twice on every machine: same bits everywhere
     "-fvisibility=hidden",
     "-Wno-psabi",  # vectors wider than a register are only passed between inlined functions
 ]
+INSTRUCTION_SETS = {"baseline": []}
+if platform.machine().lower() in ("x86_64", "amd64"):
+    INSTRUCTION_SETS |= {
+        "avx2": ["-march=x86-64-v3"],
+        "avx512": ["-march=x86-64-v4", "-mprefer-vector-width=512"],
+    }
+SHARED = "syncbn._kernels._cyutility"  # what Cython would else put into every module again
 
-sources = sorted(Path("ext").glob("*.pyx"))
+sources = sorted(path for path in Path("ext").glob("*.pyx") if path.stem != "processor")
 if not sources:
     raise SystemExit("ext/*.pyx is missing: build from the root of the repository or of the sdist")
-
-extensions = [
-    Extension(
-        f"syncbn._kernels.{path.stem}",
-        [path.as_posix()],
-        extra_compile_args=COMPILE_ARGS,
-        depends=[header.as_posix() for header in sorted(Path("ext").glob("*.h"))],
-    )
-    for path in sources
-]
+headers = [header.as_posix() for pattern in ("*.h", "*.pxd") for header in sorted(Path("ext").glob(pattern))]
 
 DIRECTIVES = {
     "language_level": "3",
@@ -36,7 +37,32 @@ DIRECTIVES = {
     "embedsignature": True,
 }
 
-setup(
-    ext_modules=cythonize(extensions, include_path=["ext"], build_dir="build", compiler_directives=DIRECTIVES),
-    options={"build_ext": {"parallel": 2}},
-)
+
+def extension(name, source, *flags):
+    """Return one extension module."""
+    return Extension(
+        f"syncbn._kernels.{name}",
+        [source],
+        extra_compile_args=[*COMPILE_ARGS, *flags],
+        extra_link_args=["-fopenmp"],
+        depends=headers,
+    )
+
+
+def translated(extensions, build_dir):
+    """Translate to C, into a directory of its own: one source is translated once for each instruction set."""
+    return cythonize(
+        extensions,
+        include_path=["ext"],
+        build_dir=build_dir,
+        compiler_directives=DIRECTIVES,
+        shared_utility_qualified_name=SHARED,
+    )
+
+
+modules = translated([extension("processor", "ext/processor.pyx"), Extension(SHARED, ["_cyutility.c"])], "build/shared")
+for name, flags in INSTRUCTION_SETS.items():
+    kernels = [extension(f"{path.stem}_{name}", path.as_posix(), *flags) for path in sources]
+    modules += translated(kernels, f"build/{name}")
+
+setup(ext_modules=modules, options={"build_ext": {"parallel": 2}})

@@ -10,8 +10,8 @@ need() {
 
 compiles() {
     directory=$(mktemp -d)
-    printf '#include <stdlib.h>\nint main(void) { return 0; }\n' >"$directory/try.c"
-    $1 "$directory/try.c" -o "$directory/try" >/dev/null 2>&1
+    printf '#include <stdlib.h>\n#include <omp.h>\nint main(void) { return 0; }\n' >"$directory/try.c"
+    $1 -fopenmp "$directory/try.c" -o "$directory/try" >/dev/null 2>&1
     status=$?
     rm -rf "$directory"
     return $status
@@ -24,7 +24,7 @@ fi
 "$python" -c 'import ensurepip, venv' 2>/dev/null ||
     need "Python's venv module. On Debian and Ubuntu: apt install python3-venv"
 compiles "${CC:-$("$python" -c 'import sysconfig; print(sysconfig.get_config_var("CC") or "cc")')}" ||
-    need "a C compiler with the C library's headers. On Debian and Ubuntu: apt install gcc libc6-dev"
+    need "a C compiler with the C library's headers and OpenMP. On Debian and Ubuntu: apt install gcc libc6-dev"
 "$python" -c 'import pathlib, sys, sysconfig; sys.exit(not pathlib.Path(sysconfig.get_path("include"), "Python.h").exists())' ||
     need "Python's C headers. On Debian and Ubuntu: apt install python3-dev"
 exit $missing

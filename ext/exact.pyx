@@ -1,47 +1,51 @@
-"""Sums of row values without rounding, in integers (see fixed_point.h).
+"""Sums of row values without rounding (see fixed_point.h), and the statistics made from them.
 
-Three steps, so that any number of ranks gives the same bits: the exponents of the largest row of each
-channel (combined over ranks by MAX), the sums on the grid that these give (combined by SUM), and the
-statistics from the sums. c2, c3, c4, c5 are channels times words.
+Three steps, so that any number of ranks gives the same bits: the range of the rows of each channel
+(combined over ranks by MAX), the sums of what is scaled by that range (combined by SUM), and the statistics
+from the sums. 2c, 4c are words times channels.
 """
 
-from libc.math cimport NAN, fabs, fma, ldexp, sqrt
-from libc.stdint cimport int16_t, int64_t
+from cython.parallel cimport prange
+from libc.math cimport INFINITY, NAN, fabs, sqrt
+from libc.stdint cimport int64_t
+from error_free cimport product_error, quotient_rest, sum_error
 from fixed_point cimport (
-    NO_EXPONENT, NOT_FINITE, difference_256, divide_int128, exponent_of, int128, int128_from_words,
-    shift_right_256, square_256, to_fixed, uint128, uint256, wide, wide_add, wide_add_product, words_from_int128,
-    words_from_wide, words_times,
+    FOLLOWING, LEADING, TOO_LARGE, add_block, bits_above, carry, centre_of, inverse_unit_of, larger, reach_of,
+    unit_of, words_high,
 )
+from words cimport BLOCK, WIDTH, carry_all, clear, width_of
 
-cdef enum:
-    SUM_BITS = 80      # grid of sums of x: 2⁻⁸⁰ of the largest row's; sums of 2³⁰ rows fit two words
-    SQUARE_BITS = 130  # grid of sums of x²: x² of a float64 needs 106; sums of 2²⁸ rows fit three words
-    SMALLEST = -450    # squares of values below 2⁻⁴⁵⁰ may underflow in float64
-
-
-cdef inline void larger(int16_t *exponent, int other) noexcept nogil:
-    if other > exponent[0]:
-        exponent[0] = other
+cdef double ULP = 2.0 ** -52
+cdef double TINY = 2.0 ** -480  # squares of smaller values may underflow in float64
 
 
-def moment_exponents(
+def moment_ranges(
     const double[:, ::1] first_nc,       # IN
     const double[:, ::1] deviation_nc,   # IN
     const double[:, ::1] square_nc,      # IN
     const double[::1] count_n,           # IN   values that count in each row of sample n
-    int16_t[:, ::1] exponent_c2,         # OUT  of the largest Σx and Σx² of a row
+    double[:, ::1] range_2c,             # OUT  the largest of x₀ and μᵣ + σᵣ over rows r, and of −x₀ and σᵣ − μᵣ
 ):
     cdef Py_ssize_t n, c
-    cdef double x0
+    cdef double count, x0, shift, spread
     with nogil:
-        for c in range(exponent_c2.shape[0]):
-            exponent_c2[c, 0] = NO_EXPONENT
-            exponent_c2[c, 1] = NO_EXPONENT
+        for c in range(range_2c.shape[1]):
+            range_2c[0, c] = -INFINITY
+            range_2c[1, c] = -INFINITY
         for n in range(first_nc.shape[0]):
-            for c in range(first_nc.shape[1]):
+            count = count_n[n]
+            if count == 0:
+                continue
+            for c in range(range_2c.shape[1]):
                 x0 = first_nc[n, c]
-                larger(&exponent_c2[c, 0], exponent_of(count_n[n] * fabs(x0) + fabs(deviation_nc[n, c])))
-                larger(&exponent_c2[c, 1], exponent_of(count_n[n] * x0 * x0 + square_nc[n, c]))
+                shift = deviation_nc[n, c] / count
+                spread = sqrt(larger(0, square_nc[n, c] - deviation_nc[n, c] * shift) / count)
+                if square_nc[n, c] > 0:
+                    spread = spread + ULP * fabs(x0)  # so that the range of a row that varies is not empty
+                range_2c[0, c] = larger(range_2c[0, c], larger(x0, x0 + shift + spread))
+                range_2c[1, c] = larger(range_2c[1, c], larger(-x0, spread - (x0 + shift)))
+                if not fabs(deviation_nc[n, c]) + square_nc[n, c] < INFINITY:
+                    range_2c[0, c] = INFINITY
 
 
 def moment_sums(
@@ -49,123 +53,209 @@ def moment_sums(
     const double[:, ::1] deviation_nc,   # IN
     const double[:, ::1] square_nc,      # IN
     const double[::1] count_n,           # IN
-    const int16_t[:, ::1] exponent_c2,   # IN   the largest over all ranks
-    int64_t[:, ::1] words_c5,            # OUT  Σx in two words, Σx² in three
+    const double[:, ::1] range_2c,       # IN   over all ranks
+    double count_unit,                   # IN   a power of two, at least the largest count over all ranks
+    int64_t[:, ::1] words_4c,            # OUT  Σn·m, then Σ[n·m² + M2], two words each; m = μᵣ − centre, scaled
+    int threads,                         # IN
 ):
-    cdef Py_ssize_t n, c
-    cdef int sum_unit, square_unit
-    cdef double x0, product, rest
-    cdef int128 total
-    cdef wide squares
-    with nogil:
-        for c in range(words_c5.shape[0]):
-            total = 0
-            squares.high = 0
-            squares.low = 0
-            if exponent_c2[c, 0] != NOT_FINITE and exponent_c2[c, 1] != NOT_FINITE:
-                sum_unit = exponent_c2[c, 0] - SUM_BITS
-                square_unit = exponent_c2[c, 1] - SQUARE_BITS
-                for n in range(first_nc.shape[0]):
-                    x0 = first_nc[n, c]
-                    # Σx = n·x₀ + Σ(x − x₀), as exact terms
-                    product = count_n[n] * x0
-                    rest = fma(count_n[n], x0, -product)
-                    total = total + to_fixed(product, sum_unit)
-                    total = total + to_fixed(rest, sum_unit)
-                    total = total + to_fixed(deviation_nc[n, c], sum_unit)
-                    # Σx² = n·x₀² + 2x₀·Σ(x − x₀) + Σ(x − x₀)², as exact terms
-                    wide_add_product(&squares, product, x0, square_unit)
-                    if rest != 0:
-                        wide_add_product(&squares, rest, x0, square_unit)
-                    if deviation_nc[n, c] != 0:
-                        wide_add_product(&squares, 2 * x0, deviation_nc[n, c], square_unit)
-                    wide_add(&squares, square_nc[n, c], square_unit)
-            words_from_int128(total, &words_c5[c, 0])
-            words_from_wide(squares, &words_c5[c, 2])
+    cdef Py_ssize_t start, channels = words_4c.shape[1]
+    for start in prange(0, channels, WIDTH, nogil=True, num_threads=threads, schedule="static"):
+        sum_moments(first_nc, deviation_nc, square_nc, count_n, range_2c, count_unit, words_4c, start)
+
+
+cdef void sum_moments(
+    const double[:, ::1] first_nc, const double[:, ::1] deviation_nc, const double[:, ::1] square_nc,
+    const double[::1] count_n, const double[:, ::1] range_2c, double count_unit, int64_t[:, ::1] words_4c,
+    Py_ssize_t start,
+) noexcept nogil:
+    cdef double centre[WIDTH]
+    cdef double scale[WIDTH]
+    cdef double leading[2][WIDTH]
+    cdef double following[2][WIDTH]
+    cdef Py_ssize_t width = width_of(start, words_4c.shape[1])
+    cdef Py_ssize_t samples = first_nc.shape[0]
+    cdef Py_ssize_t block, n, c
+    cdef double per_count_unit = 1 / count_unit
+    cdef double count, weight, offset, shift, shift_rest, m, m_rest, m2, value, rest, high, square, square_rest, part
+    cdef const double *first
+    cdef const double *deviations
+    cdef const double *squares
+    for c in range(width):
+        centre[c] = centre_of(range_2c[0, start + c], range_2c[1, start + c])
+        scale[c] = inverse_unit_of(reach_of(range_2c[0, start + c], range_2c[1, start + c]))
+    clear(words_4c, start, width)
+    for block in range((samples + BLOCK - 1) // BLOCK):
+        for c in range(width):
+            leading[0][c] = leading[1][c] = following[0][c] = following[1][c] = 0
+        for n in range(block * BLOCK, min((block + 1) * BLOCK, samples)):
+            count = count_n[n]
+            if count == 0:
+                continue
+            weight = count * per_count_unit
+            first = &first_nc[n, start]
+            deviations = &deviation_nc[n, start]
+            squares = &square_nc[n, start]
+            for c in range(width):
+                # D₁/n, and M2 = D₂ − D₁²/n, which may cancel
+                shift = deviations[c] / count
+                shift_rest = quotient_rest(deviations[c], 0, count, shift)
+                value = deviations[c] * shift
+                m2 = squares[c] - value - (product_error(deviations[c], shift, value) + deviations[c] * shift_rest)
+                # m = x₀ − centre + D₁/n, as m + m_rest
+                offset = first[c] - centre[c]
+                m = offset + shift
+                m_rest = sum_error(offset, shift, m) + sum_error(first[c], -centre[c], offset) + shift_rest
+                m_rest = m_rest * scale[c]
+                m = m * scale[c]
+                # n·m
+                value = weight * m
+                high = bits_above(value, LEADING)
+                rest = (value - high) + (product_error(weight, m, value) + weight * m_rest)
+                leading[0][c] += high
+                following[0][c] += bits_above(rest, FOLLOWING)
+                # n·m² + M2
+                square = m * m
+                square_rest = weight * (product_error(m, m, square) + 2 * m * m_rest)
+                value = weight * square
+                square_rest = square_rest + product_error(weight, square, value)
+                part = larger(0, m2) * scale[c] * scale[c] * per_count_unit
+                square = value + part
+                square_rest = square_rest + sum_error(value, part, square)
+                high = bits_above(square, LEADING)
+                rest = (square - high) + square_rest
+                leading[1][c] += high
+                following[1][c] += bits_above(rest, FOLLOWING)
+        for c in range(width):
+            if scale[c] != 0:
+                add_block(leading[0][c], following[0][c], &words_4c[0, start + c], &words_4c[1, start + c])
+                add_block(leading[1][c], following[1][c], &words_4c[2, start + c], &words_4c[3, start + c])
+    carry_all(words_4c, start, width)
 
 
 def moments_from_sums(
-    const int64_t[:, ::1] words_c5,      # IN   summed over all ranks
-    const int16_t[:, ::1] exponent_c2,   # IN
-    int64_t count,                       # IN   values per channel over all ranks, at least 1
-    double eps,                          # IN
-    double[::1] mean_c,                  # OUT
-    double[::1] var_c,                   # OUT  biased
-    double[::1] invstd_c,                # OUT  1/√(var + eps); 0 for a constant channel with eps = 0
+    const int64_t[:, ::1] words_4c,   # IN   summed over all ranks
+    const double[:, ::1] range_2c,    # IN   over all ranks
+    double count_unit,                # IN   over all ranks
+    int64_t count,                    # IN   values per channel over all ranks, at least 1
+    double eps,                       # IN
+    double[::1] mean_c,               # OUT
+    double[::1] var_c,                # OUT  biased
+    double[::1] invstd_c,             # OUT  1/√(var + eps); 0 for a constant channel with eps = 0
 ):
     cdef Py_ssize_t c
-    cdef int sum_unit, square_unit, shift
-    cdef int128 total
-    cdef uint128 magnitude
-    cdef uint256 count_squares, square
+    cdef double total = <double>count
     with nogil:
         for c in range(mean_c.shape[0]):
-            if exponent_c2[c, 0] == NOT_FINITE or exponent_c2[c, 1] == NOT_FINITE:
-                mean_c[c] = NAN
-                var_c[c] = NAN
-                invstd_c[c] = NAN
-                continue
-            sum_unit = exponent_c2[c, 0] - SUM_BITS
-            square_unit = exponent_c2[c, 1] - SQUARE_BITS
-            total = int128_from_words(&words_c5[c, 0])
-            mean_c[c] = ldexp(divide_int128(total, <double>count), sum_unit)
-            # var = (count·Σx² − (Σx)²) / count², the difference without rounding
-            magnitude = <uint128>(-total if total < 0 else total)
-            count_squares = words_times(&words_c5[c, 2], count)
-            square = square_256(magnitude)
-            shift = square_unit - 2 * sum_unit
-            if shift >= 0:
-                square = shift_right_256(square, shift)
-            else:
-                count_squares = shift_right_256(count_squares, -shift)
-                square_unit = 2 * sum_unit
-            var_c[c] = ldexp(difference_256(count_squares, square) / count / count, square_unit)
-            if var_c[c] + eps > 0:
-                invstd_c[c] = 1 / sqrt(var_c[c] + eps)
-            elif NO_EXPONENT < exponent_c2[c, 0] < SMALLEST:
-                invstd_c[c] = NAN  # not known to be constant: the squares are too small for float64
-            else:
-                invstd_c[c] = 0
+            one_moment(
+                words_4c[0, c], words_4c[1, c], words_4c[2, c], words_4c[3, c],
+                centre_of(range_2c[0, c], range_2c[1, c]), reach_of(range_2c[0, c], range_2c[1, c]),
+                count_unit, total, eps, &mean_c[c], &var_c[c], &invstd_c[c],
+            )
 
 
-def value_exponents(
+cdef inline void one_moment(
+    int64_t sum_low, int64_t sum_high, int64_t square_low, int64_t square_high, double centre, double reach,
+    double count_unit, double count, double eps, double *mean, double *var, double *invstd,
+) noexcept nogil:
+    cdef double unit, high, low, mean_high, mean_low, raw, raw_low, of_mean, of_mean_low, scaled
+    if not reach < TOO_LARGE:
+        mean[0] = var[0] = invstd[0] = NAN
+        return
+    unit = unit_of(reach) if reach > 0 else 0
+    carry(&sum_low, &sum_high)
+    carry(&square_low, &square_high)
+    # m̄ = Σn·m/M and Σ[n·m² + M2]/M, both as high + low
+    high = words_high(sum_low, sum_high, &low)
+    mean_high = high / count * count_unit
+    mean_low = quotient_rest(high, low, count, high / count) * count_unit
+    high = words_high(square_low, square_high, &low)
+    raw = high / count * count_unit
+    raw_low = quotient_rest(high, low, count, high / count) * count_unit
+    of_mean = mean_high * mean_high
+    of_mean_low = product_error(mean_high, mean_high, of_mean) + 2 * mean_high * mean_low
+    # what cancels here is bounded by twice the number of rows: a row lies at either end of the range
+    scaled = larger(0, (raw - of_mean) + (raw_low - of_mean_low))
+    mean[0] = centre + unit * mean_high
+    var[0] = scaled * unit * unit
+    if eps > 0 and var[0] + eps < INFINITY:
+        invstd[0] = 1 / sqrt(var[0] + eps)
+    elif scaled > 0 and unit >= TINY:
+        invstd[0] = 1 / sqrt(scaled) / unit  # var may be too large for float64, and is here without eps
+    elif 0 < fabs(centre) < TINY or 0 < unit < TINY:
+        invstd[0] = NAN  # not known to be constant: squares may have been too small for float64
+    else:
+        invstd[0] = 0
+
+
+def largest_values(
     const double[:, ::1] values_nc,   # IN
-    int16_t[::1] exponent_c,          # OUT
+    double[::1] largest_c,            # OUT  of |value|; infinite where one is not finite
 ):
     cdef Py_ssize_t n, c
     with nogil:
-        for c in range(exponent_c.shape[0]):
-            exponent_c[c] = NO_EXPONENT
+        for c in range(largest_c.shape[0]):
+            largest_c[c] = 0
         for n in range(values_nc.shape[0]):
-            for c in range(values_nc.shape[1]):
-                larger(&exponent_c[c], exponent_of(values_nc[n, c]))
+            for c in range(largest_c.shape[0]):
+                if not fabs(values_nc[n, c]) <= largest_c[c]:
+                    largest_c[c] = fabs(values_nc[n, c]) if fabs(values_nc[n, c]) < INFINITY else INFINITY
 
 
 def value_sums(
     const double[:, ::1] values_nc,   # IN
-    const int16_t[::1] exponent_c,    # IN   the largest over all ranks
-    int64_t[:, ::1] words_c2,         # OUT  Σ over n
+    const double[::1] largest_c,      # IN   over all ranks
+    int64_t[:, ::1] words_2c,         # OUT  Σ over n, scaled
+    int threads,                      # IN
 ):
-    cdef Py_ssize_t n, c
-    cdef int128 total
-    with nogil:
-        for c in range(words_c2.shape[0]):
-            total = 0
-            if exponent_c[c] != NOT_FINITE:
-                for n in range(values_nc.shape[0]):
-                    total = total + to_fixed(values_nc[n, c], exponent_c[c] - SUM_BITS)
-            words_from_int128(total, &words_c2[c, 0])
+    cdef Py_ssize_t start, channels = words_2c.shape[1]
+    for start in prange(0, channels, WIDTH, nogil=True, num_threads=threads, schedule="static"):
+        sum_values(values_nc, largest_c, words_2c, start)
+
+
+cdef void sum_values(
+    const double[:, ::1] values_nc, const double[::1] largest_c, int64_t[:, ::1] words_2c, Py_ssize_t start
+) noexcept nogil:
+    cdef double scale[WIDTH]
+    cdef double leading[WIDTH]
+    cdef double following[WIDTH]
+    cdef Py_ssize_t width = width_of(start, words_2c.shape[1])
+    cdef Py_ssize_t samples = values_nc.shape[0]
+    cdef Py_ssize_t block, n, c
+    cdef double value, high
+    cdef const double *values
+    for c in range(width):
+        scale[c] = inverse_unit_of(largest_c[start + c])
+    clear(words_2c, start, width)
+    for block in range((samples + BLOCK - 1) // BLOCK):
+        for c in range(width):
+            leading[c] = following[c] = 0
+        for n in range(block * BLOCK, min((block + 1) * BLOCK, samples)):
+            values = &values_nc[n, start]
+            for c in range(width):
+                value = values[c] * scale[c]
+                high = bits_above(value, LEADING)
+                leading[c] += high
+                following[c] += bits_above(value - high, FOLLOWING)
+        for c in range(width):
+            if scale[c] != 0:
+                add_block(leading[c], following[c], &words_2c[0, start + c], &words_2c[1, start + c])
+    carry_all(words_2c, start, width)
 
 
 def totals_from_sums(
-    const int64_t[:, ::1] words_c2,   # IN   summed over all ranks
-    const int16_t[::1] exponent_c,    # IN
+    const int64_t[:, ::1] words_2c,   # IN   summed over all ranks
+    const double[::1] largest_c,      # IN   over all ranks
     double[::1] total_c,              # OUT
 ):
     cdef Py_ssize_t c
     with nogil:
         for c in range(total_c.shape[0]):
-            if exponent_c[c] == NOT_FINITE:
-                total_c[c] = NAN
-            else:
-                total_c[c] = ldexp(divide_int128(int128_from_words(&words_c2[c, 0]), 1), exponent_c[c] - SUM_BITS)
+            total_c[c] = one_total(words_2c[0, c], words_2c[1, c], largest_c[c])
+
+
+cdef inline double one_total(int64_t low_word, int64_t high_word, double largest) noexcept nogil:
+    cdef double low
+    if not largest < TOO_LARGE:
+        return NAN
+    carry(&low_word, &high_word)
+    return words_high(low_word, high_word, &low) * (unit_of(largest) if largest > 0 else 0)

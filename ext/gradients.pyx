@@ -1,6 +1,7 @@
 """Gradients of normalized values with respect to x, and of rows with a weight per feature."""
 
 from cython cimport floating
+from cython.parallel cimport prange
 
 
 def input_gradient_ncs(
@@ -12,34 +13,32 @@ def input_gradient_ncs(
     const double[:, ::1] shift_nc,         # IN   gradient through the mean
     const double[:, ::1] slope_nc,         # IN   gradient through the variance, factor of x − μ
     floating[:, :, ::1] dx_ncs,            # OUT  direct·dy − mask·[shift + slope·(x − μ)]
+    int threads,                           # IN
 ):
-    cdef Py_ssize_t n, m, c, s, count = x_ncs.shape[2]
-    cdef bint per_sample = mean_nc.shape[0] > 1
+    cdef Py_ssize_t row, n, c, m, channels = x_ncs.shape[1]
     cdef bint masked = mask_ns.shape[0] > 0
-    cdef double mean, direct, shift, slope
-    cdef const floating *x
-    cdef const floating *dy
-    cdef floating *dx
-    with nogil:
-        for n in range(x_ncs.shape[0]):
-            m = n if per_sample else 0
-            for c in range(x_ncs.shape[1]):
-                x = &x_ncs[n, c, 0]
-                dy = &dy_ncs[n, c, 0]
-                dx = &dx_ncs[n, c, 0]
-                mean = mean_nc[m, c]
-                direct = direct_nc[m, c]
-                shift = shift_nc[m, c]
-                slope = slope_nc[m, c]
-                if masked:
-                    for s in range(count):
-                        if mask_ns[n, s]:
-                            dx[s] = <floating>(direct * dy[s] - (shift + slope * (x[s] - mean)))
-                        else:
-                            dx[s] = <floating>(direct * dy[s])
-                else:
-                    for s in range(count):
-                        dx[s] = <floating>(direct * dy[s] - (shift + slope * (x[s] - mean)))
+    for row in prange(x_ncs.shape[0] * channels, nogil=True, num_threads=threads, schedule="static"):
+        n = row // channels
+        c = row % channels
+        m = n if mean_nc.shape[0] > 1 else 0
+        gradient_row(&x_ncs[n, c, 0], &dy_ncs[n, c, 0], &mask_ns[n, 0] if masked else NULL, x_ncs.shape[2],
+                     mean_nc[m, c], direct_nc[m, c], shift_nc[m, c], slope_nc[m, c], &dx_ncs[n, c, 0])
+
+
+cdef void gradient_row(
+    const floating *x, const floating *dy, const unsigned char *mask, Py_ssize_t count, double mean, double direct,
+    double shift, double slope, floating *dx,
+) noexcept nogil:
+    cdef Py_ssize_t s
+    if mask is NULL:
+        for s in range(count):
+            dx[s] = <floating>(direct * dy[s] - (shift + slope * (x[s] - mean)))
+        return
+    for s in range(count):
+        if mask[s]:
+            dx[s] = <floating>(direct * dy[s] - (shift + slope * (x[s] - mean)))
+        else:
+            dx[s] = <floating>(direct * dy[s])
 
 
 def input_gradient_nsc(
@@ -51,34 +50,29 @@ def input_gradient_nsc(
     const double[:, ::1] shift_nc,         # IN
     const double[:, ::1] slope_nc,         # IN
     floating[:, :, ::1] dx_nsc,            # OUT
+    int threads,                           # IN
 ):
-    cdef Py_ssize_t n, m, s, c, channels = x_nsc.shape[2]
-    cdef bint per_sample = mean_nc.shape[0] > 1
+    cdef Py_ssize_t place, n, s, m, size = x_nsc.shape[1]
     cdef bint masked = mask_ns.shape[0] > 0
-    cdef const double *mean
-    cdef const double *direct
-    cdef const double *shift
-    cdef const double *slope
-    cdef const floating *x
-    cdef const floating *dy
-    cdef floating *dx
-    with nogil:
-        for n in range(x_nsc.shape[0]):
-            m = n if per_sample else 0
-            mean = &mean_nc[m, 0]
-            direct = &direct_nc[m, 0]
-            shift = &shift_nc[m, 0]
-            slope = &slope_nc[m, 0]
-            for s in range(x_nsc.shape[1]):
-                x = &x_nsc[n, s, 0]
-                dy = &dy_nsc[n, s, 0]
-                dx = &dx_nsc[n, s, 0]
-                if masked and not mask_ns[n, s]:
-                    for c in range(channels):
-                        dx[c] = <floating>(direct[c] * dy[c])
-                else:
-                    for c in range(channels):
-                        dx[c] = <floating>(direct[c] * dy[c] - (shift[c] + slope[c] * (x[c] - mean[c])))
+    for place in prange(x_nsc.shape[0] * size, nogil=True, num_threads=threads, schedule="static"):
+        n = place // size
+        s = place % size
+        m = n if mean_nc.shape[0] > 1 else 0
+        gradient_place(&x_nsc[n, s, 0], &dy_nsc[n, s, 0], not (masked and mask_ns[n, s] == 0), x_nsc.shape[2],
+                       &mean_nc[m, 0], &direct_nc[m, 0], &shift_nc[m, 0], &slope_nc[m, 0], &dx_nsc[n, s, 0])
+
+
+cdef void gradient_place(
+    const floating *x, const floating *dy, bint selected, Py_ssize_t channels, const double *mean,
+    const double *direct, const double *shift, const double *slope, floating *dx,
+) noexcept nogil:
+    cdef Py_ssize_t c
+    if selected:
+        for c in range(channels):
+            dx[c] = <floating>(direct[c] * dy[c] - (shift[c] + slope[c] * (x[c] - mean[c])))
+    else:
+        for c in range(channels):
+            dx[c] = <floating>(direct[c] * dy[c])
 
 
 def gradient_sums_rows(
@@ -130,21 +124,18 @@ def input_gradient_rows(
     const double[::1] shift_r,       # IN
     const double[::1] slope_r,       # IN
     floating[:, ::1] dx_rd,          # OUT  scale·weight·dy − [shift + slope·(x − μ)]
+    int threads,                     # IN
 ):
-    cdef Py_ssize_t r, d, features = x_rd.shape[1]
-    cdef double mean, scale, shift, slope
-    cdef const double *weight = &weight_d[0]
-    cdef const floating *x
-    cdef const floating *dy
-    cdef floating *dx
-    with nogil:
-        for r in range(x_rd.shape[0]):
-            x = &x_rd[r, 0]
-            dy = &dy_rd[r, 0]
-            dx = &dx_rd[r, 0]
-            mean = mean_r[r]
-            scale = scale_r[r]
-            shift = shift_r[r]
-            slope = slope_r[r]
-            for d in range(features):
-                dx[d] = <floating>(scale * weight[d] * dy[d] - (shift + slope * (x[d] - mean)))
+    cdef Py_ssize_t r
+    for r in prange(x_rd.shape[0], nogil=True, num_threads=threads, schedule="static"):
+        gradient_features(&x_rd[r, 0], &dy_rd[r, 0], x_rd.shape[1], mean_r[r], scale_r[r], &weight_d[0], shift_r[r],
+                          slope_r[r], &dx_rd[r, 0])
+
+
+cdef void gradient_features(
+    const floating *x, const floating *dy, Py_ssize_t features, double mean, double scale, const double *weight,
+    double shift, double slope, floating *dx,
+) noexcept nogil:
+    cdef Py_ssize_t d
+    for d in range(features):
+        dx[d] = <floating>(scale * weight[d] * dy[d] - (shift + slope * (x[d] - mean)))

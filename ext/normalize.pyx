@@ -1,6 +1,7 @@
 """y = (x − μ)·scale + bias, computed in float64 and rounded once."""
 
 from cython cimport floating
+from cython.parallel cimport prange
 
 
 def normalize_ncs(
@@ -9,23 +10,22 @@ def normalize_ncs(
     const double[:, ::1] scale_nc,      # IN   (1 or N, C)
     const double[::1] bias_c,           # IN
     floating[:, :, ::1] y_ncs,          # OUT
+    int threads,                        # IN
 ):
-    cdef Py_ssize_t n, m, c, s, count = x_ncs.shape[2]
-    cdef bint per_sample = mean_nc.shape[0] > 1
-    cdef double mean, scale, bias
-    cdef const floating *x
-    cdef floating *y
-    with nogil:
-        for n in range(x_ncs.shape[0]):
-            m = n if per_sample else 0
-            for c in range(x_ncs.shape[1]):
-                x = &x_ncs[n, c, 0]
-                y = &y_ncs[n, c, 0]
-                mean = mean_nc[m, c]
-                scale = scale_nc[m, c]
-                bias = bias_c[c]
-                for s in range(count):
-                    y[s] = <floating>((x[s] - mean) * scale + bias)
+    cdef Py_ssize_t row, n, c, m, channels = x_ncs.shape[1]
+    for row in prange(x_ncs.shape[0] * channels, nogil=True, num_threads=threads, schedule="static"):
+        n = row // channels
+        c = row % channels
+        m = n if mean_nc.shape[0] > 1 else 0
+        normalize_row(&x_ncs[n, c, 0], x_ncs.shape[2], mean_nc[m, c], scale_nc[m, c], bias_c[c], &y_ncs[n, c, 0])
+
+
+cdef void normalize_row(
+    const floating *x, Py_ssize_t count, double mean, double scale, double bias, floating *y
+) noexcept nogil:
+    cdef Py_ssize_t s
+    for s in range(count):
+        y[s] = <floating>((x[s] - mean) * scale + bias)
 
 
 def normalize_nsc(
@@ -34,23 +34,22 @@ def normalize_nsc(
     const double[:, ::1] scale_nc,      # IN   (1 or N, C)
     const double[::1] bias_c,           # IN
     floating[:, :, ::1] y_nsc,          # OUT
+    int threads,                        # IN
 ):
-    cdef Py_ssize_t n, s, c, channels = x_nsc.shape[2]
-    cdef bint per_sample = mean_nc.shape[0] > 1
-    cdef const double *mean
-    cdef const double *scale
-    cdef const double *bias = &bias_c[0]
-    cdef const floating *x
-    cdef floating *y
-    with nogil:
-        for n in range(x_nsc.shape[0]):
-            mean = &mean_nc[n if per_sample else 0, 0]
-            scale = &scale_nc[n if per_sample else 0, 0]
-            for s in range(x_nsc.shape[1]):
-                x = &x_nsc[n, s, 0]
-                y = &y_nsc[n, s, 0]
-                for c in range(channels):
-                    y[c] = <floating>((x[c] - mean[c]) * scale[c] + bias[c])
+    cdef Py_ssize_t place, n, s, m, size = x_nsc.shape[1]
+    for place in prange(x_nsc.shape[0] * size, nogil=True, num_threads=threads, schedule="static"):
+        n = place // size
+        s = place % size
+        m = n if mean_nc.shape[0] > 1 else 0
+        normalize_place(&x_nsc[n, s, 0], x_nsc.shape[2], &mean_nc[m, 0], &scale_nc[m, 0], &bias_c[0], &y_nsc[n, s, 0])
+
+
+cdef void normalize_place(
+    const floating *x, Py_ssize_t channels, const double *mean, const double *scale, const double *bias, floating *y
+) noexcept nogil:
+    cdef Py_ssize_t c
+    for c in range(channels):
+        y[c] = <floating>((x[c] - mean[c]) * scale[c] + bias[c])
 
 
 def normalize_rows(
@@ -60,18 +59,19 @@ def normalize_rows(
     const double[::1] weight_d,      # IN
     const double[::1] bias_d,        # IN
     floating[:, ::1] y_rd,           # OUT  (x − μ)·scale·weight + bias
+    int threads,                     # IN
 ):
-    cdef Py_ssize_t r, d, features = x_rd.shape[1]
-    cdef double mean, scale
-    cdef const double *weight = &weight_d[0]
-    cdef const double *bias = &bias_d[0]
-    cdef const floating *x
-    cdef floating *y
-    with nogil:
-        for r in range(x_rd.shape[0]):
-            x = &x_rd[r, 0]
-            y = &y_rd[r, 0]
-            mean = mean_r[r]
-            scale = scale_r[r]
-            for d in range(features):
-                y[d] = <floating>((x[d] - mean) * scale * weight[d] + bias[d])
+    cdef Py_ssize_t r
+    for r in prange(x_rd.shape[0], nogil=True, num_threads=threads, schedule="static"):
+        normalize_features(
+            &x_rd[r, 0], x_rd.shape[1], mean_r[r], scale_r[r], &weight_d[0], &bias_d[0], &y_rd[r, 0]
+        )
+
+
+cdef void normalize_features(
+    const floating *x, Py_ssize_t features, double mean, double scale, const double *weight, const double *bias,
+    floating *y,
+) noexcept nogil:
+    cdef Py_ssize_t d
+    for d in range(features):
+        y[d] = <floating>((x[d] - mean) * scale * weight[d] + bias[d])

@@ -102,7 +102,9 @@ odd_values: st.SearchStrategy[Any] = st.one_of(
     st.none(),
     st.booleans(),
     st.integers(-3, 7),
-    st.sampled_from([2**31, 2**63, -(2**63), 2.0, 0.5, -1e-5, 1e300, np.nan, np.inf, 1j, b"x", "", "1", "exact"]),
+    st.sampled_from(
+        [2**31, 2**63, -(2**63), 10**400, 2.0, 0.5, -1e-5, 1e300, np.nan, np.inf, 1j, b"x", "", "1", "exact"]
+    ),
     st.sampled_from(
         [(), (3,), (2, 3), [1.0], [[1], [1, 2]], {}, {"a": 1}, object(), np.float32(2), np.int8(3), np.str_("1")]
     ),

@@ -42,10 +42,12 @@ def check_parameter(array: Any, name: str, shape: tuple[int, ...]) -> FloatArray
 
 def check_eps(eps: float) -> float:
     """Return ``eps`` as a float, or raise when it isn't finite and ≥ 0."""
+    if isinstance(eps, bool) or not isinstance(eps, (int, float, np.integer, np.floating)):
+        raise TypeError(f"eps must be a number, got {eps!r}")
     try:
         value = float(eps)
-    except (TypeError, ValueError):
-        raise TypeError(f"eps must be a number, got {eps!r}") from None
+    except OverflowError:
+        value = math.inf
     if not math.isfinite(value) or value < 0:
         raise ValueError(f"eps must be finite and at least 0, got {eps!r}")
     return value
@@ -61,7 +63,7 @@ def check_axis(axis: int, ndim: int, name: str = "channel_axis") -> int:
 
 
 def to_float64(array: NDArray[Any] | None, shape: tuple[int, ...], default: float) -> Float64Array:
-    """Return ``array`` as contiguous native float64, or ``default`` everywhere where it is None."""
+    """Return ``array`` as contiguous aligned native float64, or ``default`` everywhere where it is None."""
     if array is None:
         return np.full(shape, default)
-    return np.ascontiguousarray(array, dtype=np.float64)
+    return np.require(array, np.float64, ["C", "A"])

@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from syncbn._dispatch.channels import NO_MASK
 from syncbn._dispatch.kernels import kernels
+from syncbn._dispatch.layout import NO_MASK
+from syncbn._dispatch.threads import threads_for
 from syncbn.typing import Float64Array, FloatArray
 
 
@@ -24,7 +25,7 @@ def row_moments(x_rd: FloatArray) -> tuple[Float64Array, Float64Array]:
     """Return the mean and the biased variance of each row, shape (R,)."""
     rows, features = x_rd.shape
     first, deviation, square = (np.empty((rows, 1)) for _ in range(3))
-    kernels.moment_rows_ncs(x_rd[:, None, :], NO_MASK, first, deviation, square)
+    kernels.moment_rows_ncs(x_rd[:, None, :], NO_MASK, first, deviation, square, threads_for(x_rd.nbytes))
     shift = deviation / features
     return (first + shift)[:, 0], np.maximum(square / features - shift * shift, 0.0)[:, 0]
 
@@ -33,7 +34,7 @@ def row_mean_squares(x_rd: FloatArray) -> Float64Array:
     """Return Σx²/D of each row, shape (R,)."""
     x_rcd = x_rd[:, None, :]
     sums, squares = np.empty((len(x_rd), 1)), np.empty((len(x_rd), 1))
-    kernels.gradient_rows_ncs(x_rcd, x_rcd, np.zeros((1, 1)), sums, squares)
+    kernels.gradient_rows_ncs(x_rcd, x_rcd, np.zeros((1, 1)), sums, squares, threads_for(x_rd.nbytes))
     return np.asarray(squares[:, 0] / x_rd.shape[1])
 
 
@@ -42,7 +43,7 @@ def normalize(
 ) -> FloatArray:
     """Return (x − μ)·scale·weight + bias, shape (R, D)."""
     y_rd = np.empty_like(x_rd)
-    kernels.normalize_rows(x_rd, mean_r, scale_r, weight_d, bias_d, y_rd)
+    kernels.normalize_rows(x_rd, mean_r, scale_r, weight_d, bias_d, y_rd, threads_for(2 * x_rd.nbytes))
     return y_rd
 
 
@@ -67,5 +68,6 @@ def input_gradient(
 ) -> FloatArray:
     """Return dx = scale·weight·dy − [shift + slope·(x − μ)], shape (R, D)."""
     dx_rd = np.empty_like(x_rd)
-    kernels.input_gradient_rows(x_rd, dy_rd, mean_r, scale_r, weight_d, shift_r, slope_r, dx_rd)
+    threads = threads_for(3 * x_rd.nbytes)
+    kernels.input_gradient_rows(x_rd, dy_rd, mean_r, scale_r, weight_d, shift_r, slope_r, dx_rd, threads)
     return dx_rd

@@ -1,12 +1,13 @@
-"""One namespace of all kernels: the compiled ones, or their readable twins."""
+"""One namespace of all kernels: those compiled for an instruction set, or their readable twins."""
 
 from __future__ import annotations
 
 import os
+from importlib import import_module
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-NAMES = ("rows", "exact", "float64", "normalize", "gradients")
+NAMES = ("rows", "columns", "exact", "float64", "normalize", "gradients")
 
 _NOT_BUILT = (
     "syncbn's compiled kernels are not there ({}): build them with `pip install .` (needs a C compiler), "
@@ -14,29 +15,35 @@ _NOT_BUILT = (
 )
 
 
-def _public(module: ModuleType) -> dict[str, Any]:
-    return {name: value for name, value in vars(module).items() if not name.startswith("_")}
+def available() -> list[str]:
+    """Return the names of the compiled kernels that this processor can run, the fastest first."""
+    try:
+        processor = import_module("syncbn._kernels.processor")
+    except ModuleNotFoundError as error:
+        raise ImportError(_NOT_BUILT.format(error)) from error
+    return list(processor.instruction_sets())
 
 
 def load_kernels(which: str) -> SimpleNamespace:
-    """Return the kernels named by ``which``: "compiled" or "reference"."""
+    """Return the kernels named by ``which``: one of `available`, or "reference"."""
     if which == "reference":
-        from syncbn import reference
-
-        return SimpleNamespace(**_public(reference))
-    if which != "compiled":
-        raise ValueError(f"SYNCBN_KERNELS must be 'compiled' or 'reference', got {which!r}")
-    from importlib import import_module
-
+        return SimpleNamespace(**_public(import_module("syncbn.reference")))
+    if which not in available():
+        choices = ", ".join([*available(), "reference"])
+        raise ValueError(f"SYNCBN_KERNELS must be one of {choices} on this processor, got {which!r}")
     kernels = SimpleNamespace()
     for name in NAMES:
         try:
-            module = import_module(f"syncbn._kernels.{name}")
+            module = import_module(f"syncbn._kernels.{name}_{which}")
         except ModuleNotFoundError as error:
             raise ImportError(_NOT_BUILT.format(error)) from error
         vars(kernels).update(_public(module))
     return kernels
 
 
-which = os.environ.get("SYNCBN_KERNELS", "compiled")
+def _public(module: ModuleType) -> dict[str, Any]:
+    return {name: value for name, value in vars(module).items() if not name.startswith("_")}
+
+
+which = os.environ.get("SYNCBN_KERNELS") or available()[0]
 kernels = load_kernels(which)

@@ -8,9 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from syncbn._dispatch.checks import check_axis
-from syncbn.typing import FloatArray
+from syncbn.typing import BoolArray, FloatArray
+
+MaskArray = NDArray[np.uint8]
+NO_MASK: MaskArray = np.zeros((0, 0), np.uint8)
 
 
 @dataclass(frozen=True)
@@ -111,6 +115,22 @@ def check_channels(layout: ChannelLayout, channels: int) -> None:
     """Raise ValueError when the channel axis hasn't ``channels`` entries."""
     if layout.channels != channels:
         raise ValueError(f"x must have {channels} channels on axis {layout.axis}, got shape {layout.shape}")
+
+
+def mask_view(mask: Any, layout: ChannelLayout) -> MaskArray:
+    """Return ``mask`` as (N, S) bytes, or raise when it isn't boolean or doesn't broadcast."""
+    if mask is None:
+        return NO_MASK
+    mask = np.asarray(mask)
+    if mask.dtype != np.bool_:
+        raise TypeError(f"mask must have dtype bool, got {mask.dtype}")
+    try:
+        full: BoolArray = np.broadcast_to(mask, layout.shape_ns)
+    except ValueError:
+        raise ValueError(
+            f"mask must be broadcastable to x without its channel axis, {layout.shape_ns}, got shape {mask.shape}"
+        ) from None
+    return np.ascontiguousarray(full).reshape(layout.samples, layout.row_size).view(np.uint8)
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ from typing import Literal, NamedTuple
 
 Direction = Literal["forward", "backward"]
 
-WORD_BITS = 15
-"""A word and its negative fit in int16."""
+WORD_BITS = 40
+"""A word and its negative are whole float64 numbers."""
 
-NUMBER_WORDS = 2
-DIGEST_WORDS = 8
+NUMBER_WORDS = 1
+DIGEST_WORDS = 3
 
 
 @dataclass(frozen=True)
@@ -22,13 +22,13 @@ class Signature:
 
     @cached_property
     def digest(self) -> list[int]:
-        """Hash of all fields, in words of 15 bits: 120 bits that differ when a field does."""
+        """Hash of all fields, in words of 40 bits: 120 bits that differ when a field does."""
         text = "|".join(str(getattr(self, field.name)) for field in fields(self))
         digest = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=15).digest(), "little")
         return _split(digest, DIGEST_WORDS)
 
     def words(self, number: int) -> list[int]:
-        """Return the call and its ``number`` on the communicator as integers in [0, 2¹⁵)."""
+        """Return the call and its ``number`` on the communicator as integers in [0, 2⁴⁰)."""
         return _split(number, NUMBER_WORDS) + self.digest
 
     def differences(self, other: Signature) -> list[str]:

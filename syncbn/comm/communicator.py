@@ -44,7 +44,7 @@ class Communicator(ABC):
         return f"{kind} #{self._layers}"
 
     @abstractmethod
-    def agree(self, call: Signature, maxima: NDArray[np.int16], error: Exception | None = None) -> int:
+    def agree(self, call: Signature, maxima: NDArray[np.float64], error: Exception | None = None) -> int:
         """Check that all ranks make the same call, and combine ``maxima`` over ranks by MAX, in place.
 
         Collective.
@@ -53,7 +53,7 @@ class Communicator(ABC):
         ----------
         call : Signature
             What this rank calls.
-        maxima : ndarray of int16, contiguous
+        maxima : ndarray of float64, contiguous
             As many words on every rank as follow from ``call``; may be empty.
         error : Exception, optional
             This rank's own input is bad: raise it here, and `SyncMismatchError` on the others.

@@ -1,11 +1,11 @@
 """The first message of every collective call: one fixed size, so headers always meet headers.
 
-Words, all int16 and all combined over ranks by MAX::
+Words, all float64 and all combined over ranks by MAX::
 
     [0]             1 where a rank had bad input
-    [1 : 1+H]       header h
+    [1 : 1+H]       header h, whole numbers
     [1+H : 1+2H]    −h
-    [1+2H : ]       this call's maxima (the exponents of its channels), where they fit
+    [1+2H : ]       this call's maxima (the ranges of its channels), where they fit
 
 Ranks agree when max(h) = h and max(−h) = −h, that is min(h) = h, for each word. Where a word differs
 between ranks, one of the two fails on every rank, so that all of them take the same branch.
@@ -17,33 +17,31 @@ import struct
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from syncbn.comm.call import DIGEST_WORDS, NUMBER_WORDS
+from syncbn.typing import Float64Array
 
-Int16Array = NDArray[np.int16]
-
-FIRST_MESSAGE_WORDS = 1024
+FIRST_MESSAGE_WORDS = 256
 """2 KiB: the size up to which MPICH's allreduce stays on its low-latency algorithm."""
 
 _HEADER = NUMBER_WORDS + DIGEST_WORDS
 _MAXIMA = 1 + 2 * _HEADER
-_HEAD = struct.Struct(f"={_MAXIMA}h")  # native byte order, as the buffer's
+_HEAD = struct.Struct(f"={_MAXIMA}d")  # native byte order, as the buffer's
 
 
 class FirstMessage:
     """A buffer for first messages, one after the other: written, combined over ranks, compared and read."""
 
     def __init__(self) -> None:
-        self.buffer: Int16Array = np.zeros(FIRST_MESSAGE_WORDS, dtype=np.int16)
+        self.buffer: Float64Array = np.zeros(FIRST_MESSAGE_WORDS)
         self._written = b""
 
     @staticmethod
-    def holds(maxima: Int16Array) -> bool:
+    def holds(maxima: Float64Array) -> bool:
         """Tell whether the maxima fit; otherwise they need a message of their own."""
         return maxima.size <= FIRST_MESSAGE_WORDS - _MAXIMA
 
-    def write(self, header: Sequence[int], maxima: Int16Array, *, failed: bool) -> None:
+    def write(self, header: Sequence[int], maxima: Float64Array, *, failed: bool) -> None:
         """Begin a message: ``failed`` says that this rank has bad input."""
         self._written = _HEAD.pack(0, *header, *(-word for word in header))
         _HEAD.pack_into(self.buffer.data, 0, failed, *header, *(-word for word in header))
@@ -54,6 +52,6 @@ class FirstMessage:
         """Tell from the combined words whether all ranks wrote the same header and none failed."""
         return self.buffer[:_MAXIMA].tobytes() == self._written
 
-    def read_maxima(self, maxima: Int16Array) -> None:
+    def read_maxima(self, maxima: Float64Array) -> None:
         """Copy the combined maxima back to where they came from."""
         maxima[...] = self.buffer[_MAXIMA : _MAXIMA + maxima.size].reshape(maxima.shape)

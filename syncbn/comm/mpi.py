@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 OPS: dict[Op, str] = {"sum": "SUM", "min": "MIN", "max": "MAX"}
 
-_NO_MAXIMA = np.empty(0, np.int16)
+_NO_MAXIMA = np.empty(0)
 
 
 class MPIComm(Communicator):
@@ -74,7 +74,7 @@ class MPIComm(Communicator):
     def timeout(self, seconds: float | None) -> None:
         self._channel.timeout = seconds
 
-    def agree(self, call: Signature, maxima: NDArray[np.int16], error: Exception | None = None) -> int:
+    def agree(self, call: Signature, maxima: NDArray[np.float64], error: Exception | None = None) -> int:
         """Check that all ranks make the same call, and combine ``maxima`` over ranks by MAX, in place. Collective."""
         channel = self._open()
         self._number += 1

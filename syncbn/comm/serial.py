@@ -23,7 +23,7 @@ class SerialComm(Communicator):
         super().__init__()
         self._calls = 0
 
-    def agree(self, call: Signature, maxima: NDArray[np.int16], error: Exception | None = None) -> int:  # noqa: ARG002
+    def agree(self, call: Signature, maxima: NDArray[np.float64], error: Exception | None = None) -> int:  # noqa: ARG002
         """Raise ``error`` if there is one; one process agrees with itself."""
         if error is not None:
             raise error

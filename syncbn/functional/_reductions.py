@@ -1,25 +1,27 @@
-"""How rows become statistics of all ranks: exactly in integers, or in plain float64.
+"""How the terms of all ranks become statistics: exactly in integers, or in plain float64.
 
-Both have the same two steps. ``moments`` of the forward: Σx and Σx²; ``totals`` of the backward: Σ dy
-and Σ dy·(x − μ). Each step is one agreement (the header, and in exact arithmetic the exponents of the
-largest rows) and one allreduce of sums.
+Both have the same two steps: ``moments`` of the forward, and ``totals`` (Σ dy and Σ dy·(x − μ)) of the
+backward. Each is one agreement (the header, and in exact arithmetic the ranges of the terms) and one
+allreduce of sums.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Literal, NamedTuple
 
 import numpy as np
 
-from syncbn._dispatch.channels import Rows
+from syncbn._dispatch.gradients import GradientTerms
 from syncbn._dispatch.kernels import kernels
+from syncbn._dispatch.moments import MomentTerms
 from syncbn.comm import Call, Communicator
 from syncbn.moments import Moments
 from syncbn.typing import Float64Array
 
 Reduction = Literal["exact", "float64"]
 
-NO_MAXIMA = np.empty(0, np.int16)
+NO_MAXIMA = np.empty(0)
 
 
 class BatchMoments(NamedTuple):
@@ -31,82 +33,84 @@ class BatchMoments(NamedTuple):
 
 
 class Totals(NamedTuple):
-    """Column sums of row values, over all ranks and of this rank alone; shape (C,)."""
+    """Σ dy and Σ dy·(x − μ), over all ranks and of this rank alone; shape (2, C)."""
 
     everywhere: Float64Array
     here: Float64Array
 
 
 class Exact:
-    """Integers on a grid that the largest row of all ranks gives: no rounding, so no order."""
+    """Integers on a grid that the range of all ranks' terms gives: no rounding, so no order."""
 
-    def moments(self, rows: Rows, count: int, eps: float, comm: Communicator, call: Call) -> BatchMoments:
-        """Combine the rows of all ranks. Collective."""
-        channels = rows.first.shape[1]
-        exponents = np.empty((channels, 2), np.int16)
-        kernels.moment_exponents(*rows, exponents)
-        number = comm.agree(call, exponents)
-        words = np.empty(1 + 5 * channels, np.int64)
-        words[0] = count
-        sums = words[1:].reshape(channels, 5)
-        kernels.moment_sums(*rows, exponents, sums)
+    def moments(self, terms: MomentTerms, channels: int, eps: float, comm: Communicator, call: Call) -> BatchMoments:
+        """Combine the terms of all ranks. Collective."""
+        maxima = np.empty(1 + 2 * channels)
+        maxima[0] = terms.largest_count
+        range_2c = maxima[1:].reshape(2, channels)
+        terms.ranges(range_2c)
+        number = comm.agree(call, maxima)
+        count_unit = _power_of_two_above(maxima[0])
+        words = np.empty(1 + 4 * channels, np.int64)
+        words[0] = terms.count
+        words_4c = words[1:].reshape(4, channels)
+        terms.exact_sums(range_2c, count_unit, words_4c)
         comm.allreduce_agreed(words)
-        moments = _empty_moments(int(words[0]), channels)
-        invstd = np.zeros(channels)
+        moments, invstd = _no_moments(int(words[0]), channels)
         if moments.count:
-            kernels.moments_from_sums(sums, exponents, moments.count, eps, moments.mean, moments.var, invstd)
+            kernels.moments_from_sums(
+                words_4c, range_2c, count_unit, moments.count, eps, moments.mean, moments.var, invstd
+            )
         return BatchMoments(moments, invstd, number)
 
-    def totals(self, values: tuple[Float64Array, Float64Array], comm: Communicator, call: Call) -> tuple[Totals, ...]:
-        """Sum each array of row values over its rows, on all ranks. Collective."""
-        channels = values[0].shape[1]
-        exponents = np.empty((2, channels), np.int16)
-        for value, exponent in zip(values, exponents, strict=True):
-            kernels.value_exponents(value, exponent)
-        comm.agree(call, exponents)
-        here = np.empty((2, channels, 2), np.int64)
-        for value, exponent, words in zip(values, exponents, here, strict=True):
-            kernels.value_sums(value, exponent, words)
+    def totals(self, terms: GradientTerms, channels: int, comm: Communicator, call: Call) -> Totals:
+        """Combine the terms of all ranks. Collective."""
+        largest_2c = np.empty((2, channels))
+        terms.largest(largest_2c)
+        comm.agree(call, largest_2c)
+        here = np.empty((4, channels), np.int64)
+        terms.exact_sums(largest_2c, here)
         everywhere = here.copy()
         comm.allreduce_agreed(everywhere)
-        totals = []
-        for k in range(2):
-            both = Totals(np.empty(channels), np.empty(channels))
-            kernels.totals_from_sums(everywhere[k], exponents[k], both.everywhere)
-            kernels.totals_from_sums(here[k], exponents[k], both.here)
-            totals.append(both)
-        return tuple(totals)
+        totals = Totals(np.empty((2, channels)), np.empty((2, channels)))
+        for words, total_2c in zip((everywhere, here), totals, strict=True):
+            for k in range(2):
+                kernels.totals_from_sums(words[2 * k : 2 * k + 2], largest_2c[k], total_2c[k])
+        return totals
 
 
 class Float64:
     """float64 sums, which depend in their last bits on the number of ranks and on their order."""
 
-    def moments(self, rows: Rows, count: int, eps: float, comm: Communicator, call: Call) -> BatchMoments:
-        """Combine the rows of all ranks. Collective."""
-        channels = rows.first.shape[1]
+    def moments(self, terms: MomentTerms, channels: int, eps: float, comm: Communicator, call: Call) -> BatchMoments:
+        """Combine the terms of all ranks. Collective."""
         number = comm.agree(call, NO_MAXIMA)
         words = np.empty(1 + 4 * channels)
-        words[0] = count
-        sums = words[1:].reshape(channels, 4)
-        kernels.moment_sums_float64(*rows, sums)
+        words[0] = terms.count
+        words_4c = words[1:].reshape(4, channels)
+        terms.float64_sums(words_4c)
         comm.allreduce_agreed(words)
-        moments = _empty_moments(int(words[0]), channels)
-        invstd = np.zeros(channels)
+        moments, invstd = _no_moments(int(words[0]), channels)
         if moments.count:
-            kernels.moments_from_sums_float64(sums, moments.count, eps, moments.mean, moments.var, invstd)
+            kernels.moments_from_sums_float64(words_4c, moments.count, eps, moments.mean, moments.var, invstd)
         return BatchMoments(moments, invstd, number)
 
-    def totals(self, values: tuple[Float64Array, Float64Array], comm: Communicator, call: Call) -> tuple[Totals, ...]:
-        """Sum each array of row values over its rows, on all ranks. Collective."""
+    def totals(self, terms: GradientTerms, channels: int, comm: Communicator, call: Call) -> Totals:
+        """Combine the terms of all ranks. Collective."""
         comm.agree(call, NO_MAXIMA)
-        here = np.stack([value.sum(axis=0) for value in values])
+        here = np.empty((2, channels))
+        terms.float64_sums(here)
         everywhere = here.copy()
         comm.allreduce_agreed(everywhere)
-        return tuple(Totals(everywhere[k], here[k]) for k in range(2))
+        return Totals(everywhere, here)
 
 
-def _empty_moments(count: int, channels: int) -> Moments:
-    return Moments(count, np.zeros(channels), np.zeros(channels))
+def _power_of_two_above(count: float) -> float:
+    """Return the least power of two that is at least ``count`` and 1."""
+    return math.ldexp(1.0, math.frexp(max(count, 1.0) - 0.5)[1])
+
+
+def _no_moments(count: int, channels: int) -> tuple[Moments, Float64Array]:
+    return Moments(count, np.zeros(channels), np.zeros(channels)), np.zeros(channels)
 
 
 REDUCTIONS: dict[str, Exact | Float64] = {"exact": Exact(), "float64": Float64()}

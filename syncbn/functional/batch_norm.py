@@ -11,7 +11,9 @@ from numpy.typing import ArrayLike
 
 from syncbn._dispatch import channels as kernels
 from syncbn._dispatch.checks import check_eps, check_floating, check_parameter, check_same_shape, to_float64
-from syncbn._dispatch.layout import ChannelLayout, check_channels
+from syncbn._dispatch.gradients import gradient_rows, gradient_terms
+from syncbn._dispatch.layout import ChannelLayout, MaskArray, check_channels, mask_view
+from syncbn._dispatch.moments import moment_terms
 from syncbn.comm import Call, CommLike, Communicator, as_communicator
 from syncbn.functional._reductions import NO_MAXIMA, Exact, Float64, Reduction, find_reduction
 from syncbn.moments import Moments
@@ -128,8 +130,8 @@ def normalize_batch(
         communicator.agree(Call("forward", name, 0, "", "", 0.0, ""), NO_MAXIMA, error)
         raise
     call = batch.call(name)
-    rows = kernels.moment_rows(batch.x, batch.layout, batch.mask_ns)
-    moments, invstd, number = batch.sums.moments(rows, int(rows.counts.sum()), batch.eps, communicator, call)
+    terms = moment_terms(batch.x, batch.layout, batch.mask_ns)
+    moments, invstd, number = batch.sums.moments(terms, batch.layout.channels, batch.eps, communicator, call)
     if moments.count == 1:
         raise ValueError(
             f"batch normalization needs more than 1 value per channel over all ranks, got 1 "
@@ -149,22 +151,22 @@ def normalize_batch(
         except Exception as error:
             communicator.agree(backward_call, NO_MAXIMA, error)
             raise
-        row_sums = kernels.gradient_rows(batch.x, dy_view, batch.layout, mean_nc)
-        dy_sum, product_sum = batch.sums.totals(row_sums, communicator, backward_call)
-        count = max(moments.count, 1)
+        terms = gradient_terms(batch.x, dy_view, batch.layout, moments.mean)
+        totals = batch.sums.totals(terms, batch.layout.channels, communicator, backward_call)
+        dy_mean, product_mean = totals.everywhere / max(moments.count, 1)
         dx = kernels.input_gradient(
             batch.x,
             dy_view,
             batch.layout,
             mean_nc,
             scale[None, :],
-            (scale * dy_sum.everywhere / count)[None, :],
-            (scale * invstd * invstd * product_sum.everywhere / count)[None, :],
+            (scale * dy_mean)[None, :],
+            (scale * (invstd * (invstd * product_mean)))[None, :],  # invstd² may be out of float64's range
             batch.mask_ns,
         )
-        dy_wanted, product_wanted = (s.everywhere if total else s.here for s in (dy_sum, product_sum))
-        dweight = None if batch.weight is None else (invstd * product_wanted).astype(batch.weight.dtype)
-        dbias = None if batch.bias is None else dy_wanted.astype(batch.bias.dtype)
+        dy_sum, product_sum = totals.everywhere if total else totals.here
+        dweight = None if batch.weight is None else (invstd * product_sum).astype(batch.weight.dtype)
+        dbias = None if batch.bias is None else dy_sum.astype(batch.bias.dtype)
         return dx, dweight, dbias
 
     return y, moments, backward
@@ -176,7 +178,7 @@ class _Batch:
 
     x: FloatArray
     layout: ChannelLayout
-    mask_ns: kernels.MaskArray
+    mask_ns: MaskArray
     weight: FloatArray | None
     bias: FloatArray | None
     eps: float
@@ -203,7 +205,7 @@ class _Batch:
         return cls(
             layout.view(x),
             layout,
-            kernels.mask_view(mask, layout),
+            mask_view(mask, layout),
             check_parameter(weight, "weight", shape),
             check_parameter(bias, "bias", shape),
             check_eps(eps),
@@ -289,7 +291,7 @@ def batch_norm_inference(
         dy_view = batch.layout.view(check_same_shape(dy, batch.layout.shape))
         zero = np.zeros((1, batch.layout.channels))
         dx = kernels.input_gradient(batch.x, dy_view, batch.layout, mean_nc, scale[None, :], zero, zero)
-        dy_rows, product_rows = kernels.gradient_rows(batch.x, dy_view, batch.layout, mean_nc)
+        dy_rows, product_rows = gradient_rows(batch.x, dy_view, batch.layout, mean_nc)
         dweight = None if weight is None else (invstd * product_rows.sum(axis=0)).astype(weight.dtype)
         dbias = None if bias is None else dy_rows.sum(axis=0).astype(bias.dtype)
         return dx, dweight, dbias

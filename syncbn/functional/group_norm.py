@@ -9,7 +9,9 @@ import numpy as np
 
 from syncbn._dispatch import channels as kernels
 from syncbn._dispatch.checks import check_eps, check_floating, check_parameter, check_same_shape, to_float64
-from syncbn._dispatch.layout import ChannelLayout
+from syncbn._dispatch.gradients import gradient_rows
+from syncbn._dispatch.layout import NO_MASK, ChannelLayout
+from syncbn._dispatch.moments import Rows, moment_rows
 from syncbn.functional._inverse import inverse_std
 from syncbn.typing import BoolArray, Float64Array, FloatArray
 
@@ -84,7 +86,7 @@ def normalize_groups(
     bias = check_parameter(bias, "bias", shape)
     eps = check_eps(eps)
     x_view = layout.view(x)
-    moments = _group_moments(kernels.moment_rows(x_view, layout), groups, layout.row_size)
+    moments = _group_moments(moment_rows(x_view, layout, NO_MASK), groups, layout.row_size)
     invstd_ng = inverse_std(moments.var, eps, lambda: _constant_groups(x_view, layout, groups))
     size = layout.channels // max(groups, 1)
     mean_nc, invstd_nc = moments.mean.repeat(size, axis=1), invstd_ng.repeat(size, axis=1)
@@ -95,7 +97,7 @@ def normalize_groups(
     @np.errstate(all="ignore")
     def backward(dy: FloatArray) -> tuple[FloatArray, FloatArray | None, FloatArray | None]:
         dy_view = layout.view(check_same_shape(dy, layout.shape))
-        sum_nc, product_nc = kernels.gradient_rows(x_view, dy_view, layout, mean_nc)
+        sum_nc, product_nc = gradient_rows(x_view, dy_view, layout, mean_nc)
         by_group = (len(sum_nc), groups, size)
         count = max(moments.size, 1)
         shift_ng = invstd_ng * (sum_nc * weight64).reshape(by_group).sum(axis=2) / count
@@ -120,7 +122,7 @@ def _check_groups(num_groups: int | None, layout: ChannelLayout) -> int:
     return int(num_groups)
 
 
-def _group_moments(rows: kernels.Rows, groups: int, row_size: int) -> GroupMoments:
+def _group_moments(rows: Rows, groups: int, row_size: int) -> GroupMoments:
     """Combine the rows of each group, shifted by the group's first value."""
     samples, channels = rows.first.shape
     by_group = (samples, groups, channels // max(groups, 1))

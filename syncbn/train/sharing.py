@@ -11,7 +11,7 @@ import numpy as np
 
 from syncbn.comm import SERIAL, Call, CommLike, Communicator, as_communicator, world
 
-NOTHING = np.empty(0, np.int16)
+NOTHING = np.empty(0)
 
 
 def call(name: str, elements: int = 0, dtype: str = "") -> Call:

@@ -31,9 +31,9 @@ def test_collectives(comm):
 def test_bytes_sent_are_counted(comm):
     before = comm.bytes_sent
     comm.allreduce(np.zeros(10, np.float64))
-    assert comm.bytes_sent - before == 2 * FIRST_MESSAGE_WORDS + 80
+    assert comm.bytes_sent - before == 8 * FIRST_MESSAGE_WORDS + 80
     comm.allreduce_agreed(np.zeros(10, np.float64))
-    assert comm.bytes_sent - before == 2 * FIRST_MESSAGE_WORDS + 160
+    assert comm.bytes_sent - before == 8 * FIRST_MESSAGE_WORDS + 160
 
 
 @pytest.mark.parametrize("group_size", [1, 2, 3, 10])

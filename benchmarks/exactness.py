@@ -1,0 +1,103 @@
+"""What exact sums cost: SyncBatchNorm exact against float64 sums and against local BatchNorm.
+
+    mpiexec -n 2 python -m mpi4py benchmarks/exactness.py [--output DIRECTORY]
+
+Every rank runs one thread. The three layers are run in turn, forward and backward, and each round gives
+one ratio; printed are medians over rounds. A time is that of the slowest rank.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import time
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+from mpi4py import MPI
+from resnet50 import RESNET50
+
+from syncbn import BatchNorm, MPIComm, SyncBatchNorm
+from syncbn.experiments.versions import versions
+
+DENSE = ((256, 1024), (64, 64), (4096, 256))
+LIMITS = {"resnet50: exact/float64": 1.25, "resnet50: exact/local": 1.4, "dense: exact/float64": 3.0}
+
+
+def main() -> None:
+    """Run, print the table and write the JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--batch", type=int, default=2, help="samples per rank of the convolutional shapes")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--output", type=Path, metavar="DIRECTORY", help="write exactness.txt and exactness.json there")
+    options = parser.parse_args()
+    comm = MPIComm()
+    shapes = [((options.batch, *shape), layers) for shape, layers in RESNET50.items()] + [(s, 1) for s in DENSE]
+    rows = []
+    for shape, layers in shapes:
+        rows.append(measure(comm, shape, layers, options.rounds))
+        if comm.rank == 0:
+            print(line(rows[-1]), flush=True)
+    convolutional, dense = rows[: len(RESNET50)], rows[len(RESNET50) :]
+    ratios = {
+        "resnet50: exact/float64": over_network(convolutional, "exact", "float64"),
+        "resnet50: exact/local": over_network(convolutional, "exact", "local"),
+        "dense: exact/float64": statistics.geometric_mean(row["exact"] / row["float64"] for row in dense),
+    }
+    summary = [f"{name:24s} {ratio:.2f}  (limit {LIMITS[name]:.2f})" for name, ratio in ratios.items()]
+    if comm.rank == 0:
+        print("\n" + "\n".join(summary))
+        if options.output:
+            about = versions()
+            result = {"versions": about, "ranks": comm.size, "rows": rows, "ratios": ratios, "limits": LIMITS}
+            options.output.mkdir(parents=True, exist_ok=True)
+            (options.output / "exactness.json").write_text(json.dumps(result, indent=1) + "\n")
+            machine = f"{comm.size} ranks, one thread each, {about['cpu']}, {about['mpi_library']}"
+            text = [f"{machine}; medians, forward + backward", "", *map(line, rows), "", *summary]
+            (options.output / "exactness.txt").write_text("\n".join(text) + "\n")
+
+
+def over_network(rows: list[dict], one: str, other: str) -> float:
+    """Return the ratio of the times of a pass through all layers."""
+    return sum(row[one] * row["layers"] for row in rows) / sum(row[other] * row["layers"] for row in rows)
+
+
+def measure(comm: MPIComm, shape: tuple[int, ...], layers: int, rounds: int) -> dict:
+    """Time one shape with each layer, in turn; return medians in microseconds."""
+    channels = shape[1]
+    kinds = {
+        "local": BatchNorm(channels),
+        "float64": SyncBatchNorm(channels, comm=comm, reduction="float64"),
+        "exact": SyncBatchNorm(channels, comm=comm),
+    }
+    rng = np.random.default_rng(comm.rank)
+    x, dy = rng.standard_normal((2, *shape), dtype=np.float32)
+    repeats = max(1, 2_000_000 // x.size)
+    times: dict[str, list[float]] = {name: [] for name in kinds}
+    for _ in range(rounds + 1):
+        for name, layer in kinds.items():
+            comm.barrier()
+            start = time.perf_counter()
+            for _ in range(repeats):
+                _, backward = layer(x)
+                backward(dy)
+            elapsed = np.array([time.perf_counter() - start])
+            comm.allreduce(elapsed, "max")
+            times[name].append(elapsed[0] / repeats * 1e6)
+    return {"shape": shape, "layers": layers, **{name: statistics.median(t[1:]) for name, t in times.items()}}
+
+
+def line(row: dict) -> str:
+    """Return a row of the table."""
+    times = "  ".join(f"{name} {row[name]:7.1f} µs" for name in ("local", "float64", "exact"))
+    ratios = "  ".join(f"exact/{name} {row['exact'] / row[name]:.2f}" for name in ("float64", "local"))
+    return f"{'×'.join(map(str, row['shape'])):14s} {times}  {ratios}"
+
+
+if __name__ == "__main__":
+    main()
+    MPI.COMM_WORLD.Barrier()

@@ -1,0 +1,57 @@
+"""The readable twin of every compiled kernel: same name, same signature, same results, in NumPy.
+
+It is the oracle of the tests and the place to read what a kernel computes. ``SYNCBN_KERNELS=reference``
+in the environment runs the whole package on it.
+
+Axes are in the names: n samples, c channels, s values of a row, r rows, d features. ncs is channels-first
+memory, nsc channels-last. Arrays ending in ``_nc`` of means and factors have 1 or N rows. A mask of shape
+(0, 0) selects everything. The comment after a parameter list separates inputs from outputs; ``threads`` is for the
+compiled kernels alone.
+"""
+
+from __future__ import annotations
+
+from syncbn.reference.columns import (
+    gradient_sums_columns,
+    largest_gradients_columns,
+    moment_ranges_columns,
+    moment_sums_columns,
+)
+from syncbn.reference.exact import (
+    largest_values,
+    moment_ranges,
+    moment_sums,
+    moments_from_sums,
+    totals_from_sums,
+    value_sums,
+)
+from syncbn.reference.float64 import moment_sums_float64, moments_from_sums_float64
+from syncbn.reference.gradients import gradient_sums_rows, input_gradient_ncs, input_gradient_nsc, input_gradient_rows
+from syncbn.reference.normalize import normalize_ncs, normalize_nsc, normalize_rows
+from syncbn.reference.rows import gradient_rows_ncs, gradient_rows_nsc, moment_rows_ncs, moment_rows_nsc
+
+__all__ = [
+    "gradient_rows_ncs",
+    "gradient_rows_nsc",
+    "gradient_sums_columns",
+    "gradient_sums_rows",
+    "input_gradient_ncs",
+    "input_gradient_nsc",
+    "input_gradient_rows",
+    "largest_gradients_columns",
+    "largest_values",
+    "moment_ranges",
+    "moment_ranges_columns",
+    "moment_rows_ncs",
+    "moment_rows_nsc",
+    "moment_sums",
+    "moment_sums_columns",
+    "moment_sums_float64",
+    "moments_from_sums",
+    "moments_from_sums_float64",
+    "normalize_ncs",
+    "normalize_nsc",
+    "normalize_rows",
+    "totals_from_sums",
+    "value_sums",
+]

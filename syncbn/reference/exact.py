@@ -1,0 +1,147 @@
+"""Sums of row values without rounding; see ext/exact.pyx."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+
+from syncbn.reference._error_free import product_error, quotient_rest, sum_error
+from syncbn.reference._fixed_point import (
+    TOO_LARGE,
+    centre_and_reach,
+    from_words,
+    inverse_unit_of,
+    to_words,
+    unit_of,
+)
+from syncbn.typing import Float64Array, Int64Array
+
+ULP = 2.0**-52
+TINY = 2.0**-480
+
+
+def moment_ranges(
+    first_nc: Float64Array,
+    deviation_nc: Float64Array,
+    square_nc: Float64Array,
+    count_n: Float64Array,
+    # out
+    range_2c: Float64Array,
+) -> None:
+    """Largest of x₀ and μᵣ + σᵣ over the rows r of each channel, and of −x₀ and σᵣ − μᵣ."""
+    range_2c[...] = -np.inf
+    rows = count_n > 0
+    first, deviation, square, count = first_nc[rows], deviation_nc[rows], square_nc[rows], count_n[rows, None]
+    with np.errstate(all="ignore"):
+        shift = deviation / count
+        spread = np.sqrt(np.fmax(square - deviation * shift, 0.0) / count)
+        spread += np.where(square > 0, ULP * np.abs(first), 0.0)  # so that the range of a row that varies is not empty
+        if rows.any():
+            range_2c[0] = np.fmax(first, first + shift + spread).max(axis=0)
+            range_2c[1] = np.fmax(-first, spread - (first + shift)).max(axis=0)
+        finite = np.abs(deviation) + square < np.inf
+    range_2c[0, ~finite.all(axis=0)] = np.inf
+
+
+def moment_sums(
+    first_nc: Float64Array,
+    deviation_nc: Float64Array,
+    square_nc: Float64Array,
+    count_n: Float64Array,
+    range_2c: Float64Array,
+    count_unit: float,
+    # out
+    words_4c: Int64Array,
+    threads: int,  # noqa: ARG001
+) -> None:
+    """Σn·m and Σ[n·m² + M2] over rows, m = (μᵣ − centre)/unit, all over ``count_unit``, as words."""
+    rows = count_n > 0
+    first, deviation, square, count = first_nc[rows], deviation_nc[rows], square_nc[rows], count_n[rows, None]
+    with np.errstate(all="ignore"):
+        centre, reach = centre_and_reach(range_2c)
+        scale = inverse_unit_of(reach)
+        weight = count * (1 / count_unit)
+        shift = deviation / count
+        shift_rest = quotient_rest(deviation, 0.0, count, shift)
+        product = deviation * shift
+        m2 = square - product - (product_error(deviation, shift, product) + deviation * shift_rest)
+        offset = first - centre
+        m = offset + shift
+        m_rest = sum_error(offset, shift, m) + sum_error(first, -centre, offset) + shift_rest
+        m, m_rest = m * scale, m_rest * scale
+        value = weight * m
+        to_words(value, product_error(weight, m, value) + weight * m_rest, scale, words_4c[:2])
+        of_mean = m * m
+        rest = weight * (product_error(m, m, of_mean) + 2 * m * m_rest)
+        value = weight * of_mean
+        rest = rest + product_error(weight, of_mean, value)
+        part = np.fmax(m2, 0.0) * scale * scale * (1 / count_unit)
+        to_words(value + part, rest + sum_error(value, part, value + part), scale, words_4c[2:])
+
+
+def moments_from_sums(
+    words_4c: Int64Array,
+    range_2c: Float64Array,
+    count_unit: float,
+    count: int,
+    eps: float,
+    # out
+    mean_c: Float64Array,
+    var_c: Float64Array,
+    invstd_c: Float64Array,
+) -> None:
+    """m̄ = Σn·m/M, μ = centre + unit·m̄ and var = unit²·(Σ[n·m² + M2]/M − m̄²); 1/√(var + eps)."""
+    sums, squares = from_words(words_4c[:2]), from_words(words_4c[2:])
+    centre_c, reach_c = centre_and_reach(range_2c)
+    unit_c = unit_of(reach_c)
+    for c, (centre, reach) in enumerate(zip(centre_c, reach_c, strict=True)):
+        if not reach < TOO_LARGE:
+            mean_c[c] = var_c[c] = invstd_c[c] = np.nan
+            continue
+        unit = unit_c[c] if reach > 0 else 0.0
+        mean = sums[c] / count * Fraction(count_unit)
+        scaled = max(float(squares[c] / count * Fraction(count_unit) - mean * mean), 0.0)
+        mean_c[c] = centre + unit * float(mean)
+        var_c[c] = scaled * unit * unit
+        if eps > 0 and var_c[c] + eps < np.inf:
+            invstd_c[c] = 1 / np.sqrt(var_c[c] + eps)
+        elif scaled > 0 and unit >= TINY:
+            invstd_c[c] = 1 / np.sqrt(scaled) / unit
+        else:
+            known = not (0 < abs(centre) < TINY or 0 < unit < TINY)
+            invstd_c[c] = 0.0 if known else np.nan
+
+
+def largest_values(
+    values_nc: Float64Array,
+    # out
+    largest_c: Float64Array,
+) -> None:
+    """Largest |value| per channel; infinite where one is not finite."""
+    largest_c[...] = np.nan_to_num(np.abs(values_nc), nan=np.inf, posinf=np.inf).max(axis=0, initial=0.0)
+
+
+def value_sums(
+    values_nc: Float64Array,
+    largest_c: Float64Array,
+    # out
+    words_2c: Int64Array,
+    threads: int,  # noqa: ARG001
+) -> None:
+    """Σ over n of value/unit, as words."""
+    scale = inverse_unit_of(largest_c)
+    with np.errstate(all="ignore"):
+        to_words(values_nc * scale, 0.0, scale, words_2c)
+
+
+def totals_from_sums(
+    words_2c: Int64Array,
+    largest_c: Float64Array,
+    # out
+    total_c: Float64Array,
+) -> None:
+    """Round the sums of `value_sums` to float64."""
+    totals = [float(total) for total in from_words(words_2c)]
+    unit_c = np.where(largest_c > 0, unit_of(largest_c), 0.0)
+    total_c[...] = np.where(largest_c < TOO_LARGE, totals * unit_c, np.nan)
