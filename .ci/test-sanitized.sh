@@ -33,8 +33,8 @@ export ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1
 # Python's own -m would put the working directory, with the ordinary kernels, before PYTHONPATH.
 "$python" -c "
 import sys; sys.path.remove('')
-from syncbn._kernels import rows
-assert '$root' in rows.__file__, rows.__file__
+from syncbn._kernels import processor
+assert '$root' in processor.__file__, processor.__file__
 sys.path.insert(0, 'tests')
 import pytest
 sys.exit(pytest.main(['--capture=sys', *sys.argv[1:]]))  # what a sanitizer says goes past pytest

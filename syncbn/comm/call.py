@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, fields
-from functools import cached_property
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 Direction = Literal["forward", "backward"]
@@ -12,7 +12,9 @@ Direction = Literal["forward", "backward"]
 WORD_BITS = 40
 """A word and its negative are whole float64 numbers."""
 
-NUMBER_WORDS = 1
+_WORD_MASK = (1 << WORD_BITS) - 1
+
+NUMBER_WORDS = 2
 DIGEST_WORDS = 3
 
 
@@ -20,16 +22,19 @@ DIGEST_WORDS = 3
 class Signature:
     """What a rank says of its call before anything else; ranks agree when all fields are equal."""
 
-    @cached_property
-    def digest(self) -> list[int]:
-        """Hash of all fields, in words of 40 bits: 120 bits that differ when a field does."""
-        text = "|".join(str(getattr(self, field.name)) for field in fields(self))
-        digest = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=15).digest(), "little")
-        return _split(digest, DIGEST_WORDS)
-
     def words(self, number: int) -> list[int]:
         """Return the call and its ``number`` on the communicator as integers in [0, 2⁴⁰)."""
-        return _split(number, NUMBER_WORDS) + self.digest
+        return [number & _WORD_MASK, self.origin & _WORD_MASK, *_digest(self.identity)]
+
+    @property
+    def origin(self) -> int:
+        """Number of the call that this one belongs to, or 0."""
+        return 0
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """All other fields: they stay the same from call to call."""
+        return tuple(getattr(self, field.name) for field in fields(self))
 
     def differences(self, other: Signature) -> list[str]:
         """Return ``name mine against theirs`` for each field that differs, or the whole for another kind of call."""
@@ -72,6 +77,16 @@ class Call(Signature):
     affine: str
     forward_number: int = 0
 
+    @property
+    def origin(self) -> int:
+        """Number of the forward."""
+        return self.forward_number
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """All fields but the number of the forward."""
+        return self.direction, self.layer, self.channels, self.dtype, self.reduction, self.eps, self.affine
+
     def __str__(self) -> str:
         return (
             f"{self.direction} of {self.layer or 'a function'} ({self.channels} channels, {self.dtype}, "
@@ -113,5 +128,9 @@ class NumberedCall(NamedTuple):
         return f"call {self.number}, {self.call}"
 
 
-def _split(value: int, words: int) -> list[int]:
-    return [(value >> (WORD_BITS * i)) & ((1 << WORD_BITS) - 1) for i in range(words)]
+@lru_cache(maxsize=1024)
+def _digest(identity: tuple[object, ...]) -> tuple[int, ...]:
+    """Hash in words of 40 bits: 120 bits that differ when a field does."""
+    text = "|".join(map(str, identity))
+    digest = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=15).digest(), "little")
+    return tuple((digest >> (WORD_BITS * i)) & _WORD_MASK for i in range(DIGEST_WORDS))

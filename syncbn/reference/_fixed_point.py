@@ -37,12 +37,11 @@ def to_words(
     """Σ over n of value + rest, each rounded to whole 2⁻⁸¹: the leading bits, then what follows and the rest."""
     leading = (value_nc + LEADING) - LEADING
     following = ((value_nc - leading) + rest_nc + FOLLOWING) - FOLLOWING
-    for c in range(words_2c.shape[1]):
-        total = 0
-        if scale_c[c] != 0:
-            exact = sum((Fraction(float(v)) for part in (leading, following) for v in part[:, c]), Fraction(0))
-            total = int(exact / GRID)
-        words_2c[0, c], words_2c[1, c] = total % (1 << WORD_BITS), total >> WORD_BITS
+    for c in np.flatnonzero(scale_c):
+        high, low = (leading[:, c] / 2.0**-40).astype(np.int64), (following[:, c] / 2.0**-81).astype(np.int64)
+        total = (int(high.sum()) << 41) + int(low.sum())
+        words_2c[:, c] = total % (1 << WORD_BITS), total >> WORD_BITS
+    words_2c[:, scale_c == 0] = 0
 
 
 def from_words(words_2c: Int64Array) -> list[Fraction]:

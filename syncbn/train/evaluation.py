@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from syncbn.comm import CommLike
+from syncbn.comm import CommLike, Transfer
 from syncbn.layers import Module
 from syncbn.nn import softmax_cross_entropy
 from syncbn.train.buffers import rank_0_buffers
 from syncbn.train.config import check_count, check_samples
 from syncbn.train.order import shard
-from syncbn.train.sharing import call, errors_shared, find_communicator
+from syncbn.train.sharing import errors_shared, find_communicator
 from syncbn.typing import FloatArray
 
 
@@ -65,7 +65,7 @@ def evaluate(
         That happened on another rank.
     """
     comm = find_communicator(comm)
-    what = call("evaluation", np.size(x), str(np.asarray(x).dtype))
+    what = Transfer("evaluation", np.size(x), str(np.asarray(x).dtype))
     totals = np.zeros(2)
     with errors_shared(comm, what):
         check_samples(x, y)

@@ -12,7 +12,7 @@ from syncbn.layers import Parameter
 
 
 class FlatGradients:
-    """A preallocated array for the gradients of all parameters, the loss, and the number of ranks that failed.
+    """A preallocated array for the gradients of all parameters and the loss.
 
     Parameters
     ----------
@@ -22,7 +22,7 @@ class FlatGradients:
 
     Attributes
     ----------
-    buffer : ndarray, shape (number of values + 2,)
+    buffer : ndarray, shape (number of values + 1,)
     """
 
     def __init__(self, parameters: Sequence[Parameter], dtype: DTypeLike | None = None) -> None:
@@ -33,22 +33,22 @@ class FlatGradients:
         if wire not in (np.float32, np.float64):
             raise TypeError(f"gradients are added in float32 or float64, got {wire}")
         ends = np.cumsum([parameter.data.size for parameter in self.parameters], dtype=int)
-        self.buffer: NDArray[np.floating] = np.zeros(int(ends[-1]) + 2, wire)
-        pieces = np.split(self.buffer[:-2], ends[:-1])
+        self.buffer: NDArray[np.floating] = np.zeros(int(ends[-1]) + 1, wire)
+        pieces = np.split(self.buffer[:-1], ends[:-1])
         self._views = [
             piece.reshape(parameter.data.shape) for piece, parameter in zip(pieces, self.parameters, strict=True)
         ]
 
-    def add_over_ranks(self, loss: float, comm: Communicator, *, failed: bool = False) -> tuple[float, bool]:
-        """Replace each ``grad`` by its sum over ranks; return the sum of ``loss`` and whether any rank ``failed``.
+    def add_over_ranks(self, loss: float, comm: Communicator) -> float:
+        """Replace each ``grad`` by its sum over ranks; return the sum of ``loss``.
 
-        Collective. A parameter without gradient contributes zeros. The new ``grad`` is valid until the
-        next call.
+        Collective, and the second message of a call that ``comm.agree`` has just begun. A parameter without
+        gradient contributes zeros. The new ``grad`` is valid until the next call.
         """
         for parameter, view in zip(self.parameters, self._views, strict=True):
             view[...] = 0 if parameter.grad is None else parameter.grad
-        self.buffer[-2:] = loss, failed
-        comm.allreduce(self.buffer)
+        self.buffer[-1] = loss
+        comm.allreduce_agreed(self.buffer)
         for parameter, view in zip(self.parameters, self._views, strict=True):
             parameter.grad = view.astype(parameter.data.dtype, copy=False)
-        return float(self.buffer[-2]), bool(self.buffer[-1] > 0)
+        return float(self.buffer[-1])

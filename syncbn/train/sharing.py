@@ -9,18 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from syncbn.comm import SERIAL, Call, CommLike, Communicator, as_communicator, world
+from syncbn.comm import SERIAL, CommLike, Communicator, Transfer, as_communicator, world
 
 NOTHING = np.empty(0)
 
 
-def call(name: str, elements: int = 0, dtype: str = "") -> Call:
-    """Return what ranks compare before they exchange ``elements`` numbers of ``dtype`` for ``name``."""
-    return Call("forward", name, elements, dtype, "", 0.0, "")
-
-
 @contextmanager
-def errors_shared(comm: Communicator, what: Call) -> Iterator[None]:
+def errors_shared(comm: Communicator, what: Transfer) -> Iterator[None]:
     """Meet the other ranks after the block; where it raised on one of them, raise on all.
 
     Collective. The rank that failed raises its own exception, the others `SyncMismatchError`. While a
@@ -30,7 +25,7 @@ def errors_shared(comm: Communicator, what: Call) -> Iterator[None]:
     Parameters
     ----------
     comm : Communicator
-    what : Call
+    what : Transfer
         What all ranks must be about to do.
     """
     error: Exception | None = None

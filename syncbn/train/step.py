@@ -9,12 +9,12 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from syncbn.comm import Communicator
+from syncbn.comm import Communicator, Transfer
 from syncbn.layers import Module
 from syncbn.nn import Optimizer, softmax_cross_entropy
 from syncbn.train.gradients import FlatGradients
 from syncbn.train.order import shard
-from syncbn.train.sharing import NOTHING, call, own_error
+from syncbn.train.sharing import NOTHING, own_error
 from syncbn.typing import FloatArray, Int64Array
 
 
@@ -43,12 +43,6 @@ class TrainingStep:
     comm : Communicator
     wire_dtype : dtype, optional
         As in `FlatGradients`.
-
-    Attributes
-    ----------
-    synchronized : bool
-        Whether layers communicate in the step, on any rank (here: on this one, until the trainer has
-        asked the others). Then ranks compare headers before they add gradients.
     """
 
     def __init__(
@@ -58,11 +52,10 @@ class TrainingStep:
         self.optimizer = optimizer
         self.comm = comm
         self.gradients = FlatGradients(optimizer.parameters, wire_dtype)
-        self._call = call("the training step", self.gradients.buffer.size, str(self.gradients.buffer.dtype))
+        self._call = Transfer("the training step", self.gradients.buffer.size, str(self.gradients.buffer.dtype))
         # Groups of ranks, over which some layers may take their statistics, count their own bytes.
         of_layers = [getattr(module, "comm", None) for _, module in model.named_modules()]
         self._communicators = {comm, *(c for c in of_layers if isinstance(c, Communicator))}
-        self.synchronized = any(isinstance(c, Communicator) and c.size > 1 for c in of_layers)
 
     def run(self, x: FloatArray, y: NDArray[np.integer], batch: Int64Array, before: Callable[[], None]) -> StepResult:
         """Take one step on the samples ``batch`` of x and y.
@@ -77,11 +70,8 @@ class TrainingStep:
             loss = self._forward_backward(x, y, batch)
         except Exception as caught:
             error = own_error(self.comm, caught)
-        if self.synchronized:  # the others may wait in a layer, where a header meets this one
-            self.comm.agree(self._call, NOTHING, error)
-        loss, failed = self.gradients.add_over_ranks(loss, self.comm, failed=error is not None)
-        if failed:
-            self.comm.agree(self._call, NOTHING, error)  # raises on all ranks
+        self.comm.agree(self._call, NOTHING, error)
+        loss = self.gradients.add_over_ranks(loss, self.comm)
         self.optimizer.step()
         return StepResult(loss, perf_counter() - start, self._bytes_sent() - bytes_before)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from syncbn.comm import CommLike
+from syncbn.comm import CommLike, Transfer
 from syncbn.layers import Module
 from syncbn.nn import Optimizer
 from syncbn.train.agreement import check_parameters
@@ -18,7 +18,7 @@ from syncbn.train.evaluation import Evaluation, evaluate
 from syncbn.train.history import EpochRecord, Position, Progress
 from syncbn.train.order import DataOrder
 from syncbn.train.persistence import broadcast_state, capture, read_snapshot, restore, write_snapshot
-from syncbn.train.sharing import call, check_same, errors_shared, find_communicator
+from syncbn.train.sharing import check_same, errors_shared, find_communicator
 from syncbn.train.snapshot import differences
 from syncbn.train.step import TrainingStep
 from syncbn.typing import FloatArray
@@ -102,7 +102,7 @@ class Trainer:
         self.position = Position()
         self.history: list[EpochRecord] = []
         self._data: dict[str, str] = {}
-        with errors_shared(self.comm, call("Trainer")):
+        with errors_shared(self.comm, Transfer("Trainer")):
             self.global_batch = check_count("batch_per_rank", batch_per_rank) * self.comm.size
             check_count("seed", seed, 0)
             if check_every is not None:
@@ -121,7 +121,6 @@ class Trainer:
                 wire_dtype=self._step.gradients.buffer.dtype,
             )
         check_same(self.comm, "Trainer", {"names": list(self._config), "check_every": check_every, **self._config})
-        self._step.synchronized = any(self.comm.allgather(self._step.synchronized))  # groups may be of one rank
         broadcast_state(model, self.comm)
 
     def fit(
@@ -175,7 +174,7 @@ class Trainer:
         SyncMismatchError
             Another rank has failed.
         """
-        with errors_shared(self.comm, call("fit")):
+        with errors_shared(self.comm, Transfer("fit")):
             check_samples(x, y)
             if validation_data is not None:
                 check_samples(*validation_data)
@@ -200,7 +199,7 @@ class Trainer:
             loss, error = (None, None) if tested is None else (tested.loss, tested.error)
             self.history.append(self.position.record(self.optimizer.lr, loss, error))
             self.position = Position(self.position.epoch + 1)
-            with errors_shared(self.comm, call("the end of an epoch")):
+            with errors_shared(self.comm, Transfer("the end of an epoch")):
                 if on_epoch is not None:
                     on_epoch(self.history[-1])
             if checkpoint is not None:
@@ -249,7 +248,7 @@ class Trainer:
                 check_parameters(self.model, self.comm)
             if checkpoint is not None and checkpoint_steps and done.step % checkpoint_steps == 0 and not last:
                 self.save(checkpoint)
-        with errors_shared(self.comm, call("the last step of an epoch")):
+        with errors_shared(self.comm, Transfer("the last step of an epoch")):
             report()
 
     def evaluate(self, x: FloatArray, y: Labels, batch_size: int = 256) -> Evaluation:

@@ -58,7 +58,7 @@ def combine(*messages):
         message.buffer[...] = combined
 
 
-@pytest.mark.parametrize("size", [0, 5, FIRST_MESSAGE_WORDS - 9, FIRST_MESSAGE_WORDS])
+@pytest.mark.parametrize("size", [0, 5, FIRST_MESSAGE_WORDS - 11, FIRST_MESSAGE_WORDS])
 def test_messages_of_agreeing_ranks_bring_the_maxima(size):
     rng = np.random.default_rng(size)
     maxima = rng.standard_normal((3, size))
@@ -68,7 +68,7 @@ def test_messages_of_agreeing_ranks_bring_the_maxima(size):
     combine(*messages)
     for message, own in zip(messages, maxima, strict=True):
         assert message.agrees()
-        assert message.holds(own) == (size <= FIRST_MESSAGE_WORDS - 9)
+        assert message.holds(own) == (size <= FIRST_MESSAGE_WORDS - 11)
         if message.holds(own):
             message.read_maxima(own)
             np.testing.assert_array_equal(own, expected)
