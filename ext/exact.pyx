@@ -187,45 +187,56 @@ cdef inline void one_moment(
         invstd[0] = 0
 
 
-def largest_values(
-    const double[:, ::1] values_nc,   # IN
-    double[::1] largest_c,            # OUT  of |value|; infinite where one is not finite
+def largest_gradients(
+    const double[:, ::1] sum_nc,        # IN   Σ dy of each row
+    const double[:, ::1] product_nc,    # IN   Σ dy·(x − μ)
+    double[:, ::1] largest_2c,          # OUT  of their magnitudes; infinite where one is not finite
 ):
-    cdef Py_ssize_t n, c
     with nogil:
-        for c in range(largest_c.shape[0]):
-            largest_c[c] = 0
-        for n in range(values_nc.shape[0]):
-            for c in range(largest_c.shape[0]):
-                if not fabs(values_nc[n, c]) <= largest_c[c]:
-                    largest_c[c] = fabs(values_nc[n, c]) if fabs(values_nc[n, c]) < INFINITY else INFINITY
+        largest_values(sum_nc, &largest_2c[0, 0])
+        largest_values(product_nc, &largest_2c[1, 0])
 
 
-def value_sums(
-    const double[:, ::1] values_nc,   # IN
-    const double[::1] largest_c,      # IN   over all ranks
-    int64_t[:, ::1] words_2c,         # OUT  Σ over n, scaled
-    int threads,                      # IN
+cdef void largest_values(const double[:, ::1] values_nc, double *largest) noexcept nogil:
+    cdef Py_ssize_t n, c
+    for c in range(values_nc.shape[1]):
+        largest[c] = 0
+    for n in range(values_nc.shape[0]):
+        for c in range(values_nc.shape[1]):
+            if not fabs(values_nc[n, c]) <= largest[c]:
+                largest[c] = fabs(values_nc[n, c]) if fabs(values_nc[n, c]) < INFINITY else INFINITY
+
+
+def gradient_sums(
+    const double[:, ::1] sum_nc,        # IN
+    const double[:, ::1] product_nc,    # IN
+    const double[:, ::1] largest_2c,    # IN   over all ranks
+    int64_t[:, ::1] words_4c,           # OUT  sums over n, scaled, two words each
+    int threads,                        # IN
 ):
-    cdef Py_ssize_t start, channels = words_2c.shape[1]
+    cdef Py_ssize_t start, channels = words_4c.shape[1]
     for start in prange(0, channels, WIDTH, nogil=True, num_threads=threads, schedule="static"):
-        sum_values(values_nc, largest_c, words_2c, start)
+        clear(words_4c, start, width_of(start, channels))
+        sum_values(sum_nc, largest_2c, words_4c, 0, start)
+        sum_values(product_nc, largest_2c, words_4c, 1, start)
+        carry_all(words_4c, start, width_of(start, channels))
 
 
 cdef void sum_values(
-    const double[:, ::1] values_nc, const double[::1] largest_c, int64_t[:, ::1] words_2c, Py_ssize_t start
+    const double[:, ::1] values_nc, const double[:, ::1] largest_2c, int64_t[:, ::1] words_4c, Py_ssize_t k,
+    Py_ssize_t start,
 ) noexcept nogil:
+    """Add the k-th of the two sums to its words."""
     cdef double scale[WIDTH]
     cdef double leading[WIDTH]
     cdef double following[WIDTH]
-    cdef Py_ssize_t width = width_of(start, words_2c.shape[1])
+    cdef Py_ssize_t width = width_of(start, words_4c.shape[1])
     cdef Py_ssize_t samples = values_nc.shape[0]
     cdef Py_ssize_t block, n, c
     cdef double value, high
     cdef const double *values
     for c in range(width):
-        scale[c] = inverse_unit_of(largest_c[start + c])
-    clear(words_2c, start, width)
+        scale[c] = inverse_unit_of(largest_2c[k, start + c])
     for block in range((samples + BLOCK - 1) // BLOCK):
         for c in range(width):
             leading[c] = following[c] = 0
@@ -238,19 +249,19 @@ cdef void sum_values(
                 following[c] += bits_above(value - high, FOLLOWING)
         for c in range(width):
             if scale[c] != 0:
-                add_block(leading[c], following[c], &words_2c[0, start + c], &words_2c[1, start + c])
-    carry_all(words_2c, start, width)
+                add_block(leading[c], following[c], &words_4c[2 * k, start + c], &words_4c[2 * k + 1, start + c])
 
 
 def totals_from_sums(
-    const int64_t[:, ::1] words_2c,   # IN   summed over all ranks
-    const double[::1] largest_c,      # IN   over all ranks
-    double[::1] total_c,              # OUT
+    const int64_t[:, ::1] words_4c,    # IN   summed over all ranks
+    const double[:, ::1] largest_2c,   # IN   over all ranks
+    double[:, ::1] total_2c,           # OUT
 ):
-    cdef Py_ssize_t c
+    cdef Py_ssize_t k, c
     with nogil:
-        for c in range(total_c.shape[0]):
-            total_c[c] = one_total(words_2c[0, c], words_2c[1, c], largest_c[c])
+        for k in range(2):
+            for c in range(total_2c.shape[1]):
+                total_2c[k, c] = one_total(words_4c[2 * k, c], words_4c[2 * k + 1, c], largest_2c[k, c])
 
 
 cdef inline double one_total(int64_t low_word, int64_t high_word, double largest) noexcept nogil:

@@ -33,13 +33,11 @@ class RowGradients:
 
     def largest(self, largest_2c: Float64Array) -> None:
         """Write the largest |Σ| of a row."""
-        for row, largest in zip(self.rows, largest_2c, strict=True):
-            kernels.largest_values(row, largest)
+        kernels.largest_gradients(*self.rows, largest_2c)
 
     def exact_sums(self, largest_2c: Float64Array, words_4c: Int64Array) -> None:
         """Write the sums over rows, scaled."""
-        for k, row in enumerate(self.rows):
-            kernels.value_sums(row, largest_2c[k], words_4c[2 * k : 2 * k + 2], threads_for(row.nbytes))
+        kernels.gradient_sums(*self.rows, largest_2c, words_4c, threads_for(2 * self.rows[0].nbytes))
 
     def float64_sums(self, sums_2c: Float64Array) -> None:
         """Write the sums over rows."""

@@ -72,9 +72,8 @@ class Exact:
         everywhere = here.copy()
         comm.allreduce_agreed(everywhere)
         totals = Totals(np.empty((2, channels)), np.empty((2, channels)))
-        for words, total_2c in zip((everywhere, here), totals, strict=True):
-            for k in range(2):
-                kernels.totals_from_sums(words[2 * k : 2 * k + 2], largest_2c[k], total_2c[k])
+        kernels.totals_from_sums(everywhere, largest_2c, totals.everywhere)
+        kernels.totals_from_sums(here, largest_2c, totals.here)
         return totals
 
 

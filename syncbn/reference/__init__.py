@@ -18,12 +18,12 @@ from syncbn.reference.columns import (
     moment_sums_columns,
 )
 from syncbn.reference.exact import (
-    largest_values,
+    gradient_sums,
+    largest_gradients,
     moment_ranges,
     moment_sums,
     moments_from_sums,
     totals_from_sums,
-    value_sums,
 )
 from syncbn.reference.float64 import moment_sums_float64, moments_from_sums_float64
 from syncbn.reference.gradients import gradient_sums_rows, input_gradient_ncs, input_gradient_nsc, input_gradient_rows
@@ -33,13 +33,14 @@ from syncbn.reference.rows import gradient_rows_ncs, gradient_rows_nsc, moment_r
 __all__ = [
     "gradient_rows_ncs",
     "gradient_rows_nsc",
+    "gradient_sums",
     "gradient_sums_columns",
     "gradient_sums_rows",
     "input_gradient_ncs",
     "input_gradient_nsc",
     "input_gradient_rows",
+    "largest_gradients",
     "largest_gradients_columns",
-    "largest_values",
     "moment_ranges",
     "moment_ranges_columns",
     "moment_rows_ncs",
@@ -53,5 +54,4 @@ __all__ = [
     "normalize_nsc",
     "normalize_rows",
     "totals_from_sums",
-    "value_sums",
 ]

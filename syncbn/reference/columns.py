@@ -7,7 +7,7 @@ import numpy as np
 from syncbn.reference._error_free import product_error
 from syncbn.reference._fixed_point import centre_and_reach, inverse_unit_of, to_words
 from syncbn.reference._memory import MaskArray
-from syncbn.reference.exact import largest_values, value_sums
+from syncbn.reference.exact import gradient_sums, largest_gradients
 from syncbn.typing import Float64Array, FloatArray, Int64Array
 
 
@@ -51,10 +51,9 @@ def largest_gradients_columns(
     largest_2c: Float64Array,
     threads: int,  # noqa: ARG001
 ) -> None:
-    """`largest_values` of dy and of dy·(x − μ)."""
+    """`largest_gradients` of dy and dy·(x − μ)."""
     with np.errstate(all="ignore"):
-        largest_values(dy_nc.astype(np.float64), largest_2c[0])
-        largest_values(dy_nc * (x_nc - mean_c), largest_2c[1])
+        largest_gradients(dy_nc.astype(np.float64), dy_nc * (x_nc - mean_c), largest_2c)
 
 
 def gradient_sums_columns(
@@ -66,7 +65,6 @@ def gradient_sums_columns(
     words_4c: Int64Array,
     threads: int,
 ) -> None:
-    """`value_sums` of dy and of dy·(x − μ)."""
+    """`gradient_sums` of dy and dy·(x − μ)."""
     with np.errstate(all="ignore"):
-        value_sums(dy_nc.astype(np.float64), largest_2c[0], words_4c[:2], threads)
-        value_sums(dy_nc * (x_nc - mean_c), largest_2c[1], words_4c[2:], threads)
+        gradient_sums(dy_nc.astype(np.float64), dy_nc * (x_nc - mean_c), largest_2c, words_4c, threads)

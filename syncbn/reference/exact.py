@@ -113,35 +113,40 @@ def moments_from_sums(
             invstd_c[c] = 0.0 if known else np.nan
 
 
-def largest_values(
-    values_nc: Float64Array,
+def largest_gradients(
+    sum_nc: Float64Array,
+    product_nc: Float64Array,
     # out
-    largest_c: Float64Array,
+    largest_2c: Float64Array,
 ) -> None:
-    """Largest |value| per channel; infinite where one is not finite."""
-    largest_c[...] = np.nan_to_num(np.abs(values_nc), nan=np.inf, posinf=np.inf).max(axis=0, initial=0.0)
+    """Largest magnitude of either per channel; infinite where one is not finite."""
+    for values_nc, largest_c in zip((sum_nc, product_nc), largest_2c, strict=True):
+        largest_c[...] = np.nan_to_num(np.abs(values_nc), nan=np.inf, posinf=np.inf).max(axis=0, initial=0.0)
 
 
-def value_sums(
-    values_nc: Float64Array,
-    largest_c: Float64Array,
+def gradient_sums(
+    sum_nc: Float64Array,
+    product_nc: Float64Array,
+    largest_2c: Float64Array,
     # out
-    words_2c: Int64Array,
+    words_4c: Int64Array,
     threads: int,  # noqa: ARG001
 ) -> None:
-    """Σ over n of value/unit, as words."""
-    scale = inverse_unit_of(largest_c)
+    """Sum either value/unit over n, as words."""
+    scale_2c = inverse_unit_of(largest_2c)
     with np.errstate(all="ignore"):
-        to_words(values_nc * scale, 0.0, scale, words_2c)
+        to_words(sum_nc * scale_2c[0], 0.0, scale_2c[0], words_4c[:2])
+        to_words(product_nc * scale_2c[1], 0.0, scale_2c[1], words_4c[2:])
 
 
 def totals_from_sums(
-    words_2c: Int64Array,
-    largest_c: Float64Array,
+    words_4c: Int64Array,
+    largest_2c: Float64Array,
     # out
-    total_c: Float64Array,
+    total_2c: Float64Array,
 ) -> None:
-    """Round the sums of `value_sums` to float64."""
-    totals = [float(total) for total in from_words(words_2c)]
-    unit_c = np.where(largest_c > 0, unit_of(largest_c), 0.0)
-    total_c[...] = np.where(largest_c < TOO_LARGE, totals * unit_c, np.nan)
+    """Round the sums of `gradient_sums` to float64."""
+    for words_2c, largest_c, total_c in zip((words_4c[:2], words_4c[2:]), largest_2c, total_2c, strict=True):
+        unit_c = np.where(largest_c > 0, unit_of(largest_c), 0.0)
+        totals = [float(total) for total in from_words(words_2c)]
+        total_c[...] = np.where(largest_c < TOO_LARGE, totals * unit_c, np.nan)

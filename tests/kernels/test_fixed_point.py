@@ -29,18 +29,19 @@ def add(words, own, times=1):
 def sum_on_ranks(parts, times=1):
     """Sum one channel's values, a list per rank, every rank there ``times`` over."""
     columns = [np.array(part, float).reshape(-1, 1) for part in parts]
-    magnitudes = [np.empty(1) for _ in columns]
+    magnitudes = [np.empty((2, 1)) for _ in columns]
     for column, magnitude in zip(columns, magnitudes, strict=True):
-        kernels.largest_values(column, magnitude)
+        kernels.largest_gradients(column, -column, magnitude)
     largest = np.maximum.reduce(magnitudes)
-    words = np.zeros((2, 1), np.int64)
+    words = np.zeros((4, 1), np.int64)
     for column in columns:
-        own = np.empty((2, 1), np.int64)
-        kernels.value_sums(column, largest, own, 1)
+        own = np.empty((4, 1), np.int64)
+        kernels.gradient_sums(column, -column, largest, own, 1)
         words = add(words, own, times)
-    total = np.empty(1)
+    total = np.empty((2, 1))
     kernels.totals_from_sums(words, largest, total)
-    return total[0], float(largest[0])
+    np.testing.assert_array_equal(total[0], -total[1])
+    return total[0, 0], float(largest[0, 0])
 
 
 def row_terms(part):

@@ -122,10 +122,10 @@ def test_exact_sums_have_the_twin_s_bits(case):
     words_4c = case.empty(4, c, dtype=np.int64)
     (words,) = assert_same_bits("moment_sums", (*rows, case.counts, ranges, count_unit), [words_4c])
     assert_same_moments(case, case.counts, ranges, words, count_unit)
-    values = case.factors[1]
-    (largest,) = assert_same_bits("largest_values", (values,), [case.empty(c)])
-    (words,) = assert_same_bits("value_sums", (values, largest), [case.empty(2, c, dtype=np.int64)])
-    assert_same_bits("totals_from_sums", (words, largest), [case.empty(c)])
+    sums, products = case.factors[1:3]
+    (largest,) = assert_same_bits("largest_gradients", (sums, products), [case.empty(2, c)])
+    (words,) = assert_same_bits("gradient_sums", (sums, products, largest), [words_4c])
+    assert_same_bits("totals_from_sums", (words, largest), [case.empty(2, c)])
 
 
 @given(cases)
