@@ -66,4 +66,4 @@ def to_float64(array: NDArray[Any] | None, shape: tuple[int, ...], default: floa
     """Return ``array`` as contiguous aligned native float64, or ``default`` everywhere where it is None."""
     if array is None:
         return np.full(shape, default)
-    return np.require(array, np.float64, ["C", "A"])
+    return array.astype(np.float64, order="C")  # a copy is aligned

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -48,27 +49,10 @@ class ChannelLayout:
     order: tuple[int, ...]
     in_place: bool
 
-    @classmethod
-    def of(cls, x: FloatArray, channel_axis: int) -> ChannelLayout:
+    @staticmethod
+    def of(x: FloatArray, channel_axis: int) -> ChannelLayout:
         """Find the layout of ``x``."""
-        axis = check_axis(channel_axis, x.ndim)
-        sample, *trailing = (i for i in range(x.ndim) if i != axis)
-        row_size = math.prod(x.shape[i] for i in trailing)
-        first, last = (sample, axis, *trailing), (sample, *trailing, axis)
-        is_first, is_last = (x.transpose(order).flags.c_contiguous for order in (first, last))
-        # In rows of one value, channels are the only axis worth a vector.
-        channels_last = row_size == 1 or (is_last and not is_first)
-        return cls(
-            x.shape,
-            x.dtype.newbyteorder("="),
-            axis,
-            x.shape[sample],
-            x.shape[axis],
-            row_size,
-            channels_last,
-            last if channels_last else first,
-            is_first or is_last,
-        )
+        return _channel_layout(x.shape, x.strides, x.dtype, check_axis(channel_axis, x.ndim))
 
     @property
     def shape_ns(self) -> tuple[int, ...]:
@@ -88,10 +72,55 @@ class ChannelLayout:
 
     def restore(self, result: FloatArray) -> FloatArray:
         """Return a kernel's result in the array's own shape, dtype and memory order."""
-        inverse = sorted(range(len(self.order)), key=self.order.__getitem__)
-        y = result.reshape([self.shape[i] for i in self.order]).transpose(inverse)
-        y = to_dtype(y, self.dtype)
+        y = to_dtype(result.reshape(self._shape_in_order).transpose(self._inverse), self.dtype)
         return y if self.in_place else np.ascontiguousarray(y)
+
+    @cached_property
+    def _shape_in_order(self) -> tuple[int, ...]:
+        return tuple(self.shape[i] for i in self.order)
+
+    @cached_property
+    def _inverse(self) -> tuple[int, ...]:
+        return tuple(sorted(range(len(self.order)), key=self.order.__getitem__))
+
+    @cached_property
+    def dtype_name(self) -> str:
+        """Name of the dtype."""
+        return self.dtype.name
+
+
+@lru_cache(maxsize=1024)  # of layers and batches there are few
+def _channel_layout(shape: tuple[int, ...], strides: tuple[int, ...], dtype: np.dtype[Any], axis: int) -> ChannelLayout:
+    sample, *trailing = (i for i in range(len(shape)) if i != axis)
+    row_size = math.prod(shape[i] for i in trailing)
+    first, last = (sample, axis, *trailing), (sample, *trailing, axis)
+    is_first, is_last = (_is_contiguous(shape, strides, dtype.itemsize, order) for order in (first, last))
+    # In rows of one value, channels are the only axis worth a vector.
+    channels_last = row_size == 1 or (is_last and not is_first)
+    return ChannelLayout(
+        shape,
+        dtype.newbyteorder("="),
+        axis,
+        shape[sample],
+        shape[axis],
+        row_size,
+        channels_last,
+        last if channels_last else first,
+        is_first or is_last,
+    )
+
+
+def _is_contiguous(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int, order: tuple[int, ...]) -> bool:
+    """Tell whether memory of ``shape`` and ``strides`` is contiguous when its axes are taken in ``order``."""
+    if 0 in shape:
+        return True
+    expected = itemsize
+    for i in reversed(order):
+        if shape[i] != 1:
+            if strides[i] != expected:
+                return False
+            expected *= shape[i]
+    return True
 
 
 def contiguous(array: FloatArray, dtype: np.dtype[Any]) -> FloatArray:

@@ -109,7 +109,6 @@ def batch_norm(
     )
 
 
-@np.errstate(all="ignore")  # infinities and NaN of the result say it
 def normalize_batch(
     x: FloatArray,
     weight: FloatArray | None,
@@ -140,10 +139,10 @@ def normalize_batch(
     if moments.count == 0 and x.size:
         raise ValueError(f"mask selects no value of x on any rank (x of shape {batch.layout.shape} on this rank)")
     mean_nc = moments.mean[None, :]
-    scale = batch.weight64 * invstd
+    with np.errstate(all="ignore"):  # infinities and NaN of the result say it
+        scale = batch.weight64 * invstd
     y = kernels.normalize(batch.x, batch.layout, mean_nc, scale[None, :], batch.bias64)
 
-    @np.errstate(all="ignore")
     def backward(dy: FloatArray, *, total: bool = False) -> AffineGradients:
         backward_call = batch.call(name, forward_number=number)
         try:
@@ -153,20 +152,16 @@ def normalize_batch(
             raise
         terms = gradient_terms(batch.x, dy_view, batch.layout, moments.mean)
         totals = batch.sums.totals(terms, batch.layout.channels, communicator, backward_call)
-        dy_mean, product_mean = totals.everywhere / max(moments.count, 1)
+        with np.errstate(all="ignore"):
+            dy_mean, product_mean = totals.everywhere / max(moments.count, 1)
+            shift = scale * dy_mean
+            slope = scale * (invstd * (invstd * product_mean))  # invstd² may be out of float64's range
+            dy_sum, product_sum = totals.everywhere if total else totals.here
+            dweight = None if batch.weight is None else (invstd * product_sum).astype(batch.weight.dtype)
+            dbias = None if batch.bias is None else dy_sum.astype(batch.bias.dtype)
         dx = kernels.input_gradient(
-            batch.x,
-            dy_view,
-            batch.layout,
-            mean_nc,
-            scale[None, :],
-            (scale * dy_mean)[None, :],
-            (scale * (invstd * (invstd * product_mean)))[None, :],  # invstd² may be out of float64's range
-            batch.mask_ns,
+            batch.x, dy_view, batch.layout, mean_nc, scale[None, :], shift[None, :], slope[None, :], batch.mask_ns
         )
-        dy_sum, product_sum = totals.everywhere if total else totals.here
-        dweight = None if batch.weight is None else (invstd * product_sum).astype(batch.weight.dtype)
-        dbias = None if batch.bias is None else dy_sum.astype(batch.bias.dtype)
         return dx, dweight, dbias
 
     return y, moments, backward
@@ -227,7 +222,7 @@ class _Batch:
             "forward" if forward_number is None else "backward",
             name,
             self.layout.channels,
-            self.layout.dtype.name,
+            self.layout.dtype_name,
             self.reduction,
             self.eps,
             affine or "none",

@@ -37,11 +37,11 @@ class Parameter:
         """Add ``grad`` (same shape as ``data``) to the gradient, in the parameter's dtype."""
         if grad.shape != self.data.shape:
             raise ValueError(f"gradient of shape {grad.shape} for a parameter of shape {self.data.shape}")
+        if self.grad is None and grad.dtype == self.data.dtype:
+            self.grad = grad.copy()  # the caller may keep its own
+            return
         with np.errstate(all="ignore"):  # infinities and NaN of the sum say it
-            if self.grad is None:
-                self.grad = grad.astype(self.data.dtype)  # a copy: the caller may keep its own
-            else:
-                self.grad += grad
+            self.grad = grad.astype(self.data.dtype) if self.grad is None else np.add(self.grad, grad, out=self.grad)
 
     def __repr__(self) -> str:
         return f"Parameter(shape={self.data.shape}, dtype={self.data.dtype}, decay={self.decay})"
