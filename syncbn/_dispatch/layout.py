@@ -86,7 +86,7 @@ class ChannelLayout:
     @cached_property
     def dtype_name(self) -> str:
         """Name of the dtype."""
-        return self.dtype.name
+        return str(self.dtype.name)
 
 
 @lru_cache(maxsize=1024)  # of layers and batches there are few

@@ -58,8 +58,9 @@ class RowMoments:
 
     def __init__(self, rows: Rows) -> None:
         self.rows = rows
-        self.count = int(rows.counts.sum())
-        self.largest_count = float(rows.counts.max(initial=0.0))
+        counts = rows.counts.tolist()
+        self.count = int(sum(counts))
+        self.largest_count = max(counts, default=0.0)
 
     def ranges(self, range_2c: Float64Array) -> None:
         """Write the largest of x₀ and μᵣ + σᵣ over rows r, and of −x₀ and σᵣ − μᵣ."""

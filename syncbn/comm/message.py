@@ -34,6 +34,7 @@ class FirstMessage:
 
     def __init__(self) -> None:
         self.buffer: Float64Array = np.zeros(FIRST_MESSAGE_WORDS)
+        self._head = self.buffer.data.cast("B")[: _HEAD.size]
         self._written = b""
 
     @staticmethod
@@ -44,13 +45,15 @@ class FirstMessage:
     def write(self, header: Sequence[int], maxima: Float64Array, *, failed: bool) -> None:
         """Begin a message: ``failed`` says that this rank has bad input."""
         self._written = _HEAD.pack(0, *header, *(-word for word in header))
-        _HEAD.pack_into(self.buffer.data, 0, failed, *header, *(-word for word in header))
+        self._head[:] = self._written
+        if failed:
+            self.buffer[0] = 1
         if self.holds(maxima):
             self.buffer[_MAXIMA : _MAXIMA + maxima.size] = maxima.ravel()
 
     def agrees(self) -> bool:
         """Tell from the combined words whether all ranks wrote the same header and none failed."""
-        return self.buffer[:_MAXIMA].tobytes() == self._written
+        return self._head == self._written
 
     def read_maxima(self, maxima: Float64Array) -> None:
         """Copy the combined maxima back to where they came from."""

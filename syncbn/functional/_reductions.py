@@ -49,7 +49,7 @@ class Exact:
         range_2c = maxima[1:].reshape(2, channels)
         terms.ranges(range_2c)
         number = comm.agree(call, maxima)
-        count_unit = _power_of_two_above(maxima[0])
+        count_unit = _power_of_two_above(float(maxima[0]))
         words = np.empty(1 + 4 * channels, np.int64)
         words[0] = terms.count
         words_4c = words[1:].reshape(4, channels)
