@@ -8,30 +8,29 @@ from cython.parallel cimport prange
 from libc.math cimport INFINITY, fabs
 from libc.stdint cimport int64_t
 from error_free cimport product_error
-from fixed_point cimport (
-    FOLLOWING, LEADING, add_block, bits_above, centre_of, inverse_unit_of, larger, reach_of,
-)
-from words cimport BLOCK, WIDTH, carry_all, clear, width_of
+from fixed_point cimport FOLLOWING, LEADING, add_block, bits_above, inverse_unit_of, larger
+from words cimport BLOCK, WIDTH, carry_all, centre_in, clear, reach_in, width_of
 
 
 def moment_ranges_columns(
     const floating[:, ::1] x_nc,          # IN
     const unsigned char[::1] mask_n,      # IN   (0,): all values count
-    double[:, ::1] range_2c,              # OUT  max x and max −x
+    double[::1] range_w,                  # OUT
     int threads,                          # IN
 ):
-    cdef Py_ssize_t start, channels = range_2c.shape[1]
+    cdef Py_ssize_t start, channels = x_nc.shape[1]
+    range_w[0] = 1
     for start in prange(0, channels, WIDTH, nogil=True, num_threads=threads, schedule="static"):
-        range_columns(x_nc, mask_n, range_2c, start)
+        range_columns(x_nc, mask_n, range_w, start)
 
 
 cdef void range_columns(
-    const floating[:, ::1] x_nc, const unsigned char[::1] mask_n, double[:, ::1] range_2c, Py_ssize_t start
+    const floating[:, ::1] x_nc, const unsigned char[::1] mask_n, double[::1] range_w, Py_ssize_t start
 ) noexcept nogil:
     cdef floating highest[WIDTH]
     cdef floating lowest[WIDTH]
     cdef floating poison[WIDTH]
-    cdef Py_ssize_t width = width_of(start, range_2c.shape[1])
+    cdef Py_ssize_t width = width_of(start, x_nc.shape[1])
     cdef Py_ssize_t n, c
     cdef const floating *x
     for c in range(width):
@@ -47,24 +46,24 @@ cdef void range_columns(
             lowest[c] = x[c] if x[c] < lowest[c] else lowest[c]
             poison[c] += x[c] * 0  # not 0 once a value is not finite
     for c in range(width):
-        range_2c[0, start + c] = highest[c] if poison[c] == 0 else INFINITY
-        range_2c[1, start + c] = -lowest[c]
+        range_w[1 + start + c] = highest[c] if poison[c] == 0 else INFINITY
+        range_w[1 + x_nc.shape[1] + start + c] = -lowest[c]
 
 
 def moment_sums_columns(
     const floating[:, ::1] x_nc,          # IN
     const unsigned char[::1] mask_n,      # IN
-    const double[:, ::1] range_2c,        # IN   over all ranks
+    const double[::1] range_w,            # IN   over all ranks
     int64_t[:, ::1] words_4c,             # OUT  Σm and Σm², two words each; m = x − centre, scaled
     int threads,                          # IN
 ):
     cdef Py_ssize_t start, channels = words_4c.shape[1]
     for start in prange(0, channels, WIDTH, nogil=True, num_threads=threads, schedule="static"):
-        sum_columns(x_nc, mask_n, range_2c, words_4c, start)
+        sum_columns(x_nc, mask_n, range_w, words_4c, start)
 
 
 cdef void sum_columns(
-    const floating[:, ::1] x_nc, const unsigned char[::1] mask_n, const double[:, ::1] range_2c,
+    const floating[:, ::1] x_nc, const unsigned char[::1] mask_n, const double[::1] range_w,
     int64_t[:, ::1] words_4c, Py_ssize_t start,
 ) noexcept nogil:
     cdef double centre[WIDTH]
@@ -77,8 +76,8 @@ cdef void sum_columns(
     cdef double m, high, square, rest
     cdef const floating *x
     for c in range(width):
-        centre[c] = centre_of(range_2c[0, start + c], range_2c[1, start + c])
-        scale[c] = inverse_unit_of(reach_of(range_2c[0, start + c], range_2c[1, start + c]))
+        centre[c] = centre_in(range_w, start + c)
+        scale[c] = inverse_unit_of(reach_in(range_w, start + c))
     clear(words_4c, start, width)
     for block in range((samples + BLOCK - 1) // BLOCK):
         for c in range(width):

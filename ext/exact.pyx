@@ -2,7 +2,7 @@
 
 Three steps, so that any number of ranks gives the same bits: the range of the rows of each channel
 (combined over ranks by MAX), the sums of what is scaled by that range (combined by SUM), and the statistics
-from the sums. 2c, 4c are words times channels.
+from the sums. 2c, 4c are words times channels, w is a range (see words.pxd).
 """
 
 from cython.parallel cimport prange
@@ -10,10 +10,10 @@ from libc.math cimport INFINITY, NAN, fabs, sqrt
 from libc.stdint cimport int64_t
 from error_free cimport product_error, quotient_rest, sum_error
 from fixed_point cimport (
-    FOLLOWING, LEADING, TOO_LARGE, add_block, bits_above, carry, centre_of, inverse_unit_of, larger, reach_of,
-    unit_of, words_high,
+    FOLLOWING, LEADING, TOO_LARGE, add_block, bits_above, carry, count_unit_of, inverse_unit_of, larger, unit_of,
+    words_high,
 )
-from words cimport BLOCK, WIDTH, carry_all, clear, width_of
+from words cimport BLOCK, WIDTH, carry_all, centre_in, clear, reach_in, width_of
 
 cdef double ULP = 2.0 ** -52
 cdef double TINY = 2.0 ** -480  # squares of smaller values may underflow in float64
@@ -24,28 +24,31 @@ def moment_ranges(
     const double[:, ::1] deviation_nc,   # IN
     const double[:, ::1] square_nc,      # IN
     const double[::1] count_n,           # IN   values that count in each row of sample n
-    double[:, ::1] range_2c,             # OUT  the largest of x₀ and μᵣ + σᵣ over rows r, and of −x₀ and σᵣ − μᵣ
+    double[::1] range_w,                 # OUT  of x₀ and μᵣ ± σᵣ over rows r
 ):
-    cdef Py_ssize_t n, c
+    cdef Py_ssize_t n, c, channels = first_nc.shape[1]
     cdef double count, x0, shift, spread
+    cdef double *highest = &range_w[1]
+    cdef double *lowest = highest + channels  # negative
     with nogil:
-        for c in range(range_2c.shape[1]):
-            range_2c[0, c] = -INFINITY
-            range_2c[1, c] = -INFINITY
+        range_w[0] = 0
+        for c in range(channels):
+            highest[c] = lowest[c] = -INFINITY
         for n in range(first_nc.shape[0]):
             count = count_n[n]
             if count == 0:
                 continue
-            for c in range(range_2c.shape[1]):
+            range_w[0] = larger(range_w[0], count)
+            for c in range(channels):
                 x0 = first_nc[n, c]
                 shift = deviation_nc[n, c] / count
                 spread = sqrt(larger(0, square_nc[n, c] - deviation_nc[n, c] * shift) / count)
                 if square_nc[n, c] > 0:
                     spread = spread + ULP * fabs(x0)  # so that the range of a row that varies is not empty
-                range_2c[0, c] = larger(range_2c[0, c], larger(x0, x0 + shift + spread))
-                range_2c[1, c] = larger(range_2c[1, c], larger(-x0, spread - (x0 + shift)))
+                highest[c] = larger(highest[c], larger(x0, x0 + shift + spread))
+                lowest[c] = larger(lowest[c], larger(-x0, spread - (x0 + shift)))
                 if not fabs(deviation_nc[n, c]) + square_nc[n, c] < INFINITY:
-                    range_2c[0, c] = INFINITY
+                    highest[c] = INFINITY
 
 
 def moment_sums(
@@ -53,19 +56,18 @@ def moment_sums(
     const double[:, ::1] deviation_nc,   # IN
     const double[:, ::1] square_nc,      # IN
     const double[::1] count_n,           # IN
-    const double[:, ::1] range_2c,       # IN   over all ranks
-    double count_unit,                   # IN   a power of two, at least the largest count over all ranks
+    const double[::1] range_w,           # IN   over all ranks
     int64_t[:, ::1] words_4c,            # OUT  Σn·m, then Σ[n·m² + M2], two words each; m = μᵣ − centre, scaled
     int threads,                         # IN
 ):
     cdef Py_ssize_t start, channels = words_4c.shape[1]
     for start in prange(0, channels, WIDTH, nogil=True, num_threads=threads, schedule="static"):
-        sum_moments(first_nc, deviation_nc, square_nc, count_n, range_2c, count_unit, words_4c, start)
+        sum_moments(first_nc, deviation_nc, square_nc, count_n, range_w, words_4c, start)
 
 
 cdef void sum_moments(
     const double[:, ::1] first_nc, const double[:, ::1] deviation_nc, const double[:, ::1] square_nc,
-    const double[::1] count_n, const double[:, ::1] range_2c, double count_unit, int64_t[:, ::1] words_4c,
+    const double[::1] count_n, const double[::1] range_w, int64_t[:, ::1] words_4c,
     Py_ssize_t start,
 ) noexcept nogil:
     cdef double centre[WIDTH]
@@ -75,14 +77,14 @@ cdef void sum_moments(
     cdef Py_ssize_t width = width_of(start, words_4c.shape[1])
     cdef Py_ssize_t samples = first_nc.shape[0]
     cdef Py_ssize_t block, n, c
-    cdef double per_count_unit = 1 / count_unit
+    cdef double per_count_unit = 1 / count_unit_of(range_w[0])
     cdef double count, weight, offset, shift, shift_rest, m, m_rest, m2, value, rest, high, square, square_rest, part
     cdef const double *first
     cdef const double *deviations
     cdef const double *squares
     for c in range(width):
-        centre[c] = centre_of(range_2c[0, start + c], range_2c[1, start + c])
-        scale[c] = inverse_unit_of(reach_of(range_2c[0, start + c], range_2c[1, start + c]))
+        centre[c] = centre_in(range_w, start + c)
+        scale[c] = inverse_unit_of(reach_in(range_w, start + c))
     clear(words_4c, start, width)
     for block in range((samples + BLOCK - 1) // BLOCK):
         for c in range(width):
@@ -134,8 +136,7 @@ cdef void sum_moments(
 
 def moments_from_sums(
     const int64_t[:, ::1] words_4c,   # IN   summed over all ranks
-    const double[:, ::1] range_2c,    # IN   over all ranks
-    double count_unit,                # IN   over all ranks
+    const double[::1] range_w,        # IN   over all ranks
     int64_t count,                    # IN   values per channel over all ranks, at least 1
     double eps,                       # IN
     double[::1] mean_c,               # OUT
@@ -143,13 +144,13 @@ def moments_from_sums(
     double[::1] invstd_c,             # OUT  1/√(var + eps); 0 for a constant channel with eps = 0
 ):
     cdef Py_ssize_t c
-    cdef double total = <double>count
+    cdef double total = <double>count, count_unit = count_unit_of(range_w[0])
     with nogil:
         for c in range(mean_c.shape[0]):
             one_moment(
                 words_4c[0, c], words_4c[1, c], words_4c[2, c], words_4c[3, c],
-                centre_of(range_2c[0, c], range_2c[1, c]), reach_of(range_2c[0, c], range_2c[1, c]),
-                count_unit, total, eps, &mean_c[c], &var_c[c], &invstd_c[c],
+                centre_in(range_w, c), reach_in(range_w, c), count_unit, total, eps,
+                &mean_c[c], &var_c[c], &invstd_c[c],
             )
 
 
@@ -253,15 +254,18 @@ cdef void sum_values(
 
 
 def totals_from_sums(
-    const int64_t[:, ::1] words_4c,    # IN   summed over all ranks
-    const double[:, ::1] largest_2c,   # IN   over all ranks
-    double[:, ::1] total_2c,           # OUT
+    const int64_t[:, :, ::1] words_g4c,   # IN   of g groups of ranks: all of them, and this one alone
+    const double[:, ::1] largest_2c,      # IN   over all ranks
+    double[:, :, ::1] total_g2c,          # OUT
 ):
-    cdef Py_ssize_t k, c
+    cdef Py_ssize_t g, k, c
     with nogil:
-        for k in range(2):
-            for c in range(total_2c.shape[1]):
-                total_2c[k, c] = one_total(words_4c[2 * k, c], words_4c[2 * k + 1, c], largest_2c[k, c])
+        for g in range(total_g2c.shape[0]):
+            for k in range(2):
+                for c in range(total_g2c.shape[2]):
+                    total_g2c[g, k, c] = one_total(
+                        words_g4c[g, 2 * k, c], words_g4c[g, 2 * k + 1, c], largest_2c[k, c]
+                    )
 
 
 cdef inline double one_total(int64_t low_word, int64_t high_word, double largest) noexcept nogil:

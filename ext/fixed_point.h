@@ -86,6 +86,15 @@ static inline double larger(double a, double b)
     return b > a ? b : a;
 }
 
+/* The least power of two that is at least count >= 1. */
+static inline double count_unit_of(double count)
+{
+    double unit = 1;
+    while (unit < count)
+        unit *= 2;
+    return unit;
+}
+
 /* Of a range, given as the largest value and the largest negative: its centre, and how far it reaches. */
 static inline double centre_of(double highest, double highest_negative)
 {

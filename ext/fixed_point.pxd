@@ -14,3 +14,4 @@ cdef extern from "fixed_point.h" nogil:
     double larger(double a, double b)
     double centre_of(double highest, double highest_negative)
     double reach_of(double highest, double highest_negative)
+    double count_unit_of(double count)

@@ -1,6 +1,7 @@
-# Words of exact sums, (W, C): pairs of low and high words of each channel.
+# Words of exact sums, (W, C): pairs of low and high words of each channel. And the range that they are scaled by,
+# (1 + 2C,): the largest count of a row; of each channel the largest value; of each channel the largest negative.
 from libc.stdint cimport int64_t
-from fixed_point cimport carry
+from fixed_point cimport carry, centre_of, reach_of
 
 cdef enum:
     BLOCK = 4096  # values that fixed_point.h lets float64 add up before they become integers
@@ -23,3 +24,11 @@ cdef inline void carry_all(int64_t[:, ::1] words_wc, Py_ssize_t start, Py_ssize_
     for w in range(0, words_wc.shape[0], 2):
         for c in range(start, start + width):
             carry(&words_wc[w, c], &words_wc[w + 1, c])
+
+
+cdef inline double centre_in(const double[::1] range_w, Py_ssize_t c) noexcept nogil:
+    return centre_of(range_w[1 + c], range_w[1 + range_w.shape[0] // 2 + c])
+
+
+cdef inline double reach_in(const double[::1] range_w, Py_ssize_t c) noexcept nogil:
+    return reach_of(range_w[1 + c], range_w[1 + range_w.shape[0] // 2 + c])

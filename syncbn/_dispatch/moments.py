@@ -36,17 +36,14 @@ class MomentTerms(Protocol):
     ----------
     count : int
         Values per channel on this rank.
-    largest_count : float
-        Values of the largest row.
     """
 
     count: int
-    largest_count: float
 
-    def ranges(self, range_2c: Float64Array) -> None:
-        """Write the range of the rows of each channel."""
+    def ranges(self, range_w: Float64Array) -> None:
+        """Write the largest count of a row, and the ranges of the rows of each channel, 1 + 2C numbers."""
 
-    def exact_sums(self, range_2c: Float64Array, count_unit: float, words_4c: Int64Array) -> None:
+    def exact_sums(self, range_w: Float64Array, words_4c: Int64Array) -> None:
         """Write sums without rounding of what is scaled by the range."""
 
     def float64_sums(self, words_4c: Float64Array) -> None:
@@ -58,18 +55,16 @@ class RowMoments:
 
     def __init__(self, rows: Rows) -> None:
         self.rows = rows
-        counts = rows.counts.tolist()
-        self.count = int(sum(counts))
-        self.largest_count = max(counts, default=0.0)
+        self.count = int(sum(rows.counts.tolist()))
 
-    def ranges(self, range_2c: Float64Array) -> None:
-        """Write the largest of x₀ and μᵣ + σᵣ over rows r, and of −x₀ and σᵣ − μᵣ."""
-        kernels.moment_ranges(*self.rows, range_2c)
+    def ranges(self, range_w: Float64Array) -> None:
+        """Write the largest count; the largest of x₀ and μᵣ + σᵣ over rows r; the largest of −x₀ and σᵣ − μᵣ."""
+        kernels.moment_ranges(*self.rows, range_w)
 
-    def exact_sums(self, range_2c: Float64Array, count_unit: float, words_4c: Int64Array) -> None:
+    def exact_sums(self, range_w: Float64Array, words_4c: Int64Array) -> None:
         """Write Σn·m and Σ[n·m² + M2] over rows, m = μᵣ − centre of the range, scaled by its reach."""
         threads = threads_for(3 * self.rows.first.nbytes)
-        kernels.moment_sums(*self.rows, range_2c, count_unit, words_4c, threads)
+        kernels.moment_sums(*self.rows, range_w, words_4c, threads)
 
     def float64_sums(self, words_4c: Float64Array) -> None:
         """Write Σx and Σx², two words each."""
@@ -79,20 +74,18 @@ class RowMoments:
 class ColumnMoments:
     """Rows of one value: x is (N, C)."""
 
-    largest_count = 1.0
-
     def __init__(self, x_nc: FloatArray, mask_n: MaskArray) -> None:
         self.x_nc = x_nc
         self.mask_n = mask_n
         self.count = int(mask_n.sum()) if mask_n.size else len(x_nc)
 
-    def ranges(self, range_2c: Float64Array) -> None:
-        """Write max x and max −x."""
-        kernels.moment_ranges_columns(self.x_nc, self.mask_n, range_2c, threads_for(self.x_nc.nbytes))
+    def ranges(self, range_w: Float64Array) -> None:
+        """Write 1, max x and max −x."""
+        kernels.moment_ranges_columns(self.x_nc, self.mask_n, range_w, threads_for(self.x_nc.nbytes))
 
-    def exact_sums(self, range_2c: Float64Array, count_unit: float, words_4c: Int64Array) -> None:  # noqa: ARG002
+    def exact_sums(self, range_w: Float64Array, words_4c: Int64Array) -> None:
         """Write Σm and Σm², m = x − centre of the range, scaled by its reach."""
-        kernels.moment_sums_columns(self.x_nc, self.mask_n, range_2c, words_4c, threads_for(self.x_nc.nbytes))
+        kernels.moment_sums_columns(self.x_nc, self.mask_n, range_w, words_4c, threads_for(self.x_nc.nbytes))
 
     def float64_sums(self, words_4c: Float64Array) -> None:
         """Write Σx and Σx², two words each: a column is summed as one long row."""

@@ -49,7 +49,7 @@ class FirstMessage:
         if failed:
             self.buffer[0] = 1
         if self.holds(maxima):
-            self.buffer[_MAXIMA : _MAXIMA + maxima.size] = maxima.ravel()
+            self.buffer[_MAXIMA : _MAXIMA + maxima.size] = maxima.reshape(-1)
 
     def agrees(self) -> bool:
         """Tell from the combined words whether all ranks wrote the same header and none failed."""

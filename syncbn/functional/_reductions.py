@@ -7,7 +7,6 @@ allreduce of sums.
 
 from __future__ import annotations
 
-import math
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -44,22 +43,17 @@ class Exact:
 
     def moments(self, terms: MomentTerms, channels: int, eps: float, comm: Communicator, call: Call) -> BatchMoments:
         """Combine the terms of all ranks. Collective."""
-        maxima = np.empty(1 + 2 * channels)
-        maxima[0] = terms.largest_count
-        range_2c = maxima[1:].reshape(2, channels)
-        terms.ranges(range_2c)
-        number = comm.agree(call, maxima)
-        count_unit = _power_of_two_above(float(maxima[0]))
+        range_w = np.empty(1 + 2 * channels)
+        terms.ranges(range_w)
+        number = comm.agree(call, range_w)
         words = np.empty(1 + 4 * channels, np.int64)
         words[0] = terms.count
         words_4c = words[1:].reshape(4, channels)
-        terms.exact_sums(range_2c, count_unit, words_4c)
+        terms.exact_sums(range_w, words_4c)
         comm.allreduce_agreed(words)
         moments, invstd = _no_moments(int(words[0]), channels)
         if moments.count:
-            kernels.moments_from_sums(
-                words_4c, range_2c, count_unit, moments.count, eps, moments.mean, moments.var, invstd
-            )
+            kernels.moments_from_sums(words_4c, range_w, moments.count, eps, moments.mean, moments.var, invstd)
         return BatchMoments(moments, invstd, number)
 
     def totals(self, terms: GradientTerms, channels: int, comm: Communicator, call: Call) -> Totals:
@@ -67,14 +61,13 @@ class Exact:
         largest_2c = np.empty((2, channels))
         terms.largest(largest_2c)
         comm.agree(call, largest_2c)
-        here = np.empty((4, channels), np.int64)
-        terms.exact_sums(largest_2c, here)
-        everywhere = here.copy()
-        comm.allreduce_agreed(everywhere)
-        totals = Totals(np.empty((2, channels)), np.empty((2, channels)))
-        kernels.totals_from_sums(everywhere, largest_2c, totals.everywhere)
-        kernels.totals_from_sums(here, largest_2c, totals.here)
-        return totals
+        words = np.empty((2, 4, channels), np.int64)  # everywhere, here
+        terms.exact_sums(largest_2c, words[1])
+        words[0] = words[1]
+        comm.allreduce_agreed(words[0])
+        totals = np.empty((2, 2, channels))
+        kernels.totals_from_sums(words, largest_2c, totals)
+        return Totals(*totals)
 
 
 class Float64:
@@ -101,11 +94,6 @@ class Float64:
         everywhere = here.copy()
         comm.allreduce_agreed(everywhere)
         return Totals(everywhere, here)
-
-
-def _power_of_two_above(count: float) -> float:
-    """Return the least power of two that is at least ``count`` and 1."""
-    return math.ldexp(1.0, math.frexp(max(count, 1.0) - 0.5)[1])
 
 
 def _no_moments(count: int, channels: int) -> tuple[Moments, Float64Array]:

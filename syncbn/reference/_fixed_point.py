@@ -14,9 +14,18 @@ GRID = Fraction(1, 2**81)
 TOO_LARGE = 2.0**990
 
 
-def centre_and_reach(range_2c: Float64Array) -> tuple[Float64Array, Float64Array]:
-    """Return the centre of each range, and how far it reaches from there."""
-    return range_2c[0] / 2 - range_2c[1] / 2, range_2c[0] / 2 + range_2c[1] / 2
+def centre_and_reach(range_w: Float64Array) -> tuple[Float64Array, Float64Array]:
+    """Return the centre of each channel's range, and how far it reaches from there.
+
+    A range is the largest count of a row; of each channel the largest value; of each channel the largest negative.
+    """
+    highest_c, negative_c = range_w[1:].reshape(2, -1)
+    return highest_c / 2 - negative_c / 2, highest_c / 2 + negative_c / 2
+
+
+def count_unit_of(range_w: Float64Array) -> float:
+    """Return the least power of two that is at least the largest count and 1."""
+    return float(2.0 ** np.ceil(np.log2(max(range_w[0], 1.0))))
 
 
 def unit_of(reach: Float64Array) -> Float64Array:

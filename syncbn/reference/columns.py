@@ -15,10 +15,12 @@ def moment_ranges_columns(
     x_nc: FloatArray,
     mask_n: MaskArray,
     # out
-    range_2c: Float64Array,
+    range_w: Float64Array,
     threads: int,  # noqa: ARG001
 ) -> None:
     """`moment_ranges` where a row is one value: max x and max −x."""
+    range_w[0] = 1
+    range_2c = range_w[1:].reshape(2, -1)
     x = x_nc[mask_n.astype(bool)] if mask_n.size else x_nc
     range_2c[0], range_2c[1] = x.max(axis=0, initial=-np.inf), (-x).max(axis=0, initial=-np.inf)
     range_2c[0, ~np.isfinite(x).all(axis=0)] = np.inf
@@ -27,7 +29,7 @@ def moment_ranges_columns(
 def moment_sums_columns(
     x_nc: FloatArray,
     mask_n: MaskArray,
-    range_2c: Float64Array,
+    range_w: Float64Array,
     # out
     words_4c: Int64Array,
     threads: int,  # noqa: ARG001
@@ -35,7 +37,7 @@ def moment_sums_columns(
     """`moment_sums` where a row is one value; m² of float32 needs no rest."""
     x = (x_nc[mask_n.astype(bool)] if mask_n.size else x_nc).astype(np.float64)
     with np.errstate(all="ignore"):
-        centre, reach = centre_and_reach(range_2c)
+        centre, reach = centre_and_reach(range_w)
         scale = inverse_unit_of(reach)
         m = (x - centre) * scale
         to_words(m, 0.0, scale, words_4c[:2])

@@ -10,6 +10,7 @@ from syncbn.reference._error_free import product_error, quotient_rest, sum_error
 from syncbn.reference._fixed_point import (
     TOO_LARGE,
     centre_and_reach,
+    count_unit_of,
     from_words,
     inverse_unit_of,
     to_words,
@@ -27,9 +28,11 @@ def moment_ranges(
     square_nc: Float64Array,
     count_n: Float64Array,
     # out
-    range_2c: Float64Array,
+    range_w: Float64Array,
 ) -> None:
-    """Largest of x₀ and μᵣ + σᵣ over the rows r of each channel, and of −x₀ and σᵣ − μᵣ."""
+    """Range of x₀ and μᵣ ± σᵣ over the rows r of each channel."""
+    range_w[0] = count_n.max(initial=0.0)
+    range_2c = range_w[1:].reshape(2, -1)
     range_2c[...] = -np.inf
     rows = count_n > 0
     first, deviation, square, count = first_nc[rows], deviation_nc[rows], square_nc[rows], count_n[rows, None]
@@ -49,18 +52,18 @@ def moment_sums(
     deviation_nc: Float64Array,
     square_nc: Float64Array,
     count_n: Float64Array,
-    range_2c: Float64Array,
-    count_unit: float,
+    range_w: Float64Array,
     # out
     words_4c: Int64Array,
     threads: int,  # noqa: ARG001
 ) -> None:
-    """Σn·m and Σ[n·m² + M2] over rows, m = (μᵣ − centre)/unit, all over ``count_unit``, as words."""
+    """Σn·m and Σ[n·m² + M2] over rows, m = (μᵣ − centre)/unit, all over the count's unit, as words."""
     rows = count_n > 0
     first, deviation, square, count = first_nc[rows], deviation_nc[rows], square_nc[rows], count_n[rows, None]
     with np.errstate(all="ignore"):
-        centre, reach = centre_and_reach(range_2c)
+        centre, reach = centre_and_reach(range_w)
         scale = inverse_unit_of(reach)
+        count_unit = count_unit_of(range_w)
         weight = count * (1 / count_unit)
         shift = deviation / count
         shift_rest = quotient_rest(deviation, 0.0, count, shift)
@@ -82,8 +85,7 @@ def moment_sums(
 
 def moments_from_sums(
     words_4c: Int64Array,
-    range_2c: Float64Array,
-    count_unit: float,
+    range_w: Float64Array,
     count: int,
     eps: float,
     # out
@@ -93,8 +95,8 @@ def moments_from_sums(
 ) -> None:
     """m̄ = Σn·m/M, μ = centre + unit·m̄ and var = unit²·(Σ[n·m² + M2]/M − m̄²); 1/√(var + eps)."""
     sums, squares = from_words(words_4c[:2]), from_words(words_4c[2:])
-    centre_c, reach_c = centre_and_reach(range_2c)
-    unit_c = unit_of(reach_c)
+    centre_c, reach_c = centre_and_reach(range_w)
+    unit_c, count_unit = unit_of(reach_c), count_unit_of(range_w)
     for c, (centre, reach) in enumerate(zip(centre_c, reach_c, strict=True)):
         if not reach < TOO_LARGE:
             mean_c[c] = var_c[c] = invstd_c[c] = np.nan
@@ -140,13 +142,13 @@ def gradient_sums(
 
 
 def totals_from_sums(
-    words_4c: Int64Array,
+    words_g4c: Int64Array,
     largest_2c: Float64Array,
     # out
-    total_2c: Float64Array,
+    total_g2c: Float64Array,
 ) -> None:
-    """Round the sums of `gradient_sums` to float64."""
-    for words_2c, largest_c, total_c in zip((words_4c[:2], words_4c[2:]), largest_2c, total_2c, strict=True):
-        unit_c = np.where(largest_c > 0, unit_of(largest_c), 0.0)
-        totals = [float(total) for total in from_words(words_2c)]
-        total_c[...] = np.where(largest_c < TOO_LARGE, totals * unit_c, np.nan)
+    """Round the sums of `gradient_sums`, of each of g groups of ranks, to float64."""
+    unit_2c = np.where(largest_2c > 0, unit_of(largest_2c), 0.0)
+    for words_4c, total_2c in zip(words_g4c, total_g2c, strict=True):
+        totals = [[float(total) for total in from_words(words_4c[k : k + 2])] for k in (0, 2)]
+        total_2c[...] = np.where(largest_2c < TOO_LARGE, totals * unit_2c, np.nan)

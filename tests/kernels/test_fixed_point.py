@@ -38,8 +38,9 @@ def sum_on_ranks(parts, times=1):
         own = np.empty((4, 1), np.int64)
         kernels.gradient_sums(column, -column, largest, own, 1)
         words = add(words, own, times)
-    total = np.empty((2, 1))
-    kernels.totals_from_sums(words, largest, total)
+    total = np.empty((1, 2, 1))
+    kernels.totals_from_sums(words[None], largest, total)
+    total = total[0]
     np.testing.assert_array_equal(total[0], -total[1])
     return total[0, 0], float(largest[0, 0])
 
@@ -58,19 +59,18 @@ def column_terms(part):
 def moments_on_ranks(parts, times=1, terms_of=row_terms):
     """Return mean and var of one channel's rows: an array (rows, S) per rank, every rank there ``times`` over."""
     ranks = [terms_of(part) for part in parts]
-    ranges = [np.empty((2, 1)) for _ in ranks]
+    ranges = [np.empty(3) for _ in ranks]
     for terms, own in zip(ranks, ranges, strict=True):
         terms.ranges(own)
     largest = np.maximum.reduce(ranges)
-    count_unit = 2.0 ** np.ceil(np.log2(max(terms.largest_count for terms in ranks)))
     words = np.zeros((4, 1), np.int64)
     for terms in ranks:
         own = np.empty((4, 1), np.int64)
-        terms.exact_sums(largest, count_unit, own)
+        terms.exact_sums(largest, own)
         words = add(words, own, times)
     mean, var, invstd = np.empty(1), np.empty(1), np.empty(1)
     count = sum(terms.count for terms in ranks) * times
-    kernels.moments_from_sums(words, largest, count_unit, count, 1e-5, mean, var, invstd)
+    kernels.moments_from_sums(words, largest, count, 1e-5, mean, var, invstd)
     return mean[0], var[0]
 
 
