@@ -5,7 +5,6 @@ Three steps, so that any number of ranks gives the same bits: the range of the r
 from the sums. 2c, 4c are words times channels, w is a range (see words.pxd).
 """
 
-from cython.parallel cimport prange
 from libc.math cimport INFINITY, NAN, fabs, sqrt
 from libc.stdint cimport int64_t
 from error_free cimport product_error, quotient_rest, sum_error
@@ -13,7 +12,7 @@ from fixed_point cimport (
     FOLLOWING, LEADING, TOO_LARGE, add_block, bits_above, carry, count_unit_of, inverse_unit_of, larger, unit_of,
     words_high,
 )
-from words cimport BLOCK, WIDTH, carry_all, centre_in, clear, reach_in, width_of
+from words cimport BLOCK, WIDTH, carry_all, centre_in, clear, parts_of, reach_in, width_of
 
 cdef double ULP = 2.0 ** -52
 cdef double TINY = 2.0 ** -480  # squares of smaller values may underflow in float64
@@ -58,11 +57,11 @@ def moment_sums(
     const double[::1] count_n,           # IN
     const double[::1] range_w,           # IN   over all ranks
     int64_t[:, ::1] words_4c,            # OUT  Σn·m, then Σ[n·m² + M2], two words each; m = μᵣ − centre, scaled
-    int threads,                         # IN
 ):
-    cdef Py_ssize_t start, channels = words_4c.shape[1]
-    for start in prange(0, channels, WIDTH, nogil=True, num_threads=threads, schedule="static"):
-        sum_moments(first_nc, deviation_nc, square_nc, count_n, range_w, words_4c, start)
+    cdef Py_ssize_t part
+    with nogil:
+        for part in range(parts_of(words_4c.shape[1])):
+            sum_moments(first_nc, deviation_nc, square_nc, count_n, range_w, words_4c, part * WIDTH)
 
 
 cdef void sum_moments(
@@ -213,14 +212,14 @@ def gradient_sums(
     const double[:, ::1] product_nc,    # IN
     const double[:, ::1] largest_2c,    # IN   over all ranks
     int64_t[:, ::1] words_4c,           # OUT  sums over n, scaled, two words each
-    int threads,                        # IN
 ):
-    cdef Py_ssize_t start, channels = words_4c.shape[1]
-    for start in prange(0, channels, WIDTH, nogil=True, num_threads=threads, schedule="static"):
-        clear(words_4c, start, width_of(start, channels))
-        sum_values(sum_nc, largest_2c, words_4c, 0, start)
-        sum_values(product_nc, largest_2c, words_4c, 1, start)
-        carry_all(words_4c, start, width_of(start, channels))
+    cdef Py_ssize_t part, channels = words_4c.shape[1]
+    with nogil:
+        clear(words_4c, 0, channels)
+        for part in range(parts_of(channels)):
+            sum_values(sum_nc, largest_2c, words_4c, 0, part * WIDTH)
+            sum_values(product_nc, largest_2c, words_4c, 1, part * WIDTH)
+        carry_all(words_4c, 0, channels)
 
 
 cdef void sum_values(

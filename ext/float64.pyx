@@ -6,7 +6,7 @@ exact, and the rest. What is left of Σx² − (Σx)²/M after cancellation is t
 
 from libc.math cimport NAN, sqrt
 from error_free cimport product_error, quotient_rest, sum_error
-from words cimport WIDTH, width_of
+from words cimport WIDTH, parts_of, width_of
 
 cdef double TINY = 2.0 ** -950   # squares below are not whole in float64
 cdef double NOISE = 2.0 ** -75  # differences below this share of Σx² are rounding
@@ -35,7 +35,7 @@ def moment_sums_float64(
 ):
     cdef Py_ssize_t part
     with nogil:
-        for part in range((words_4c.shape[1] + WIDTH - 1) // WIDTH):
+        for part in range(parts_of(words_4c.shape[1])):
             sum_moments(first_nc, deviation_nc, square_nc, count_n, words_4c, part * WIDTH)
 
 

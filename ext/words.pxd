@@ -5,7 +5,11 @@ from fixed_point cimport carry, centre_of, reach_of
 
 cdef enum:
     BLOCK = 4096  # values that fixed_point.h lets float64 add up before they become integers
-    WIDTH = 128  # channels that a thread sums together: their partial sums stay in the first-level cache
+    WIDTH = 128  # channels that are summed together: their partial sums stay in the first-level cache
+
+
+cdef inline Py_ssize_t parts_of(Py_ssize_t channels) noexcept nogil:
+    return (channels + WIDTH - 1) // WIDTH
 
 
 cdef inline Py_ssize_t width_of(Py_ssize_t start, Py_ssize_t channels) noexcept nogil:

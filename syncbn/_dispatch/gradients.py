@@ -37,7 +37,7 @@ class RowGradients:
 
     def exact_sums(self, largest_2c: Float64Array, words_4c: Int64Array) -> None:
         """Write the sums over rows, scaled."""
-        kernels.gradient_sums(*self.rows, largest_2c, words_4c, threads_for(2 * self.rows[0].nbytes))
+        kernels.gradient_sums(*self.rows, largest_2c, words_4c)
 
     def float64_sums(self, sums_2c: Float64Array) -> None:
         """Write the sums over rows."""

@@ -63,8 +63,7 @@ class RowMoments:
 
     def exact_sums(self, range_w: Float64Array, words_4c: Int64Array) -> None:
         """Write Σn·m and Σ[n·m² + M2] over rows, m = μᵣ − centre of the range, scaled by its reach."""
-        threads = threads_for(3 * self.rows.first.nbytes)
-        kernels.moment_sums(*self.rows, range_w, words_4c, threads)
+        kernels.moment_sums(*self.rows, range_w, words_4c)
 
     def float64_sums(self, words_4c: Float64Array) -> None:
         """Write Σx and Σx², two words each."""

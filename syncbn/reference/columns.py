@@ -65,8 +65,8 @@ def gradient_sums_columns(
     largest_2c: Float64Array,
     # out
     words_4c: Int64Array,
-    threads: int,
+    threads: int,  # noqa: ARG001
 ) -> None:
     """`gradient_sums` of dy and dy·(x − μ)."""
     with np.errstate(all="ignore"):
-        gradient_sums(dy_nc.astype(np.float64), dy_nc * (x_nc - mean_c), largest_2c, words_4c, threads)
+        gradient_sums(dy_nc.astype(np.float64), dy_nc * (x_nc - mean_c), largest_2c, words_4c)

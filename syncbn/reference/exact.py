@@ -55,7 +55,6 @@ def moment_sums(
     range_w: Float64Array,
     # out
     words_4c: Int64Array,
-    threads: int,  # noqa: ARG001
 ) -> None:
     """Σn·m and Σ[n·m² + M2] over rows, m = (μᵣ − centre)/unit, all over the count's unit, as words."""
     rows = count_n > 0
@@ -132,7 +131,6 @@ def gradient_sums(
     largest_2c: Float64Array,
     # out
     words_4c: Int64Array,
-    threads: int,  # noqa: ARG001
 ) -> None:
     """Sum either value/unit over n, as words."""
     scale_2c = inverse_unit_of(largest_2c)

@@ -36,7 +36,7 @@ def sum_on_ranks(parts, times=1):
     words = np.zeros((4, 1), np.int64)
     for column in columns:
         own = np.empty((4, 1), np.int64)
-        kernels.gradient_sums(column, -column, largest, own, 1)
+        kernels.gradient_sums(column, -column, largest, own)
         words = add(words, own, times)
     total = np.empty((1, 2, 1))
     kernels.totals_from_sums(words[None], largest, total)
