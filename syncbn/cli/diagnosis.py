@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from syncbn._dispatch.kernels import NAMES, which
+from syncbn._dispatch.kernels import available, which
+from syncbn._dispatch.threads import thread_limit
 from syncbn.cli.latency import SIZES, allreduce_microseconds
 from syncbn.cli.launch import THREAD_VARIABLES, find_mpiexec, library_of
 from syncbn.comm import Communicator
@@ -38,7 +39,7 @@ def diagnose(comm: Communicator) -> dict[str, Any]:
             "instruction_sets": instruction_sets(),
         },
         "threads": {**{name: os.environ.get(name) for name in THREAD_VARIABLES}, "blas": blas_library()},
-        "kernels": {"used": which, "names": list(NAMES)},
+        "kernels": {"used": which, "builds": available(), "threads": thread_limit()},
         "allreduce": [],
     }
     problems = []
@@ -78,8 +79,11 @@ def warnings_about(found: dict[str, Any]) -> list[str]:
         out.append(f"{ranks} ranks × {threads} BLAS threads > {cores} cores: set OMP_NUM_THREADS={cores // ranks}")
     if ranks > cores and threads > 1:
         out.append(f"{threads} BLAS threads per rank: set OMP_NUM_THREADS=1")
-    if found["kernels"]["used"] != "compiled":
-        out.append(f"the kernels are {found['kernels']['used']} (SYNCBN_KERNELS), many times slower than compiled ones")
+    used, builds = found["kernels"]["used"], found["kernels"]["builds"]
+    if used == "reference":
+        out.append("the kernels are reference (SYNCBN_KERNELS), many times slower than compiled ones")
+    elif used != builds[0]:
+        out.append(f"the kernels are {used} (SYNCBN_KERNELS), slower than {builds[0]}, which this processor can run")
     return out
 
 

@@ -59,7 +59,7 @@ def as_text(found: dict[str, Any]) -> str:
         "cores": f"{machine['usable_cores']} usable of {machine['cores']}, {machine['cpu']}",
         "vectors": ", ".join(machine["instruction_sets"]) or "unknown",
         "threads": f"{' '.join(set_threads) or 'nothing set'}; BLAS {threads['blas']}",
-        "kernels": f"{kernels['used']}: {', '.join(kernels['names'])}",
+        "kernels": f"{kernels['used']} (of {', '.join(kernels['builds'])}), up to {kernels['threads']} threads",
         "allreduce": ", ".join(latencies) or "not measured: one rank alone (try --ranks 2)",
     }
     lines = [f"{name:<11}{value}" for name, value in rows.items()]

@@ -59,7 +59,7 @@ HEALTHY: dict[str, Any] = {
     "ranks": {"total": 8, "per_node": {"a": 4, "b": 4}},
     "machine": {"usable_cores": 8},
     "threads": {"OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": None, "MKL_NUM_THREADS": None, "blas": "openblas"},
-    "kernels": {"used": "compiled"},
+    "kernels": {"used": "avx2", "builds": ["avx2", "baseline"], "threads": 1},
 }
 
 
@@ -77,7 +77,11 @@ def test_no_warnings_about_a_healthy_machine() -> None:
         ({"mpi_files": ["/a/libmpi.so.12", "/b/libmpi.so.40"]}, "two MPI libraries are loaded"),
         ({"machine": {"usable_cores": 3}}, "4 ranks share 3 cores"),
         ({"machine": {"usable_cores": 4}}, "4 ranks × 2 BLAS threads > 4 cores: set OMP_NUM_THREADS=1"),
-        ({"kernels": {"used": "reference"}}, "the kernels are reference"),
+        ({"kernels": {"used": "reference", "builds": ["baseline"]}}, "the kernels are reference"),
+        (
+            {"kernels": {"used": "baseline", "builds": ["avx2", "baseline"]}},
+            "the kernels are baseline (SYNCBN_KERNELS), slower than avx2",
+        ),
     ],
 )
 def test_warnings(change: dict[str, Any], warning: str) -> None:
