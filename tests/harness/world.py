@@ -44,6 +44,10 @@ if RANKS:
         os._exit(1)
     if RANK:
         _redirect_output(LOGS / f"rank-{RANK}.log")
+    # Ranks that share pytest's directory remove each other's leftovers, and one that comes too late fails.
+    temporary = LOGS / f"tmp-{RANK}"
+    temporary.mkdir(exist_ok=True)
+    os.environ["PYTEST_DEBUG_TEMPROOT"] = str(temporary)
 
 STDERR = os.dup(2)
 """File descriptor of this rank's stderr as it was before pytest began to capture it."""
