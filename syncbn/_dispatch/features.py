@@ -12,7 +12,7 @@ from syncbn._dispatch.threads import threads_for
 from syncbn.typing import Float64Array, FloatArray
 
 
-class RowGradients(NamedTuple):
+class FeatureSums(NamedTuple):
     """Σ dy·weight and Σ dy·weight·(x − μ) of each row (R,); gradients of weight and bias (D,)."""
 
     sums: Float64Array
@@ -49,10 +49,10 @@ def normalize(
 
 def gradient_sums(
     x_rd: FloatArray, dy_rd: FloatArray, mean_r: Float64Array, scale_r: Float64Array, weight_d: Float64Array
-) -> RowGradients:
+) -> FeatureSums:
     """Return the sums that the gradients are made of."""
     rows, features = x_rd.shape
-    sums = RowGradients(np.empty(rows), np.empty(rows), np.empty(features), np.empty(features))
+    sums = FeatureSums(np.empty(rows), np.empty(rows), np.empty(features), np.empty(features))
     kernels.gradient_sums_rows(x_rd, dy_rd, mean_r, scale_r, weight_d, *sums)
     return sums
 
