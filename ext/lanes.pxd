@@ -1,8 +1,12 @@
-# Declares lanes.h. Cython takes a vector for a double, so that + - * on vectors are written as on numbers.
+# Declares lanes.h.
 cdef extern from "lanes.h" nogil:
-    ctypedef double lanes "lanes_t"
+    ctypedef struct lanes "lanes_t":
+        pass
     lanes lanes_all(double value)
     lanes lanes_load_f32(const float *p)
     lanes lanes_load_f64(const double *p)
-    void lanes_store(double *p, lanes v)
+    lanes lanes_add(lanes one, lanes other)
+    lanes lanes_subtract(lanes one, lanes other)
+    lanes lanes_multiply(lanes one, lanes other)
+    lanes lanes_first(lanes v, Py_ssize_t count)
     double lanes_sum(lanes v)
