@@ -2,6 +2,7 @@
 
 from cython cimport floating
 from cython.parallel cimport prange
+from loops cimport input_gradient_place, input_gradient_row, relu_gradient
 
 
 def input_gradient_ncs(
@@ -21,24 +22,8 @@ def input_gradient_ncs(
         n = row // channels
         c = row % channels
         m = n if mean_nc.shape[0] > 1 else 0
-        gradient_row(&x_ncs[n, c, 0], &dy_ncs[n, c, 0], &mask_ns[n, 0] if masked else NULL, x_ncs.shape[2],
-                     mean_nc[m, c], direct_nc[m, c], shift_nc[m, c], slope_nc[m, c], &dx_ncs[n, c, 0])
-
-
-cdef void gradient_row(
-    const floating *x, const floating *dy, const unsigned char *mask, Py_ssize_t count, double mean, double direct,
-    double shift, double slope, floating *dx,
-) noexcept nogil:
-    cdef Py_ssize_t s
-    if mask is NULL:
-        for s in range(count):
-            dx[s] = <floating>(direct * dy[s] - (shift + slope * (x[s] - mean)))
-        return
-    for s in range(count):
-        if mask[s]:
-            dx[s] = <floating>(direct * dy[s] - (shift + slope * (x[s] - mean)))
-        else:
-            dx[s] = <floating>(direct * dy[s])
+        input_gradient_row(&x_ncs[n, c, 0], &dy_ncs[n, c, 0], &mask_ns[n, 0] if masked else NULL, x_ncs.shape[2],
+                           mean_nc[m, c], direct_nc[m, c], shift_nc[m, c], slope_nc[m, c], &dx_ncs[n, c, 0])
 
 
 def input_gradient_nsc(
@@ -58,21 +43,19 @@ def input_gradient_nsc(
         n = place // size
         s = place % size
         m = n if mean_nc.shape[0] > 1 else 0
-        gradient_place(&x_nsc[n, s, 0], &dy_nsc[n, s, 0], not (masked and mask_ns[n, s] == 0), x_nsc.shape[2],
-                       &mean_nc[m, 0], &direct_nc[m, 0], &shift_nc[m, 0], &slope_nc[m, 0], &dx_nsc[n, s, 0])
+        input_gradient_place(&x_nsc[n, s, 0], &dy_nsc[n, s, 0], not (masked and mask_ns[n, s] == 0), x_nsc.shape[2],
+                             &mean_nc[m, 0], &direct_nc[m, 0], &shift_nc[m, 0], &slope_nc[m, 0], &dx_nsc[n, s, 0])
 
 
-cdef void gradient_place(
-    const floating *x, const floating *dy, bint selected, Py_ssize_t channels, const double *mean,
-    const double *direct, const double *shift, const double *slope, floating *dx,
-) noexcept nogil:
-    cdef Py_ssize_t c
-    if selected:
-        for c in range(channels):
-            dx[c] = <floating>(direct[c] * dy[c] - (shift[c] + slope[c] * (x[c] - mean[c])))
-    else:
-        for c in range(channels):
-            dx[c] = <floating>(direct[c] * dy[c])
+def relu_gradients(
+    const floating[:, :, ::1] y,    # IN   result of relu
+    const floating[:, :, ::1] dy,   # IN
+    floating[:, :, ::1] g,          # OUT  dy where y > 0, else 0
+    int threads,                    # IN
+):
+    cdef Py_ssize_t n, count = y.shape[1] * y.shape[2]
+    for n in prange(y.shape[0], nogil=True, num_threads=threads, schedule="static"):
+        relu_gradient(&y[n, 0, 0], &dy[n, 0, 0], count, &g[n, 0, 0])
 
 
 def gradient_sums_rows(

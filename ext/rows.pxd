@@ -7,16 +7,7 @@ from lanes cimport (
     lanes, lanes_add, lanes_all, lanes_first, lanes_load_f32, lanes_load_f64, lanes_multiply, lanes_subtract,
     lanes_sum,
 )
-
-cdef extern from "places.h" nogil:
-    void moment_place_f32(const float *x, const double *origin, double *sums, double *squares, Py_ssize_t width)
-    void moment_place_f64(const double *x, const double *origin, double *sums, double *squares, Py_ssize_t width)
-    void gradient_place_f32(
-        const float *x, const float *dy, const double *mean, double *sums, double *products, Py_ssize_t width
-    )
-    void gradient_place_f64(
-        const double *x, const double *dy, const double *mean, double *sums, double *products, Py_ssize_t width
-    )
+from loops cimport gradient_place, moment_place
 
 cdef enum:
     LANES = 16
@@ -86,10 +77,7 @@ cdef inline void moment_rows_of_place(
         first[c] = x[start * stride + c] if start < count else 0
     for s in range(start, count):
         if mask is NULL or mask[s]:
-            if floating is float:
-                moment_place_f32(x + s * stride, first, sums[s % LANES], squares[s % LANES], width)
-            else:
-                moment_place_f64(x + s * stride, first, sums[s % LANES], squares[s % LANES], width)
+            moment_place(x + s * stride, first, sums[s % LANES], squares[s % LANES], width)
     combine(sums, width, deviation)
     combine(squares, width, square)
     for c in range(width):
@@ -168,10 +156,7 @@ cdef inline void gradient_rows_of_place(
     clear_lanes(sums, width)
     clear_lanes(products, width)
     for s in range(count):
-        if floating is float:
-            gradient_place_f32(x + s * stride, dy + s * stride, mean, sums[s % LANES], products[s % LANES], width)
-        else:
-            gradient_place_f64(x + s * stride, dy + s * stride, mean, sums[s % LANES], products[s % LANES], width)
+        gradient_place(x + s * stride, dy + s * stride, mean, sums[s % LANES], products[s % LANES], width)
     combine(sums, width, total)
     combine(products, width, product)
 

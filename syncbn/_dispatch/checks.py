@@ -13,21 +13,21 @@ from syncbn.typing import Float64Array, FloatArray
 
 def check_floating(array: Any, name: str, min_ndim: int = 0) -> FloatArray:
     """Return ``array``, or raise TypeError or ValueError when it isn't a real floating ndarray."""
-    if not isinstance(array, (np.ndarray, np.floating)):
+    if type(array) is not np.ndarray and not isinstance(array, (np.ndarray, np.floating)):
         raise TypeError(f"{name} must be a NumPy array of float16, float32 or float64, got {type(array).__name__}")
     if array.dtype.kind != "f" or array.dtype.itemsize > 8:
         raise TypeError(f"{name} must have dtype float16, float32 or float64, got {array.dtype}")
     if array.ndim < min_ndim:
         raise ValueError(f"{name} must have {min_ndim} or more axes, got shape {array.shape}")
-    return np.asarray(array)  # a plain array of scalars and of subclasses
+    return array if type(array) is np.ndarray else np.asarray(array)  # a plain array of scalars and of subclasses
 
 
-def check_same_shape(dy: Any, shape: tuple[int, ...]) -> FloatArray:
-    """Return ``dy``, or raise when it isn't a floating array of ``shape``."""
-    gradient = check_floating(dy, "dy")
-    if gradient.shape != shape:
-        raise ValueError(f"dy must have y's shape {shape}, got {gradient.shape}")
-    return gradient
+def check_same_shape(array: Any, shape: tuple[int, ...], name: str = "dy") -> FloatArray:
+    """Return ``array``, or raise when it isn't a floating array of ``shape``."""
+    checked = check_floating(array, name)
+    if checked.shape != shape:
+        raise ValueError(f"{name} must have y's shape {shape}, got {checked.shape}")
+    return checked
 
 
 def check_parameter(array: Any, name: str, shape: tuple[int, ...]) -> FloatArray | None:
@@ -42,6 +42,8 @@ def check_parameter(array: Any, name: str, shape: tuple[int, ...]) -> FloatArray
 
 def check_eps(eps: float) -> float:
     """Return ``eps`` as a float, or raise when it isn't finite and ≥ 0."""
+    if type(eps) is float and 0 <= eps < math.inf:
+        return eps
     if isinstance(eps, bool) or not isinstance(eps, (int, float, np.integer, np.floating)):
         raise TypeError(f"eps must be a number, got {eps!r}")
     try:
@@ -51,6 +53,23 @@ def check_eps(eps: float) -> float:
     if not math.isfinite(value) or value < 0:
         raise ValueError(f"eps must be finite and at least 0, got {eps!r}")
     return value
+
+
+def check_out(out: Any, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], *inputs: FloatArray) -> FloatArray | None:
+    """Return an array that a result of ``shape`` and ``dtype`` may be written to, or None where there is none."""
+    if out is None:
+        return None
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"{name} must be a NumPy array, got {type(out).__name__}")
+    if out.dtype != dtype:
+        raise TypeError(f"{name} must have x's dtype in native byte order, {dtype}, got {out.dtype!r}")
+    if out.shape != shape:
+        raise ValueError(f"{name} must have x's shape {shape}, got {out.shape}")
+    if not out.flags.writeable:
+        raise ValueError(f"{name} must be writable")
+    if any(np.may_share_memory(out, array) for array in inputs):
+        raise ValueError(f"{name} must not overlap what is read: give it memory of its own")
+    return out
 
 
 def check_axis(axis: int, ndim: int, name: str = "channel_axis") -> int:

@@ -7,7 +7,7 @@ from importlib import import_module
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-NAMES = ("rows", "columns", "exact", "float64", "normalize", "gradients")
+NAMES = ("batch", "rows", "columns", "exact", "float64", "normalize", "gradients")
 
 _NOT_BUILT = (
     "syncbn's compiled kernels are not there ({}): build them with `pip install .` (needs a C compiler), "

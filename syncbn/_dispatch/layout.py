@@ -12,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syncbn._dispatch.checks import check_axis
-from syncbn.typing import BoolArray, FloatArray
+from syncbn.typing import BoolArray, Float64Array, FloatArray
 
 MaskArray = NDArray[np.uint8]
 NO_MASK: MaskArray = np.zeros((0, 0), np.uint8)
+NO_ARRAYS = {np.dtype(dtype): np.empty((0, 0, 0), dtype) for dtype in (np.float32, np.float64)}
+"""What kernels take where an optional array is not there, by what they compute in."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,9 @@ class ChannelLayout:
     @staticmethod
     def of(x: FloatArray, channel_axis: int) -> ChannelLayout:
         """Find the layout of ``x``."""
-        return _channel_layout(x.shape, x.strides, x.dtype, check_axis(channel_axis, x.ndim))
+        if type(channel_axis) is not int:
+            channel_axis = check_axis(channel_axis, x.ndim)
+        return _channel_layout(x.shape, x.strides, x.dtype, channel_axis)
 
     @property
     def shape_ns(self) -> tuple[int, ...]:
@@ -64,16 +68,50 @@ class ChannelLayout:
 
         float16 becomes float32; foreign byte order and unaligned memory are copied.
         """
-        if self.channels_last:
-            shape = (self.samples, self.row_size, self.channels)
-        else:
-            shape = (self.samples, self.channels, self.row_size)
-        return contiguous(x.transpose(self.order), self.dtype).reshape(shape)
+        in_order = x if self._order_is_own else x.transpose(self.order)
+        return contiguous(in_order, self.dtype).reshape(self.kernel_shape)
 
-    def restore(self, result: FloatArray) -> FloatArray:
-        """Return a kernel's result in the array's own shape, dtype and memory order."""
-        y = to_dtype(result.reshape(self._shape_in_order).transpose(self._inverse), self.dtype)
+    def restore(self, result: FloatArray, out: FloatArray | None = None) -> FloatArray:
+        """Return a kernel's result in the array's own shape, dtype and memory order, or written to ``out``."""
+        if out is not None and result.base is not None and np.may_share_memory(out, result):
+            return out
+        y = result.reshape(self._shape_in_order)
+        if not self._order_is_own:
+            y = y.transpose(self._inverse)
+        y = to_dtype(y, self.dtype)
+        if out is not None:
+            out[...] = y
+            return out
         return y if self.in_place else np.ascontiguousarray(y)
+
+    def empty(self, out: FloatArray | None = None) -> FloatArray:
+        """Return memory for a kernel's result: that of ``out`` (of ``shape`` and ``dtype``) where kernels can write it."""
+        if out is not None and self.dtype.itemsize >= 4:
+            in_order = out.transpose(self.order)
+            if in_order.flags.c_contiguous and in_order.flags.aligned:
+                return in_order.reshape(self.kernel_shape)
+        return np.empty(self.kernel_shape, self.work_dtype)
+
+    @cached_property
+    def kernel_shape(self) -> tuple[int, int, int]:
+        """(N, C, S), or (N, S, C) where channels are last."""
+        if self.channels_last:
+            return self.samples, self.row_size, self.channels
+        return self.samples, self.channels, self.row_size
+
+    @cached_property
+    def work_dtype(self) -> np.dtype[Any]:
+        """What kernels compute in: float32 for float16."""
+        return _work_dtype(self.dtype)
+
+    @cached_property
+    def counts(self) -> Float64Array:
+        """S for each sample: how many values of a row count without a mask. Not to be written."""
+        return np.full(self.samples, float(self.row_size))
+
+    @cached_property
+    def _order_is_own(self) -> bool:
+        return self.order == tuple(range(len(self.order)))
 
     @cached_property
     def _shape_in_order(self) -> tuple[int, ...]:
@@ -91,6 +129,7 @@ class ChannelLayout:
 
 @lru_cache(maxsize=1024)  # of layers and batches there are few
 def _channel_layout(shape: tuple[int, ...], strides: tuple[int, ...], dtype: np.dtype[Any], axis: int) -> ChannelLayout:
+    axis = check_axis(axis, len(shape))
     sample, *trailing = (i for i in range(len(shape)) if i != axis)
     row_size = math.prod(shape[i] for i in trailing)
     first, last = (sample, axis, *trailing), (sample, *trailing, axis)
@@ -125,11 +164,25 @@ def _is_contiguous(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: i
 
 def contiguous(array: FloatArray, dtype: np.dtype[Any]) -> FloatArray:
     """Return ``array`` contiguous, aligned, native, and as wide as kernels compute for ``dtype``."""
-    work = np.dtype(np.float32) if dtype.itemsize < 4 else dtype
+    work = _work_dtype(dtype)
     flags = array.flags
     if array.dtype == work and flags.c_contiguous and flags.aligned:
         return array
     return np.require(array, work, ["C", "A"])
+
+
+_FLOAT32 = np.dtype(np.float32)
+
+
+def _work_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    return _FLOAT32 if dtype.itemsize < 4 else dtype
+
+
+def like(array: FloatArray, x: FloatArray) -> FloatArray:
+    """Return ``array`` (a view of a layout, or empty) in the shape of ``x`` (another view of it)."""
+    if array.size == 0 or array.shape == x.shape:
+        return array
+    return array.reshape(x.shape)
 
 
 def to_dtype(array: FloatArray, dtype: np.dtype[Any]) -> FloatArray:

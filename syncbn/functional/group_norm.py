@@ -107,9 +107,9 @@ def normalize_groups(
         dx = kernels.input_gradient(x_view, dy_view, layout, mean_nc, scale_nc, shift_nc, slope_nc)
         dweight = None if weight is None else (product_nc * invstd_nc).sum(axis=0).astype(weight.dtype)
         dbias = None if bias is None else sum_nc.sum(axis=0).astype(bias.dtype)
-        return dx, dweight, dbias
+        return layout.restore(dx), dweight, dbias
 
-    return y, moments, backward
+    return layout.restore(y), moments, backward
 
 
 def _check_groups(num_groups: int | None, layout: ChannelLayout) -> int:

@@ -10,7 +10,8 @@ from numpy.typing import ArrayLike, DTypeLike
 from syncbn._dispatch.checks import check_eps
 from syncbn.comm import SERIAL, CommLike, Communicator, as_communicator, world
 from syncbn.functional._reductions import Reduction, find_reduction
-from syncbn.functional.batch_norm import batch_norm_inference, normalize_batch
+from syncbn.functional._batch import normalize_batch
+from syncbn.functional.batch_norm import batch_norm_inference
 from syncbn.layers._affine import add_grads, beta, gamma, value_of
 from syncbn.layers._running import RunningStatistics
 from syncbn.typing import Backward, FloatArray

@@ -11,6 +11,7 @@ compiled kernels alone.
 
 from __future__ import annotations
 
+from syncbn.reference.batch import batch_backward, batch_forward
 from syncbn.reference.columns import (
     gradient_sums_columns,
     largest_gradients_columns,
@@ -26,11 +27,19 @@ from syncbn.reference.exact import (
     totals_from_sums,
 )
 from syncbn.reference.float64 import moment_sums_float64, moments_from_sums_float64
-from syncbn.reference.gradients import gradient_sums_rows, input_gradient_ncs, input_gradient_nsc, input_gradient_rows
+from syncbn.reference.gradients import (
+    gradient_sums_rows,
+    input_gradient_ncs,
+    input_gradient_nsc,
+    input_gradient_rows,
+    relu_gradients,
+)
 from syncbn.reference.normalize import normalize_ncs, normalize_nsc, normalize_rows
 from syncbn.reference.rows import gradient_rows_ncs, gradient_rows_nsc, moment_rows_ncs, moment_rows_nsc
 
 __all__ = [
+    "batch_backward",
+    "batch_forward",
     "gradient_rows_ncs",
     "gradient_rows_nsc",
     "gradient_sums",
@@ -53,5 +62,6 @@ __all__ = [
     "normalize_ncs",
     "normalize_nsc",
     "normalize_rows",
+    "relu_gradients",
     "totals_from_sums",
 ]

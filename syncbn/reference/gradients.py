@@ -44,6 +44,17 @@ def input_gradient_nsc(
     input_gradient_ncs(x, dy, mask_ns, mean_nc, direct_nc, shift_nc, slope_nc, dx, threads)
 
 
+def relu_gradients(
+    y: FloatArray,
+    dy: FloatArray,
+    # out
+    g: FloatArray,
+    threads: int,  # noqa: ARG001
+) -> None:
+    """g = dy where y > 0, else 0."""
+    g[...] = np.where(y > 0, dy, 0)
+
+
 def gradient_sums_rows(
     x_rd: FloatArray,
     dy_rd: FloatArray,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from syncbn.reference._memory import channels_first
 from syncbn.typing import Float64Array, FloatArray
 
@@ -11,12 +13,18 @@ def normalize_ncs(
     mean_nc: Float64Array,
     scale_nc: Float64Array,
     bias_c: Float64Array,
+    residual: FloatArray,
+    relu: bool,
     # out
     y_ncs: FloatArray,
     threads: int,  # noqa: ARG001
 ) -> None:
-    """y = (x − μ)·scale + bias."""
+    """y = (x − μ)·scale + bias; then y + residual, unless that is (0, 0, 0); then max(y, 0), if relu."""
     y_ncs[...] = (x_ncs - mean_nc[:, :, None]) * scale_nc[:, :, None] + bias_c[:, None]
+    if residual.size:
+        y_ncs += residual
+    if relu:
+        np.maximum(y_ncs, 0, out=y_ncs)
 
 
 def normalize_nsc(
@@ -24,12 +32,15 @@ def normalize_nsc(
     mean_nc: Float64Array,
     scale_nc: Float64Array,
     bias_c: Float64Array,
+    residual: FloatArray,
+    relu: bool,
     # out
     y_nsc: FloatArray,
     threads: int,
 ) -> None:
     """`normalize_ncs` of channels-last memory."""
-    normalize_ncs(channels_first(x_nsc), mean_nc, scale_nc, bias_c, channels_first(y_nsc), threads)
+    x_ncs, residual_ncs, y_ncs = (channels_first(a) for a in (x_nsc, residual, y_nsc))
+    normalize_ncs(x_ncs, mean_nc, scale_nc, bias_c, residual_ncs, relu, y_ncs, threads)
 
 
 def normalize_rows(

@@ -182,12 +182,17 @@ def test_elementwise_kernels_agree_with_their_twins(case):
     bias = case.factors[4][0]
     dtype = case.x.dtype
     tolerance = {"rtol": 4 * np.finfo(dtype).eps, "atol": 4 * np.finfo(dtype).eps * np.abs(case.x).max()}
+    none = np.empty((0, 0, 0), dtype)
+    (g,) = assert_same_bits("relu_gradients", (case.x, case.dy), [case.x])
+    np.testing.assert_array_equal(g, np.where(case.x > 0, case.dy, 0))
     for name, inputs in (
-        ("normalize", (case.x, mean, scale, bias)),
+        ("normalize", (case.x, mean, scale, bias, none, False)),
+        ("normalize", (case.x, mean, scale, bias, none, True)),
+        ("normalize", (case.x, mean, scale, bias, case.dy, False)),
+        ("normalize", (case.x, mean, scale, bias, case.dy, True)),
         ("input_gradient", (case.x, case.dy, case.mask, mean, scale, shift, slope)),
     ):
-        arrays = 1 if name == "normalize" else 2
-        last = (*map(channels_last, inputs[:arrays]), *inputs[arrays:])
+        last = [channels_last(a) if isinstance(a, np.ndarray) and a.ndim == 3 else a for a in inputs]
         (one,), (twin,) = both(f"{name}_ncs", inputs, [case.x])
         (other,), (twin_last,) = both(f"{name}_nsc", last, [channels_last(case.x)])
         np.testing.assert_allclose(one, twin, **tolerance)

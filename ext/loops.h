@@ -1,0 +1,20 @@
+/* The loops over every value, for float and double. In C since Cython has no `restrict`, without which each call
+   begins with checks whether arrays overlap. */
+#ifndef SYNCBN_LOOPS_H
+#define SYNCBN_LOOPS_H
+
+#include <stddef.h>
+
+#define real float
+#define of_type(name) name##_f32
+#include "loops_of_type.h"
+#undef real
+#undef of_type
+
+#define real double
+#define of_type(name) name##_f64
+#include "loops_of_type.h"
+#undef real
+#undef of_type
+
+#endif

@@ -1,0 +1,91 @@
+# Declares loops.h, and gives each loop one name for both types.
+from cython cimport floating
+
+cdef extern from "loops.h" nogil:
+    void moment_place_f32(const float *, const double *, double *, double *, Py_ssize_t)
+    void moment_place_f64(const double *, const double *, double *, double *, Py_ssize_t)
+    void gradient_place_f32(const float *, const float *, const double *, double *, double *, Py_ssize_t)
+    void gradient_place_f64(const double *, const double *, const double *, double *, double *, Py_ssize_t)
+    void normalize_row_f32(const float *, Py_ssize_t, double, double, double, const float *, bint, float *)
+    void normalize_row_f64(const double *, Py_ssize_t, double, double, double, const double *, bint, double *)
+    void normalize_place_f32(
+        const float *, Py_ssize_t, const double *, const double *, const double *, const float *, bint, float *)
+    void normalize_place_f64(
+        const double *, Py_ssize_t, const double *, const double *, const double *, const double *, bint, double *)
+    void relu_gradient_f32(const float *, const float *, Py_ssize_t, float *)
+    void relu_gradient_f64(const double *, const double *, Py_ssize_t, double *)
+    void input_gradient_row_f32(
+        const float *, const float *, const unsigned char *, Py_ssize_t, double, double, double, double, float *)
+    void input_gradient_row_f64(
+        const double *, const double *, const unsigned char *, Py_ssize_t, double, double, double, double, double *)
+    void input_gradient_place_f32(
+        const float *, const float *, bint, Py_ssize_t, const double *, const double *, const double *, const double *,
+        float *)
+    void input_gradient_place_f64(
+        const double *, const double *, bint, Py_ssize_t, const double *, const double *, const double *,
+        const double *, double *)
+
+
+cdef inline void moment_place(
+    const floating *x, const double *origin, double *sums, double *squares, Py_ssize_t width
+) noexcept nogil:
+    if floating is float:
+        moment_place_f32(x, origin, sums, squares, width)
+    else:
+        moment_place_f64(x, origin, sums, squares, width)
+
+
+cdef inline void gradient_place(
+    const floating *x, const floating *dy, const double *mean, double *sums, double *products, Py_ssize_t width
+) noexcept nogil:
+    if floating is float:
+        gradient_place_f32(x, dy, mean, sums, products, width)
+    else:
+        gradient_place_f64(x, dy, mean, sums, products, width)
+
+
+cdef inline void normalize_row(
+    const floating *x, Py_ssize_t count, double mean, double scale, double bias, const floating *residual, bint relu,
+    floating *y,
+) noexcept nogil:
+    if floating is float:
+        normalize_row_f32(x, count, mean, scale, bias, residual, relu, y)
+    else:
+        normalize_row_f64(x, count, mean, scale, bias, residual, relu, y)
+
+
+cdef inline void normalize_place(
+    const floating *x, Py_ssize_t width, const double *mean, const double *scale, const double *bias,
+    const floating *residual, bint relu, floating *y,
+) noexcept nogil:
+    if floating is float:
+        normalize_place_f32(x, width, mean, scale, bias, residual, relu, y)
+    else:
+        normalize_place_f64(x, width, mean, scale, bias, residual, relu, y)
+
+
+cdef inline void relu_gradient(const floating *y, const floating *dy, Py_ssize_t count, floating *g) noexcept nogil:
+    if floating is float:
+        relu_gradient_f32(y, dy, count, g)
+    else:
+        relu_gradient_f64(y, dy, count, g)
+
+
+cdef inline void input_gradient_row(
+    const floating *x, const floating *dy, const unsigned char *mask, Py_ssize_t count, double mean, double direct,
+    double shift, double slope, floating *dx,
+) noexcept nogil:
+    if floating is float:
+        input_gradient_row_f32(x, dy, mask, count, mean, direct, shift, slope, dx)
+    else:
+        input_gradient_row_f64(x, dy, mask, count, mean, direct, shift, slope, dx)
+
+
+cdef inline void input_gradient_place(
+    const floating *x, const floating *dy, bint selected, Py_ssize_t width, const double *mean, const double *direct,
+    const double *shift, const double *slope, floating *dx,
+) noexcept nogil:
+    if floating is float:
+        input_gradient_place_f32(x, dy, selected, width, mean, direct, shift, slope, dx)
+    else:
+        input_gradient_place_f64(x, dy, selected, width, mean, direct, shift, slope, dx)

@@ -1,0 +1,54 @@
+"""Normalization with the statistics of a batch, by one process alone or by the ranks of a communicator together."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from numpy.typing import ArrayLike
+
+from syncbn.comm import SERIAL, Call, Communicator, SerialComm
+from syncbn.functional._alone import normalize_alone
+from syncbn.functional._input import BatchInput
+from syncbn.functional._reductions import NO_MAXIMA
+from syncbn.functional._together import normalize_together
+from syncbn.moments import Moments
+from syncbn.typing import FloatArray
+
+
+class BatchNormBackward(Protocol):
+    """``dx, dweight, dbias = backward(dy)``, with a residual also dresidual.
+
+    With ``total=True``, dweight and dbias are those of all ranks; ``out`` is memory for dx.
+    """
+
+    def __call__(self, dy: FloatArray, *, total: bool = False, out: FloatArray | None = None) -> Any:
+        """Return the gradients. Collective."""
+
+
+def normalize_batch(
+    x: FloatArray,
+    weight: FloatArray | None,
+    bias: FloatArray | None,
+    *,
+    eps: float,
+    channel_axis: int,
+    mask: ArrayLike | None,
+    communicator: Communicator = SERIAL,
+    reduction: str,
+    name: str,
+    residual: FloatArray | None = None,
+    relu: bool = False,
+    out: FloatArray | None = None,
+    channels: int | None = None,
+) -> tuple[FloatArray, Moments, BatchNormBackward]:
+    """Do what `syncbn.functional.batch_norm` says; ``channels`` is what a layer expects of x. Collective."""
+    try:
+        given = BatchInput(
+            x, weight, bias, eps, channel_axis, mask, reduction, residual, relu, out, channels
+        )
+    except Exception as error:  # whatever it is, the others wait to hear of it
+        communicator.agree(Call("forward", name, 0, "", "", 0.0, ""), NO_MAXIMA, error)
+        raise
+    if type(communicator) is SerialComm:
+        return normalize_alone(given)
+    return normalize_together(given, communicator, name)

@@ -1,0 +1,116 @@
+"""The kernels of one process alone: against their twins, and whole against block by block."""
+
+from __future__ import annotations
+
+import inspect
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from syncbn import reference
+from syncbn._dispatch.kernels import available, load_kernels
+
+BUILDS = [vars(load_kernels(which)) for which in available()]
+
+cases = st.fixed_dictionaries(
+    {
+        "seed": st.integers(0, 2**32 - 1),
+        "shape": st.tuples(st.integers(1, 5), st.integers(1, 150), st.integers(1, 40)),
+        "dtype": st.sampled_from([np.float32, np.float64]),
+        "last": st.booleans(),
+        "masked": st.booleans(),
+        "affine": st.booleans(),
+        "exact": st.booleans(),
+        "residual": st.booleans(),
+        "relu": st.booleans(),
+        "offset": st.sampled_from([0.0, -1e7, 1e13]),
+        "eps": st.sampled_from([1e-5, 0.0]),
+    }
+)
+
+
+def run(kernel, inputs, outputs, threads, block):
+    """Return the outputs of a call; ``block`` replaces the parameter of that name."""
+    names = list(inspect.signature(reference.__dict__[kernel.__name__]).parameters)
+    arguments = list(inputs)
+    arguments.insert(names.index("block"), block)
+    outputs = [np.full_like(a, 7) for a in outputs]
+    kernel(*arguments, *outputs, threads)
+    return outputs
+
+
+def all_builds(name, inputs, outputs):
+    """Return the outputs that all builds, blocks and thread counts agree on, and those of the twin."""
+    results = [
+        run(build[name], inputs, outputs, threads, block)
+        for build in BUILDS
+        for threads, block in ((1, 128), (1, 1), (2, 7))
+    ]
+    for other in results[1:]:
+        for one, another in zip(results[0], other, strict=True):
+            np.testing.assert_array_equal(one, another)
+    return results[0], run(getattr(reference, name), inputs, outputs, 1, 128)
+
+
+@given(cases)
+def test_one_call_a_direction_has_the_twin_s_results(case):
+    rng = np.random.default_rng(case["seed"])
+    n, c, s = case["shape"]
+    dtype, last, exact = case["dtype"], case["last"], case["exact"]
+    shape = (n, s, c) if last else (n, c, s)
+    x = (rng.standard_normal(shape) + case["offset"]).astype(dtype)
+    dy, residual = rng.standard_normal((2, *shape)).astype(dtype)
+    none = np.empty((0, 0, 0), dtype)
+    mask = (rng.random((n, s)) < 0.5).astype(np.uint8) if case["masked"] else np.zeros((0, 0), np.uint8)
+    if case["masked"] and not mask.any():
+        mask[0, 0] = 1
+    counts = mask.sum(axis=1).astype(float) if case["masked"] else np.full(n, float(s))
+    count = int(counts.sum())
+    weight, bias = rng.standard_normal((2, c)) if case["affine"] else (np.empty(0), np.empty(0))
+    added = residual if case["residual"] else none
+
+    inputs = (x, last, mask, counts, count, weight, bias, case["eps"], exact, added, case["relu"])
+    outputs = [np.empty((3, n, c)), np.empty((5, c)), x]
+    (rows, moments, y), (twin_rows, twin_moments, twin_y) = all_builds("batch_forward", inputs, outputs)
+    np.testing.assert_array_equal(rows, twin_rows)
+    if exact:
+        np.testing.assert_allclose(moments[0], twin_moments[0], rtol=0, atol=4e-16 * np.abs(x).max())
+        np.testing.assert_allclose(moments[1:], twin_moments[1:], rtol=4e-15)
+        close = {"rtol": 4 * np.finfo(dtype).eps, "atol": 1e-14 * np.abs(twin_y).max()}
+    else:
+        np.testing.assert_allclose(moments[0], twin_moments[0], rtol=1e-14, atol=1e-14 * abs(x).max())
+        np.testing.assert_allclose(moments[1], twin_moments[1], rtol=1e-12, atol=2.0**-74 * abs(x).max() ** 2)
+        close = None  # small differences of a small variance may be large in y
+    if close is not None:
+        np.testing.assert_allclose(y, twin_y, **close)
+    np.testing.assert_array_equal(moments[3], weight * moments[2] if weight.size else moments[2])
+    np.testing.assert_array_equal(moments[4], bias if bias.size else 0)
+
+    relu = case["relu"]
+    inputs = (x, dy, last, mask, count, moments, exact, y if relu else none)
+    outputs = [np.empty((2, n, c)), np.empty((4, c)), dy if relu and case["residual"] else none, x]
+    result, twin = all_builds("batch_backward", inputs, outputs)
+    np.testing.assert_array_equal(result[0], twin[0])
+    if exact:
+        np.testing.assert_array_equal(result[1], twin[1])
+    else:
+        np.testing.assert_allclose(result[1], twin[1], rtol=1e-12, atol=1e-12 * np.abs(twin[1]).max())
+    np.testing.assert_array_equal(result[2], twin[2])
+    scale = np.abs(twin[3]).max() + np.abs(moments[3]).max() * np.abs(dy).max()
+    np.testing.assert_allclose(result[3], twin[3], rtol=0, atol=8 * np.finfo(dtype).eps * scale)
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_more_channels_than_a_block_and_more_samples_than_a_sum(last, rng):
+    """300 channels; 5,000 samples of one value, more than one block of exact sums."""
+    x = rng.standard_normal((5000, 1, 300) if last else (5000, 300, 1)) * rng.integers(1, 1000, 300).reshape(
+        (1, 1, 300) if last else (1, 300, 1)
+    )
+    none, empty = np.empty((0, 0, 0)), np.empty(0)
+    inputs = (x, last, np.zeros((0, 0), np.uint8), np.ones(5000), 5000, empty, empty, 0.0, True, none, False)
+    (_, moments, _), _ = all_builds("batch_forward", inputs, [np.empty((3, 5000, 300)), np.empty((5, 300)), x])
+    values = x.reshape(5000, 300)
+    np.testing.assert_allclose(moments[1], values.var(axis=0), rtol=1e-13)
+    np.testing.assert_allclose(moments[0], values.mean(axis=0), rtol=1e-11, atol=1e-12)
