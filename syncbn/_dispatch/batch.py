@@ -1,13 +1,17 @@
-"""Batch normalization of one process alone: allocate, and call the one kernel of each direction."""
+"""Batch normalization of one process alone: allocate, and call the one kernel of each direction.
+
+Python runs five times slower than usual where a kernel has just swept the interpreter out of the caches, so what
+follows from the layout alone is found once, and calls do no more than they must.
+"""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from functools import lru_cache
 
 import numpy as np
 
 from syncbn._dispatch.kernels import kernels
-from syncbn._dispatch.layout import NO_MASK, ChannelLayout, MaskArray, like
+from syncbn._dispatch.layout import NO_ARRAYS, NO_MASK, ChannelLayout, MaskArray
 from syncbn._dispatch.threads import threads_for
 from syncbn.typing import Float64Array, FloatArray
 
@@ -18,102 +22,112 @@ LARGEST_BLOCK = 128
 """Channels that kernels have room for."""
 
 
-class Batch(NamedTuple):
-    """One process's values as kernels see them, and what their statistics are made from.
+class BatchKernels:
+    """What the two kernels take for arrays of one layout.
 
-    x: (N, C, S), or (N, S, C) where channels are last; mask_ns: bytes, (0, 0) without a mask; counts (N,): values
-    that count in each row of a sample; count: values per channel; exact: whether sums are.
+    Parameters
+    ----------
+    layout : ChannelLayout
+    exact : bool
+        Whether sums are exact. In float64 a dense layer's column is one long row.
     """
 
-    x: FloatArray
-    channels_last: bool
-    mask_ns: MaskArray
-    counts: Float64Array
-    count: int
-    exact: bool
+    def __init__(self, layout: ChannelLayout, exact: bool) -> None:
+        long_rows = not exact and layout.row_size == 1
+        samples, size = (1, layout.samples) if long_rows else (layout.samples, layout.row_size)
+        self.layout = layout
+        self.exact = exact
+        self.shape = (1, layout.samples, layout.channels) if long_rows else layout.kernel_shape
+        self.mask_shape = (samples, size)
+        self.rows_shape = (samples, layout.channels)
+        self.counts = np.full(samples, float(size))
+        self.count = samples * size
+        self.bytes = self.count * layout.channels * layout.work_dtype.itemsize
+        self.block = max(1, min(BLOCK_BYTES * layout.channels // max(self.bytes, 1), LARGEST_BLOCK))
+        self.none = NO_ARRAYS[layout.work_dtype]
 
-    @property
-    def channels(self) -> int:
-        """C."""
-        return self.x.shape[2 if self.channels_last else 1]
+    def forward(
+        self,
+        x: FloatArray,
+        mask_ns: MaskArray,
+        weight_c: Float64Array,
+        bias_c: Float64Array,
+        eps: float,
+        residual: FloatArray | None,
+        relu: bool,
+        y: FloatArray,
+    ) -> tuple[int, Float64Array]:
+        """Write y; return values per channel, and (5, C): μ, var, 1/√(var + eps), scale and bias of y."""
+        layout, counts, count = self.layout, self.counts, self.count
+        if mask_ns is not NO_MASK:
+            mask_ns = mask_ns.reshape(self.mask_shape)
+            counts = mask_ns.sum(axis=1, dtype=np.float64)
+            count = int(counts.sum())
+        if count < 2:
+            return count, np.zeros((5, layout.channels))
+        threads = threads_for(2 * self.bytes)
+        moments_5c = np.empty((5, layout.channels))
+        kernels.batch_forward(
+            x.reshape(self.shape),
+            layout.channels_last,
+            mask_ns,
+            counts,
+            count,
+            weight_c,
+            bias_c,
+            eps,
+            self.exact,
+            self.none if residual is None else residual.reshape(self.shape),
+            relu,
+            self.block if threads == 1 else self._block_of(threads),
+            np.empty((3, *self.rows_shape)),
+            moments_5c,
+            y.reshape(self.shape),
+            threads,
+        )
+        return count, moments_5c
 
-    def block(self, threads: int) -> int:
+    def backward(
+        self,
+        x: FloatArray,
+        dy: FloatArray,
+        mask_ns: MaskArray,
+        count: int,
+        moments_5c: Float64Array,
+        y: FloatArray | None,
+        g: FloatArray | None,
+        dx: FloatArray,
+    ) -> Float64Array:
+        """Write dx, and with ``y`` (of a forward with relu) g: dy where y > 0. Return dweight and dbias first."""
+        layout, shape, none = self.layout, self.shape, self.none
+        if count == 0:
+            return np.zeros((4, layout.channels))
+        if mask_ns is not NO_MASK:
+            mask_ns = mask_ns.reshape(self.mask_shape)
+        threads = threads_for(3 * self.bytes)
+        gradients_4c = np.empty((4, layout.channels))
+        kernels.batch_backward(
+            x.reshape(shape),
+            dy.reshape(shape),
+            layout.channels_last,
+            mask_ns,
+            count,
+            moments_5c,
+            self.exact,
+            none if y is None else y.reshape(shape),
+            self.block if threads == 1 else self._block_of(threads),
+            np.empty((2, *self.rows_shape)),
+            gradients_4c,
+            none if g is None else g.reshape(shape),
+            dx.reshape(shape),
+            threads,
+        )
+        return gradients_4c
+
+    def _block_of(self, threads: int) -> int:
         """Return the number of channels that share the cache, at least one block a thread."""
-        channels = self.channels
-        fit = BLOCK_BYTES * channels // self.x.nbytes
-        return max(1, min(fit, LARGEST_BLOCK, -(-channels // threads)))
+        return min(self.block, -(-self.layout.channels // threads))
 
 
-def batch_of(x: FloatArray, layout: ChannelLayout, mask_ns: MaskArray, exact: bool) -> Batch:
-    """Return the batch of ``x`` (a view of ``layout``)."""
-    if not exact and layout.row_size == 1:  # sums in float64 take a column as one long row
-        x, mask_ns = x.reshape(1, layout.samples, layout.channels), mask_ns.reshape(1, -1) if mask_ns.size else NO_MASK
-        counts = np.array([float(layout.samples)])
-    else:
-        counts = layout.counts
-    if mask_ns.size:
-        counts = mask_ns.sum(axis=1, dtype=np.float64)
-        count = int(counts.sum())
-    else:
-        count = layout.samples * layout.row_size
-    return Batch(x, layout.channels_last, mask_ns, counts, count, exact)
-
-
-def forward(
-    batch: Batch,
-    weight_c: Float64Array,
-    bias_c: Float64Array,
-    eps: float,
-    residual: FloatArray,
-    relu: bool,
-    y: FloatArray,
-) -> Float64Array:
-    """Write y; return μ, var, 1/√(var + eps), and scale and bias, (5, C)."""
-    x, channels_last, mask_ns, counts, count, exact = batch
-    moments_5c = np.empty((5, batch.channels))
-    threads = threads_for(2 * x.nbytes)
-    kernels.batch_forward(
-        x,
-        channels_last,
-        mask_ns,
-        counts,
-        count,
-        weight_c,
-        bias_c,
-        eps,
-        exact,
-        like(residual, x),
-        relu,
-        batch.block(threads),
-        np.empty((3, len(x), batch.channels)),
-        moments_5c,
-        like(y, x),
-        threads,
-    )
-    return moments_5c
-
-
-def backward(
-    batch: Batch, dy: FloatArray, moments_5c: Float64Array, y: FloatArray, g: FloatArray, dx: FloatArray
-) -> tuple[Float64Array, Float64Array]:
-    """Write dx, and dy where y > 0 to g (each but dx may be empty: without relu); return dweight and dbias."""
-    x, channels_last, mask_ns, _, count, exact = batch
-    gradients_4c = np.empty((4, batch.channels))
-    threads = threads_for(3 * x.nbytes)
-    kernels.batch_backward(
-        x,
-        like(dy, x),
-        channels_last,
-        mask_ns,
-        count,
-        moments_5c,
-        exact,
-        like(y, x),
-        batch.block(threads),
-        np.empty((2, len(x), batch.channels)),
-        gradients_4c,
-        like(g, x),
-        like(dx, x),
-        threads,
-    )
-    return gradients_4c[0], gradients_4c[1]
+batch_kernels = lru_cache(maxsize=1024)(BatchKernels)
+"""The kernels' arguments for a layout and a kind of sums, found once."""

@@ -20,7 +20,7 @@ NO_ARRAYS = {np.dtype(dtype): np.empty((0, 0, 0), dtype) for dtype in (np.float3
 """What kernels take where an optional array is not there, by what they compute in."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # there is one of each kind, and it is told apart by identity
 class ChannelLayout:
     """How an array with a channel axis maps to (N, C, S) or (N, S, C) memory.
 
@@ -69,7 +69,10 @@ class ChannelLayout:
         float16 becomes float32; foreign byte order and unaligned memory are copied.
         """
         in_order = x if self._order_is_own else x.transpose(self.order)
-        return contiguous(in_order, self.dtype).reshape(self.kernel_shape)
+        flags = in_order.flags
+        if not (flags.c_contiguous and flags.aligned and x.dtype is self.work_dtype):
+            in_order = np.require(in_order, self.work_dtype, ["C", "A"])
+        return in_order.reshape(self.kernel_shape)
 
     def restore(self, result: FloatArray, out: FloatArray | None = None) -> FloatArray:
         """Return a kernel's result in the array's own shape, dtype and memory order, or written to ``out``."""
@@ -138,7 +141,7 @@ def _channel_layout(shape: tuple[int, ...], strides: tuple[int, ...], dtype: np.
     channels_last = row_size == 1 or (is_last and not is_first)
     return ChannelLayout(
         shape,
-        dtype.newbyteorder("="),
+        np.dtype(dtype.type),
         axis,
         shape[sample],
         shape[axis],
@@ -162,15 +165,6 @@ def _is_contiguous(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: i
     return True
 
 
-def contiguous(array: FloatArray, dtype: np.dtype[Any]) -> FloatArray:
-    """Return ``array`` contiguous, aligned, native, and as wide as kernels compute for ``dtype``."""
-    work = _work_dtype(dtype)
-    flags = array.flags
-    if array.dtype == work and flags.c_contiguous and flags.aligned:
-        return array
-    return np.require(array, work, ["C", "A"])
-
-
 _FLOAT32 = np.dtype(np.float32)
 
 
@@ -187,7 +181,7 @@ def like(array: FloatArray, x: FloatArray) -> FloatArray:
 
 def to_dtype(array: FloatArray, dtype: np.dtype[Any]) -> FloatArray:
     """Return ``array`` in ``dtype``; what float16 can't hold becomes infinite without a warning."""
-    if array.dtype == dtype:
+    if array.dtype is dtype:
         return array
     with np.errstate(over="ignore"):
         return array.astype(dtype)
@@ -245,7 +239,7 @@ class FeatureLayout:
 
     def view(self, x: FloatArray) -> FloatArray:
         """Return ``x`` as (R, D) in C order, copied only if it must be."""
-        return contiguous(x, self.dtype).reshape(-1, self.features)
+        return np.require(x, _work_dtype(self.dtype), ["C", "A"]).reshape(-1, self.features)
 
     def restore(self, result: FloatArray) -> FloatArray:
         """Return a kernel's result in the array's own shape, dtype and memory order."""

@@ -6,10 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from syncbn._dispatch.batch import backward as input_gradient
-from syncbn._dispatch.batch import batch_of, forward
+from syncbn._dispatch.batch import batch_kernels
 from syncbn._dispatch.checks import check_out
-from syncbn._dispatch.layout import NO_ARRAYS
 from syncbn.functional._input import BatchInput
 from syncbn.moments import Moments, check_count
 from syncbn.typing import FloatArray
@@ -17,33 +15,32 @@ from syncbn.typing import FloatArray
 
 def normalize_alone(given: BatchInput) -> tuple[FloatArray, Moments, Any]:
     """Return y, the moments and the backward of a batch."""
-    layout, relu = given.layout, given.relu
-    batch = batch_of(given.x, layout, given.mask_ns, given.reduction == "exact")
-    check_count(batch.count, layout.shape)
-    if batch.count == 0:
-        moments_5c = np.zeros((5, layout.channels))
-    else:
-        moments_5c = forward(batch, given.weight64, given.bias64, given.eps, given.residual, relu, given.y)
-    none = NO_ARRAYS[given.x.dtype]
-    y = given.y if relu else none
+    layout, x, mask_ns, weight, bias, residual, relu, y = (
+        given.layout,
+        given.x,
+        given.mask_ns,
+        given.weight,
+        given.bias,
+        given.residual,
+        given.relu,
+        given.y,
+    )
+    kernels = batch_kernels(layout, given.reduction == "exact")
+    count, moments_5c = kernels.forward(x, mask_ns, given.weight64, given.bias64, given.eps, residual, relu, y)
+    if count < 2:
+        check_count(count, layout.shape)
 
     def backward(dy: FloatArray, *, total: bool = False, out: FloatArray | None = None) -> Any:  # noqa: ARG001
-        dy_view = given.gradient_view(dy)
+        dy_view = layout.view(given.check_gradient(dy))
         if out is not None:
-            out = check_out(out, "out", layout.shape, layout.dtype, given.x, dy, y)
+            out = check_out(out, "out", layout.shape, layout.dtype, x, dy, y)
         dx = layout.empty(out)
-        g = np.empty_like(dx) if relu and given.has_residual else none
-        if batch.count == 0:
-            dweight, dbias = np.zeros((2, layout.channels))
-        else:
-            dweight, dbias = input_gradient(batch, dy_view, moments_5c, y, g, dx)
-        gradients = (
-            layout.restore(dx, out),
-            None if given.weight is None else dweight.astype(given.weight.dtype),
-            None if given.bias is None else dbias.astype(given.bias.dtype),
-        )
-        if given.has_residual:
-            return (*gradients, layout.restore(g) if relu else dy)
-        return gradients
+        g = np.empty_like(dx) if relu and residual is not None else None
+        gradients_4c = kernels.backward(x, dy_view, mask_ns, count, moments_5c, y if relu else None, g, dx)
+        dweight = None if weight is None else gradients_4c[0].astype(weight.dtype)
+        dbias = None if bias is None else gradients_4c[1].astype(bias.dtype)
+        if residual is None:
+            return layout.restore(dx, out), dweight, dbias
+        return layout.restore(dx, out), dweight, dbias, dy if g is None else layout.restore(g)
 
-    return layout.restore(given.y, given.out), Moments(batch.count, moments_5c[0], moments_5c[1]), backward
+    return layout.restore(y, given.out), Moments(count, moments_5c[0], moments_5c[1]), backward

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from syncbn._dispatch.checks import check_eps, check_floating, check_out, check_parameter, check_same_shape
-from syncbn._dispatch.layout import NO_ARRAYS, ChannelLayout, MaskArray, check_channels, mask_view
+from syncbn._dispatch.layout import NO_MASK, ChannelLayout, MaskArray, check_channels, mask_view
 from syncbn.comm import Call
 from syncbn.functional._reductions import find_reduction
 from syncbn.typing import Float64Array, FloatArray
@@ -22,7 +22,7 @@ class BatchInput:
     ----------
     layout : ChannelLayout
     x, residual, y : ndarray
-        Views of the layout; residual is empty where there is none; y is to be written.
+        Views of the layout; residual may be None; y is to be written.
     mask_ns : ndarray
         Bytes; (0, 0) without a mask.
     weight, bias : ndarray or None
@@ -52,6 +52,8 @@ class BatchInput:
 
     layout: ChannelLayout
     mask_ns: MaskArray
+    out: FloatArray | None
+    residual: FloatArray | None
 
     def __init__(
         self,
@@ -73,30 +75,25 @@ class BatchInput:
             check_channels(layout, channels)
         shape = (layout.channels,)
         self.x = layout.view(x)
-        self.mask_ns = mask_view(mask, layout)
-        self.weight, self.weight64 = _parameter(weight, "weight", shape)
-        self.bias, self.bias64 = _parameter(bias, "bias", shape)
+        self.mask_ns = NO_MASK if mask is None else mask_view(mask, layout)
+        self.weight = check_parameter(weight, "weight", shape)
+        self.bias = check_parameter(bias, "bias", shape)
+        self.weight64 = NO_PARAMETER if weight is None else weight.astype(np.float64)  # a copy is aligned
+        self.bias64 = NO_PARAMETER if bias is None else bias.astype(np.float64)
         self.eps = check_eps(eps)
         find_reduction(reduction)
         self.reduction = reduction
         self.relu = bool(relu)
-        if residual is None:
-            self.residual = NO_ARRAYS[self.x.dtype]
-        else:
+        self.residual = self.out = None
+        if residual is not None:
             self.residual = layout.view(_of_x(check_same_shape(residual, layout.shape, "residual"), layout))
-        self.out = None
         if out is not None:
             self.out = check_out(out, "out", layout.shape, layout.dtype, x, *(() if residual is None else (residual,)))
         self.y = layout.empty(self.out)
 
-    @property
-    def has_residual(self) -> bool:
-        """Whether a residual was given (one of no values is as good as none)."""
-        return self.residual.shape[0] > 0
-
-    def gradient_view(self, dy: Any) -> FloatArray:
-        """Return a gradient of y as kernels see it, or raise."""
-        return self.layout.view(check_same_shape(dy, self.layout.shape))
+    def check_gradient(self, dy: Any) -> FloatArray:
+        """Return a gradient of y, or raise."""
+        return check_same_shape(dy, self.layout.shape)
 
     def call(self, name: str, forward_number: int | None = None) -> Call:
         """Return what ranks compare."""
@@ -111,11 +108,6 @@ class BatchInput:
             affine or "none",
             forward_number or 0,
         )
-
-
-def _parameter(array: Any, name: str, shape: tuple[int, ...]) -> tuple[FloatArray | None, Float64Array]:
-    parameter = check_parameter(array, name, shape)
-    return parameter, NO_PARAMETER if parameter is None else parameter.astype(np.float64)  # a copy is aligned
 
 
 def _of_x(residual: FloatArray, layout: ChannelLayout) -> FloatArray:

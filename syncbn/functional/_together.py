@@ -34,7 +34,7 @@ def normalize_together(given: BatchInput, communicator: Communicator, name: str)
         mean_nc,
         scale[None, :],
         bias,
-        given.residual if given.has_residual else None,
+        given.residual,
         given.relu,
         given.y,
     )
@@ -42,7 +42,7 @@ def normalize_together(given: BatchInput, communicator: Communicator, name: str)
     def backward(dy: FloatArray, *, total: bool = False, out: FloatArray | None = None) -> Any:
         call = given.call(name, forward_number=number)
         try:
-            g = given.gradient_view(dy)
+            g = layout.view(given.check_gradient(dy))
             if out is not None:
                 out = check_out(out, "out", layout.shape, layout.dtype, given.x, dy, y)
         except Exception as error:
@@ -50,7 +50,7 @@ def normalize_together(given: BatchInput, communicator: Communicator, name: str)
             raise
         dx = layout.empty(out)
         if given.relu:
-            g = kernels.relu_gradient(y, g, np.empty_like(dx) if given.has_residual else dx)
+            g = kernels.relu_gradient(y, g, np.empty_like(dx) if given.residual is not None else dx)
         totals = reduction.totals(gradient_terms(given.x, g, layout, moments.mean), channels, communicator, call)
         with np.errstate(all="ignore"):
             dy_mean, product_mean = totals.everywhere / max(moments.count, 1)
@@ -62,7 +62,7 @@ def normalize_together(given: BatchInput, communicator: Communicator, name: str)
         factors = (scale[None, :], shift[None, :], slope[None, :])
         kernels.input_gradient(given.x, g, layout, mean_nc, *factors, given.mask_ns, dx)
         gradients = (layout.restore(dx, out), dweight, dbias)
-        if given.has_residual:
+        if given.residual is not None:
             return *gradients, layout.restore(g) if given.relu else dy
         return gradients
 

@@ -170,12 +170,11 @@ def batch_norm_inference(
     invstd = 1 / np.sqrt(to_float64(running_var, shape, 1.0) + given.eps)
     scale = invstd if given.weight is None else given.weight64 * invstd
     bias64 = np.zeros(shape) if given.bias is None else given.bias64
-    added = given.residual if given.has_residual else None
-    y = kernels.normalize(given.x, layout, mean_nc, scale[None, :], bias64, added, given.relu, given.y)
+    y = kernels.normalize(given.x, layout, mean_nc, scale[None, :], bias64, given.residual, given.relu, given.y)
 
     @np.errstate(all="ignore")
     def backward(dy: FloatArray) -> Any:
-        g = given.gradient_view(dy)
+        g = layout.view(given.check_gradient(dy))
         if given.relu:
             g = kernels.relu_gradient(y, g, np.empty_like(y))
         zero = np.zeros((1, layout.channels))
@@ -184,7 +183,7 @@ def batch_norm_inference(
         dweight = None if given.weight is None else (invstd * product_rows.sum(axis=0)).astype(given.weight.dtype)
         dbias = None if given.bias is None else dy_rows.sum(axis=0).astype(given.bias.dtype)
         gradients = (layout.restore(dx), dweight, dbias)
-        if given.has_residual:
+        if given.residual is not None:
             return *gradients, layout.restore(g) if given.relu else dy
         return gradients
 
