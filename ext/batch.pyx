@@ -54,17 +54,17 @@ cdef struct Forward:
 def batch_forward(
     const floating[:, :, ::1] x,           # IN   (N, C, S), or (N, S, C) where channels_last, as all of its kind
     bint channels_last,                    # IN
-    const unsigned char[:, ::1] mask_ns,   # IN   (0, 0): all values count
+    const unsigned char[:, ::1] mask_ns,   # IN   None: all values count
     const double[::1] count_n,             # IN   values that count in each row of sample n
     int64_t count,                         # IN   values per channel, at least 1
-    const double[::1] weight_c,            # IN   (0,): 1
-    const double[::1] bias_c,              # IN   (0,): 0
+    const double[::1] weight_c,            # IN   None: 1
+    const double[::1] bias_c,              # IN   None: 0
     double eps,                            # IN
     bint exact,                            # IN   exact sums, else float64
-    const floating[:, :, ::1] residual,    # IN   added to the result; (0, 0, 0): none
+    const floating[:, :, ::1] residual,    # IN   added to the result, or None
     bint relu,                             # IN   whether negative values then become 0
     Py_ssize_t block,                      # IN   channels of channels-first memory that fit in cache, at most 128
-    double[:, :, ::1] rows_3nc,            # OUT  x₀, Σ(x − x₀) and Σ(x − x₀)² of rows; not of columns, whose sums are exact
+    double[:, :, ::1] rows_3nc,            # OUT  x₀, Σ(x − x₀) and Σ(x − x₀)² of rows; None for columns: dense, exact
     double[:, ::1] moments_5c,             # OUT  μ, var (biased), 1/√(var + eps), and the factors of y: scale and bias
     floating[:, :, ::1] y,                 # OUT  (x − μ)·scale + bias
     int threads,                           # IN
@@ -73,16 +73,16 @@ def batch_forward(
     cdef Forward forward
     cdef Py_ssize_t part, k, n, c, at, parts
     cdef const floating *values = &x[0, 0, 0]
-    cdef const unsigned char *mask = &mask_ns[0, 0] if mask_ns.shape[0] > 0 else NULL
-    cdef const floating *added = &residual[0, 0, 0] if residual.shape[0] > 0 else NULL
+    cdef const unsigned char *mask = &mask_ns[0, 0] if mask_ns is not None else NULL
+    cdef const floating *added = &residual[0, 0, 0] if residual is not None else NULL
     forward.counts = &count_n[0]
     forward.count = <double>count
     forward.eps = eps
     forward.exact = exact
-    forward.weight = &weight_c[0] if weight_c.shape[0] > 0 else NULL
-    forward.bias = &bias_c[0] if bias_c.shape[0] > 0 else NULL
+    forward.weight = &weight_c[0] if weight_c is not None else NULL
+    forward.bias = &bias_c[0] if bias_c is not None else NULL
     for k in range(3):
-        forward.rows[k] = &rows_3nc[k, 0, 0]
+        forward.rows[k] = &rows_3nc[k, 0, 0] if rows_3nc is not None else NULL
     forward.mean = &moments_5c[0, 0]
     forward.var = &moments_5c[1, 0]
     forward.invstd = &moments_5c[2, 0]
@@ -142,11 +142,15 @@ cdef void moments_of_block(
     cdef double lowest[WIDTH]
     cdef int64_t words[4 * WIDTH]
     cdef double words_float64[4 * WIDTH]
-    cdef const double *first = forward.rows[0] + start
-    cdef const double *deviation = forward.rows[1] + start
-    cdef const double *square = forward.rows[2] + start
+    cdef const double *first = NULL
+    cdef const double *deviation = NULL
+    cdef const double *square = NULL
     cdef double most = 1
     cdef Py_ssize_t c
+    if not shape.columns:
+        first = forward.rows[0] + start
+        deviation = forward.rows[1] + start
+        square = forward.rows[2] + start
     if forward.exact:
         if shape.columns:
             range_of_columns(x + start, shape.channels, mask, shape.samples, width, highest, lowest)
@@ -186,15 +190,15 @@ def batch_backward(
     const floating[:, :, ::1] x,           # IN   (N, C, S), or (N, S, C) where channels_last, as all of its kind
     const floating[:, :, ::1] dy,          # IN
     bint channels_last,                    # IN
-    const unsigned char[:, ::1] mask_ns,   # IN   (0, 0): all values count
+    const unsigned char[:, ::1] mask_ns,   # IN   None: all values count
     int64_t count,                         # IN   values per channel
     const double[:, ::1] moments_5c,       # IN   of the forward
     bint exact,                            # IN   exact sums, else float64
-    const floating[:, :, ::1] y,           # IN   result of a forward with relu; (0, 0, 0): without
+    const floating[:, :, ::1] y,           # IN   result of a forward with relu, or None
     Py_ssize_t block,                      # IN   channels of channels-first memory that fit in cache, at most 128
-    double[:, :, ::1] rows_2nc,            # OUT  Σg and Σg·(x − μ) of rows; not of columns
+    double[:, :, ::1] rows_2nc,            # OUT  Σg and Σg·(x − μ) of rows; None for columns
     double[:, ::1] gradients_4c,           # OUT  of weight and bias, and through the mean and the variance
-    floating[:, :, ::1] g,                 # OUT  with relu: dy where y > 0, else 0; (0, 0, 0): not wanted
+    floating[:, :, ::1] g,                 # OUT  with relu: dy where y > 0, else 0; or None
     floating[:, :, ::1] dx,                # OUT
     int threads,                           # IN
 ):
@@ -203,17 +207,17 @@ def batch_backward(
     cdef Py_ssize_t part, k, n, c, at, parts, size = shape.samples * shape.sample_stride
     cdef const floating *values = &x[0, 0, 0]
     cdef const floating *gradient = &dy[0, 0, 0]
-    cdef const floating *result = &y[0, 0, 0] if y.shape[0] > 0 else NULL
-    cdef const unsigned char *mask = &mask_ns[0, 0] if mask_ns.shape[0] > 0 else NULL
+    cdef const floating *result = &y[0, 0, 0] if y is not None else NULL
+    cdef const unsigned char *mask = &mask_ns[0, 0] if mask_ns is not None else NULL
     cdef floating *out = &dx[0, 0, 0]
-    cdef floating *selected = &g[0, 0, 0] if g.shape[0] > 0 else out
+    cdef floating *selected = &g[0, 0, 0] if g is not None else out
     backward.count = <double>count
     backward.exact = exact
     backward.mean = &moments_5c[0, 0]
     backward.invstd = &moments_5c[2, 0]
     backward.scale = &moments_5c[3, 0]
     for k in range(2):
-        backward.rows[k] = &rows_2nc[k, 0, 0]
+        backward.rows[k] = &rows_2nc[k, 0, 0] if rows_2nc is not None else NULL
     backward.dweight = &gradients_4c[0, 0]
     backward.dbias = &gradients_4c[1, 0]
     backward.shift = &gradients_4c[2, 0]
@@ -288,7 +292,7 @@ cdef void totals_of_block(
         sum_gradient_columns(x + start, dy + start, shape.channels, shape.samples, width, backward.mean + start,
                              largest, largest + WIDTH, words, WIDTH)
     for k in range(2):
-        sums = backward.rows[k] + start
+        sums = NULL if shape.columns else backward.rows[k] + start
         if backward.exact:
             if not shape.columns:
                 largest_of_rows(sums, shape.channels, shape.samples, width, largest + k * WIDTH)

@@ -122,49 +122,54 @@ cdef inline void moments_of_words(
     const int64_t *words, Py_ssize_t apart, Py_ssize_t width, const double *highest, const double *lowest, double most,
     double count, double eps, double *mean, double *var, double *invstd,
 ) noexcept nogil:
-    """Make the moments of ``count`` values from sums over all ranks, and 1/√(var + eps)."""
-    cdef Py_ssize_t c
+    """Make the moments of ``count`` values from sums over all ranks, and 1/√(var + eps).
+
+    The loop has no branches, so that it is compiled to vectors; ``rare`` sees to what it can't.
+    """
     cdef double count_unit = count_unit_of(most)
+    cdef double units[WIDTH]
+    cdef double scaled[WIDTH]
+    cdef int64_t sum_low, sum_high, square_low, square_high
+    cdef double centre, reach, high, low, mean_high, mean_low, raw, raw_low, of_mean, of_mean_low
+    cdef Py_ssize_t c
     for c in range(width):
-        one_moment(
-            words[c], words[apart + c], words[2 * apart + c], words[3 * apart + c],
-            centre_of(highest[c], lowest[c]), reach_of(highest[c], lowest[c]), count_unit, count, eps,
-            &mean[c], &var[c], &invstd[c],
-        )
+        centre = centre_of(highest[c], lowest[c])
+        reach = reach_of(highest[c], lowest[c])
+        units[c] = unit_of(reach) if reach > 0 else 0
+        sum_low = words[c]
+        sum_high = words[apart + c]
+        square_low = words[2 * apart + c]
+        square_high = words[3 * apart + c]
+        carry(&sum_low, &sum_high)
+        carry(&square_low, &square_high)
+        # m̄ = Σn·m/M and Σ[n·m² + M2]/M, both as high + low
+        high = words_high(sum_low, sum_high, &low)
+        mean_high = high / count * count_unit
+        mean_low = quotient_rest(high, low, count, high / count) * count_unit
+        high = words_high(square_low, square_high, &low)
+        raw = high / count * count_unit
+        raw_low = quotient_rest(high, low, count, high / count) * count_unit
+        of_mean = mean_high * mean_high
+        of_mean_low = product_error(mean_high, mean_high, of_mean) + 2 * mean_high * mean_low
+        # what cancels here is bounded by twice the number of rows: a row lies at either end of the range
+        scaled[c] = larger(0, (raw - of_mean) + (raw_low - of_mean_low))
+        mean[c] = centre + units[c] * mean_high
+        var[c] = scaled[c] * units[c] * units[c]
+        invstd[c] = 1 / sqrt(var[c] + eps)
+    for c in range(width):
+        if not reach_of(highest[c], lowest[c]) < TOO_LARGE:
+            mean[c] = var[c] = invstd[c] = NAN
+        elif not (eps > 0 and var[c] + eps < INFINITY):
+            invstd[c] = rare_invstd(centre_of(highest[c], lowest[c]), units[c], scaled[c])
 
 
-cdef inline void one_moment(
-    int64_t sum_low, int64_t sum_high, int64_t square_low, int64_t square_high, double centre, double reach,
-    double count_unit, double count, double eps, double *mean, double *var, double *invstd,
-) noexcept nogil:
-    cdef double unit, high, low, mean_high, mean_low, raw, raw_low, of_mean, of_mean_low, scaled
-    if not reach < TOO_LARGE:
-        mean[0] = var[0] = invstd[0] = NAN
-        return
-    unit = unit_of(reach) if reach > 0 else 0
-    carry(&sum_low, &sum_high)
-    carry(&square_low, &square_high)
-    # m̄ = Σn·m/M and Σ[n·m² + M2]/M, both as high + low
-    high = words_high(sum_low, sum_high, &low)
-    mean_high = high / count * count_unit
-    mean_low = quotient_rest(high, low, count, high / count) * count_unit
-    high = words_high(square_low, square_high, &low)
-    raw = high / count * count_unit
-    raw_low = quotient_rest(high, low, count, high / count) * count_unit
-    of_mean = mean_high * mean_high
-    of_mean_low = product_error(mean_high, mean_high, of_mean) + 2 * mean_high * mean_low
-    # what cancels here is bounded by twice the number of rows: a row lies at either end of the range
-    scaled = larger(0, (raw - of_mean) + (raw_low - of_mean_low))
-    mean[0] = centre + unit * mean_high
-    var[0] = scaled * unit * unit
-    if eps > 0 and var[0] + eps < INFINITY:
-        invstd[0] = 1 / sqrt(var[0] + eps)
-    elif scaled > 0 and unit >= TINY:
-        invstd[0] = 1 / sqrt(scaled) / unit  # var may be too large for float64, and is here without eps
-    elif 0 < fabs(centre) < TINY or 0 < unit < TINY:
-        invstd[0] = NAN  # not known to be constant: squares may have been too small for float64
-    else:
-        invstd[0] = 0
+cdef inline double rare_invstd(double centre, double unit, double scaled) noexcept nogil:
+    """Return 1/√var where eps is 0, or where var is too large for float64 and is here without eps."""
+    if scaled > 0 and unit >= TINY:
+        return 1 / sqrt(scaled) / unit
+    if 0 < fabs(centre) < TINY or 0 < unit < TINY:
+        return NAN  # not known to be constant: squares may have been too small for float64
+    return 0
 
 
 cdef inline void largest_of_rows(

@@ -52,10 +52,13 @@ def moments_from_sums(
     double[::1] var_c,                # OUT  biased
     double[::1] invstd_c,             # OUT  1/√(var + eps); 0 for a constant channel with eps = 0
 ):
-    cdef Py_ssize_t channels = mean_c.shape[0]
+    cdef Py_ssize_t part, c, channels = mean_c.shape[0]
     with nogil:
-        moments_of_words(&words_4c[0, 0], channels, channels, &range_w[1], &range_w[1 + channels], range_w[0],
-                         <double>count, eps, &mean_c[0], &var_c[0], &invstd_c[0])
+        for part in range(parts_of(channels)):
+            c = part * WIDTH
+            moments_of_words(&words_4c[0, c], channels, width_of(c, channels), &range_w[1 + c],
+                             &range_w[1 + channels + c], range_w[0], <double>count, eps, &mean_c[c], &var_c[c],
+                             &invstd_c[c])
 
 
 def largest_gradients(

@@ -43,13 +43,22 @@ static inline void carry(int64_t *low, int64_t *high)
     *low &= WORD_MASK;
 }
 
+/* An integer of magnitude up to 2^51 as a float64, by instructions that vectors of all instruction sets have. */
+static inline double whole(int64_t value)
+{
+    int64_t bits = value + 0x4338000000000000; /* the bits of 1.5 * 2^52 */
+    double number;
+    memcpy(&number, &bits, sizeof number);
+    return number - 6755399441055744.0;
+}
+
 /* A sum of words as high + low, in units of 1. The words have been carried. */
 static inline double words_high(int64_t low_word, int64_t high_word, double *low)
 {
-    double top = (double)(high_word >> 24) * 4722366482869645213696.0;   /* 2^72 */
-    double middle = (double)(high_word & 0xffffff) * 281474976710656.0;  /* 2^48 */
+    double top = whole(high_word >> 24) * 4722366482869645213696.0;  /* 2^72 */
+    double middle = whole(high_word & 0xffffff) * 281474976710656.0; /* 2^48 */
     double total = top + middle;
-    double rest = sum_error(top, middle, total) + (double)low_word;
+    double rest = sum_error(top, middle, total) + whole(low_word);
     double high = total + rest;
     *low = sum_error(total, rest, high) / TO_FOLLOWING;
     return high / TO_FOLLOWING;

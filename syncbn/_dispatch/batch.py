@@ -11,7 +11,7 @@ from functools import lru_cache
 import numpy as np
 
 from syncbn._dispatch.kernels import kernels
-from syncbn._dispatch.layout import NO_ARRAYS, NO_MASK, ChannelLayout, MaskArray
+from syncbn._dispatch.layout import ChannelLayout, MaskArray
 from syncbn._dispatch.threads import threads_for
 from syncbn.typing import Float64Array, FloatArray
 
@@ -33,25 +33,25 @@ class BatchKernels:
     """
 
     def __init__(self, layout: ChannelLayout, exact: bool) -> None:
-        long_rows = not exact and layout.row_size == 1
-        samples, size = (1, layout.samples) if long_rows else (layout.samples, layout.row_size)
+        dense = layout.row_size == 1
         self.layout = layout
         self.exact = exact
-        self.shape = (1, layout.samples, layout.channels) if long_rows else layout.kernel_shape
+        self.long_rows = dense and not exact
+        samples, size = (1, layout.samples) if self.long_rows else (layout.samples, layout.row_size)
+        self.shape = (1, layout.samples, layout.channels) if self.long_rows else layout.kernel_shape
         self.mask_shape = (samples, size)
-        self.rows_shape = (samples, layout.channels)
+        self.rows_shape = None if dense and exact else (samples, layout.channels)
         self.counts = np.full(samples, float(size))
         self.count = samples * size
         self.bytes = self.count * layout.channels * layout.work_dtype.itemsize
         self.block = max(1, min(BLOCK_BYTES * layout.channels // max(self.bytes, 1), LARGEST_BLOCK))
-        self.none = NO_ARRAYS[layout.work_dtype]
 
     def forward(
         self,
         x: FloatArray,
-        mask_ns: MaskArray,
-        weight_c: Float64Array,
-        bias_c: Float64Array,
+        mask_ns: MaskArray | None,
+        weight_c: Float64Array | None,
+        bias_c: Float64Array | None,
         eps: float,
         residual: FloatArray | None,
         relu: bool,
@@ -59,16 +59,19 @@ class BatchKernels:
     ) -> tuple[int, Float64Array]:
         """Write y; return values per channel, and (5, C): μ, var, 1/√(var + eps), scale and bias of y."""
         layout, counts, count = self.layout, self.counts, self.count
-        if mask_ns is not NO_MASK:
+        if mask_ns is not None:
             mask_ns = mask_ns.reshape(self.mask_shape)
             counts = mask_ns.sum(axis=1, dtype=np.float64)
             count = int(counts.sum())
         if count < 2:
             return count, np.zeros((5, layout.channels))
+        if self.long_rows:
+            x, y = x.reshape(self.shape), y.reshape(self.shape)
+            residual = None if residual is None else residual.reshape(self.shape)
         threads = threads_for(2 * self.bytes)
         moments_5c = np.empty((5, layout.channels))
         kernels.batch_forward(
-            x.reshape(self.shape),
+            x,
             layout.channels_last,
             mask_ns,
             counts,
@@ -77,12 +80,12 @@ class BatchKernels:
             bias_c,
             eps,
             self.exact,
-            self.none if residual is None else residual.reshape(self.shape),
+            residual,
             relu,
             self.block if threads == 1 else self._block_of(threads),
-            np.empty((3, *self.rows_shape)),
+            None if self.rows_shape is None else np.empty((3, *self.rows_shape)),
             moments_5c,
-            y.reshape(self.shape),
+            y,
             threads,
         )
         return count, moments_5c
@@ -91,7 +94,7 @@ class BatchKernels:
         self,
         x: FloatArray,
         dy: FloatArray,
-        mask_ns: MaskArray,
+        mask_ns: MaskArray | None,
         count: int,
         moments_5c: Float64Array,
         y: FloatArray | None,
@@ -99,27 +102,30 @@ class BatchKernels:
         dx: FloatArray,
     ) -> Float64Array:
         """Write dx, and with ``y`` (of a forward with relu) g: dy where y > 0. Return dweight and dbias first."""
-        layout, shape, none = self.layout, self.shape, self.none
+        layout = self.layout
         if count == 0:
             return np.zeros((4, layout.channels))
-        if mask_ns is not NO_MASK:
+        if mask_ns is not None:
             mask_ns = mask_ns.reshape(self.mask_shape)
+        if self.long_rows:
+            x, dy, dx = (a.reshape(self.shape) for a in (x, dy, dx))
+            y, g = (None if a is None else a.reshape(self.shape) for a in (y, g))
         threads = threads_for(3 * self.bytes)
         gradients_4c = np.empty((4, layout.channels))
         kernels.batch_backward(
-            x.reshape(shape),
-            dy.reshape(shape),
+            x,
+            dy,
             layout.channels_last,
             mask_ns,
             count,
             moments_5c,
             self.exact,
-            none if y is None else y.reshape(shape),
+            y,
             self.block if threads == 1 else self._block_of(threads),
-            np.empty((2, *self.rows_shape)),
+            None if self.rows_shape is None else np.empty((2, *self.rows_shape)),
             gradients_4c,
-            none if g is None else g.reshape(shape),
-            dx.reshape(shape),
+            g,
+            dx,
             threads,
         )
         return gradients_4c

@@ -15,10 +15,10 @@ from syncbn.typing import FloatArray
 
 def normalize_alone(given: BatchInput) -> tuple[FloatArray, Moments, Any]:
     """Return y, the moments and the backward of a batch."""
-    layout, x, mask_ns, weight, bias, residual, relu, y = (
+    layout, x, mask, weight, bias, residual, relu, y = (
         given.layout,
         given.x,
-        given.mask_ns,
+        given.mask,
         given.weight,
         given.bias,
         given.residual,
@@ -26,7 +26,7 @@ def normalize_alone(given: BatchInput) -> tuple[FloatArray, Moments, Any]:
         given.y,
     )
     kernels = batch_kernels(layout, given.reduction == "exact")
-    count, moments_5c = kernels.forward(x, mask_ns, given.weight64, given.bias64, given.eps, residual, relu, y)
+    count, moments_5c = kernels.forward(x, mask, given.weight64, given.bias64, given.eps, residual, relu, y)
     if count < 2:
         check_count(count, layout.shape)
 
@@ -36,7 +36,7 @@ def normalize_alone(given: BatchInput) -> tuple[FloatArray, Moments, Any]:
             out = check_out(out, "out", layout.shape, layout.dtype, x, dy, y)
         dx = layout.empty(out)
         g = np.empty_like(dx) if relu and residual is not None else None
-        gradients_4c = kernels.backward(x, dy_view, mask_ns, count, moments_5c, y if relu else None, g, dx)
+        gradients_4c = kernels.backward(x, dy_view, mask, count, moments_5c, y if relu else None, g, dx)
         dweight = None if weight is None else gradients_4c[0].astype(weight.dtype)
         dbias = None if bias is None else gradients_4c[1].astype(bias.dtype)
         if residual is None:

@@ -7,13 +7,10 @@ from typing import Any
 import numpy as np
 
 from syncbn._dispatch.checks import check_eps, check_floating, check_out, check_parameter, check_same_shape
-from syncbn._dispatch.layout import NO_MASK, ChannelLayout, MaskArray, check_channels, mask_view
+from syncbn._dispatch.layout import ChannelLayout, MaskArray, check_channels, mask_view
 from syncbn.comm import Call
 from syncbn.functional._reductions import find_reduction
-from syncbn.typing import Float64Array, FloatArray
-
-NO_PARAMETER: Float64Array = np.empty(0)
-
+from syncbn.typing import FloatArray
 
 class BatchInput:
     """What one call was given, as kernels see it.
@@ -23,11 +20,10 @@ class BatchInput:
     layout : ChannelLayout
     x, residual, y : ndarray
         Views of the layout; residual may be None; y is to be written.
-    mask_ns : ndarray
-        Bytes; (0, 0) without a mask.
+    mask : ndarray or None
+        (N, S) bytes.
     weight, bias : ndarray or None
-    weight64, bias64 : ndarray of float64
-        Empty where there is none.
+    weight64, bias64 : ndarray of float64, or None
     eps : float
     reduction : str
     relu : bool
@@ -39,7 +35,7 @@ class BatchInput:
         "bias64",
         "eps",
         "layout",
-        "mask_ns",
+        "mask",
         "out",
         "reduction",
         "relu",
@@ -51,7 +47,7 @@ class BatchInput:
     )
 
     layout: ChannelLayout
-    mask_ns: MaskArray
+    mask: MaskArray | None
     out: FloatArray | None
     residual: FloatArray | None
 
@@ -75,11 +71,11 @@ class BatchInput:
             check_channels(layout, channels)
         shape = (layout.channels,)
         self.x = layout.view(x)
-        self.mask_ns = NO_MASK if mask is None else mask_view(mask, layout)
+        self.mask = None if mask is None else mask_view(mask, layout)
         self.weight = check_parameter(weight, "weight", shape)
         self.bias = check_parameter(bias, "bias", shape)
-        self.weight64 = NO_PARAMETER if weight is None else weight.astype(np.float64)  # a copy is aligned
-        self.bias64 = NO_PARAMETER if bias is None else bias.astype(np.float64)
+        self.weight64 = None if weight is None else weight.astype(np.float64)  # a copy is aligned
+        self.bias64 = None if bias is None else bias.astype(np.float64)
         self.eps = check_eps(eps)
         find_reduction(reduction)
         self.reduction = reduction

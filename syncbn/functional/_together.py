@@ -9,6 +9,7 @@ import numpy as np
 from syncbn._dispatch import channels as kernels
 from syncbn._dispatch.checks import check_out
 from syncbn._dispatch.gradients import gradient_terms
+from syncbn._dispatch.layout import NO_MASK
 from syncbn._dispatch.moments import moment_terms
 from syncbn.comm import Communicator
 from syncbn.functional._input import BatchInput
@@ -21,7 +22,8 @@ def normalize_together(given: BatchInput, communicator: Communicator, name: str)
     """Return y, the moments and the backward of this rank's batch. Collective, and so is the backward."""
     layout, channels = given.layout, given.layout.channels
     reduction = find_reduction(given.reduction)
-    terms = moment_terms(given.x, layout, given.mask_ns)
+    mask_ns = NO_MASK if given.mask is None else given.mask
+    terms = moment_terms(given.x, layout, mask_ns)
     moments, invstd, number = reduction.moments(terms, channels, given.eps, communicator, given.call(name))
     check_count(moments.count, layout.shape)
     mean_nc = moments.mean[None, :]
@@ -60,7 +62,7 @@ def normalize_together(given: BatchInput, communicator: Communicator, name: str)
             dweight = None if given.weight is None else (invstd * product_sum).astype(given.weight.dtype)
             dbias = None if given.bias is None else dy_sum.astype(given.bias.dtype)
         factors = (scale[None, :], shift[None, :], slope[None, :])
-        kernels.input_gradient(given.x, g, layout, mean_nc, *factors, given.mask_ns, dx)
+        kernels.input_gradient(given.x, g, layout, mean_nc, *factors, mask_ns, dx)
         gradients = (layout.restore(dx, out), dweight, dbias)
         if given.residual is not None:
             return *gradients, layout.restore(g) if given.relu else dy

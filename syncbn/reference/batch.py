@@ -25,22 +25,24 @@ from syncbn.reference.normalize import normalize_ncs, normalize_nsc
 from syncbn.reference.rows import gradient_rows_ncs, gradient_rows_nsc, moment_rows_ncs, moment_rows_nsc
 from syncbn.typing import Float64Array, FloatArray
 
+_NO_MASK = np.zeros((0, 0), np.uint8)
+
 
 def batch_forward(
     x: FloatArray,
     channels_last: bool,
-    mask_ns: MaskArray,
+    mask_ns: MaskArray | None,
     count_n: Float64Array,
     count: int,
-    weight_c: Float64Array,
-    bias_c: Float64Array,
+    weight_c: Float64Array | None,
+    bias_c: Float64Array | None,
     eps: float,
     exact: bool,
-    residual: FloatArray,
+    residual: FloatArray | None,
     relu: bool,
     block: int,  # noqa: ARG001
     # out
-    rows_3nc: Float64Array,
+    rows_3nc: Float64Array | None,
     moments_5c: Float64Array,
     y: FloatArray,
     threads: int,
@@ -48,12 +50,12 @@ def batch_forward(
     """Rows (or columns), their sums, the moments μ, var and 1/√(var + eps), scale and bias, and y."""
     mean, var, invstd, scale, bias = moments_5c
     channels = len(mean)
-    columns = exact and channels_last and x.shape[1] == 1
-    if not columns:
+    mask_ns = _NO_MASK if mask_ns is None else mask_ns
+    if rows_3nc is not None:
         (moment_rows_nsc if channels_last else moment_rows_ncs)(x, mask_ns, *rows_3nc, threads)
     if exact:
         range_w, words = np.empty(1 + 2 * channels), np.empty((4, channels), np.int64)
-        if columns:
+        if rows_3nc is None:
             x_nc, mask_n = x.reshape(-1, channels), mask_ns.ravel()
             moment_ranges_columns(x_nc, mask_n, range_w, threads)
             moment_sums_columns(x_nc, mask_n, range_w, words, threads)
@@ -61,12 +63,13 @@ def batch_forward(
             moment_ranges(*rows_3nc, count_n, range_w)
             moment_sums(*rows_3nc, count_n, range_w, words)
         moments_from_sums(words, range_w, count, eps, mean, var, invstd)
-    else:
+    elif rows_3nc is not None:
         sums = np.empty((4, channels))
         moment_sums_float64(*rows_3nc, count_n, sums)
         moments_from_sums_float64(sums, count, eps, mean, var, invstd)
-    scale[...] = weight_c * invstd if weight_c.size else invstd
-    bias[...] = bias_c if bias_c.size else 0.0
+    scale[...] = invstd if weight_c is None else weight_c * invstd
+    bias[...] = 0.0 if bias_c is None else bias_c
+    residual = np.empty((0, 0, 0), x.dtype) if residual is None else residual
     normalize = normalize_nsc if channels_last else normalize_ncs
     normalize(x, mean[None], scale[None], bias, residual, relu, y, threads)
 
@@ -75,32 +78,31 @@ def batch_backward(
     x: FloatArray,
     dy: FloatArray,
     channels_last: bool,
-    mask_ns: MaskArray,
+    mask_ns: MaskArray | None,
     count: int,
     moments_5c: Float64Array,
     exact: bool,
-    y: FloatArray,
+    y: FloatArray | None,
     block: int,  # noqa: ARG001
     # out
-    rows_2nc: Float64Array,
+    rows_2nc: Float64Array | None,
     gradients_4c: Float64Array,
-    g: FloatArray,
+    g: FloatArray | None,
     dx: FloatArray,
     threads: int,
 ) -> None:
     """Rows (or columns) of g (dy, through relu where y is given), their sums, and what dx is made of."""
     mean, _, invstd, scale, _ = moments_5c
     channels = len(mean)
-    columns = exact and channels_last and x.shape[1] == 1
-    if y.size:
-        selected = g if g.size else dx
+    if y is not None:
+        selected = dx if g is None else g
         relu_gradients(y, dy, selected, threads)
         dy = selected
-    if not columns:
+    if rows_2nc is not None:
         (gradient_rows_nsc if channels_last else gradient_rows_ncs)(x, dy, mean[None], *rows_2nc, threads)
     if exact:
         largest, words, totals = np.empty((2, channels)), np.empty((1, 4, channels), np.int64), np.empty((1, 2, channels))
-        if columns:
+        if rows_2nc is None:
             arrays = (x.reshape(-1, channels), dy.reshape(-1, channels), mean)
             largest_gradients_columns(*arrays, largest, threads)
             gradient_sums_columns(*arrays, largest, words[0], threads)
@@ -109,11 +111,12 @@ def batch_backward(
             gradient_sums(*rows_2nc, largest, words[0])
         totals_from_sums(words, largest, totals)
         total, product = totals[0]
-    else:
+    elif rows_2nc is not None:
         total, product = rows_2nc.sum(axis=1)
     with np.errstate(all="ignore"):
         shift = scale * (total / count)
         slope = scale * (invstd * (invstd * (product / count)))
         gradients_4c[...] = invstd * product, total, shift, slope
     input_gradient = input_gradient_nsc if channels_last else input_gradient_ncs
+    mask_ns = _NO_MASK if mask_ns is None else mask_ns
     input_gradient(x, dy, mask_ns, mean[None], scale[None], shift[None], slope[None], dx, threads)
