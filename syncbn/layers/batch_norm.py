@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -12,9 +13,9 @@ from syncbn.comm import SERIAL, CommLike, Communicator, as_communicator, world
 from syncbn.functional._reductions import Reduction, find_reduction
 from syncbn.functional._batch import normalize_batch
 from syncbn.functional.batch_norm import batch_norm_inference
-from syncbn.layers._affine import add_grads, beta, gamma, value_of
+from syncbn.layers._affine import add_grads, beta, gamma
 from syncbn.layers._running import RunningStatistics
-from syncbn.typing import Backward, FloatArray
+from syncbn.typing import FloatArray
 
 
 class BatchNorm(RunningStatistics):
@@ -89,44 +90,63 @@ class BatchNorm(RunningStatistics):
         self.reduction = "exact"
         self._identity = type(self).__name__
 
-    def forward(self, x: FloatArray, mask: ArrayLike | None = None) -> tuple[FloatArray, Backward]:
-        """Return y and its backward; ``mask`` as in `syncbn.functional.batch_norm` (training only)."""
+    def forward(
+        self,
+        x: FloatArray,
+        mask: ArrayLike | None = None,
+        *,
+        residual: FloatArray | None = None,
+        relu: bool = False,
+        out: FloatArray | None = None,
+    ) -> tuple[FloatArray, Callable[[FloatArray], Any]]:
+        """Return y and its backward, which with a residual returns (dx, dresidual), else dx.
+
+        ``mask`` (training only), ``residual``, ``relu`` and ``out`` as in `syncbn.functional.batch_norm`.
+        """
+        weight = None if self.weight is None else self.weight.data
+        bias = None if self.bias is None else self.bias.data
         if not self.training and self.running_mean is not None and self.running_var is not None:
             y, gradients = batch_norm_inference(
                 x,
                 self.running_mean,
                 self.running_var,
-                value_of(self.weight),
-                value_of(self.bias),
+                weight,
+                bias,
                 eps=self.eps,
                 channel_axis=self.channel_axis,
+                residual=residual,
+                relu=relu,
+                out=out,
             )
         else:
             y, moments, gradients = normalize_batch(
                 x,
-                value_of(self.weight),
-                value_of(self.bias),
+                weight,
+                bias,
                 eps=self.eps,
                 channel_axis=self.channel_axis,
                 mask=mask,
                 communicator=self.comm if self.training else SERIAL,
                 reduction=self.reduction,
                 name=self._identity,
+                residual=residual,
+                relu=relu,
+                out=out,
                 channels=self.num_features,
             )
             if self.training:
                 self._track(moments)
 
-        def backward(dy: FloatArray) -> FloatArray:
-            dx, dweight, dbias = gradients(dy)
+        def backward(dy: FloatArray) -> Any:
+            dx, dweight, dbias, *dresidual = gradients(dy)
             add_grads((self.weight, dweight), (self.bias, dbias))
-            return dx
+            return (dx, *dresidual) if dresidual else dx
 
         return y, backward
 
-    def __call__(self, x: FloatArray, mask: ArrayLike | None = None) -> tuple[FloatArray, Backward]:
+    def __call__(self, x: FloatArray, mask: ArrayLike | None = None, **options: Any) -> tuple[FloatArray, Any]:
         """Call `forward`."""
-        return self.forward(x, mask)
+        return self.forward(x, mask, **options)
 
     def load_keras_weights(self, weights: Sequence[ArrayLike]) -> None:
         """Copy in what ``keras.layers.BatchNormalization.get_weights()`` gives.
