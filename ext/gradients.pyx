@@ -1,4 +1,4 @@
-"""Gradients of normalized values with respect to x, and of rows with a weight per feature."""
+"""Gradients of normalized values with respect to x."""
 
 from cython cimport floating
 from cython.parallel cimport prange
@@ -56,69 +56,3 @@ def relu_gradients(
     cdef Py_ssize_t n, count = y.shape[1] * y.shape[2]
     for n in prange(y.shape[0], nogil=True, num_threads=threads, schedule="static"):
         relu_gradient(&y[n, 0, 0], &dy[n, 0, 0], count, &g[n, 0, 0])
-
-
-def gradient_sums_rows(
-    const floating[:, ::1] x_rd,     # IN
-    const floating[:, ::1] dy_rd,    # IN
-    const double[::1] mean_r,        # IN
-    const double[::1] scale_r,       # IN
-    const double[::1] weight_d,      # IN
-    double[::1] sum_r,               # OUT  Σ dy·weight over a row
-    double[::1] product_r,           # OUT  Σ dy·weight·(x − μ) over a row
-    double[::1] dweight_d,           # OUT  Σ dy·(x − μ)·scale over rows
-    double[::1] dbias_d,             # OUT  Σ dy over rows
-):
-    cdef Py_ssize_t r, d, features = x_rd.shape[1]
-    cdef double mean, scale, deviation, weighted, total, product
-    cdef double *dweight = &dweight_d[0]
-    cdef double *dbias = &dbias_d[0]
-    cdef const double *weight = &weight_d[0]
-    cdef const floating *x
-    cdef const floating *dy
-    with nogil:
-        for d in range(features):
-            dweight[d] = 0
-            dbias[d] = 0
-        for r in range(x_rd.shape[0]):
-            x = &x_rd[r, 0]
-            dy = &dy_rd[r, 0]
-            mean = mean_r[r]
-            scale = scale_r[r]
-            total = 0
-            product = 0
-            for d in range(features):
-                deviation = x[d] - mean
-                weighted = dy[d] * weight[d]
-                total += weighted
-                product += weighted * deviation
-                dweight[d] += dy[d] * deviation * scale
-                dbias[d] += dy[d]
-            sum_r[r] = total
-            product_r[r] = product
-
-
-def input_gradient_rows(
-    const floating[:, ::1] x_rd,     # IN
-    const floating[:, ::1] dy_rd,    # IN
-    const double[::1] mean_r,        # IN
-    const double[::1] scale_r,       # IN
-    const double[::1] weight_d,      # IN
-    const double[::1] shift_r,       # IN
-    const double[::1] slope_r,       # IN
-    floating[:, ::1] dx_rd,          # OUT  scale·weight·dy − [shift + slope·(x − μ)]
-    int threads,                     # IN
-):
-    cdef Py_ssize_t r
-    for r in prange(x_rd.shape[0], nogil=True, num_threads=threads, schedule="static"):
-        gradient_features(&x_rd[r, 0], &dy_rd[r, 0], x_rd.shape[1], mean_r[r], scale_r[r], &weight_d[0], shift_r[r],
-                          slope_r[r], &dx_rd[r, 0])
-
-
-cdef void gradient_features(
-    const floating *x, const floating *dy, Py_ssize_t features, double mean, double scale, const double *weight,
-    double shift, double slope, floating *dx,
-) noexcept nogil:
-    cdef Py_ssize_t d
-    for d in range(features):
-        dx[d] = <floating>(scale * weight[d] * dy[d] - (shift + slope * (x[d] - mean)))

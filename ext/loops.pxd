@@ -24,6 +24,18 @@ cdef extern from "loops.h" nogil:
     void input_gradient_place_f64(
         const double *, const double *, bint, Py_ssize_t, const double *, const double *, const double *,
         const double *, double *)
+    void normalize_features_f32(
+        const float *, Py_ssize_t, double, double, const double *, const double *, float *)
+    void normalize_features_f64(
+        const double *, Py_ssize_t, double, double, const double *, const double *, double *)
+    void add_feature_gradients_f32(
+        const float *, const float *, Py_ssize_t, double, double, double *, double *)
+    void add_feature_gradients_f64(
+        const double *, const double *, Py_ssize_t, double, double, double *, double *)
+    void gradient_of_features_f32(
+        const float *, const float *, Py_ssize_t, double, double, const double *, double, double, float *)
+    void gradient_of_features_f64(
+        const double *, const double *, Py_ssize_t, double, double, const double *, double, double, double *)
 
 
 cdef inline void moment_place(
@@ -89,3 +101,33 @@ cdef inline void input_gradient_place(
         input_gradient_place_f32(x, dy, selected, width, mean, direct, shift, slope, dx)
     else:
         input_gradient_place_f64(x, dy, selected, width, mean, direct, shift, slope, dx)
+
+
+cdef inline void normalize_features(
+    const floating *x, Py_ssize_t features, double mean, double scale, const double *weight, const double *bias,
+    floating *y,
+) noexcept nogil:
+    if floating is float:
+        normalize_features_f32(x, features, mean, scale, weight, bias, y)
+    else:
+        normalize_features_f64(x, features, mean, scale, weight, bias, y)
+
+
+cdef inline void add_feature_gradients(
+    const floating *x, const floating *dy, Py_ssize_t features, double mean, double scale, double *dweight,
+    double *dbias,
+) noexcept nogil:
+    if floating is float:
+        add_feature_gradients_f32(x, dy, features, mean, scale, dweight, dbias)
+    else:
+        add_feature_gradients_f64(x, dy, features, mean, scale, dweight, dbias)
+
+
+cdef inline void gradient_of_features(
+    const floating *x, const floating *dy, Py_ssize_t features, double mean, double scale, const double *weight,
+    double shift, double slope, floating *dx,
+) noexcept nogil:
+    if floating is float:
+        gradient_of_features_f32(x, dy, features, mean, scale, weight, shift, slope, dx)
+    else:
+        gradient_of_features_f64(x, dy, features, mean, scale, weight, shift, slope, dx)

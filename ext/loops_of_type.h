@@ -109,4 +109,31 @@ static inline void of_type(input_gradient_place)(
         of_type(gradient_of_place)(x, dy, width, mean, direct, shift, slope, dx);
 }
 
+/* Of a row of features, each with a weight of its own: (x - mean) * scale * weight + bias. */
+static inline void of_type(normalize_features)(
+    const real *restrict x, ptrdiff_t features, double mean, double scale, const double *restrict weight,
+    const double *restrict bias, real *restrict y)
+{
+    EACH(features) y[i] = (real)((x[i] - mean) * scale * weight[i] + bias[i]);
+}
+
+/* Add a row's dy * (x - mean) * scale and dy to the gradients of weight and bias. */
+static inline void of_type(add_feature_gradients)(
+    const real *restrict x, const real *restrict dy, ptrdiff_t features, double mean, double scale,
+    double *restrict dweight, double *restrict dbias)
+{
+    EACH(features) {
+        dweight[i] += dy[i] * (x[i] - mean) * scale;
+        dbias[i] += dy[i];
+    }
+}
+
+/* dx = scale * weight * dy - [shift + slope * (x - mean)]. */
+static inline void of_type(gradient_of_features)(
+    const real *restrict x, const real *restrict dy, ptrdiff_t features, double mean, double scale,
+    const double *restrict weight, double shift, double slope, real *restrict dx)
+{
+    EACH(features) dx[i] = (real)(scale * weight[i] * dy[i] - (shift + slope * (x[i] - mean)));
+}
+
 #undef EACH

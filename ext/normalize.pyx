@@ -43,28 +43,3 @@ def normalize_nsc(
         m = n if mean_nc.shape[0] > 1 else 0
         normalize_place(&x_nsc[n, s, 0], x_nsc.shape[2], &mean_nc[m, 0], &scale_nc[m, 0], &bias_c[0],
                         &residual[n, s, 0] if added else NULL, relu, &y_nsc[n, s, 0])
-
-
-def normalize_rows(
-    const floating[:, ::1] x_rd,     # IN
-    const double[::1] mean_r,        # IN
-    const double[::1] scale_r,       # IN
-    const double[::1] weight_d,      # IN
-    const double[::1] bias_d,        # IN
-    floating[:, ::1] y_rd,           # OUT  (x − μ)·scale·weight + bias
-    int threads,                     # IN
-):
-    cdef Py_ssize_t r
-    for r in prange(x_rd.shape[0], nogil=True, num_threads=threads, schedule="static"):
-        normalize_features(
-            &x_rd[r, 0], x_rd.shape[1], mean_r[r], scale_r[r], &weight_d[0], &bias_d[0], &y_rd[r, 0]
-        )
-
-
-cdef void normalize_features(
-    const floating *x, Py_ssize_t features, double mean, double scale, const double *weight, const double *bias,
-    floating *y,
-) noexcept nogil:
-    cdef Py_ssize_t d
-    for d in range(features):
-        y[d] = <floating>((x[d] - mean) * scale * weight[d] + bias[d])

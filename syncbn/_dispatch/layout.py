@@ -181,10 +181,18 @@ def like(array: FloatArray, x: FloatArray) -> FloatArray:
 
 def to_dtype(array: FloatArray, dtype: np.dtype[Any]) -> FloatArray:
     """Return ``array`` in ``dtype``; what float16 can't hold becomes infinite without a warning."""
-    if array.dtype is dtype:
+    if array.dtype == dtype:
         return array
     with np.errstate(over="ignore"):
         return array.astype(dtype)
+
+
+def parameter_gradients(
+    gradients_2c: Float64Array, weight: FloatArray | None, bias: FloatArray | None
+) -> tuple[FloatArray | None, FloatArray | None]:
+    """Return the gradients of weight and bias in their shape and dtype, None for one that isn't there."""
+    dweight = None if weight is None else to_dtype(gradients_2c[0].reshape(weight.shape), weight.dtype)
+    return dweight, None if bias is None else to_dtype(gradients_2c[1].reshape(bias.shape), bias.dtype)
 
 
 def check_channels(layout: ChannelLayout, channels: int) -> None:

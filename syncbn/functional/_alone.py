@@ -8,6 +8,7 @@ import numpy as np
 
 from syncbn._dispatch.batch import batch_kernels
 from syncbn._dispatch.checks import check_out
+from syncbn._dispatch.layout import parameter_gradients
 from syncbn.functional._input import BatchInput
 from syncbn.moments import Moments, check_count
 from syncbn.typing import FloatArray
@@ -37,8 +38,7 @@ def normalize_alone(given: BatchInput) -> tuple[FloatArray, Moments, Any]:
         dx = layout.empty(out)
         g = np.empty_like(dx) if relu and residual is not None else None
         gradients_4c = kernels.backward(x, dy_view, mask, count, moments_5c, y if relu else None, g, dx)
-        dweight = None if weight is None else gradients_4c[0].astype(weight.dtype)
-        dbias = None if bias is None else gradients_4c[1].astype(bias.dtype)
+        dweight, dbias = parameter_gradients(gradients_4c, weight, bias)
         if residual is None:
             return layout.restore(dx, out), dweight, dbias
         return layout.restore(dx, out), dweight, dbias, dy if g is None else layout.restore(g)

@@ -7,13 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from syncbn._dispatch import channels as kernels
+from syncbn._dispatch import groups as kernels
 from syncbn._dispatch.checks import check_eps, check_floating, check_parameter, check_same_shape, to_float64
-from syncbn._dispatch.gradients import gradient_rows
-from syncbn._dispatch.layout import NO_MASK, ChannelLayout
-from syncbn._dispatch.moments import Rows, moment_rows
-from syncbn.functional._inverse import inverse_std
-from syncbn.typing import BoolArray, Float64Array, FloatArray
+from syncbn._dispatch.layout import ChannelLayout, parameter_gradients
+from syncbn.typing import Float64Array, FloatArray
 
 AffineBackward = Callable[[FloatArray], tuple[FloatArray, FloatArray | None, FloatArray | None]]
 
@@ -73,7 +70,6 @@ class GroupMoments(NamedTuple):
     size: int
 
 
-@np.errstate(all="ignore")  # infinities and NaN of the result say it
 def normalize_groups(
     x: Any, num_groups: int | None, weight: Any, bias: Any, eps: float, channel_axis: int
 ) -> tuple[FloatArray, GroupMoments, AffineBackward]:
@@ -86,30 +82,17 @@ def normalize_groups(
     bias = check_parameter(bias, "bias", shape)
     eps = check_eps(eps)
     x_view = layout.view(x)
-    moments = _group_moments(moment_rows(x_view, layout, NO_MASK), groups, layout.row_size)
-    invstd_ng = inverse_std(moments.var, eps, lambda: _constant_groups(x_view, layout, groups))
-    size = layout.channels // max(groups, 1)
-    mean_nc, invstd_nc = moments.mean.repeat(size, axis=1), invstd_ng.repeat(size, axis=1)
     weight64 = to_float64(weight, shape, 1.0)
-    scale_nc = invstd_nc * weight64
-    y = kernels.normalize(x_view, layout, mean_nc, scale_nc, to_float64(bias, shape, 0.0))
+    y, statistics = kernels.forward(x_view, layout, groups, weight64, to_float64(bias, shape, 0.0), eps)
 
-    @np.errstate(all="ignore")
     def backward(dy: FloatArray) -> tuple[FloatArray, FloatArray | None, FloatArray | None]:
         dy_view = layout.view(check_same_shape(dy, layout.shape))
-        sum_nc, product_nc = gradient_rows(x_view, dy_view, layout, mean_nc)
-        by_group = (len(sum_nc), groups, size)
-        count = max(moments.size, 1)
-        shift_ng = invstd_ng * (sum_nc * weight64).reshape(by_group).sum(axis=2) / count
-        products_ng = (product_nc * weight64).reshape(by_group).sum(axis=2)
-        slope_ng = invstd_ng * (invstd_ng * (invstd_ng * products_ng)) / count  # the cube might overflow
-        shift_nc, slope_nc = shift_ng.repeat(size, axis=1), slope_ng.repeat(size, axis=1)
-        dx = kernels.input_gradient(x_view, dy_view, layout, mean_nc, scale_nc, shift_nc, slope_nc)
-        dweight = None if weight is None else (product_nc * invstd_nc).sum(axis=0).astype(weight.dtype)
-        dbias = None if bias is None else sum_nc.sum(axis=0).astype(bias.dtype)
-        return layout.restore(dx), dweight, dbias
+        dx, gradients = kernels.backward(x_view, dy_view, layout, weight64, statistics)
+        return layout.restore(dx), *parameter_gradients(gradients, weight, bias)
 
-    return layout.restore(y), moments, backward
+    mean, var, _ = statistics.moments_3ng
+    size = layout.channels // max(groups, 1) * layout.row_size
+    return layout.restore(y), GroupMoments(mean, var, size), backward
 
 
 def _check_groups(num_groups: int | None, layout: ChannelLayout) -> int:
@@ -120,27 +103,3 @@ def _check_groups(num_groups: int | None, layout: ChannelLayout) -> int:
     if num_groups < 1 or layout.channels % num_groups:
         raise ValueError(f"num_groups must divide the {layout.channels} channels of x, got {num_groups}")
     return int(num_groups)
-
-
-def _group_moments(rows: Rows, groups: int, row_size: int) -> GroupMoments:
-    """Combine the rows of each group, shifted by the group's first value."""
-    samples, channels = rows.first.shape
-    by_group = (samples, groups, channels // max(groups, 1))
-    first, deviation, square = (row.reshape(by_group) for row in rows[:3])
-    count = by_group[2] * row_size
-    origin = first[:, :, :1]
-    centre = (row_size * (first - origin) + deviation).sum(axis=2, keepdims=True) / max(count, 1)
-    offset = (first - origin) - centre
-    m2 = (square + 2 * offset * deviation + row_size * offset * offset).sum(axis=2)
-    mean = (origin + centre).reshape(samples, groups)
-    return GroupMoments(mean, np.maximum(m2, 0.0) / max(count, 1), count)
-
-
-def _constant_groups(x: FloatArray, layout: ChannelLayout, groups: int) -> BoolArray:
-    """Tell which groups of ``x`` (a view of ``layout``) have one value alone, (N, G)."""
-    size = layout.channels // groups
-    if layout.channels_last:
-        x_nsgc = x.reshape(layout.samples, layout.row_size, groups, size)
-        return np.asarray((x_nsgc == x_nsgc[:, :1, :, :1]).all(axis=(1, 3)))
-    x_ngs = x.reshape(layout.samples, groups, size * layout.row_size)
-    return np.asarray((x_ngs == x_ngs[:, :, :1]).all(axis=2))

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import numpy as np
-
 from syncbn._dispatch import features as kernels
 from syncbn._dispatch.checks import check_eps, check_floating, check_parameter, check_same_shape, to_float64
-from syncbn._dispatch.layout import FeatureLayout, shape_tuple
-from syncbn.functional._inverse import inverse_std
+from syncbn._dispatch.layout import FeatureLayout, shape_tuple, parameter_gradients
 from syncbn.typing import FloatArray
 
 
-@np.errstate(all="ignore")  # infinities and NaN of the result say it
 def layer_norm(
     x: FloatArray,
     normalized_shape: int | Sequence[int],
@@ -63,20 +59,12 @@ def layer_norm(
     bias = check_parameter(bias, "bias", shape)
     eps = check_eps(eps)
     x_rd = layout.view(x)
-    mean_r, var_r = kernels.row_moments(x_rd)
-    invstd_r = inverse_std(var_r, eps, lambda: (x_rd == x_rd[:, :1]).all(axis=1))
     weight_d = to_float64(weight, shape, 1.0).ravel()
-    y = layout.restore(kernels.normalize(x_rd, mean_r, invstd_r, weight_d, to_float64(bias, shape, 0.0).ravel()))
+    y_rd, moments_2r = kernels.forward(x_rd, weight_d, to_float64(bias, shape, 0.0).ravel(), eps, centred=True)
 
-    @np.errstate(all="ignore")
     def backward(dy: FloatArray) -> tuple[FloatArray, FloatArray | None, FloatArray | None]:
         dy_rd = layout.view(check_same_shape(dy, layout.shape))
-        sums = kernels.gradient_sums(x_rd, dy_rd, mean_r, invstd_r, weight_d)
-        shift_r = invstd_r * sums.sums / layout.features
-        slope_r = invstd_r * (invstd_r * (invstd_r * sums.products)) / layout.features  # the cube might overflow
-        dx = kernels.input_gradient(x_rd, dy_rd, mean_r, invstd_r, weight_d, shift_r, slope_r)
-        dweight = None if weight is None else sums.dweight.reshape(shape).astype(weight.dtype)
-        dbias = None if bias is None else sums.dbias.reshape(shape).astype(bias.dtype)
-        return layout.restore(dx), dweight, dbias
+        dx_rd, gradients = kernels.backward(x_rd, dy_rd, weight_d, True, moments_2r)
+        return layout.restore(dx_rd), *parameter_gradients(gradients, weight, bias)
 
-    return y, backward
+    return layout.restore(y_rd), backward

@@ -8,12 +8,10 @@ import numpy as np
 
 from syncbn._dispatch import features as kernels
 from syncbn._dispatch.checks import check_eps, check_floating, check_parameter, check_same_shape, to_float64
-from syncbn._dispatch.layout import FeatureLayout, shape_tuple
-from syncbn.functional._inverse import inverse_std
+from syncbn._dispatch.layout import FeatureLayout, shape_tuple, parameter_gradients
 from syncbn.typing import FloatArray
 
 
-@np.errstate(all="ignore")  # infinities and NaN of the result say it
 def rms_norm(
     x: FloatArray,
     normalized_shape: int | Sequence[int],
@@ -59,17 +57,12 @@ def rms_norm(
     weight = check_parameter(weight, "weight", shape)
     x_rd = layout.view(x)
     eps = float(np.finfo(x_rd.dtype).eps) if eps is None else check_eps(eps)
-    scale_r = inverse_std(kernels.row_mean_squares(x_rd), eps, lambda: (x_rd == 0).all(axis=1))
-    zero_r = np.zeros(len(x_rd))
     weight_d = to_float64(weight, shape, 1.0).ravel()
-    y = layout.restore(kernels.normalize(x_rd, zero_r, scale_r, weight_d, np.zeros(layout.features)))
+    y_rd, moments_2r = kernels.forward(x_rd, weight_d, np.zeros(layout.features), eps, centred=False)
 
-    @np.errstate(all="ignore")
     def backward(dy: FloatArray) -> tuple[FloatArray, FloatArray | None]:
         dy_rd = layout.view(check_same_shape(dy, layout.shape))
-        sums = kernels.gradient_sums(x_rd, dy_rd, zero_r, scale_r, weight_d)
-        slope_r = scale_r * (scale_r * (scale_r * sums.products)) / layout.features  # the cube might overflow
-        dx = kernels.input_gradient(x_rd, dy_rd, zero_r, scale_r, weight_d, zero_r, slope_r)
-        return layout.restore(dx), None if weight is None else sums.dweight.reshape(shape).astype(weight.dtype)
+        dx_rd, gradients = kernels.backward(x_rd, dy_rd, weight_d, False, moments_2r)
+        return layout.restore(dx_rd), parameter_gradients(gradients, weight, None)[0]
 
-    return y, backward
+    return layout.restore(y_rd), backward

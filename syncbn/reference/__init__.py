@@ -26,28 +26,26 @@ from syncbn.reference.exact import (
     moments_from_sums,
     totals_from_sums,
 )
+from syncbn.reference.features import feature_backward, feature_forward
 from syncbn.reference.float64 import moment_sums_float64, moments_from_sums_float64
-from syncbn.reference.gradients import (
-    gradient_sums_rows,
-    input_gradient_ncs,
-    input_gradient_nsc,
-    input_gradient_rows,
-    relu_gradients,
-)
-from syncbn.reference.normalize import normalize_ncs, normalize_nsc, normalize_rows
+from syncbn.reference.gradients import input_gradient_ncs, input_gradient_nsc, relu_gradients
+from syncbn.reference.groups import group_backward, group_forward
+from syncbn.reference.normalize import normalize_ncs, normalize_nsc
 from syncbn.reference.rows import gradient_rows_ncs, gradient_rows_nsc, moment_rows_ncs, moment_rows_nsc
 
 __all__ = [
     "batch_backward",
     "batch_forward",
+    "feature_backward",
+    "feature_forward",
     "gradient_rows_ncs",
     "gradient_rows_nsc",
     "gradient_sums",
     "gradient_sums_columns",
-    "gradient_sums_rows",
+    "group_backward",
+    "group_forward",
     "input_gradient_ncs",
     "input_gradient_nsc",
-    "input_gradient_rows",
     "largest_gradients",
     "largest_gradients_columns",
     "moment_ranges",
@@ -61,7 +59,6 @@ __all__ = [
     "moments_from_sums_float64",
     "normalize_ncs",
     "normalize_nsc",
-    "normalize_rows",
     "relu_gradients",
     "totals_from_sums",
 ]

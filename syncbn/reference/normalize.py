@@ -41,17 +41,3 @@ def normalize_nsc(
     """`normalize_ncs` of channels-last memory."""
     x_ncs, residual_ncs, y_ncs = (channels_first(a) for a in (x_nsc, residual, y_nsc))
     normalize_ncs(x_ncs, mean_nc, scale_nc, bias_c, residual_ncs, relu, y_ncs, threads)
-
-
-def normalize_rows(
-    x_rd: FloatArray,
-    mean_r: Float64Array,
-    scale_r: Float64Array,
-    weight_d: Float64Array,
-    bias_d: Float64Array,
-    # out
-    y_rd: FloatArray,
-    threads: int,  # noqa: ARG001
-) -> None:
-    """y = (x − μ)·scale·weight + bias with a mean and a scale per row, a weight and a bias per feature."""
-    y_rd[...] = (x_rd - mean_r[:, None]) * scale_r[:, None] * weight_d + bias_d

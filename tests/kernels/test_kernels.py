@@ -200,27 +200,55 @@ def test_elementwise_kernels_agree_with_their_twins(case):
         np.testing.assert_array_equal(channels_last(twin), twin_last, err_msg=name)
 
 
-@given(cases)
-def test_row_kernels_agree_with_their_twins(case):
+@given(cases, st.booleans())
+def test_feature_kernels_agree_with_their_twins(case, centred):
     case = Case(**case)
     x, dy = (np.ascontiguousarray(a[:, 0]) for a in (case.x, case.dy))
     rows, features = x.shape
-    mean, scale, shift, slope = case.rng.standard_normal((4, rows))
     weight, bias = case.rng.standard_normal((2, features))
-    eps = np.finfo(x.dtype).eps
-    size = max(np.abs(x).max(), 1.0)
-    for name, inputs, out in (
-        ("normalize_rows", (x, mean, scale, weight, bias), [x]),
-        ("input_gradient_rows", (x, dy, mean, scale, weight, shift, slope), [x]),
-        (
-            "gradient_sums_rows",
-            (x, dy, mean, scale, weight),
-            [case.empty(rows), case.empty(rows), case.empty(features), case.empty(features)],
-        ),
-    ):
-        for one, twin in zip(*both(name, inputs, out), strict=True):
-            bound = (eps if one.dtype == x.dtype else 2.0**-52) * 40 * size * features * rows
-            np.testing.assert_allclose(one, twin, rtol=0, atol=bound, err_msg=name)
+    out = [case.empty(2, rows), x]
+    (moments, y), (twin, twin_y) = both("feature_forward", (x, weight, bias, 1e-5, centred), out)
+    size = np.abs(x).max()
+    np.testing.assert_allclose(moments[0], twin[0], rtol=0, atol=1e-15 * size)
+    noise = (1e-15 * size) ** 2 * twin[1] ** 3  # of the variance that a mean this large leaves
+    assert (np.abs(moments[1] - twin[1]) <= 1e-14 * twin[1] + noise).all()
+    bound = 8 * np.finfo(x.dtype).eps * np.abs(twin_y).max() + 1e-14 * size * twin[1].max() * np.abs(weight).max()
+    np.testing.assert_allclose(y, twin_y, rtol=0, atol=bound)
+    inputs = (x, dy, weight, centred, moments)
+    out = [case.empty(2, min(rows, 3), features), case.empty(2, features), x]
+    result, twins = both("feature_backward", inputs, out)
+    deviation = np.abs(x - moments[0][:, None]).max() * moments[1].max()
+    terms = 10 * max(1.0, deviation) ** 2 * max(1.0, moments[1].max())
+    for one, other, eps in zip(result, twins, (2.0**-52, 2.0**-52, np.finfo(x.dtype).eps), strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=4 * eps * terms * rows * features)
+
+
+@given(cases, st.integers(1, 4), st.sampled_from([1e-5, 0.0]))
+def test_group_kernels_agree_with_their_twins(case, groups, eps):
+    case["channels"] = groups * (1 + case["channels"] // 6)
+    case = Case(**case)
+    n, c, _ = case.x.shape
+    weight, bias = case.rng.standard_normal((2, c))
+    size, unit = np.abs(case.x).max(), np.finfo(case.x.dtype).eps
+    results = []
+    for last in (False, True):
+        x, dy = (channels_last(a) if last else a for a in (case.x, case.dy))
+        out = [case.empty(3, n, c), case.empty(3, n, groups), x]
+        (rows, moments, y), twins = both("group_forward", (x, last, weight, bias, eps), out)
+        np.testing.assert_allclose(moments[0], twins[1][0], rtol=0, atol=1e-15 * size)
+        noise = (1e-15 * size) ** 2
+        np.testing.assert_allclose(moments[1], twins[1][1], rtol=1e-12, atol=noise)
+        invstd = np.nan_to_num(twins[1][2])
+        bound = 8 * unit * np.nan_to_num(np.abs(twins[2])).max() + 1e-14 * size * invstd.max() * np.abs(weight).max()
+        np.testing.assert_allclose(y, twins[2], rtol=1e-6, atol=bound + noise * invstd.max() ** 3 * size)
+        out = [case.empty(4, n, c), case.empty(2, c), x]
+        gradients, twins = both("group_backward", (x, dy, last, weight, rows, moments), out)
+        for one, other in zip(gradients, twins, strict=True):
+            scale = np.nan_to_num(np.abs(other)).max() + invstd.max() + 1
+            np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e3 * unit * scale)
+        results.append([rows, moments, channels_last(y) if not last else y, gradients[0], gradients[1]])
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_the_package_runs_on_the_reference():
