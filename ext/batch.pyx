@@ -8,6 +8,7 @@ steps go through the whole array, in order of its memory.
 
 from cython cimport floating
 from cython.parallel cimport prange
+from libc.math cimport sqrt
 from libc.stdint cimport int64_t
 from columns cimport largest_of_columns, range_of_columns, sum_columns, sum_gradient_columns
 from exact cimport (
@@ -51,6 +52,29 @@ cdef struct Forward:
     double *shift
 
 
+cdef Forward forward_of(
+    const double[::1] weight_c, const double[::1] bias_c, double count, double eps, bint exact,
+    double[:, ::1] moments_5c,
+) noexcept nogil:
+    cdef Forward forward
+    cdef Py_ssize_t k
+    forward.counts = NULL
+    forward.count = count
+    forward.eps = eps
+    forward.exact = exact
+    forward.weight = &weight_c[0] if weight_c is not None else NULL
+    forward.bias = &bias_c[0] if bias_c is not None else NULL
+    for k in range(3):
+        forward.rows[k] = NULL
+    if moments_5c is not None:
+        forward.mean = &moments_5c[0, 0]
+        forward.var = &moments_5c[1, 0]
+        forward.invstd = &moments_5c[2, 0]
+        forward.scale = &moments_5c[3, 0]
+        forward.shift = &moments_5c[4, 0]
+    return forward
+
+
 def batch_forward(
     const floating[:, :, ::1] x,           # IN   (N, C, S), or (N, S, C) where channels_last, as all of its kind
     bint channels_last,                    # IN
@@ -70,48 +94,93 @@ def batch_forward(
     int threads,                           # IN
 ):
     cdef Shape shape = shape_of(x, channels_last, exact)
-    cdef Forward forward
-    cdef Py_ssize_t part, k, n, c, at, parts
+    cdef Forward forward = forward_of(weight_c, bias_c, <double>count, eps, exact, moments_5c)
+    cdef Py_ssize_t part, k, c, parts = (shape.channels + block - 1) // block
     cdef const floating *values = &x[0, 0, 0]
     cdef const unsigned char *mask = &mask_ns[0, 0] if mask_ns is not None else NULL
     cdef const floating *added = &residual[0, 0, 0] if residual is not None else NULL
     forward.counts = &count_n[0]
-    forward.count = <double>count
-    forward.eps = eps
-    forward.exact = exact
-    forward.weight = &weight_c[0] if weight_c is not None else NULL
-    forward.bias = &bias_c[0] if bias_c is not None else NULL
     for k in range(3):
         forward.rows[k] = &rows_3nc[k, 0, 0] if rows_3nc is not None else NULL
-    forward.mean = &moments_5c[0, 0]
-    forward.var = &moments_5c[1, 0]
-    forward.invstd = &moments_5c[2, 0]
-    forward.scale = &moments_5c[3, 0]
-    forward.shift = &moments_5c[4, 0]
-    if not channels_last:
-        parts = (shape.channels + block - 1) // block
+    if channels_last:
+        if not shape.columns:
+            moment_rows(values, shape, channels_last, mask, forward, threads)
+        for part in prange(parts_of(shape.channels), nogil=True, num_threads=threads, schedule="static"):
+            c = part * WIDTH
+            moments_of_block(values, shape, mask, forward, c, width_of(c, shape.channels))
+        normalize(values, shape, channels_last, forward, added, relu, &y[0, 0, 0], threads)
+    else:
         for part in prange(parts, nogil=True, num_threads=threads, schedule="static"):
             forward_block(values, shape, mask, forward, added, relu, part * block,
                           min(block, shape.channels - part * block), &y[0, 0, 0])
-        return
-    if not shape.columns:
+
+
+def batch_inference(
+    const floating[:, :, ::1] x,           # IN   (N, C, S), or (N, S, C) where channels_last, as all of its kind
+    bint channels_last,                    # IN
+    const double[::1] mean_c,              # IN
+    const double[::1] var_c,               # IN
+    const double[::1] weight_c,            # IN   None: 1
+    const double[::1] bias_c,              # IN   None: 0
+    double eps,                            # IN
+    const floating[:, :, ::1] residual,    # IN   added to the result, or None
+    bint relu,                             # IN   whether negative values then become 0
+    double[:, ::1] moments_5c,             # OUT  μ, var, 1/√(var + eps), scale and bias
+    floating[:, :, ::1] y,                 # OUT  (x − μ)·scale + bias
+    int threads,                           # IN
+):
+    cdef Shape shape = shape_of(x, channels_last, False)
+    cdef Forward forward = forward_of(weight_c, bias_c, 0, eps, False, moments_5c)
+    cdef const floating *added = &residual[0, 0, 0] if residual is not None else NULL
+    cdef Py_ssize_t c
+    for c in range(shape.channels):
+        forward.mean[c] = mean_c[c]
+        forward.var[c] = var_c[c]
+        forward.invstd[c] = 1 / sqrt(var_c[c] + eps)
+    factors_of_y(forward, 0, shape.channels)
+    normalize(&x[0, 0, 0], shape, channels_last, forward, added, relu, &y[0, 0, 0], threads)
+
+
+cdef void moment_rows(
+    const floating *x, Shape shape, bint channels_last, const unsigned char *mask, Forward forward, int threads
+) noexcept:
+    """Sum all rows."""
+    cdef Py_ssize_t part, n, c, row, parts = shape.channels
+    cdef const floating *end = x + shape.samples * shape.sample_stride
+    if channels_last:
         parts = (shape.channels + PLACE - 1) // PLACE
-        for part in prange(shape.samples * parts, nogil=True, num_threads=threads, schedule="static"):
-            n = part // parts
+    for part in prange(shape.samples * parts, nogil=True, num_threads=threads, schedule="static"):
+        n = part // parts
+        if channels_last:
             c = part % parts * PLACE
-            at = n * shape.channels + c
+            row = n * shape.channels + c
             moment_rows_of_place(
-                values + n * shape.sample_stride + c, shape.channels, NULL if mask is NULL else mask + n * shape.size,
-                shape.size, min(PLACE, shape.channels - c), forward.rows[0] + at, forward.rows[1] + at,
-                forward.rows[2] + at,
+                x + n * shape.sample_stride + c, shape.channels, NULL if mask is NULL else mask + n * shape.size,
+                shape.size, min(PLACE, shape.channels - c), forward.rows[0] + row, forward.rows[1] + row,
+                forward.rows[2] + row,
             )
-    for part in prange(parts_of(shape.channels), nogil=True, num_threads=threads, schedule="static"):
-        c = part * WIDTH
-        moments_of_block(values, shape, mask, forward, c, width_of(c, shape.channels))
-    for part in prange(shape.samples * shape.size, nogil=True, num_threads=threads, schedule="static"):
-        at = part * shape.channels
-        normalize_place(values + at, shape.channels, forward.mean, forward.scale, forward.shift,
-                        NULL if added is NULL else added + at, relu, &y[0, 0, 0] + at)
+        else:
+            moment_row(x + part * shape.size, end, NULL if mask is NULL else mask + n * shape.size, shape.size,
+                       forward.rows[0] + part, forward.rows[1] + part, forward.rows[2] + part)
+
+
+cdef void normalize(
+    const floating *x, Shape shape, bint channels_last, Forward forward, const floating *residual, bint relu,
+    floating *y, int threads,
+) noexcept:
+    """Normalize all values."""
+    cdef Py_ssize_t part, c, at
+    if channels_last:
+        for part in prange(shape.samples * shape.size, nogil=True, num_threads=threads, schedule="static"):
+            at = part * shape.channels
+            normalize_place(x + at, shape.channels, forward.mean, forward.scale, forward.shift,
+                            NULL if residual is NULL else residual + at, relu, y + at)
+    else:
+        for part in prange(shape.samples * shape.channels, nogil=True, num_threads=threads, schedule="static"):
+            at = part * shape.size
+            c = part % shape.channels
+            normalize_row(x + at, shape.size, forward.mean[c], forward.scale[c], forward.shift[c],
+                          NULL if residual is NULL else residual + at, relu, y + at)
 
 
 cdef void forward_block(
@@ -168,6 +237,11 @@ cdef void moments_of_block(
                          words_float64, WIDTH)
         moments_of_words_float64(words_float64, WIDTH, width, forward.count, forward.eps,
                                  forward.mean + start, forward.var + start, forward.invstd + start)
+    factors_of_y(forward, start, width)
+
+
+cdef inline void factors_of_y(Forward forward, Py_ssize_t start, Py_ssize_t width) noexcept nogil:
+    cdef Py_ssize_t c
     for c in range(start, start + width):
         forward.scale[c] = forward.invstd[c] if forward.weight is NULL else forward.weight[c] * forward.invstd[c]
         forward.shift[c] = 0 if forward.bias is NULL else forward.bias[c]
@@ -191,7 +265,7 @@ def batch_backward(
     const floating[:, :, ::1] dy,          # IN
     bint channels_last,                    # IN
     const unsigned char[:, ::1] mask_ns,   # IN   None: all values count
-    int64_t count,                         # IN   values per channel
+    int64_t count,                         # IN   values per channel; 0: μ and var are constants
     const double[:, ::1] moments_5c,       # IN   of the forward
     bint exact,                            # IN   exact sums, else float64
     const floating[:, :, ::1] y,           # IN   result of a forward with relu, or None
@@ -316,5 +390,8 @@ cdef inline void factors_of_channel(Backward backward, Py_ssize_t c, double tota
     cdef double invstd = backward.invstd[c]
     backward.dweight[c] = invstd * product
     backward.dbias[c] = total
+    if backward.count == 0:
+        backward.shift[c] = backward.slope[c] = 0
+        return
     backward.shift[c] = backward.scale[c] * (total / backward.count)
     backward.slope[c] = backward.scale[c] * (invstd * (invstd * (product / backward.count)))  # invstd² may be too large

@@ -90,6 +90,27 @@ class BatchKernels:
         )
         return count, moments_5c
 
+    def inference(
+        self,
+        x: FloatArray,
+        mean_c: Float64Array,
+        var_c: Float64Array,
+        weight_c: Float64Array | None,
+        bias_c: Float64Array | None,
+        eps: float,
+        residual: FloatArray | None,
+        relu: bool,
+        y: FloatArray,
+    ) -> Float64Array:
+        """Write y, made with given μ and var; return as `forward`."""
+        moments_5c = np.empty((5, self.layout.channels))
+        if self.bytes:
+            last, threads = self.layout.channels_last, threads_for(2 * self.bytes)
+            kernels.batch_inference(
+                x, last, mean_c, var_c, weight_c, bias_c, eps, residual, relu, moments_5c, y, threads
+            )
+        return moments_5c
+
     def backward(
         self,
         x: FloatArray,
@@ -101,9 +122,12 @@ class BatchKernels:
         g: FloatArray | None,
         dx: FloatArray,
     ) -> Float64Array:
-        """Write dx, and with ``y`` (of a forward with relu) g: dy where y > 0. Return dweight and dbias first."""
+        """Write dx, and with ``y`` (of a forward with relu) g: dy where y > 0. Return dweight and dbias first.
+
+        With ``count`` 0, μ and var are constants, which no gradient flows through.
+        """
         layout = self.layout
-        if count == 0:
+        if not self.bytes:
             return np.zeros((4, layout.channels))
         if mask_ns is not None:
             mask_ns = mask_ns.reshape(self.mask_shape)

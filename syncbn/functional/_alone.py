@@ -6,41 +6,42 @@ from typing import Any
 
 import numpy as np
 
-from syncbn._dispatch.batch import batch_kernels
+from syncbn._dispatch.batch import BatchKernels, batch_kernels
 from syncbn._dispatch.checks import check_out
 from syncbn._dispatch.layout import parameter_gradients
 from syncbn.functional._input import BatchInput
 from syncbn.moments import Moments, check_count
-from syncbn.typing import FloatArray
+from syncbn.typing import Float64Array, FloatArray
 
 
 def normalize_alone(given: BatchInput) -> tuple[FloatArray, Moments, Any]:
     """Return y, the moments and the backward of a batch."""
-    layout, x, mask, weight, bias, residual, relu, y = (
-        given.layout,
-        given.x,
-        given.mask,
-        given.weight,
-        given.bias,
-        given.residual,
-        given.relu,
-        given.y,
+    kernels = batch_kernels(given.layout, given.reduction == "exact")
+    count, moments_5c = kernels.forward(
+        given.x, given.mask, given.weight64, given.bias64, given.eps, given.residual, given.relu, given.y
     )
-    kernels = batch_kernels(layout, given.reduction == "exact")
-    count, moments_5c = kernels.forward(x, mask, given.weight64, given.bias64, given.eps, residual, relu, y)
     if count < 2:
-        check_count(count, layout.shape)
+        check_count(count, given.layout.shape)
+    y = given.layout.restore(given.y, given.out)
+    return y, Moments(count, moments_5c[0], moments_5c[1]), backward_alone(given, kernels, count, moments_5c)
+
+
+def backward_alone(given: BatchInput, kernels: BatchKernels, count: int, moments_5c: Float64Array) -> Any:
+    """Return the backward of a forward with these statistics, which are constants where ``count`` is 0."""
+    layout, x, mask, relu, residual = given.layout, given.x, given.mask, given.relu, given.residual
+    y = given.y if relu else None
+    weight, bias = given.weight, given.bias
 
     def backward(dy: FloatArray, *, total: bool = False, out: FloatArray | None = None) -> Any:  # noqa: ARG001
         dy_view = layout.view(given.check_gradient(dy))
         if out is not None:
-            out = check_out(out, "out", layout.shape, layout.dtype, x, dy, y)
+            out = check_out(out, "out", layout.shape, layout.dtype, x, dy, *(() if y is None else (y,)))
         dx = layout.empty(out)
-        g = np.empty_like(dx) if relu and residual is not None else None
-        gradients_4c = kernels.backward(x, dy_view, mask, count, moments_5c, y if relu else None, g, dx)
-        dweight, dbias = parameter_gradients(gradients_4c, weight, bias)
+        g = None if y is None or residual is None else np.empty_like(dx)
+        gradients_4c = kernels.backward(x, dy_view, mask, count, moments_5c, y, g, dx)
+        gradients = (layout.restore(dx, out), *parameter_gradients(gradients_4c, weight, bias))
         if residual is None:
-            return layout.restore(dx, out), dweight, dbias
-        return layout.restore(dx, out), dweight, dbias, dy if g is None else layout.restore(g)
+            return gradients
+        return *gradients, dy if g is None else layout.restore(g)
 
-    return layout.restore(y, given.out), Moments(count, moments_5c[0], moments_5c[1]), backward
+    return backward

@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from syncbn._dispatch import channels as kernels
-from syncbn._dispatch.checks import check_parameter, to_float64
-from syncbn._dispatch.gradients import gradient_rows
+from syncbn._dispatch.batch import batch_kernels
+from syncbn._dispatch.checks import check_parameter
 from syncbn.comm import CommLike, as_communicator
+from syncbn.functional._alone import backward_alone
+from syncbn.functional._batch import BatchNormBackward, normalize_batch
 from syncbn.functional._input import BatchInput
 from syncbn.functional._reductions import Reduction
-from syncbn.functional._batch import BatchNormBackward, normalize_batch
 from syncbn.moments import Moments
-from syncbn.typing import FloatArray
+from syncbn.typing import Float64Array, FloatArray
 
 InferenceBackward = Callable[[FloatArray], Any]
 
@@ -116,7 +116,6 @@ def batch_norm(
     )
 
 
-@np.errstate(all="ignore")  # infinities and NaN of the result say it
 def batch_norm_inference(
     x: FloatArray,
     running_mean: FloatArray,
@@ -162,29 +161,18 @@ def batch_norm_inference(
     """
     given = BatchInput(x, weight, bias, eps, channel_axis, None, "exact", residual, relu, out)
     layout = given.layout
-    shape = (layout.channels,)
-    for array, what in ((running_mean, "running_mean"), (running_var, "running_var")):
-        if check_parameter(array, what, shape) is None:
-            raise TypeError(f"{what} must be an array of shape {shape}, got None")
-    mean_nc = to_float64(running_mean, shape, 0.0)[None, :]
-    invstd = 1 / np.sqrt(to_float64(running_var, shape, 1.0) + given.eps)
-    scale = invstd if given.weight is None else given.weight64 * invstd
-    bias64 = np.zeros(shape) if given.bias is None else given.bias64
-    y = kernels.normalize(given.x, layout, mean_nc, scale[None, :], bias64, given.residual, given.relu, given.y)
+    mean64, var64 = (
+        _statistic(array, what, layout.channels)
+        for array, what in ((running_mean, "running_mean"), (running_var, "running_var"))
+    )
+    kernels = batch_kernels(layout, False)
+    moments_5c = kernels.inference(
+        given.x, mean64, var64, given.weight64, given.bias64, given.eps, given.residual, relu, given.y
+    )
+    return layout.restore(given.y, given.out), backward_alone(given, kernels, 0, moments_5c)
 
-    @np.errstate(all="ignore")
-    def backward(dy: FloatArray) -> Any:
-        g = layout.view(given.check_gradient(dy))
-        if given.relu:
-            g = kernels.relu_gradient(y, g, np.empty_like(y))
-        zero = np.zeros((1, layout.channels))
-        dx = kernels.input_gradient(given.x, g, layout, mean_nc, scale[None, :], zero, zero)
-        dy_rows, product_rows = gradient_rows(given.x, g, layout, mean_nc)
-        dweight = None if given.weight is None else (invstd * product_rows.sum(axis=0)).astype(given.weight.dtype)
-        dbias = None if given.bias is None else dy_rows.sum(axis=0).astype(given.bias.dtype)
-        gradients = (layout.restore(dx), dweight, dbias)
-        if given.residual is not None:
-            return *gradients, layout.restore(g) if given.relu else dy
-        return gradients
 
-    return layout.restore(y, given.out), backward
+def _statistic(array: FloatArray, what: str, channels: int) -> Float64Array:
+    if check_parameter(array, what, (channels,)) is None:
+        raise TypeError(f"{what} must be an array of shape ({channels},), got None")
+    return array.astype(np.float64)  # a copy is aligned

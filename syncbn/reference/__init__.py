@@ -11,7 +11,7 @@ compiled kernels alone.
 
 from __future__ import annotations
 
-from syncbn.reference.batch import batch_backward, batch_forward
+from syncbn.reference.batch import batch_backward, batch_forward, batch_inference
 from syncbn.reference.columns import (
     gradient_sums_columns,
     largest_gradients_columns,
@@ -36,6 +36,7 @@ from syncbn.reference.rows import gradient_rows_ncs, gradient_rows_nsc, moment_r
 __all__ = [
     "batch_backward",
     "batch_forward",
+    "batch_inference",
     "feature_backward",
     "feature_forward",
     "gradient_rows_ncs",

@@ -74,6 +74,32 @@ def batch_forward(
     normalize(x, mean[None], scale[None], bias, residual, relu, y, threads)
 
 
+@np.errstate(all="ignore")
+def batch_inference(
+    x: FloatArray,
+    channels_last: bool,
+    mean_c: Float64Array,
+    var_c: Float64Array,
+    weight_c: Float64Array | None,
+    bias_c: Float64Array | None,
+    eps: float,
+    residual: FloatArray | None,
+    relu: bool,
+    # out
+    moments_5c: Float64Array,
+    y: FloatArray,
+    threads: int,
+) -> None:
+    """μ, var, 1/√(var + eps), scale and bias, and y, with given statistics."""
+    invstd = 1 / np.sqrt(var_c + eps)
+    scale = invstd if weight_c is None else weight_c * invstd
+    bias = np.zeros(len(mean_c)) if bias_c is None else bias_c
+    moments_5c[...] = mean_c, var_c, invstd, scale, bias
+    residual = np.empty((0, 0, 0), x.dtype) if residual is None else residual
+    normalize = normalize_nsc if channels_last else normalize_ncs
+    normalize(x, mean_c[None], scale[None], bias, residual, relu, y, threads)
+
+
 def batch_backward(
     x: FloatArray,
     dy: FloatArray,
@@ -114,8 +140,11 @@ def batch_backward(
     elif rows_2nc is not None:
         total, product = rows_2nc.sum(axis=1)
     with np.errstate(all="ignore"):
-        shift = scale * (total / count)
-        slope = scale * (invstd * (invstd * (product / count)))
+        if count:
+            shift = scale * (total / count)
+            slope = scale * (invstd * (invstd * (product / count)))
+        else:
+            shift = slope = np.zeros(channels)
         gradients_4c[...] = invstd * product, total, shift, slope
     input_gradient = input_gradient_nsc if channels_last else input_gradient_ncs
     mask_ns = _NO_MASK if mask_ns is None else mask_ns

@@ -25,6 +25,7 @@ cases = st.fixed_dictionaries(
         "exact": st.booleans(),
         "residual": st.booleans(),
         "relu": st.booleans(),
+        "constant": st.booleans(),
         "offset": st.sampled_from([0.0, -1e7, 1e13]),
         "eps": st.sampled_from([1e-5, 0.0]),
     }
@@ -35,7 +36,8 @@ def run(kernel, inputs, outputs, threads, block):
     """Return the outputs of a call; ``block`` replaces the parameter of that name."""
     names = list(inspect.signature(reference.__dict__[kernel.__name__]).parameters)
     arguments = list(inputs)
-    arguments.insert(names.index("block"), block)
+    if "block" in names:
+        arguments.insert(names.index("block"), block)
     outputs = [None if a is None else np.full_like(a, 7) for a in outputs]
     kernel(*arguments, *outputs, threads)
     return outputs
@@ -90,6 +92,13 @@ def test_one_call_a_direction_has_the_twin_s_results(case):
     np.testing.assert_array_equal(moments[4], 0 if bias is None else bias)
 
     relu = case["relu"]
+    statistics = (moments[0].copy(), moments[1] + 0.5)
+    inputs = (x, last, *statistics, weight, bias, case["eps"], added, relu)
+    result, twin = all_builds("batch_inference", inputs, [np.empty((5, c)), x])
+    np.testing.assert_array_equal(result[0], twin[0])
+    np.testing.assert_allclose(result[1], twin[1], rtol=4 * np.finfo(dtype).eps, atol=1e-14 * np.abs(twin[1]).max())
+
+    count = 0 if case["constant"] else count
     inputs = (x, dy, last, mask, count, moments, exact, y if relu else None)
     outputs = [None if columns else np.empty((2, n, c)), np.empty((4, c)), dy if relu and case["residual"] else None, x]
     result, twin = all_builds("batch_backward", inputs, outputs)
