@@ -161,18 +161,19 @@ cdef void moment_rows(
             )
         else:
             moment_row(x + part * shape.size, end, NULL if mask is NULL else mask + n * shape.size, shape.size,
-                       forward.rows[0] + part, forward.rows[1] + part, forward.rows[2] + part)
+                       forward.rows[0] + part, forward.rows[1] + part, forward.rows[2] + part,
+                       <const floating *>NULL)
 
 
 cdef void normalize(
     const floating *x, Shape shape, bint channels_last, Forward forward, const floating *residual, bint relu,
     floating *y, int threads,
 ) noexcept:
-    """Normalize all values."""
-    cdef Py_ssize_t part, c, at
+    """Normalize all values, those last that were summed first: the others may still be in cache."""
+    cdef Py_ssize_t part, c, at, last = shape.samples * shape.size - 1
     if channels_last:
         for part in prange(shape.samples * shape.size, nogil=True, num_threads=threads, schedule="static"):
-            at = part * shape.channels
+            at = (last - part) * shape.channels
             normalize_place(x + at, shape.channels, forward.mean, forward.scale, forward.shift,
                             NULL if residual is NULL else residual + at, relu, y + at)
     else:
@@ -180,7 +181,7 @@ cdef void normalize(
             at = part * shape.size
             c = part % shape.channels
             normalize_row(x + at, shape.size, forward.mean[c], forward.scale[c], forward.shift[c],
-                          NULL if residual is NULL else residual + at, relu, y + at)
+                          NULL if residual is NULL else residual + at, relu, y + at, NULL)
 
 
 cdef void forward_block(
@@ -194,13 +195,13 @@ cdef void forward_block(
         for c in range(start, start + width):
             row = n * shape.channels + c
             moment_row(x + row * shape.size, end, NULL if mask is NULL else mask + n * shape.size, shape.size,
-                       forward.rows[0] + row, forward.rows[1] + row, forward.rows[2] + row)
+                       forward.rows[0] + row, forward.rows[1] + row, forward.rows[2] + row, y + row * shape.size)
     moments_of_block(x, shape, mask, forward, start, width)
     for n in range(shape.samples):
         for c in range(start, start + width):
             at = (n * shape.channels + c) * shape.size
             normalize_row(x + at, shape.size, forward.mean[c], forward.scale[c], forward.shift[c],
-                          NULL if residual is NULL else residual + at, relu, y + at)
+                          NULL if residual is NULL else residual + at, relu, y + at, x + at + width * shape.size)
 
 
 cdef void moments_of_block(
@@ -320,9 +321,11 @@ def batch_backward(
     for part in prange(parts_of(shape.channels), nogil=True, num_threads=threads, schedule="static"):
         c = part * WIDTH
         totals_of_block(values, gradient, shape, backward, c, width_of(c, shape.channels))
-    for part in prange(shape.samples * shape.size, nogil=True, num_threads=threads, schedule="static"):
-        at = part * shape.channels
-        input_gradient_place(values + at, gradient + at, mask is NULL or mask[part] != 0, shape.channels,
+    parts = shape.samples * shape.size
+    for part in prange(parts, nogil=True, num_threads=threads, schedule="static"):
+        n = parts - 1 - part  # those last that were summed first: the others may still be in cache
+        at = n * shape.channels
+        input_gradient_place(values + at, gradient + at, mask is NULL or mask[n] != 0, shape.channels,
                              backward.mean, backward.scale, backward.shift, backward.slope, out + at)
 
 
@@ -342,13 +345,14 @@ cdef void backward_block(
             row = n * shape.channels + c
             at = row * shape.size
             gradient_row(x + at, x + size, dy + at, dy + size, shape.size, backward.mean[c],
-                         backward.rows[0] + row, backward.rows[1] + row)
+                         backward.rows[0] + row, backward.rows[1] + row, dx + at)
     totals_of_block(x, dy, shape, backward, start, width)
     for n in range(shape.samples):
         for c in range(start, start + width):
             at = (n * shape.channels + c) * shape.size
             input_gradient_row(x + at, dy + at, NULL if mask is NULL else mask + n * shape.size, shape.size,
-                               backward.mean[c], backward.scale[c], backward.shift[c], backward.slope[c], dx + at)
+                               backward.mean[c], backward.scale[c], backward.shift[c], backward.slope[c], dx + at,
+                               width * shape.size)
 
 
 cdef void totals_of_block(

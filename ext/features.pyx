@@ -32,13 +32,13 @@ cdef void forward_row(
 ) noexcept nogil:
     cdef double first, deviation, square, shift, total
     if centred:
-        moment_row(x, end, NULL, features, &first, &deviation, &square)
+        moment_row(x, end, NULL, features, &first, &deviation, &square, <const floating *>NULL)
         shift = deviation / features
         mean[0] = first + shift
         total = square / features - shift * shift
         total = (total if total > 0 or total != total else 0) + eps
     else:
-        gradient_row(x, end, x, end, features, 0, &deviation, &square)
+        gradient_row(x, end, x, end, features, 0, &deviation, &square, <const floating *>NULL)
         mean[0] = 0
         total = square / features + eps
     scale[0] = rare_inverse(total, is_constant(x, features, centred)) if is_rare(total) else 1 / sqrt(total)

@@ -23,7 +23,8 @@ def input_gradient_ncs(
         c = row % channels
         m = n if mean_nc.shape[0] > 1 else 0
         input_gradient_row(&x_ncs[n, c, 0], &dy_ncs[n, c, 0], &mask_ns[n, 0] if masked else NULL, x_ncs.shape[2],
-                           mean_nc[m, c], direct_nc[m, c], shift_nc[m, c], slope_nc[m, c], &dx_ncs[n, c, 0])
+                           mean_nc[m, c], direct_nc[m, c], shift_nc[m, c], slope_nc[m, c], &dx_ncs[n, c, 0],
+                           0)
 
 
 def input_gradient_nsc(

@@ -28,7 +28,7 @@ def group_forward(
         for part in prange(samples * groups, nogil=True, num_threads=threads, schedule="static"):
             n = part // groups
             c = part % groups
-            rows_of_group(values, values + samples * channels * size, size, n, c * width, width, rows_3nc)
+            rows_of_group(values, values + samples * channels * size, size, n, c * width, width, rows_3nc, out)
             moments_of_group(values, channels_last, size, n, c, &weight_c[0], &bias_c[0], eps, rows_3nc, moments_3ng)
             normalize_group(values, size, n, c * width, width, rows_3nc, out)
         return
@@ -49,12 +49,12 @@ def group_forward(
 
 cdef void rows_of_group(
     const floating *x, const floating *end, Py_ssize_t size, Py_ssize_t n, Py_ssize_t start, Py_ssize_t width,
-    double[:, :, ::1] rows_3nc,
+    double[:, :, ::1] rows_3nc, const floating *y,
 ) noexcept nogil:
-    cdef Py_ssize_t c
+    cdef Py_ssize_t c, at
     for c in range(start, start + width):
-        moment_row(x + (n * rows_3nc.shape[2] + c) * size, end, NULL, size,
-                   &rows_3nc[0, n, c], &rows_3nc[1, n, c], &rows_3nc[2, n, c])
+        at = (n * rows_3nc.shape[2] + c) * size
+        moment_row(x + at, end, NULL, size, &rows_3nc[0, n, c], &rows_3nc[1, n, c], &rows_3nc[2, n, c], y + at)
 
 
 cdef void moments_of_group(
@@ -109,7 +109,8 @@ cdef void normalize_group(
     cdef Py_ssize_t c, at
     for c in range(start, start + width):
         at = (n * rows_3nc.shape[2] + c) * size
-        normalize_row(x + at, size, rows_3nc[0, n, c], rows_3nc[1, n, c], rows_3nc[2, n, c], NULL, False, y + at)
+        normalize_row(x + at, size, rows_3nc[0, n, c], rows_3nc[1, n, c], rows_3nc[2, n, c], NULL, False, y + at,
+                      x + at + width * size)
 
 
 def group_backward(
@@ -135,7 +136,7 @@ def group_backward(
             n = part // groups
             c = part % groups
             gradient_rows_of_group(values, gradient, samples * channels * size, size, n, c * width, width, rows_3nc,
-                                   factors_4nc)
+                                   factors_4nc, out)
             factors_of_group(size, n, c, &weight_c[0], moments_3ng, factors_4nc)
             gradient_of_group(values, gradient, size, n, c * width, width, rows_3nc, factors_4nc, out)
     else:
@@ -158,13 +159,13 @@ def group_backward(
 
 cdef void gradient_rows_of_group(
     const floating *x, const floating *dy, Py_ssize_t values, Py_ssize_t size, Py_ssize_t n, Py_ssize_t start,
-    Py_ssize_t width, const double[:, :, ::1] rows_3nc, double[:, :, ::1] factors_4nc,
+    Py_ssize_t width, const double[:, :, ::1] rows_3nc, double[:, :, ::1] factors_4nc, const floating *dx,
 ) noexcept nogil:
     cdef Py_ssize_t c, at
     for c in range(start, start + width):
         at = (n * rows_3nc.shape[2] + c) * size
         gradient_row(x + at, x + values, dy + at, dy + values, size, rows_3nc[0, n, c],
-                     &factors_4nc[0, n, c], &factors_4nc[1, n, c])
+                     &factors_4nc[0, n, c], &factors_4nc[1, n, c], dx + at)
 
 
 cdef void factors_of_group(
@@ -192,7 +193,7 @@ cdef void gradient_of_group(
     for c in range(start, start + width):
         at = (n * rows_3nc.shape[2] + c) * size
         input_gradient_row(x + at, dy + at, NULL, size, rows_3nc[0, n, c], rows_3nc[1, n, c], factors_4nc[2, n, c],
-                           factors_4nc[3, n, c], dx + at)
+                           factors_4nc[3, n, c], dx + at, width * size)
 
 
 cdef void parameter_gradients(

@@ -2,12 +2,19 @@
 from cython cimport floating
 
 cdef extern from "loops.h" nogil:
+    void prefetch_for_writing "PREFETCH_FOR_WRITING" (const void *p)
     void moment_place_f32(const float *, const double *, double *, double *, Py_ssize_t)
     void moment_place_f64(const double *, const double *, double *, double *, Py_ssize_t)
     void gradient_place_f32(const float *, const float *, const double *, double *, double *, Py_ssize_t)
     void gradient_place_f64(const double *, const double *, const double *, double *, double *, Py_ssize_t)
-    void normalize_row_f32(const float *, Py_ssize_t, double, double, double, const float *, bint, float *)
-    void normalize_row_f64(const double *, Py_ssize_t, double, double, double, const double *, bint, double *)
+    void moment_places_f32(
+        const float *, Py_ssize_t, Py_ssize_t, const double *, double *, double *, Py_ssize_t)
+    void moment_places_f64(
+        const double *, Py_ssize_t, Py_ssize_t, const double *, double *, double *, Py_ssize_t)
+    void normalize_row_f32(
+        const float *, Py_ssize_t, double, double, double, const float *, bint, float *, const float *)
+    void normalize_row_f64(
+        const double *, Py_ssize_t, double, double, double, const double *, bint, double *, const double *)
     void normalize_place_f32(
         const float *, Py_ssize_t, const double *, const double *, const double *, const float *, bint, float *)
     void normalize_place_f64(
@@ -15,9 +22,11 @@ cdef extern from "loops.h" nogil:
     void relu_gradient_f32(const float *, const float *, Py_ssize_t, float *)
     void relu_gradient_f64(const double *, const double *, Py_ssize_t, double *)
     void input_gradient_row_f32(
-        const float *, const float *, const unsigned char *, Py_ssize_t, double, double, double, double, float *)
+        const float *, const float *, const unsigned char *, Py_ssize_t, double, double, double, double, float *,
+        Py_ssize_t)
     void input_gradient_row_f64(
-        const double *, const double *, const unsigned char *, Py_ssize_t, double, double, double, double, double *)
+        const double *, const double *, const unsigned char *, Py_ssize_t, double, double, double, double, double *,
+        Py_ssize_t)
     void input_gradient_place_f32(
         const float *, const float *, bint, Py_ssize_t, const double *, const double *, const double *, const double *,
         float *)
@@ -56,14 +65,24 @@ cdef inline void gradient_place(
         gradient_place_f64(x, dy, mean, sums, products, width)
 
 
-cdef inline void normalize_row(
-    const floating *x, Py_ssize_t count, double mean, double scale, double bias, const floating *residual, bint relu,
-    floating *y,
+cdef inline void moment_places(
+    const floating *x, Py_ssize_t apart, Py_ssize_t next, const double *origin, double *sums, double *squares,
+    Py_ssize_t width,
 ) noexcept nogil:
     if floating is float:
-        normalize_row_f32(x, count, mean, scale, bias, residual, relu, y)
+        moment_places_f32(x, apart, next, origin, sums, squares, width)
     else:
-        normalize_row_f64(x, count, mean, scale, bias, residual, relu, y)
+        moment_places_f64(x, apart, next, origin, sums, squares, width)
+
+
+cdef inline void normalize_row(
+    const floating *x, Py_ssize_t count, double mean, double scale, double bias, const floating *residual, bint relu,
+    floating *y, const floating *ahead,
+) noexcept nogil:
+    if floating is float:
+        normalize_row_f32(x, count, mean, scale, bias, residual, relu, y, ahead)
+    else:
+        normalize_row_f64(x, count, mean, scale, bias, residual, relu, y, ahead)
 
 
 cdef inline void normalize_place(
@@ -85,12 +104,12 @@ cdef inline void relu_gradient(const floating *y, const floating *dy, Py_ssize_t
 
 cdef inline void input_gradient_row(
     const floating *x, const floating *dy, const unsigned char *mask, Py_ssize_t count, double mean, double direct,
-    double shift, double slope, floating *dx,
+    double shift, double slope, floating *dx, Py_ssize_t ahead,
 ) noexcept nogil:
     if floating is float:
-        input_gradient_row_f32(x, dy, mask, count, mean, direct, shift, slope, dx)
+        input_gradient_row_f32(x, dy, mask, count, mean, direct, shift, slope, dx, ahead)
     else:
-        input_gradient_row_f64(x, dy, mask, count, mean, direct, shift, slope, dx)
+        input_gradient_row_f64(x, dy, mask, count, mean, direct, shift, slope, dx, ahead)
 
 
 cdef inline void input_gradient_place(

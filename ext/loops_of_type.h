@@ -3,6 +3,7 @@
    A row is one sample's run of values in one channel, with one mean and scale. A place is one position of one sample,
    with a value in each of some neighbouring channels. Computed in float64, rounded once. */
 
+#define LINE ((ptrdiff_t)(64 / sizeof(real))) /* values in a cache line */
 #define EACH(count) for (ptrdiff_t i = 0; i < (count); i++)
 
 /* Add a place's x - origin and its square to the sums of its lane. */
@@ -29,6 +30,25 @@ static inline void of_type(gradient_place)(
     }
 }
 
+/* The same of four places of one lane, which lie `apart`, so that the sums are loaded and stored once; meanwhile those
+   that lie `next` come into the second-level cache. */
+static inline void of_type(moment_places)(
+    const real *restrict x, ptrdiff_t apart, ptrdiff_t next, const double *restrict origin, double *restrict sum,
+    double *restrict square, ptrdiff_t width)
+{
+    for (ptrdiff_t at = 0; at < width; at += LINE) {
+        for (int k = 0; k < 4; k++)
+            PREFETCH_FOR_READING(x + k * apart + next + at);
+        ptrdiff_t stop = width - at < LINE ? width : at + LINE;
+        for (ptrdiff_t i = at; i < stop; i++) {
+            double d0 = x[i] - origin[i], d1 = x[apart + i] - origin[i];
+            double d2 = x[2 * apart + i] - origin[i], d3 = x[3 * apart + i] - origin[i];
+            sum[i] = (((sum[i] + d0) + d1) + d2) + d3;
+            square[i] = (((square[i] + d0 * d0) + d1 * d1) + d2 * d2) + d3 * d3;
+        }
+    }
+}
+
 /* What follows normalization in the same sweep: a residual is added, negative values become 0. Each constant
    combination becomes a loop of its own. */
 static inline real of_type(finish)(double value, real residual, int relu)
@@ -47,11 +67,26 @@ static inline real of_type(finish)(double value, real residual, int relu)
     else                                                                             \
         EACH(count) y[i] = (real)(value);
 
-static inline void of_type(normalize_row)(
+static inline void of_type(normalize_values)(
     const real *restrict x, ptrdiff_t count, double mean, double scale, double bias, const real *restrict residual,
     int relu, real *restrict y)
 {
     FINISHED(count, (x[i] - mean) * scale + bias)
+}
+
+/* Meanwhile the values at `ahead`, which are next, come into the second-level cache. */
+static inline void of_type(normalize_row)(
+    const real *x, ptrdiff_t count, double mean, double scale, double bias, const real *residual, int relu, real *y,
+    const real *ahead)
+{
+    ptrdiff_t at = 0;
+    if (ahead)
+        for (; at + LINE <= count; at += LINE) {
+            PREFETCH_FOR_READING(ahead + at);
+            of_type(normalize_values)(x + at, LINE, mean, scale, bias, residual ? residual + at : NULL, relu, y + at);
+        }
+    of_type(normalize_values)(
+        x + at, count - at, mean, scale, bias, residual ? residual + at : NULL, relu, y + at);
 }
 
 static inline void of_type(normalize_place)(
@@ -70,7 +105,8 @@ static inline void of_type(relu_gradient)(
     EACH(count) g[i] = y[i] > 0 ? dy[i] : 0;
 }
 
-/* dx = direct * dy - [shift + slope * (x - mean)]; without the bracket where mask is 0. dy may be dx. */
+/* dx = direct * dy - [shift + slope * (x - mean)]; without the bracket where mask is 0. dy may be dx. Meanwhile the
+   values of x and dy that lie `ahead` (0: none do) come into the second-level cache. */
 static inline void of_type(gradient_of_row)(
     const real *restrict x, const real *restrict dy, ptrdiff_t count, double mean, double direct, double shift,
     double slope, real *restrict dx)
@@ -80,9 +116,17 @@ static inline void of_type(gradient_of_row)(
 
 static inline void of_type(input_gradient_row)(
     const real *restrict x, const real *dy, const unsigned char *restrict mask, ptrdiff_t count, double mean,
-    double direct, double shift, double slope, real *dx)
+    double direct, double shift, double slope, real *dx, ptrdiff_t ahead)
 {
-    if (mask)
+    ptrdiff_t at = 0;
+    if (ahead && !mask && dy != dx) {
+        for (; at + LINE <= count; at += LINE) {
+            PREFETCH_FOR_READING(x + ahead + at);
+            PREFETCH_FOR_READING(dy + ahead + at);
+            of_type(gradient_of_row)(x + at, dy + at, LINE, mean, direct, shift, slope, dx + at);
+        }
+        of_type(gradient_of_row)(x + at, dy + at, count - at, mean, direct, shift, slope, dx + at);
+    } else if (mask)
         EACH(count) dx[i] = (real)(mask[i] ? direct * dy[i] - (shift + slope * (x[i] - mean)) : direct * dy[i]);
     else if (dy == dx)
         EACH(count) dx[i] = (real)(direct * dx[i] - (shift + slope * (x[i] - mean)));
@@ -137,3 +181,4 @@ static inline void of_type(gradient_of_features)(
 }
 
 #undef EACH
+#undef LINE

@@ -22,7 +22,7 @@ def normalize_ncs(
         c = row % channels
         m = n if mean_nc.shape[0] > 1 else 0
         normalize_row(&x_ncs[n, c, 0], x_ncs.shape[2], mean_nc[m, c], scale_nc[m, c], bias_c[c],
-                      &residual[n, c, 0] if added else NULL, relu, &y_ncs[n, c, 0])
+                      &residual[n, c, 0] if added else NULL, relu, &y_ncs[n, c, 0], NULL)
 
 
 def normalize_nsc(

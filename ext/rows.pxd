@@ -7,11 +7,12 @@ from lanes cimport (
     lanes, lanes_add, lanes_all, lanes_first, lanes_load_f32, lanes_load_f64, lanes_multiply, lanes_subtract,
     lanes_sum,
 )
-from loops cimport gradient_place, moment_place
+from loops cimport gradient_place, moment_place, moment_places, prefetch_for_writing
 
 cdef enum:
     LANES = 16
-    PLACE = 64  # channels of a place that are summed together: the lanes of their two sums stay in the nearest cache
+    FOUR_ROUNDS = 64  # places, four of each lane
+    PLACE = 128  # channels of a place that are summed together: the lanes of their two sums stay in the nearest cache
 
 
 cdef inline lanes load(const floating *p) noexcept nogil:
@@ -34,9 +35,12 @@ cdef inline lanes load_part(const floating *p, const floating *end, Py_ssize_t l
 
 cdef inline void moment_row(
     const floating *x, const floating *end, const unsigned char *mask, Py_ssize_t count,
-    double *first, double *deviation, double *square,
+    double *first, double *deviation, double *square, const floating *result,
 ) noexcept nogil:
-    """Sum x − x₀ and (x − x₀)² over the values that count (mask may be NULL), shifted by their first, x₀."""
+    """Sum x − x₀ and (x − x₀)² over the values that count (mask may be NULL), shifted by their first, x₀.
+
+    Meanwhile the memory of ``result`` (unless NULL), which is written next, comes into the second-level cache.
+    """
     cdef lanes origin, d, sums = lanes_all(0), squares = lanes_all(0)
     cdef Py_ssize_t s = 0
     if mask is not NULL:
@@ -47,6 +51,10 @@ cdef inline void moment_row(
     else:
         origin = lanes_all(x[0])
         while s + LANES <= count:
+            if result is not NULL:
+                prefetch_for_writing(result + s)
+                if floating is double:
+                    prefetch_for_writing(result + s + LANES // 2)
             d = lanes_subtract(load(x + s), origin)
             sums = lanes_add(sums, d)
             squares = lanes_add(squares, lanes_multiply(d, d))
@@ -65,16 +73,22 @@ cdef inline void moment_rows_of_place(
     const floating *x, Py_ssize_t stride, const unsigned char *mask, Py_ssize_t count, Py_ssize_t width,
     double *first, double *deviation, double *square,
 ) noexcept nogil:
-    """Do the same for the rows of up to 64 neighbouring channels, whose values lie ``stride`` apart."""
+    """Do the same for the rows of up to 128 neighbouring channels, whose values lie ``stride`` apart."""
     cdef double sums[LANES][PLACE]
     cdef double squares[LANES][PLACE]
-    cdef Py_ssize_t s, start = 0, c, values = selected(mask, count)
+    cdef Py_ssize_t s, j, start = 0, c, values = selected(mask, count)
+    cdef Py_ssize_t round = LANES * stride  # from a place to the next of its lane
     clear_lanes(sums, width)
     clear_lanes(squares, width)
     while mask is not NULL and start < count and not mask[start]:
         start += 1
     for c in range(width):
         first[c] = x[start * stride + c] if start < count else 0
+    if mask is NULL:
+        while start + FOUR_ROUNDS <= count:
+            for j in range(LANES):
+                moment_places(x + (start + j) * stride, round, stride, first, sums[j], squares[j], width)
+            start += FOUR_ROUNDS
     for s in range(start, count):
         if mask is NULL or mask[s]:
             moment_place(x + s * stride, first, sums[s % LANES], squares[s % LANES], width)
@@ -126,12 +140,16 @@ cdef inline Py_ssize_t selected(const unsigned char *mask, Py_ssize_t count) noe
 
 cdef inline void gradient_row(
     const floating *x, const floating *x_end, const floating *dy, const floating *dy_end, Py_ssize_t count,
-    double mean_value, double *total, double *product,
+    double mean_value, double *total, double *product, const floating *result,
 ) noexcept nogil:
-    """Sum dy and dy·(x − μ) over a row."""
+    """Sum dy and dy·(x − μ) over a row; ``result`` as in ``moment_row``."""
     cdef lanes mean = lanes_all(mean_value), g, sums = lanes_all(0), products = lanes_all(0)
     cdef Py_ssize_t s = 0
     while s + LANES <= count:
+        if result is not NULL:
+            prefetch_for_writing(result + s)
+            if floating is double:
+                prefetch_for_writing(result + s + LANES // 2)
         g = load(dy + s)
         sums = lanes_add(sums, g)
         products = lanes_add(products, lanes_multiply(g, lanes_subtract(load(x + s), mean)))
@@ -149,7 +167,7 @@ cdef inline void gradient_rows_of_place(
     const floating *x, const floating *dy, Py_ssize_t stride, Py_ssize_t count, Py_ssize_t width,
     const double *mean, double *total, double *product,
 ) noexcept nogil:
-    """Do the same for the rows of up to 64 neighbouring channels."""
+    """Do the same for the rows of up to 128 neighbouring channels."""
     cdef double sums[LANES][PLACE]
     cdef double products[LANES][PLACE]
     cdef Py_ssize_t s

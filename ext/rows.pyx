@@ -23,7 +23,7 @@ def moment_rows_ncs(
         n = row // channels
         c = row % channels
         moment_row(&x_ncs[n, c, 0], end, &mask_ns[n, 0] if masked else NULL, count,
-                   &first_nc[n, c], &deviation_nc[n, c], &square_nc[n, c])
+                   &first_nc[n, c], &deviation_nc[n, c], &square_nc[n, c], <const floating *>NULL)
 
 
 def moment_rows_nsc(
@@ -60,7 +60,7 @@ def gradient_rows_ncs(
         n = row // channels
         c = row % channels
         gradient_row(&x_ncs[n, c, 0], x_end, &dy_ncs[n, c, 0], dy_end, count, mean_nc[n if per_sample else 0, c],
-                     &sum_nc[n, c], &product_nc[n, c])
+                     &sum_nc[n, c], &product_nc[n, c], <const floating *>NULL)
 
 
 def gradient_rows_nsc(

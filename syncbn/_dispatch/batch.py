@@ -15,8 +15,8 @@ from syncbn._dispatch.layout import ChannelLayout, MaskArray
 from syncbn._dispatch.threads import threads_for
 from syncbn.typing import Float64Array, FloatArray
 
-BLOCK_BYTES = 1 << 18
-"""Of x: with y (or dy and dx) beside it, a block stays in the second-level cache between its two sweeps."""
+BLOCK_BYTES = 1 << 17
+"""Of x: with y (or dy and dx) and the next block beside it, a block stays in the second-level cache."""
 
 LARGEST_BLOCK = 128
 """Channels that kernels have room for."""
