@@ -169,11 +169,11 @@ cdef void normalize(
     const floating *x, Shape shape, bint channels_last, Forward forward, const floating *residual, bint relu,
     floating *y, int threads,
 ) noexcept:
-    """Normalize all values, those last that were summed first: the others may still be in cache."""
-    cdef Py_ssize_t part, c, at, last = shape.samples * shape.size - 1
+    """Normalize all values."""
+    cdef Py_ssize_t part, c, at
     if channels_last:
         for part in prange(shape.samples * shape.size, nogil=True, num_threads=threads, schedule="static"):
-            at = (last - part) * shape.channels
+            at = part * shape.channels
             normalize_place(x + at, shape.channels, forward.mean, forward.scale, forward.shift,
                             NULL if residual is NULL else residual + at, relu, y + at)
     else:
@@ -323,9 +323,8 @@ def batch_backward(
         totals_of_block(values, gradient, shape, backward, c, width_of(c, shape.channels))
     parts = shape.samples * shape.size
     for part in prange(parts, nogil=True, num_threads=threads, schedule="static"):
-        n = parts - 1 - part  # those last that were summed first: the others may still be in cache
-        at = n * shape.channels
-        input_gradient_place(values + at, gradient + at, mask is NULL or mask[n] != 0, shape.channels,
+        at = part * shape.channels
+        input_gradient_place(values + at, gradient + at, mask is NULL or mask[part] != 0, shape.channels,
                              backward.mean, backward.scale, backward.shift, backward.slope, out + at)
 
 

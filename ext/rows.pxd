@@ -12,7 +12,8 @@ from loops cimport gradient_place, moment_place, moment_places, prefetch_for_wri
 cdef enum:
     LANES = 16
     FOUR_ROUNDS = 64  # places, four of each lane
-    PLACE = 128  # channels of a place that are summed together: the lanes of their two sums stay in the nearest cache
+    PLACE = 64  # channels of a place that are summed together: the lanes of their two sums stay in the nearest cache
+    ROOM = PLACE + 8  # so that two such sums do not lie a multiple of 4096 bytes apart, where they hinder each other
 
 
 cdef inline lanes load(const floating *p) noexcept nogil:
@@ -73,9 +74,9 @@ cdef inline void moment_rows_of_place(
     const floating *x, Py_ssize_t stride, const unsigned char *mask, Py_ssize_t count, Py_ssize_t width,
     double *first, double *deviation, double *square,
 ) noexcept nogil:
-    """Do the same for the rows of up to 128 neighbouring channels, whose values lie ``stride`` apart."""
-    cdef double sums[LANES][PLACE]
-    cdef double squares[LANES][PLACE]
+    """Do the same for the rows of up to 64 neighbouring channels, whose values lie ``stride`` apart."""
+    cdef double sums[LANES][ROOM]
+    cdef double squares[LANES][ROOM]
     cdef Py_ssize_t s, j, start = 0, c, values = selected(mask, count)
     cdef Py_ssize_t round = LANES * stride  # from a place to the next of its lane
     clear_lanes(sums, width)
@@ -168,8 +169,8 @@ cdef inline void gradient_rows_of_place(
     const double *mean, double *total, double *product,
 ) noexcept nogil:
     """Do the same for the rows of up to 128 neighbouring channels."""
-    cdef double sums[LANES][PLACE]
-    cdef double products[LANES][PLACE]
+    cdef double sums[LANES][ROOM]
+    cdef double products[LANES][ROOM]
     cdef Py_ssize_t s
     clear_lanes(sums, width)
     clear_lanes(products, width)
@@ -179,14 +180,14 @@ cdef inline void gradient_rows_of_place(
     combine(products, width, product)
 
 
-cdef inline void clear_lanes(double (*parts)[PLACE], Py_ssize_t width) noexcept nogil:
+cdef inline void clear_lanes(double (*parts)[ROOM], Py_ssize_t width) noexcept nogil:
     cdef Py_ssize_t j, c
     for j in range(LANES):
         for c in range(width):
             parts[j][c] = 0
 
 
-cdef inline void combine(double (*parts)[PLACE], Py_ssize_t width, double *total) noexcept nogil:
+cdef inline void combine(double (*parts)[ROOM], Py_ssize_t width, double *total) noexcept nogil:
     """Combine the lanes of rows in the order of ``lanes_sum``."""
     cdef Py_ssize_t j, c, half = LANES // 2
     while half > 0:
