@@ -1,0 +1,98 @@
+"""syncbn's functions."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from case import Candidate
+from shapes import EPS, Problem
+
+from syncbn import functional as F
+from syncbn.experiments.normalizers import Reduction
+
+
+def forward(problem: Problem, reduction: Reduction = "exact") -> Candidate:
+    """Batch normalization in training."""
+    x, weight, bias = problem.x, problem.weight, problem.bias
+    return Candidate(lambda: F.batch_norm(x, weight, bias, eps=EPS, reduction=reduction), lambda result: result[:1])
+
+
+def backward(problem: Problem, reduction: Reduction = "exact") -> Candidate:
+    """Its gradients dx, dγ and dβ."""
+    _, _, gradients = F.batch_norm(problem.x, problem.weight, problem.bias, eps=EPS, reduction=reduction)
+    dy = problem.dy
+    return Candidate(lambda: gradients(dy), tuple)
+
+
+def both(problem: Problem, reduction: Reduction = "exact") -> Candidate:
+    """Forward and backward of batch normalization in training."""
+    x, dy, weight, bias = problem.x, problem.dy, problem.weight, problem.bias
+
+    def run() -> tuple[Any, ...]:
+        y, _, gradients = F.batch_norm(x, weight, bias, eps=EPS, reduction=reduction)
+        return y, *gradients(dy)
+
+    return Candidate(run, tuple)
+
+
+def both_by_threads(problem: Problem, counts: Sequence[int]) -> dict[str, Candidate]:
+    """Forward and backward of batch normalization in training, on each of these numbers of threads."""
+    run = both(problem).run
+    return {
+        f"{count} thread{'s' * (count > 1)}": Candidate(
+            run,
+            tuple,
+            within=lambda count=count: _threads(count),
+            threads=max(counts),  # of CPU time: a team that has just worked waits for more without sleeping
+        )
+        for count in counts
+    }
+
+
+def inference(problem: Problem) -> Candidate:
+    """Batch normalization in evaluation."""
+    x, weight, bias = problem.x, problem.weight, problem.bias
+    mean, var = problem.statistics
+    return Candidate(lambda: F.batch_norm_inference(x, mean, var, weight, bias, eps=EPS), lambda result: result[:1])
+
+
+def group_norm(problem: Problem, groups: int) -> Candidate:
+    """Forward and backward of group normalization."""
+    x, weight, bias = problem.x, problem.weight, problem.bias
+    return _both(lambda: F.group_norm(x, groups, weight, bias, eps=EPS), problem)
+
+
+def layer_norm(problem: Problem) -> Candidate:
+    """Forward and backward of layer normalization over the channels of a dense layer."""
+    x, weight, bias = problem.x, problem.weight, problem.bias
+    return _both(lambda: F.layer_norm(x, len(weight), weight, bias, eps=EPS), problem)
+
+
+def instance_norm(problem: Problem) -> Candidate:
+    """Forward and backward of instance normalization."""
+    x, weight, bias = problem.x, problem.weight, problem.bias
+    return _both(lambda: F.instance_norm(x, weight, bias, eps=EPS), problem)
+
+
+def _both(forward: Callable[[], tuple[Any, Any]], problem: Problem) -> Candidate:
+    dy = problem.dy
+
+    def run() -> tuple[Any, ...]:
+        y, gradients = forward()
+        return y, *gradients(dy)
+
+    return Candidate(run, tuple)
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Let syncbn's kernels take so many threads: they read the variable at each call."""
+    before = os.environ["OMP_NUM_THREADS"]
+    os.environ["OMP_NUM_THREADS"] = str(count)
+    try:
+        yield
+    finally:
+        os.environ["OMP_NUM_THREADS"] = before
