@@ -1,0 +1,38 @@
+"""Batch normalization in training: each direction, each memory order, and dense layers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from case import Candidate, Case
+from peers import jax, memory, ours, pytorch
+from shapes import CONVOLUTIONAL, DENSE, Problem, label
+
+from syncbn.comm import Communicator
+
+
+def cases(comm: Communicator) -> Iterator[Case]:  # noqa: ARG001 (all sections are called alike)
+    """Yield forward and backward of every shape, then both together for dense layers."""
+    for channels_last in (False, True):
+        for shape in CONVOLUTIONAL:
+            yield from _directions("channels-last" if channels_last else "NCHW", Problem.random(shape, channels_last))
+    for shape in DENSE:
+        problem = Problem.random(shape)
+        yield from _directions("dense", problem)
+        candidates = {
+            "syncbn": ours.both(problem),
+            "syncbn float64": ours.both(problem, "float64"),
+            "torch": pytorch.both(problem),
+        }
+        yield Case("forward+backward, dense", label(shape), candidates, problem.x.nbytes)
+
+
+def _directions(layout: str, problem: Problem) -> Iterator[Case]:
+    for direction in ("forward", "backward"):
+        candidates: dict[str, Candidate] = {
+            "syncbn": getattr(ours, direction)(problem),
+            "torch": getattr(pytorch, direction)(problem),
+            "jax": getattr(jax, direction)(problem),
+            "copy": memory.copy(problem),
+        }
+        yield Case(f"{direction}, {layout}", label(problem.shape), candidates, problem.x.nbytes)

@@ -1,0 +1,24 @@
+"""Batch normalization in evaluation, with running statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from case import Case
+from peers import memory, onnxruntime, ours, pytorch
+from shapes import CONVOLUTIONAL, DENSE, Problem, label
+
+from syncbn.comm import Communicator
+
+
+def cases(comm: Communicator) -> Iterator[Case]:  # noqa: ARG001
+    """Yield every shape in NCHW, the only memory order of ONNX."""
+    for shape in (*CONVOLUTIONAL, *DENSE):
+        problem = Problem.random(shape)
+        candidates = {
+            "syncbn": ours.inference(problem),
+            "torch": pytorch.inference(problem),
+            "onnxruntime": onnxruntime.inference(problem),
+            "copy": memory.copy(problem),
+        }
+        yield Case("evaluation", label(shape), candidates, problem.x.nbytes)
