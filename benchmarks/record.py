@@ -1,0 +1,47 @@
+"""The files of a run, and the recorded run before it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from results import Results
+from targets import Outcome, Verdict, as_json
+
+JSON = "speed.json"
+LOST = "lost"
+"""Where a run that has lost a target is written, so that it does not replace the record that it is judged by."""
+
+
+def read_targets(path: Path) -> dict[str, dict[str, Any]]:
+    """Return the recorded targets by name; nothing where there is no record, or one of a short run."""
+    try:
+        record = json.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    if not record["settings"]["complete"]:
+        return {}
+    return {target["name"]: target for target in record["targets"]}
+
+
+def write(
+    directory: Path,
+    about: dict[str, Any],
+    settings: dict[str, Any],
+    judged: list[tuple[Outcome, Verdict]],
+    results: Results,
+) -> None:
+    """Write the JSON: one line for each target and each case."""
+    parts = {
+        "versions": json.dumps(about, indent=1),
+        "settings": json.dumps(settings, indent=1),
+        "targets": _lines([as_json(outcome, said) for outcome, said in judged]),
+        "cases": _lines([measurement.as_json() for measurement in results]),
+    }
+    text = ",\n".join(f'"{name}": {part}' for name, part in parts.items())
+    (directory / JSON).write_text(f"{{\n{text}\n}}\n")
+
+
+def _lines(entries: list[dict[str, Any]]) -> str:
+    return "[\n" + ",\n".join(json.dumps(entry, ensure_ascii=False) for entry in entries) + "\n]"
