@@ -1,0 +1,85 @@
+"""Starts the processes that measure, pass by pass, and takes in what they print."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from environment import VARIABLES
+from results import Measurement, Results
+from sections import SECTIONS
+
+from syncbn.cli.launch import mpiexec_command
+
+MEASURE = Path(__file__).with_name("measure.py")
+MOST_SECONDS = 600.0
+"""Of one process: ranks that wait for each other for ever end then."""
+
+Show = Callable[[int, Measurement], None]
+
+
+class MeasurementError(Exception):
+    """A process that measures has failed; what it said stands on stderr."""
+
+
+def run(sections: Sequence[str], passes: int, rounds: int, show: Show) -> Results:
+    """Measure every section in every pass, each time in new processes.
+
+    Parameters
+    ----------
+    sections : sequence of str
+        Keys of `SECTIONS`.
+    passes, rounds : int
+    show : callable
+        Is told the number of the pass and each measurement as it comes in.
+
+    Raises
+    ------
+    MeasurementError
+        Candidates disagree, use more threads than their share, or a process has failed.
+    """
+    results = Results()
+    for number in range(passes):
+        for command, environment in _commands(sections, rounds, first=number == 0):
+            for line in _output(command, environment):
+                show(number, results.add(json.loads(line)))
+    return results
+
+
+def _commands(sections: Sequence[str], rounds: int, first: bool) -> Iterator[tuple[list[str], dict[str, str]]]:
+    """Yield command and environment of each process of a pass: one for all sections that need no ranks."""
+    by_ranks: dict[int, list[str]] = {}
+    for name in sections:
+        if first or not SECTIONS[name].once:
+            for ranks in SECTIONS[name].ranks:
+                by_ranks.setdefault(ranks, []).append(name)
+    for ranks, names in sorted(by_ranks.items()):
+        arguments = [str(MEASURE), "--rounds", str(rounds), *names]
+        if ranks == 0:
+            yield [sys.executable, *arguments], {}
+        else:
+            launcher, environment = mpiexec_command(ranks)
+            yield [*launcher, sys.executable, "-m", "mpi4py", *arguments, "--mpi"], environment
+
+
+def _output(command: list[str], environment: dict[str, str]) -> Iterator[str]:
+    """Run a command and yield its lines as they come."""
+    with subprocess.Popen(
+        command, env=os.environ | VARIABLES | environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
+    ) as process:
+        watchdog = threading.Timer(MOST_SECONDS, process.terminate)
+        watchdog.start()
+        try:
+            yield from process.stdout or ()
+        except BaseException:  # Ctrl-C too
+            process.terminate()
+            raise
+        finally:
+            watchdog.cancel()
+    if process.returncode:
+        raise MeasurementError(f"exit code {process.returncode} of {' '.join(command)}")

@@ -1,0 +1,118 @@
+"""A run as two pictures: memory speed of every shape, and how times grow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from results import Results
+
+from report.traffic import COPY, gigabytes_per_second
+
+STYLES = {  # colours of Okabe & Ito, which colour-blind readers can tell apart, and a marker each
+    "syncbn": ("#0072b2", "o"),
+    "syncbn float64": ("#56b4e9", "D"),
+    "torch": ("#d55e00", "s"),
+    "jax": ("#009e73", "^"),
+    "onnxruntime": ("#cc79a7", "v"),
+    "local": ("#7f7f7f", "x"),
+    "1 thread": ("#0072b2", "o"),
+    "2 threads": ("#e69f00", "P"),
+}
+PANELS = (
+    ("forward, NCHW", "forward, channels-last", "forward, dense", "evaluation"),
+    ("backward, NCHW", "backward, channels-last", "backward, dense"),
+)
+
+
+def draw_speed(path: Path, results: Results, title: str) -> None:
+    """Draw GB/s of each shape and kernel, with the speed of a copy of the same array."""
+    figure = Figure(figsize=(16, 9), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(title)
+    grid = figure.subplots(len(PANELS), len(PANELS[0]), sharey=True)
+    seen: dict[str, Any] = {}
+    for row, names in zip(grid, PANELS, strict=True):
+        for axes, group in zip(row, [*names, *[""] * (len(row) - len(names))], strict=True):
+            if results.group(group):
+                seen |= _draw_bars(axes, group, results)
+            else:
+                axes.set_visible(False)
+    for row in grid:
+        row[0].set_ylabel("GB/s of memory that has to be moved")
+    if seen:
+        figure.legend(seen.values(), seen.keys(), loc="outside lower center", ncols=len(seen), frameon=False)
+    figure.savefig(path, dpi=110)
+
+
+def _draw_bars(axes: Any, group: str, results: Results) -> dict[str, Any]:
+    cases = results.group(group)
+    names = [name for name in cases[0].candidates if name != COPY]
+    place = np.arange(len(cases))
+    width = 0.8 / len(names)
+    handles = {}
+    for position, name in enumerate(names):
+        speeds = [gigabytes_per_second(case, name) for case in cases]
+        shift = (position - (len(names) - 1) / 2) * width
+        handles[name] = axes.bar(place + shift, speeds, width, color=STYLES[name][0])
+    copies = [gigabytes_per_second(case, COPY) for case in cases]
+    handles["copy of the same array"] = axes.hlines(copies, place - 0.45, place + 0.45, colors="black", lw=2)
+    axes.set_xticks(place, [case.name for case in cases], rotation=40, ha="right", fontsize="small")
+    axes.set_title(group, fontsize="medium")
+    axes.grid(axis="y", alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    return handles
+
+
+def draw_growth(path: Path, results: Results, title: str, cores: int) -> None:
+    """Draw the curves: one panel for each size that grows, with the slope of the work of a process."""
+    groups = results.groups("growth")
+    columns = min(4, len(groups))
+    rows = -(-len(groups) // columns)
+    figure = Figure(figsize=(4 * columns, 4 * rows), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(title)
+    seen: dict[str, Any] = {}
+    grid = figure.subplots(rows, columns, squeeze=False).flat
+    for axes, group in zip(grid, [*groups, *[""] * (rows * columns - len(groups))], strict=True):
+        if group:
+            seen |= _draw_curves(axes, group, results, cores)
+        else:
+            axes.set_visible(False)
+    figure.legend(seen.values(), seen.keys(), loc="outside lower center", ncols=len(seen), frameon=False)
+    figure.savefig(path, dpi=110)
+
+
+def _draw_curves(axes: Any, group: str, results: Results, cores: int) -> dict[str, Any]:
+    cases = results.group(group)
+    points = np.array([float(case.point or 1) for case in cases])
+    handles = {}
+    for name in cases[0].candidates:
+        color, marker = STYLES[name]
+        times = [1e6 * case.seconds(name) for case in cases]
+        (handles[name],) = axes.plot(points, times, color=color, marker=marker, ms=5)
+    power = 2 if "spatial" in group else 0 if "ranks" in group else 1
+    anchor = 0 if power == 0 else -1
+    time = 1e6 * cases[anchor].seconds(cases[0].candidates[0])
+    (handles["in proportion to the work per process"],) = axes.plot(
+        points, time * (points / points[anchor]) ** power, color="black", ls=":", lw=1
+    )
+    if "ranks" in group and points[-1] > cores:
+        handles["more ranks than cores"] = axes.axvspan(cores, points[-1], color="black", alpha=0.06)
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    _label(axes, group, points)
+    return handles
+
+
+def _label(axes: Any, group: str, points: Sequence[float]) -> None:
+    axes.set_xticks(points, [f"{point:g}" for point in points])
+    axes.minorticks_off()
+    axes.set_title(group.removeprefix("growth, "), fontsize="medium")
+    axes.set_ylabel("forward + backward, µs")
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)

@@ -1,0 +1,130 @@
+"""A run as tables of text."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterator
+from typing import Any
+
+from results import Measurement, Results
+from rich import box
+from rich.console import Console, RenderableType
+from rich.table import Table
+from targets import Outcome, Verdict
+
+from report.traffic import COPY, gigabytes_per_second, passes
+
+WIDTH = 118
+COLORS = {"met": "green", "missed": "yellow", "within noise": "yellow", "lost": "bold red"}
+LIBRARIES = ("syncbn", "numpy", "torch", "jax", "onnxruntime", "mpi_library", "python", "system")
+
+
+def show(
+    console: Console,
+    about: dict[str, Any],
+    settings: dict[str, Any],
+    judged: list[tuple[Outcome, Verdict]],
+    results: Results,
+) -> None:
+    """Print the whole report."""
+    for part in _parts(about, settings, judged, results):
+        console.print(part, soft_wrap=isinstance(part, str), highlight=False)
+
+
+def _parts(
+    about: dict[str, Any], settings: dict[str, Any], judged: list[tuple[Outcome, Verdict]], results: Results
+) -> Iterator[RenderableType]:
+    machine = f"{about['cpu']}, {about['cores']} cores, {', '.join(about['instruction_sets'])}"
+    yield f"{machine}; syncbn's kernels: {about['kernels']}"
+    yield ", ".join(f"{name} {about[name]}" for name in LIBRARIES if about.get(name))
+    extent = f"{settings['passes']} passes of {settings['rounds']} rounds"
+    yield f"float32, one thread each; {extent}{'' if settings['complete'] else ' (not a complete run)'}"
+    yield f"load of the machine before the run: {about['load']}\n"
+    if judged:
+        yield _targets(judged)
+    curves = results.groups("growth")
+    for group in results.groups():
+        if group not in curves:
+            yield _comparison(group, results)
+    for group in curves:
+        yield _curve(group, results)
+    if results.groups("growth, ranks"):
+        yield f"More ranks than {about['cores']} cores wait for each other's turn: they are oversubscribed."
+
+
+def _targets(judged: list[tuple[Outcome, Verdict]]) -> Table:
+    table = _table("Targets: median of the passes [smallest, largest]", "target")
+    for heading in ("value", "interval", "limit", "over", "verdict"):
+        _column(table, heading, left=heading in ("over", "verdict"))
+    for outcome, said in judged:
+        target = outcome.target
+        sign, unit = ("≤", "× the time") if target.at_most else ("≥", "× as fast")
+        over = f"worst: {outcome.of}" if target.over == "worst" else target.over
+        table.add_row(
+            target.name,
+            f"{outcome.value:.2f}",
+            f"[{outcome.low:.2f}, {outcome.high:.2f}]".replace("[", r"\["),
+            f"{sign} {target.limit:g} {unit}",
+            over,
+            f"[{COLORS[said]}]{said}[/]",
+        )
+    return table
+
+
+def _comparison(group: str, results: Results) -> Table:
+    """Return times of one group, and how many times as long as the first candidate's each takes."""
+    cases = results.group(group)
+    first, *others = cases[0].candidates
+    peers = [name for name in others if name != COPY]
+    table = _table(group, "case")
+    for name in (first, *others):
+        _column(table, f"{name} µs")
+    for name in peers:
+        _column(table, f"{name} ÷ {first}")
+    with_traffic = passes(group) is not None and COPY in others
+    if with_traffic:
+        _column(table, f"{first} GB/s")
+        _column(table, "copy GB/s")
+    for case in cases:
+        cells = [_micro(case.seconds(name)) for name in (first, *others)]
+        cells += [f"{statistics.median(case.ratios(name, first)):.2f}" for name in peers]
+        if with_traffic:
+            cells += [f"{gigabytes_per_second(case, name):.1f}" for name in (first, COPY)]
+        table.add_row(case.name + (f"  ({case.weight} layers)" if case.weight > 1 else ""), *cells)
+    return table
+
+
+def _curve(group: str, results: Results) -> Table:
+    """Return times along a curve; the exponent p of time ~ n^p says how the first candidate grew."""
+    cases = results.group(group)
+    names = cases[0].candidates
+    table = _table(group, group.split(", ")[1].partition(" by ")[0])
+    for name in names:
+        _column(table, f"{name} µs")
+    _column(table, f"{names[0]} ns/value")
+    _column(table, "exponent")
+    for before, case in zip([None, *cases], cases, strict=False):
+        value = case.seconds(names[0]) / (case.size / 4) * 1e9
+        exponent = "" if before is None else f"{_exponent(before, case, names[0]):.2f}"
+        table.add_row(case.name, *(_micro(case.seconds(name)) for name in names), f"{value:.2f}", exponent)
+    return table
+
+
+def _exponent(before: Measurement, case: Measurement, candidate: str) -> float:
+    grown = case.seconds(candidate) / before.seconds(candidate)
+    return math.log(grown) / math.log((case.point or 1) / (before.point or 1))
+
+
+def _table(title: str, first: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column(first, no_wrap=True)
+    return table
+
+
+def _column(table: Table, heading: str, left: bool = False) -> None:
+    table.add_column(heading, justify="left" if left else "right", no_wrap=left)
+
+
+def _micro(seconds: float) -> str:
+    return f"{seconds * 1e6:.1f}"

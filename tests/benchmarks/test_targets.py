@@ -1,0 +1,115 @@
+"""The benchmark's judgement of made-up times: no clock is read here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import bench
+import pytest
+import record
+from case import Candidate, Case, DisagreementError, check
+from results import Results
+from targets import Outcome, Target, evaluate, verdict
+
+SPEED = Target("times as fast", ("forward",), 2.0, "peer")
+COST = Target("times as long", ("forward",), 1.5, "peer", at_most=True)
+SMALL_SPREAD = (0.99, 1.0, 1.0, 1.01, 1.0)
+LARGE_SPREAD = (0.6, 0.8, 1.0, 1.2, 1.4)
+
+
+def made_up(ratios: dict[str, float], spread: Sequence[float] = SMALL_SPREAD, weight: int = 1) -> Results:
+    """Return results in which the peer takes so many times as long, case by case; one pass for each in ``spread``."""
+    results = Results()
+    for name, ratio in ratios.items():
+        for factor in spread:
+            seconds = {"syncbn": [1.0, 2.0, 4.0], "peer": [factor * ratio * t for t in (1.0, 2.0, 4.0)]}
+            line: dict[str, Any] = {"section": "batch_norm", "group": "forward", "name": name, "ranks": 1}
+            results.add(line | {"bytes": 4096, "weight": weight, "point": None, "seconds": seconds})
+    return results
+
+
+def outcome(target: Target, ratio: float, spread: Sequence[float] = SMALL_SPREAD) -> Outcome:
+    """Return the outcome of one case."""
+    (only,) = evaluate(made_up({"a": ratio}, spread), [target])
+    return only
+
+
+def recorded(target: Target, ratio: float, spread: Sequence[float] = SMALL_SPREAD) -> dict[str, Any]:
+    """Return the entry of a recorded run."""
+    before = outcome(target, ratio, spread)
+    return {"met": before.met, "low": before.low, "high": before.high}
+
+
+def test_value_is_the_median_and_the_interval_the_range_of_the_passes() -> None:
+    only = outcome(SPEED, 3.0, LARGE_SPREAD)
+    assert (only.value, only.low, only.high) == pytest.approx((3.0, 1.8, 4.2))
+    inverse = outcome(COST, 0.5)
+    assert (inverse.value, inverse.low, inverse.high) == pytest.approx((2.0, 2 / 1.01, 2 / 0.99))
+
+
+def test_cases_become_one_number() -> None:
+    ratios = {"a": 1.0, "b": 4.0}
+    (mean,) = evaluate(made_up(ratios), [SPEED])
+    assert mean.value == pytest.approx(2.0)
+    (worst,) = evaluate(made_up(ratios), [Target("", ("forward",), 2.0, "peer", over="worst")])
+    assert (worst.value, worst.of) == (pytest.approx(1.0), "a")
+    (costliest,) = evaluate(made_up(ratios), [Target("", ("forward",), 2.0, "peer", at_most=True, over="worst")])
+    assert (costliest.value, costliest.of) == (pytest.approx(1.0), "a")
+    (total,) = evaluate(made_up(ratios), [Target("", ("forward",), 2.0, "peer", over="total")])
+    assert total.value == pytest.approx(2.5)
+    (chosen,) = evaluate(made_up(ratios), [Target("", ("forward",), 2.0, "peer", cases=("b",))])
+    assert chosen.value == pytest.approx(4.0)
+    assert evaluate(made_up(ratios), [Target("", ("backward",), 2.0, "peer")]) == []
+
+
+@pytest.mark.parametrize(("target", "good", "bad"), [(SPEED, 2.5, 1.5), (COST, 1.0, 0.4)])
+def test_verdicts(target: Target, good: float, bad: float) -> None:
+    assert verdict(outcome(target, good), None) == "met"
+    assert verdict(outcome(target, bad), None) == "missed"
+    assert verdict(outcome(target, bad), recorded(target, bad)) == "missed"
+    assert verdict(outcome(target, bad), recorded(target, good)) == "lost"
+
+
+def test_noise_is_no_loss() -> None:
+    assert verdict(outcome(SPEED, 1.9), recorded(SPEED, 2.5)) == "lost"
+    assert verdict(outcome(SPEED, 1.9, LARGE_SPREAD), recorded(SPEED, 2.5)) == "within noise"  # some passes meet it
+    assert verdict(outcome(SPEED, 1.9), recorded(SPEED, 2.5, LARGE_SPREAD)) == "within noise"  # so noisy was the record
+    assert verdict(outcome(SPEED, 1.0, (1.0,)), recorded(SPEED, 2.5)) == "within noise"  # one pass can't tell
+
+
+def test_exit_code_and_the_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    about = {"cpu": "a processor", "cores": 2, "instruction_sets": [], "kernels": "baseline", "load": 0.0}
+    monkeypatch.setattr(bench, "describe", lambda: about)
+    monkeypatch.setattr(bench, "evaluate", lambda results: evaluate(results, [SPEED]))
+
+    def run(ratio: float, *options: str) -> int:
+        monkeypatch.setattr(bench, "run", lambda *_: made_up({"a": ratio, "b": ratio}))
+        return bench.main(["--output", str(tmp_path), *options])
+
+    assert run(2.5, "--quick") == 0
+    assert record.read_targets(tmp_path / record.JSON) == {}  # a short run is no record
+    assert run(1.5) == 0  # never met, so not lost
+    assert run(2.5) == 0
+    good = (tmp_path / record.JSON).read_text()
+    assert json.loads(good)["targets"][0]["met"] is True
+    assert run(1.5) == 1
+    assert (tmp_path / record.JSON).read_text() == good  # else a second run would find nothing lost
+    assert json.loads((tmp_path / record.LOST / record.JSON).read_text())["targets"][0]["verdict"] == "lost"
+    assert "lost" in (tmp_path / record.LOST / "speed.txt").read_text()
+    assert run(2.4) == 0
+
+
+def test_candidates_must_agree() -> None:
+    def case(other: float) -> Case:
+        values = {"one": 2.0, "other": other}
+        candidates = {name: Candidate(lambda v=value: [1.0, v], lambda y: (y,)) for name, value in values.items()}
+        return Case("group", "name", candidates | {"yardstick": Candidate(lambda: None)})
+
+    check(case(2.0 + 1e-6))
+    with pytest.raises(DisagreementError, match="group, name: other and one differ by"):
+        check(case(2.001))
+    with pytest.raises(DisagreementError):
+        check(case(float("nan")))
