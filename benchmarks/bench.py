@@ -21,12 +21,12 @@ from pathlib import Path
 from typing import Any
 
 import record
+from judgement import Outcome, Verdict, evaluate, verdict
 from processes import MeasurementError, run
 from report import tables
 from results import Measurement, Results
 from rich.console import Console
 from sections import SECTIONS
-from targets import Outcome, Verdict, evaluate, verdict
 
 from syncbn._dispatch.kernels import which
 from syncbn.cli.launch import LaunchError

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from judgement import Outcome, Verdict, as_json
 from results import Results
-from targets import Outcome, Verdict, as_json
 
 JSON = "speed.json"
 LOST = "lost"

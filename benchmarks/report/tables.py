@@ -7,17 +7,17 @@ import statistics
 from collections.abc import Iterator
 from typing import Any
 
+from judgement import Outcome, Verdict
 from results import Measurement, Results
 from rich import box
 from rich.console import Console, RenderableType
 from rich.table import Table
-from targets import Outcome, Verdict
 
 from report.traffic import COPY, gigabytes_per_second, passes
 
 WIDTH = 118
 COLORS = {"met": "green", "missed": "yellow", "within noise": "yellow", "lost": "bold red"}
-LIBRARIES = ("syncbn", "numpy", "torch", "jax", "onnxruntime", "mpi_library", "python", "system")
+LIBRARIES = ("syncbn", "numpy", "torch", "jax", "onnxruntime", "python")
 
 
 def show(
@@ -37,7 +37,8 @@ def _parts(
 ) -> Iterator[RenderableType]:
     machine = f"{about['cpu']}, {about['cores']} cores, {', '.join(about['instruction_sets'])}"
     yield f"{machine}; syncbn's kernels: {about['kernels']}"
-    yield ", ".join(f"{name} {about[name]}" for name in LIBRARIES if about.get(name))
+    libraries = [f"{name} {about[name]}" for name in LIBRARIES if about.get(name)]
+    yield ", ".join([*libraries, *(about[name] for name in ("mpi_library", "system") if about.get(name))])
     extent = f"{settings['passes']} pass{'es' * (settings['passes'] > 1)} of {settings['rounds']} rounds"
     yield f"float32, one thread each; {extent}{'' if settings['complete'] else ' (not a complete run)'}"
     yield f"load of the machine before the run: {about['load']}\n"
@@ -54,7 +55,7 @@ def _parts(
 
 
 def _targets(judged: list[tuple[Outcome, Verdict]]) -> Table:
-    table = _table("Targets: median of the passes [smallest, largest]", "target")
+    table = _table("Targets: median of the passes, and interval from the smallest to the largest", "target")
     for heading in ("value", "interval", "limit", "over", "verdict"):
         _column(table, heading, left=heading in ("over", "verdict"))
     for outcome, said in judged:

@@ -11,8 +11,9 @@ import bench
 import pytest
 import record
 from case import Candidate, Case, DisagreementError, check
+from judgement import Outcome, evaluate, verdict
 from results import Results
-from targets import Outcome, Target, evaluate, verdict
+from targets import Target
 
 SPEED = Target("times as fast", ("forward",), 2.0, "peer")
 COST = Target("times as long", ("forward",), 1.5, "peer", at_most=True)
