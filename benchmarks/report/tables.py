@@ -38,7 +38,7 @@ def _parts(
     machine = f"{about['cpu']}, {about['cores']} cores, {', '.join(about['instruction_sets'])}"
     yield f"{machine}; syncbn's kernels: {about['kernels']}"
     libraries = [f"{name} {about[name]}" for name in LIBRARIES if about.get(name)]
-    yield ", ".join([*libraries, *(about[name] for name in ("mpi_library", "system") if about.get(name))])
+    yield ", ".join([*libraries, about.get("mpi_library") or "no MPI"])
     extent = f"{settings['passes']} pass{'es' * (settings['passes'] > 1)} of {settings['rounds']} rounds"
     yield f"float32, one thread each; {extent}{'' if settings['complete'] else ' (not a complete run)'}"
     yield f"load of the machine before the run: {about['load']}\n"
