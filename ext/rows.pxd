@@ -168,7 +168,7 @@ cdef inline void gradient_rows_of_place(
     const floating *x, const floating *dy, Py_ssize_t stride, Py_ssize_t count, Py_ssize_t width,
     const double *mean, double *total, double *product,
 ) noexcept nogil:
-    """Do the same for the rows of up to 128 neighbouring channels."""
+    """Do the same for the rows of up to 64 neighbouring channels."""
     cdef double sums[LANES][ROOM]
     cdef double products[LANES][ROOM]
     cdef Py_ssize_t s
