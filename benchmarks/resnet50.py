@@ -1,16 +1,5 @@
-"""The 53 batch normalization layers of ResNet-50 (He et al. 2016) at 224×224 pixels."""
+"""The 53 batch normalization layers of ResNet-50, from where `syncbn scale` and `syncbn bench` have them."""
 
-RESNET50 = {  # (channels, height, width): how many layers
-    (64, 112, 112): 1,
-    (64, 56, 56): 6,
-    (256, 56, 56): 4,
-    (128, 56, 56): 1,
-    (128, 28, 28): 7,
-    (512, 28, 28): 5,
-    (256, 28, 28): 1,
-    (256, 14, 14): 11,
-    (1024, 14, 14): 7,
-    (512, 14, 14): 1,
-    (512, 7, 7): 5,
-    (2048, 7, 7): 4,
-}
+from syncbn.experiments.bn_layers import RESNET50
+
+__all__ = ["RESNET50"]
