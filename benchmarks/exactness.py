@@ -12,16 +12,15 @@ import argparse
 import json
 import os
 import statistics
-import time
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import numpy as np
 from mpi4py import MPI
 from resnet50 import RESNET50
 
-from syncbn import BatchNorm, MPIComm, SyncBatchNorm
+from syncbn import MPIComm
+from syncbn.experiments.overhead import layer_times
 from syncbn.experiments.versions import versions
 
 DENSE = ((256, 1024), (64, 64), (4096, 256))
@@ -68,27 +67,7 @@ def over_network(rows: list[dict], one: str, other: str) -> float:
 
 def measure(comm: MPIComm, shape: tuple[int, ...], layers: int, rounds: int) -> dict:
     """Time one shape with each layer, in turn; return medians in microseconds."""
-    channels = shape[1]
-    kinds = {
-        "local": BatchNorm(channels),
-        "float64": SyncBatchNorm(channels, comm=comm, reduction="float64"),
-        "exact": SyncBatchNorm(channels, comm=comm),
-    }
-    rng = np.random.default_rng(comm.rank)
-    x, dy = rng.standard_normal((2, *shape), dtype=np.float32)
-    repeats = max(1, 2_000_000 // x.size)
-    times: dict[str, list[float]] = {name: [] for name in kinds}
-    for _ in range(rounds + 1):
-        for name, layer in kinds.items():
-            comm.barrier()
-            start = time.perf_counter()
-            for _ in range(repeats):
-                _, backward = layer(x)
-                backward(dy)
-            elapsed = np.array([time.perf_counter() - start])
-            comm.allreduce(elapsed, "max")
-            times[name].append(elapsed[0] / repeats * 1e6)
-    return {"shape": shape, "layers": layers, **{name: statistics.median(t[1:]) for name, t in times.items()}}
+    return {"shape": shape, "layers": layers, **layer_times(comm, shape, rounds)}
 
 
 def line(row: dict) -> str:

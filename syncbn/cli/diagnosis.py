@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,10 @@ import numpy as np
 
 from syncbn._dispatch.kernels import available, which
 from syncbn._dispatch.threads import thread_limit
-from syncbn.cli.latency import SIZES, allreduce_microseconds
 from syncbn.cli.launch import THREAD_VARIABLES, find_mpiexec, library_of
 from syncbn.comm import Communicator
-from syncbn.experiments.machine import cpu_model, instruction_sets, usable_cores
+from syncbn.experiments.latency import SIZES, allreduce_microseconds
+from syncbn.experiments.machine import cpu_model, host_name, instruction_sets, usable_cores
 from syncbn.experiments.versions import versions
 
 _MAPS = Path("/proc/self/maps")
@@ -26,7 +25,7 @@ def diagnose(comm: Communicator) -> dict[str, Any]:
     """Return what was found, as plain values, with ``warnings`` and ``problems`` (lists of str). Collective."""
     software = versions()
     mpiexec = find_mpiexec()
-    nodes = Counter(comm.allgather(socket.gethostname()))
+    nodes = Counter(comm.allgather(host_name()))
     found: dict[str, Any] = {
         "software": software,
         "mpiexec": {"path": str(mpiexec), "library": library_of(mpiexec)} if mpiexec else None,

@@ -5,7 +5,11 @@ from __future__ import annotations
 import math
 import os
 import platform
+import socket
 from pathlib import Path
+
+BUSY = 0.5
+"""Load from which on times are not to be trusted."""
 
 _CPUINFO = Path("/proc/cpuinfo")
 _CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
@@ -33,6 +37,26 @@ def usable_cores() -> int:
         return max(1, min(cores, math.ceil(int(quota) / int(period))))
     except (OSError, ValueError):  # no cgroup, or "max"
         return cores
+
+
+def load_average() -> float:
+    """Return how many processes want a core, over the last minute; 0 where the system does not say."""
+    try:
+        return os.getloadavg()[0]
+    except (AttributeError, OSError):
+        return 0.0
+
+
+def busy_warning(load: float) -> list[str]:
+    """Return a line that says so where other programs kept cores busy while times were taken, else none."""
+    if load < BUSY:
+        return []
+    return [f"other programs were running (load {load:.1f}): times are too long, and ranks wait for each other"]
+
+
+def host_name() -> str:
+    """Return the name of this node: ranks with the same name share its cores."""
+    return socket.gethostname()
 
 
 def cpu_model() -> str:

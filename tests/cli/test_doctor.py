@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from syncbn.cli.diagnosis import warnings_about
-from syncbn.cli.latency import SIZES, allreduce_microseconds
 from syncbn.comm import SerialComm
+from syncbn.experiments.latency import SIZES, allreduce_microseconds
 
 
 def doctor(*arguments: str) -> subprocess.CompletedProcess[str]:
