@@ -1,0 +1,60 @@
+"""The predictions as curves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from syncbn.experiments.scale.algorithms import ALGORITHMS
+from syncbn.experiments.scale.report import ScaleReport
+
+STYLES = {  # colours of Okabe & Ito
+    "recursive doubling": ("#0072b2", "o"),
+    "Rabenseifner": ("#009e73", "s"),
+    "ring": ("#d55e00", "^"),
+    "as MPICH": ("#000000", "x"),
+}
+LINES = ("-", "--", ":", "-.")
+
+
+def save_figure(path: Path, report: ScaleReport) -> None:
+    """Draw milliseconds (left) and, where known, share of a step (right) by ranks as PNG.
+
+    Raises
+    ------
+    ImportError
+        matplotlib is not there.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    panels = 1 if report.computing is None else 2
+    figure = Figure(figsize=(5.5 * panels, 5), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(f"{report.config.title}\n{report.origin}", fontsize="medium")
+    first, *rest = figure.subplots(1, panels, squeeze=False)[0]
+    _draw(first, report, "step_milliseconds", 1.0)
+    first.set_ylabel("synchronizing (ms per step)")
+    first.set_yscale("log")
+    for axes in rest:
+        _draw(axes, report, "share", 100.0)
+        axes.set_ylabel("share of a training step (%)")
+        axes.set_ylim(0, 100)
+    handles, labels = first.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
+    figure.savefig(path, dpi=110)
+
+
+def _draw(axes: Any, report: ScaleReport, attribute: str, factor: float) -> None:
+    everything = report.predictions
+    for line, group in zip(LINES, (None, *report.config.groups), strict=False):
+        for name in ALGORITHMS:
+            color, marker = STYLES[name]
+            rows = [p for p in everything if (p.group_size, p.algorithm) == (group, name) and p.ranks > 1]
+            label = name + ("" if group is None else f", groups of {group}")
+            x, y = [p.ranks for p in rows], [factor * getattr(p, attribute) for p in rows]
+            axes.plot(x, y, color=color, marker=marker, ls=line, ms=4, lw=1.2, label=label)
+    axes.set_xscale("log", base=2)
+    axes.set_xlabel("ranks")
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)

@@ -1,0 +1,73 @@
+"""How long one step of a collective takes: a message out and a message in, on every rank at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+class Link(Protocol):
+    """A model of point-to-point messages."""
+
+    def step(self, nbytes: float) -> float:
+        """Return the microseconds until a message of ``nbytes`` is there and the next can follow."""
+
+
+@dataclass(frozen=True)
+class Hockney:
+    """T(n) = α + nβ.
+
+    Attributes
+    ----------
+    alpha : float
+        Microseconds of a message without content.
+    beta : float
+        Microseconds per byte.
+
+    References
+    ----------
+    Hockney 1994, The communication challenge for MPP: Intel Paragon and Meiko CS-2, Parallel Computing 20.
+    """
+
+    alpha: float
+    beta: float
+
+    def step(self, nbytes: float) -> float:
+        """Return α + nβ."""
+        return self.alpha + nbytes * self.beta
+
+
+@dataclass(frozen=True)
+class LogGP:
+    """T(n) = max(L + 2o, g) + (n − 1)G.
+
+    A step is one message, whose content follows its first byte after L + 2o; the next step may not
+    begin sooner than the gap g after this one. With g ≤ L + 2o this is Hockney's model with
+    α = L + 2o − G and β = G.
+
+    Attributes
+    ----------
+    latency : float
+        L, microseconds in the network.
+    overhead : float
+        o, microseconds that sender and receiver each are busy with a message.
+    gap : float
+        g, least microseconds between two messages of one rank.
+    gap_per_byte : float
+        G, microseconds per further byte.
+
+    References
+    ----------
+    Alexandrov, Ionescu, Schauser & Scheiman 1995, LogGP: incorporating long messages into the LogP model,
+    SPAA '95.
+    """
+
+    latency: float
+    overhead: float
+    gap: float
+    gap_per_byte: float
+
+    def step(self, nbytes: float) -> float:
+        """Return max(L + 2o, g) + (n − 1)G."""
+        first_byte = max(self.latency + 2 * self.overhead, self.gap)
+        return first_byte + max(nbytes - 1, 0) * self.gap_per_byte

@@ -1,0 +1,145 @@
+"""What the ranks that are here take: single allreduces, whole layers, and how far apart they come."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from syncbn.comm import Communicator
+from syncbn.experiments.latency import allreduce_microseconds
+from syncbn.experiments.machine import host_name, usable_cores
+from syncbn.experiments.overhead import KINDS, arrival_delays, layer_times
+from syncbn.experiments.scale.fit import Timing
+
+SIZES = (8, 512, 2048, 4096, 8192, 16384, 32768, 65536)
+"""Bytes: SyncBN's messages for up to 2,048 channels."""
+
+ROUNDS = 5
+CALLS = 20
+MATRIX = 768
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Times on one number of ranks, in microseconds.
+
+    Attributes
+    ----------
+    ranks : int
+    cores_per_rank : float
+        On the fullest node; below 1, ranks share cores and wait for each other.
+    timings : sequence of Timing
+        Of allreduces, also on groups of one rank.
+    gamma : float
+        Microseconds to add up one byte.
+    layers : mapping
+        For each kind of `KINDS`, forward and backward through all layers; empty where they have no shapes.
+    delays : sequence of float
+        With which ranks come to a collective.
+    multiply_adds : float
+        Of float32 matrix products, per microsecond on each rank.
+    """
+
+    ranks: int
+    cores_per_rank: float
+    timings: Sequence[Timing]
+    gamma: float
+    layers: Mapping[str, float]
+    delays: Sequence[float]
+    multiply_adds: float
+
+    @property
+    def oversubscribed(self) -> bool:
+        """Whether ranks share cores."""
+        return self.cores_per_rank < 1
+
+    @property
+    def sigma(self) -> float:
+        """σ of normal delays with the same interquartile range: a few very late calls do not move it."""
+        if not self.delays:
+            return 0.0
+        from scipy.stats import iqr
+
+        return float(iqr(self.delays, scale="normal"))
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> Measurement:
+        """Return what `as_json` was made of."""
+        return cls(**{**found, "timings": [Timing(*timing) for timing in found["timings"]]})
+
+
+def measure(
+    comm: Communicator,
+    shapes: Mapping[tuple[int, ...], int],
+    advance: Callable[[], object] = lambda: None,
+    rounds: int = ROUNDS,
+    calls: int = CALLS,
+) -> Measurement:
+    """Return what was measured on the ranks of ``comm``.
+
+    Collective.
+
+    Parameters
+    ----------
+    comm : Communicator
+    shapes : mapping
+        Of each rank's batch, to how many layers have it.
+    advance : callable
+        Called after each of `1 + len(shapes)` parts.
+    rounds, calls : int
+        More take longer and are less noisy.
+    """
+    fullest = max(Counter(comm.allgather(host_name())).values())
+    alone = comm.split(1)
+    timings = [Timing(1, nbytes, allreduce_microseconds(alone, nbytes)) for nbytes in SIZES[:3]]
+    alone.free()
+    if comm.size > 1:
+        timings += [Timing(comm.size, nbytes, allreduce_microseconds(comm, nbytes)) for nbytes in SIZES]
+    advance()
+    layers = dict.fromkeys(KINDS, 0.0) if shapes else {}
+    delays: list[float] = []
+    for shape, count in shapes.items():
+        for kind, microseconds in layer_times(comm, shape, rounds).items():
+            layers[kind] += count * microseconds
+        delays += arrival_delays(comm, shape, calls).tolist()
+        advance()
+    return Measurement(
+        ranks=comm.size,
+        cores_per_rank=usable_cores() / fullest,
+        timings=timings,
+        gamma=min(comm.allgather(add_time())),
+        layers=layers,
+        delays=delays,
+        multiply_adds=min(comm.allgather(multiply_add_rate())),
+    )
+
+
+def add_time(nbytes: int = 32768, calls: int = 200) -> float:
+    """Return the microseconds that adding up one byte of int64 numbers takes in cache. Not collective."""
+    total, other = np.ones((2, nbytes // 8), np.int64)
+    return 1e6 * _median_time(lambda: np.add(total, other, out=total), calls) / nbytes
+
+
+def multiply_add_rate(side: int = MATRIX, calls: int = 5) -> float:
+    """Return the multiply-adds per microsecond of a product of float32 matrices. Not collective."""
+    left, right = np.ones((2, side, side), np.float32)
+    return side**3 / (1e6 * _median_time(lambda: left @ right, calls))
+
+
+def _median_time(work: Callable[[], object], calls: int) -> float:
+    seconds = []
+    for _ in range(calls + 1):
+        start = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds[1:])

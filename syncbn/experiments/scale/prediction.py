@@ -1,0 +1,61 @@
+"""The table of predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from syncbn.experiments.scale.algorithms import ALGORITHMS
+from syncbn.experiments.scale.config import ScaleConfig
+from syncbn.experiments.scale.model import Machine, share, step_time
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What synchronizing costs with one number of ranks, algorithm and group size.
+
+    Attributes
+    ----------
+    ranks : int
+    group_size : int or None
+        None is all ranks together.
+    algorithm : str
+        Key of `ALGORITHMS`.
+    layer_microseconds : float
+        Mean over layers, forward and backward.
+    step_milliseconds : float
+        All layers.
+    share : float or None
+        Of a training step; None where nothing is known of the rest of a step.
+    """
+
+    ranks: int
+    group_size: int | None
+    algorithm: str
+    layer_microseconds: float
+    step_milliseconds: float
+    share: float | None
+
+
+def predictions(machine: Machine, config: ScaleConfig, computing: float | None) -> Iterator[Prediction]:
+    """Yield predictions, groups outermost and algorithms innermost.
+
+    Parameters
+    ----------
+    machine : Machine
+    config : ScaleConfig
+    computing : float or None
+        Milliseconds of the rest of a step.
+    """
+    for group_size in (None, *config.groups):
+        for ranks in config.at:
+            for name, algorithm in ALGORITHMS.items():
+                total = step_time(machine, algorithm, ranks, config.widths, config.reduction, group_size)
+                yield Prediction(
+                    ranks,
+                    group_size,
+                    name,
+                    total / len(config.widths),
+                    total / 1e3,
+                    None if computing is None else share(total / 1e3, computing),
+                )
