@@ -1,0 +1,90 @@
+"""How fast batch normalization moves memory, beside what copying it takes."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from syncbn.functional import batch_norm
+from syncbn.typing import FloatArray
+
+SHAPES: tuple[tuple[int, ...], ...] = ((8, 64, 112, 112), (8, 256, 28, 28), (8, 512, 7, 7), (4096, 256))
+"""float32: beyond caches, in the last cache, in the second, and a dense layer."""
+
+PASSES = {"copy": 2, "forward": 3, "backward": 5}
+"""How often the array's memory is read or written: forward reads x for the statistics, reads it again and writes y;
+backward reads x and dy twice and writes dx."""
+
+LEAST_SECONDS = 0.02
+"""Of calls that are timed together."""
+
+
+def kernel_speeds(shapes: Sequence[tuple[int, ...]], threads: int, rounds: int) -> list[dict[str, Any]]:
+    """Return the speed of copying, forward and backward for each shape, as plain values.
+
+    Not collective. The three run in turn and each speed is a median over rounds: ``gigabytes``, per second, counts
+    `PASSES`; ``microseconds`` is one call.
+
+    Parameters
+    ----------
+    shapes : sequence of tuple of int
+    threads : int
+        That this process's kernels take (``OMP_NUM_THREADS``); copying takes as many.
+    rounds : int
+    """
+    with _copying(threads) as copy:
+        return [_speeds(shape, threads, rounds, copy) for shape in shapes]
+
+
+def _speeds(
+    shape: tuple[int, ...], threads: int, rounds: int, copy: Callable[[FloatArray, FloatArray], None]
+) -> dict[str, Any]:
+    x, dy = np.random.default_rng(0).standard_normal((2, *shape), dtype=np.float32)
+    weight, bias = np.ones((2, shape[1]), np.float32)
+    target = np.empty_like(x)
+    _, _, backward = batch_norm(x, weight, bias)
+    work: dict[str, Callable[[], object]] = {
+        "copy": lambda: copy(x, target),
+        "forward": lambda: batch_norm(x, weight, bias),
+        "backward": lambda: backward(dy),
+    }
+    repeats = {name: max(1, round(LEAST_SECONDS / _seconds(call, 1))) for name, call in work.items()}
+    times: dict[str, list[float]] = {name: [] for name in work}
+    for _ in range(rounds):
+        for name, call in work.items():
+            times[name].append(_seconds(call, repeats[name]))
+    medians = {name: statistics.median(kept) for name, kept in times.items()}
+    return {
+        "shape": list(shape),
+        "threads": threads,
+        "microseconds": {name: 1e6 * seconds for name, seconds in medians.items()},
+        "gigabytes": {name: PASSES[name] * x.nbytes / seconds / 1e9 for name, seconds in medians.items()},
+    }
+
+
+def _seconds(call: Callable[[], object], repeats: int) -> float:
+    start = time.perf_counter()
+    for _ in range(repeats):
+        call()
+    return (time.perf_counter() - start) / repeats
+
+
+@contextmanager
+def _copying(threads: int) -> Iterator[Callable[[FloatArray, FloatArray], None]]:
+    """Give a function that copies an array with so many threads; NumPy does without the GIL."""
+    if threads == 1:
+        yield lambda source, target: np.copyto(target, source)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+
+        def copy(source: FloatArray, target: FloatArray) -> None:
+            parts = (np.array_split(array.reshape(-1), threads) for array in (target, source))
+            list(pool.map(np.copyto, *parts))
+
+        yield copy
