@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 
 from syncbn.cli import ranks
 from syncbn.cli.errors import CommandError, UsageError
+from syncbn.cli.launch import run_on_ranks
 from syncbn.comm import Communicator, SerialComm, world
 
 
@@ -25,6 +27,10 @@ class Command:
     def run(self, comm: Communicator) -> int:
         """Do the work on this rank and return the exit code. Collective."""
         raise NotImplementedError(f"{type(self).__name__} has no run")
+
+    def launch(self, arguments: Sequence[str]) -> int:
+        """Run the command with these arguments on its ranks, which no mpiexec has started, and return the exit code."""
+        return run_on_ranks(arguments, self.ranks)
 
     def interrupted(self) -> str:
         """Return what to say after Ctrl-C."""

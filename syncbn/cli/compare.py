@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from syncbn import data
 from syncbn.cli.command import Command
 from syncbn.cli.errors import UsageError, require
+from syncbn.cli.output import check_directory
 from syncbn.cli.parser import add_ranks, comma_list
 from syncbn.cli.progress import make_observer
 from syncbn.comm import Communicator
@@ -81,7 +81,7 @@ class CompareCommand(Command):
             self.config.check_batches(self.ranks, len(self.dataset.x_train))
         except (ValueError, OSError) as error:
             raise UsageError(str(error)) from error
-        _check_writable(options.output)
+        check_directory(options.output)
 
     def run(self, comm: Communicator) -> int:
         """Run and print. Collective."""
@@ -108,12 +108,3 @@ class CompareCommand(Command):
         except (OSError, ValueError, KeyError):
             done = 0
         return f"interrupted; complete runs: {done}" + (f", kept in {path}" if done else "")
-
-
-def _check_writable(directory: Path) -> None:
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=directory):
-            pass
-    except OSError as error:
-        raise UsageError(f"argument --output: can't write to {str(directory)!r}: {error.strerror}") from error

@@ -36,6 +36,17 @@ def comma_list(convert: Callable[[str], Any]) -> Callable[[str], tuple[Any, ...]
     return parse
 
 
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Add ``--json [FILE]``: None where it was not given, "-" without a file."""
+    parser.add_argument(
+        "--json",
+        nargs="?",
+        const="-",
+        metavar="FILE",
+        help="print JSON instead of the text, or write it to FILE beside it",
+    )
+
+
 def add_ranks(parser: argparse.ArgumentParser, default: int) -> None:
     """Add ``--ranks``, which is None where it was not given; ``ranks_default`` is what to take then."""
     parser.add_argument(

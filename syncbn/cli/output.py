@@ -1,0 +1,40 @@
+"""Where results go: checked before the work begins, written when it is done."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from syncbn.cli.errors import UsageError
+from syncbn.experiments.report import dumps
+
+
+def check_directory(directory: Path, option: str = "--output") -> None:
+    """Make the directory; raise UsageError where it can't be written to."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        raise UsageError(f"argument {option}: can't write to {str(directory)!r}: {error.strerror}") from error
+
+
+def check_json(option: str | None) -> None:
+    """Raise UsageError where the file of ``--json FILE`` can't be written."""
+    if option not in (None, "-"):
+        path = Path(option)
+        if path.is_dir():
+            raise UsageError(f"argument --json: {option!r} is a directory")
+        check_directory(path.parent, "--json")
+
+
+def show(text: str, found: dict[str, Any], json_option: str | None) -> None:
+    """Print the text, or with ``--json`` alone the JSON; with a file, write the JSON there."""
+    if json_option == "-":
+        print(dumps(found), end="")
+        return
+    print(text)
+    if json_option is not None:
+        Path(json_option).write_text(dumps(found), encoding="utf-8")
+        print(f"\nwritten: {json_option}")
