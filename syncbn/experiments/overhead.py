@@ -19,7 +19,9 @@ MOST_REPEATS = 500
 """Small layers run several times a round, so that a round takes milliseconds."""
 
 
-def layer_times(comm: Communicator, shape: tuple[int, ...], rounds: int) -> dict[str, float]:
+def layer_times(
+    comm: Communicator, shape: tuple[int, ...], rounds: int, alone: Communicator | None = None
+) -> dict[str, float]:
     """Return the microseconds of forward and backward of a layer of each kind.
 
     Collective. The kinds run in turn; a round's time is that of the slowest rank, and the median over rounds
@@ -31,6 +33,9 @@ def layer_times(comm: Communicator, shape: tuple[int, ...], rounds: int) -> dict
     shape : tuple of int
         Of each rank's float32 batch, channels second.
     rounds : int
+    alone : Communicator, optional
+        A group of this rank alone: a further kind ``alone`` is SyncBatchNorm over it, which has all the work but the
+        waiting.
     """
     channels = shape[1]
     layers = {
@@ -38,6 +43,8 @@ def layer_times(comm: Communicator, shape: tuple[int, ...], rounds: int) -> dict
         "float64": SyncBatchNorm(channels, comm=comm, reduction="float64"),
         "exact": SyncBatchNorm(channels, comm=comm),
     }
+    if alone is not None:
+        layers["alone"] = SyncBatchNorm(channels, comm=alone)
     x, dy = _batch(comm, shape)
     repeats = min(MOST_REPEATS, max(1, VALUES_PER_ROUND // x.size))
     times: dict[str, list[float]] = {name: [] for name in layers}

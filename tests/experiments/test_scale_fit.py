@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from syncbn.experiments.scale.algorithms import as_mpich, recursive_doubling
-from syncbn.experiments.scale.fit import Timing, fit_link, fit_machine, fit_sigma
+from syncbn.experiments.scale.fit import Timing, fit_call, fit_link, fit_machine, fit_sigma
 from syncbn.experiments.scale.links import Hockney
 from syncbn.experiments.scale.measurement import SIZES, Measurement
 from syncbn.experiments.scale.model import Machine, allreduce_time
@@ -48,6 +48,12 @@ def test_without_one_rank_the_software_is_part_of_alpha() -> None:
     found = fit_machine(timings(replace(TRUE, software=0.0), (2,)), as_mpich, TRUE.gamma)
     assert found.software == 0
     assert found.link.alpha == pytest.approx(TRUE.link.alpha, rel=1e-6)
+
+
+def test_the_software_of_a_call_is_what_its_messages_leave() -> None:
+    # 2 layers: 4 calls, of which those of 300 channels have 3 messages each
+    assert fit_call(alone=1000.0, local=900.0, channels=(64, 300), software=2.0) == (100 - 10 * 2) / 4
+    assert fit_call(alone=900.0, local=1000.0, channels=(64,), software=2.0) == 0
 
 
 def test_nothing_is_negative() -> None:

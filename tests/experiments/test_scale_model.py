@@ -30,7 +30,7 @@ from syncbn.experiments.scale.skew import MeasuredSkew, NormalSkew, expected_max
 from syncbn.layers import BatchNorm, SyncBatchNorm
 
 ALPHA, BETA, GAMMA, KAPPA = 2.0, 0.001, 0.0005, 3.0
-MACHINE = Machine(Hockney(ALPHA, BETA), GAMMA, KAPPA, NormalSkew(5.0))
+MACHINE = Machine(Hockney(ALPHA, BETA), GAMMA, KAPPA, NormalSkew(5.0), call=7.0)
 N = 6000
 
 
@@ -191,7 +191,7 @@ def test_bytes_on_ranks_are_those_of_the_messages(
 
 def test_a_layer_is_its_messages_and_two_waits() -> None:
     messages = [m.nbytes for d in ("forward", "backward") for m in layer_messages(300, d, "exact")]
-    expected = 2 * MACHINE.skew.wait(16) + sum(allreduce_time(MACHINE, ring, 16, nbytes) for nbytes in messages)
+    expected = 2 * (7.0 + MACHINE.skew.wait(16)) + sum(allreduce_time(MACHINE, ring, 16, nbytes) for nbytes in messages)
     assert layer_time(MACHINE, ring, 16, 300) == pytest.approx(expected)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from syncbn.experiments.scale.algorithms import Algorithm
 from syncbn.experiments.scale.links import Hockney
+from syncbn.experiments.scale.messages import DIRECTIONS, layer_messages
 from syncbn.experiments.scale.model import Machine, allreduce_time
 from syncbn.experiments.scale.skew import expected_maximum
 
@@ -61,6 +62,23 @@ def fit_link(pingpong: Sequence[tuple[int, float]]) -> Hockney:
     """Return α and β from the one-way times of messages: (bytes, microseconds)."""
     sizes, times = zip(*pingpong, strict=True)
     return Hockney(*_least_squares([(1.0, float(nbytes)) for nbytes in sizes], times, times))
+
+
+def fit_call(alone: float, local: float, channels: Sequence[int], software: float) -> float:
+    """Return c: what a layer over a group of one rank takes longer than a local one, without κ of its messages.
+
+    Parameters
+    ----------
+    alone, local : float
+        Microseconds of forward and backward through all layers.
+    channels : sequence of int
+        Of every layer.
+    software : float
+        κ.
+    """
+    calls = [(width, direction) for width in channels for direction in DIRECTIONS]
+    messages = sum(len(layer_messages(width, direction, "exact")) for width, direction in calls)
+    return max(0.0, (alone - local - software * messages) / len(calls))
 
 
 def fit_sigma(timings: Sequence[Timing], algorithm: Algorithm, machine: Machine) -> float:

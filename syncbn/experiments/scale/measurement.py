@@ -39,7 +39,8 @@ class Measurement:
     gamma : float
         Microseconds to add up one byte.
     layers : mapping
-        For each kind of `KINDS`, forward and backward through all layers; empty where they have no shapes.
+        Forward and backward through all layers, for each kind of `KINDS` and for SyncBN over a group of one rank
+        (``alone``); empty where layers have no shapes.
     delays : sequence of float
         With which ranks come to a collective.
     multiply_adds : float
@@ -97,31 +98,40 @@ def measure(
     advance : callable
         Called after each of `1 + len(shapes)` parts.
     rounds, calls : int
-        More take longer and are less noisy.
+        More take longer and are less noisy; where ranks share cores, few are taken.
     """
-    fullest = max(Counter(comm.allgather(host_name())).values())
+    cores_per_rank = usable_cores() / max(Counter(comm.allgather(host_name())).values())
+    if cores_per_rank < 1:
+        rounds, calls = min(rounds, 2), min(calls, 5)
     alone = comm.split(1)
     timings = [Timing(1, nbytes, allreduce_microseconds(alone, nbytes)) for nbytes in SIZES[:3]]
-    alone.free()
     if comm.size > 1:
-        timings += [Timing(comm.size, nbytes, allreduce_microseconds(comm, nbytes)) for nbytes in SIZES]
+        timings += [
+            Timing(comm.size, nbytes, allreduce_microseconds(comm, nbytes)) for nbytes in sizes_for(cores_per_rank)
+        ]
     advance()
-    layers = dict.fromkeys(KINDS, 0.0) if shapes else {}
+    layers = dict.fromkeys((*KINDS, "alone"), 0.0) if shapes else {}
     delays: list[float] = []
     for shape, count in shapes.items():
-        for kind, microseconds in layer_times(comm, shape, rounds).items():
+        for kind, microseconds in layer_times(comm, shape, rounds, alone).items():
             layers[kind] += count * microseconds
         delays += arrival_delays(comm, shape, calls).tolist()
         advance()
+    alone.free()
     return Measurement(
         ranks=comm.size,
-        cores_per_rank=usable_cores() / fullest,
+        cores_per_rank=cores_per_rank,
         timings=timings,
         gamma=min(comm.allgather(add_time())),
         layers=layers,
         delays=delays,
         multiply_adds=min(comm.allgather(multiply_add_rate())),
     )
+
+
+def sizes_for(cores_per_rank: float) -> tuple[int, ...]:
+    """Return the sizes to measure: fewer where ranks share cores, since each call may take milliseconds there."""
+    return SIZES if cores_per_rank >= 1 else SIZES[::3]
 
 
 def add_time(nbytes: int = 32768, calls: int = 200) -> float:

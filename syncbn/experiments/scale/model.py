@@ -26,12 +26,15 @@ class Machine:
         κ, microseconds of a message before and after the network, whatever the number of ranks.
     skew : Skew
         How far apart ranks come to a call.
+    call : float
+        c, microseconds of a layer's own software for each direction, beside its messages.
     """
 
     link: Link
     gamma: float = 0.0
     software: float = 0.0
     skew: Skew = NO_SKEW
+    call: float = 0.0
 
     def without_skew(self) -> Machine:
         """Return the same machine with ranks that come at the same time."""
@@ -64,8 +67,8 @@ def layer_time(
 ) -> float:
     """Return the microseconds that synchronizing adds to one layer, forward and backward.
 
-    For each direction: the wait for the last rank, once, since the messages that follow the first find all
-    ranks there; and the allreduces of `layer_messages`.
+    For each direction: c; the wait for the last rank, once, since the messages that follow the first find all
+    ranks there; and the allreduces of `layer_messages`. 0 on one rank.
 
     Parameters
     ----------
@@ -76,8 +79,11 @@ def layer_time(
     channels : int
     reduction : {"exact", "float64"}
     """
+    if ranks == 1:
+        return 0.0
     return sum(
-        machine.skew.wait(ranks)
+        machine.call
+        + machine.skew.wait(ranks)
         + sum(
             allreduce_time(machine, algorithm, ranks, message.nbytes)
             for message in layer_messages(channels, direction, reduction)

@@ -38,6 +38,8 @@ class ScaleReport:
         The preset of ``machine``.
     computing : float or None
         Milliseconds of the rest of a step.
+    rest : str
+        Where ``computing`` is from.
     load : float
         Of this machine before anything was measured.
     """
@@ -49,6 +51,7 @@ class ScaleReport:
     fitted: Machine | None
     published: Published | None
     computing: float | None
+    rest: str
     load: float
 
     @property
@@ -72,6 +75,7 @@ class ScaleReport:
             "fitted": _plain(self.fitted) if self.fitted else None,
             "load": self.load,
             "computing_milliseconds": self.computing,
+            "computing_origin": self.rest,
             "measurements": [_without_delays(measurement) for measurement in self.measurements],
             "check": {
                 "allreduce": [dict(zip(_CHECK, row, strict=True)) for row in self._allreduce_rows()],
@@ -172,10 +176,10 @@ class ScaleReport:
         return [*self._table_title(), *lines]
 
     def _table_title(self) -> list[str]:
-        rest = "unknown (--step-ms)" if self.computing is None else f"{self.computing:.3g} ms"
-        return [
-            f"predicted: mean of a layer, all layers of a step, and their share of it; the rest of a step takes {rest}"
-        ]
+        head = "predicted: mean of a layer, forward and backward; all layers of a step; and their share of it"
+        if self.computing is None:
+            return [head]
+        return [head, f"where the rest of a step takes {_milliseconds(self.computing)} ms ({self.rest})"]
 
 
 _CHECK = ("ranks", "bytes", "measured", "predicted")
@@ -184,7 +188,7 @@ _CHECK = ("ranks", "bytes", "measured", "predicted")
 def _check_table(rows: Sequence[tuple[int, int, float, float]]) -> list[str]:
     lines = [f"{'ranks':>7}{'size':>10}{'measured':>13}{'predicted':>13}{'ratio':>7}"]
     return lines + [
-        f"{ranks:>7,}{size(nbytes):>10}{measured:>10.1f} µs{predicted:>10.1f} µs{predicted / measured:>7.2f}"
+        f"{ranks:>7,}{size(nbytes):>10}{measured:>10.1f} µs{predicted:>10.1f} µs{predicted / measured:>7.2g}"
         for ranks, nbytes, measured, predicted in rows
     ]
 
@@ -199,7 +203,11 @@ def _skews(measurement: Measurement) -> dict[str, Skew]:
 
 def _cells(prediction: Prediction) -> str:
     part = "–" if prediction.share is None else f"{100 * prediction.share:.1f}%"
-    return f"{prediction.layer_microseconds:>11,.0f}{prediction.step_milliseconds:>9,.1f}{part:>6}"
+    return f"{prediction.layer_microseconds:>11,.0f}{_milliseconds(prediction.step_milliseconds):>9}{part:>6}"
+
+
+def _milliseconds(value: float) -> str:
+    return f"{value:,.1f}" if value < 1000 else f"{value:,.0f}"
 
 
 def _describe(machine: Machine) -> str:
@@ -211,7 +219,7 @@ def _describe(machine: Machine) -> str:
         words.append(f"G {1e3 * link.gap_per_byte:.3g} ns/B")
     else:
         words = [repr(link)]
-    words += [f"γ {1e3 * machine.gamma:.3g} ns/B", f"κ {machine.software:.3g} µs"]
+    words += [f"γ {1e3 * machine.gamma:.3g} ns/B", f"κ {machine.software:.3g} µs", f"c {machine.call:.3g} µs"]
     if isinstance(machine.skew, NormalSkew):
         words.append(f"σ {machine.skew.sigma:.3g} µs")
     elif isinstance(machine.skew, MeasuredSkew):
