@@ -8,10 +8,10 @@ import traceback
 from collections.abc import Sequence
 
 from syncbn import __version__
-from syncbn.cli import compare, completion, doctor, ranks
+from syncbn.cli import compare, completion, doctor, ranks, scale
 from syncbn.cli.command import Command, open_world
 from syncbn.cli.errors import CommandError, UsageError
-from syncbn.cli.launch import LaunchError, run_on_ranks
+from syncbn.cli.launch import LaunchError
 from syncbn.cli.parser import Parser
 
 DESCRIPTION = "Synchronized batch normalization for CPUs, over MPI."
@@ -60,7 +60,7 @@ def build_parser() -> Parser:
     parser = Parser(prog="syncbn", description=DESCRIPTION, epilog=EPILOG)
     parser.add_argument("--version", action="version", version=f"syncbn {__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (compare, doctor):
+    for module in (compare, scale, doctor):
         module.add_parser(subparsers)
     return parser
 
@@ -69,7 +69,7 @@ def _run(command: type[Command], options: object, arguments: list[str]) -> int:
     checked = command(options)  # type: ignore[arg-type]
     try:
         if checked.ranks > 1 and not ranks.under_mpiexec():
-            return run_on_ranks(arguments, checked.ranks)
+            return checked.launch(arguments)
         return checked.run(open_world(checked.ranks))
     except KeyboardInterrupt:
         return _fail(checked.options.prog, checked.interrupted(), 130)

@@ -43,6 +43,19 @@ WRONG = {
     ),
     "epochs": (["compare", "--epochs", "0"], "syncbn compare: error: epochs must be at least 1, got 0"),
     "doctor": (["doctor", "--ranks", "many"], "syncbn doctor: error: argument --ranks: invalid int value: 'many'"),
+    "preset": (["scale", "--preset", "foo"], "syncbn scale: error: unknown preset 'foo' (choose from lassen"),
+    "scale network": (
+        ["scale", "--network", "vgg"],
+        "syncbn scale: error: unknown network 'vgg' (choose from resnet50",
+    ),
+    "two layers": (["scale", "--network", "mlp", "--channels", "8"], "syncbn scale: error: argument --channels: not"),
+    "channels": (["scale", "--channels", "8,0"], "syncbn scale: error: channels must be at least 1, got 0"),
+    "alpha": (["scale", "--alpha", "2"], "syncbn scale: error: arguments --alpha and --bandwidth: give both or none"),
+    "loggp": (["scale", "--loggp", "1,2,3"], "syncbn scale: error: argument --loggp: four numbers"),
+    "skew": (["scale", "--skew", "late"], "syncbn scale: error: argument --skew: microseconds or 'measured', got"),
+    "at": (["scale", "--preset", "lassen", "--at", "40000"], "syncbn scale: error: at must be numbers of ranks from 1"),
+    "one rank": (["scale", "--ranks", "1"], "syncbn scale: error: one rank sends nothing: take --ranks 2 or more"),
+    "scale output": (["scale", "--output", "/dev/null/x"], "syncbn scale: error: argument --output: can't write to"),
 }
 
 
@@ -56,7 +69,7 @@ def test_one_line_and_exit_code_2(case: str) -> None:
     assert result.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("case", ["nothing", "option", "norm", "data", "ranks"])
+@pytest.mark.parametrize("case", ["nothing", "option", "norm", "data", "ranks", "preset"])
 def test_under_mpiexec_the_line_comes_once(case: str) -> None:
     command, environment = mpiexec_command(2)
     arguments, line = WRONG[case]
@@ -84,7 +97,7 @@ def test_an_mpiexec_of_another_library_is_found_out() -> None:
     assert last.startswith("syncbn doctor: error: mpiexec started 2 ranks, but mpi4py's MPI library sees 1: ")
 
 
-@pytest.mark.parametrize("command", [[], ["compare"], ["doctor"]])
+@pytest.mark.parametrize("command", [[], ["compare"], ["scale"], ["doctor"]])
 def test_help_has_an_example(command: list[str]) -> None:
     result = syncbn(*command, "--help")
     assert result.returncode == 0

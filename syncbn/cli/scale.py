@@ -1,0 +1,238 @@
+"""``syncbn scale``: predicts what synchronizing costs on more ranks than there are here."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from syncbn.cli.command import Command
+from syncbn.cli.errors import UsageError, require
+from syncbn.cli.measuring import measured
+from syncbn.cli.output import check_directory, check_json, show
+from syncbn.cli.parser import add_json, add_ranks, comma_list
+from syncbn.cli.parts import Parts
+from syncbn.comm import Communicator, SerialComm
+from syncbn.experiments.bn_layers import NETWORKS
+from syncbn.experiments.config import REDUCTIONS
+from syncbn.experiments.machine import load_average
+from syncbn.experiments.report import dumps
+from syncbn.experiments.scale.algorithms import as_mpich
+from syncbn.experiments.scale.computing import network_milliseconds, resnet50_milliseconds
+from syncbn.experiments.scale.config import ScaleConfig
+from syncbn.experiments.scale.fit import fit_call, fit_machine
+from syncbn.experiments.scale.links import Hockney, LogGP
+from syncbn.experiments.scale.measurement import CALLS, ROUNDS, Measurement, measure
+from syncbn.experiments.scale.model import Machine
+from syncbn.experiments.scale.published import PUBLISHED
+from syncbn.experiments.scale.report import ScaleReport
+from syncbn.experiments.scale.skew import MeasuredSkew, NormalSkew, Skew
+
+DESCRIPTION = """\
+Predict what synchronizing costs in a training step on up to 32,767 ranks, with recursive
+doubling, Rabenseifner's algorithm and a ring, for all ranks together and in groups.
+
+The model is α-β or LogGP with ranks that come late (docs: Scale). Its parameters are fitted to
+allreduces measured here, given, or those of a published machine (--preset).
+"""
+
+EPILOG = (
+    "presets:\n"
+    + "".join(f"  {name:<23}{entry.title}\n" for name, entry in PUBLISHED.items())
+    + """
+examples:
+  syncbn scale --ranks 2
+  syncbn scale --preset lassen --step-ms 900 --groups 8,64 --output scale
+  syncbn scale --alpha 1.5 --bandwidth 12 --skew 20 --channels 64,64,128,256 --step-ms 50
+"""
+)
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add this command to the parser of all."""
+    parser = subparsers.add_parser(
+        "scale", help="predict the cost of synchronizing on many ranks", description=DESCRIPTION, epilog=EPILOG
+    )
+    default = ScaleConfig()
+    add = parser.add_argument
+    add_ranks(parser, default=2)
+    layers = parser.add_mutually_exclusive_group()
+    layers.add_argument("--network", default=default.network, metavar="NAME",
+        help=f"{', '.join(NETWORKS)} (default: %(default)s)")  # fmt: skip
+    layers.add_argument("--channels", type=comma_list(int), default=(), metavar="LIST", help="channels of every layer")
+    add("--batch", type=int, default=default.batch, metavar="N", help="samples per rank (default: %(default)s)")
+    add("--reduction", default=default.reduction, metavar="NAME", help=f"{' or '.join(REDUCTIONS)} (default: exact)")
+    link = parser.add_mutually_exclusive_group()
+    link.add_argument("--preset", metavar="NAME", help="a published machine (below)")
+    link.add_argument("--alpha", type=float, metavar="US", help="α: microseconds of a message")
+    link.add_argument("--loggp", type=comma_list(float), metavar="L,o,g,G", help="LogGP: µs, µs, µs and ns per byte")
+    add("--bandwidth", type=float, metavar="GB/S", help="1/β, with --alpha")
+    add("--software", type=float, metavar="US", help="κ: microseconds of a message outside the network")
+    add("--skew", metavar="US",
+        help="σ of how late ranks come, in µs, or 'measured' for the very delays measured here")  # fmt: skip
+    add("--step-ms", type=float, metavar="MS",
+        help="the rest of a training step (default: measured; ResNet-50: matrix products and BN)")  # fmt: skip
+    add("--at", type=comma_list(int), default=default.at, metavar="LIST",
+        help=f"ranks to predict (default: {','.join(map(str, default.at))})")  # fmt: skip
+    add("--groups", type=comma_list(int), default=default.groups, metavar="LIST",
+        help=f"group sizes to predict (default: {','.join(map(str, default.groups))})")  # fmt: skip
+    add("--output", type=Path, metavar="DIR", help="write scale.txt, scale.json and scale.png there")
+    add_json(parser)
+    parser.set_defaults(command=ScaleCommand, prog=parser.prog)
+
+
+class ScaleCommand(Command):
+    """Measures where there is something to measure, predicts and prints."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.load = load_average()
+        self.given = _given_link(options)
+        if self.given is not None or options.preset is not None:
+            options.ranks_default = 1
+        super().__init__(options)
+        require("scale", ("rich", "scipy", *(["matplotlib"] if options.output else [])))
+        names = {name for name, entry in ScaleConfig.__dataclass_fields__.items() if entry.init}
+        try:
+            self.config = ScaleConfig(**{name: getattr(options, name) for name in names})
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+        if options.preset not in (None, *PUBLISHED):
+            raise UsageError(f"unknown preset {options.preset!r} (choose from {', '.join(PUBLISHED)})")
+        if self.ranks == 1 and self.given is None and options.preset is None:
+            raise UsageError("one rank sends nothing: take --ranks 2 or more, --preset, --alpha or --loggp")
+        if options.software is not None and options.software < 0:
+            raise UsageError("argument --software: must not be negative")
+        if options.step_ms is not None and not options.step_ms > 0:
+            raise UsageError("argument --step-ms: must be positive")
+        self.sigma = _sigma(options.skew, self.ranks)
+        check_json(options.json)
+        if options.output:
+            check_directory(options.output)
+
+    def launch(self, arguments: Sequence[str]) -> int:  # noqa: ARG002 (the ranks get settings of their own)
+        """Measure on 2 ranks up to all that were asked for, each number of them on its own."""
+        settings = {"shapes": list(self.config.shapes.items()), "rounds": ROUNDS, "calls": CALLS}
+        counts = range(2, self.ranks + 1)
+        with Parts("stderr" if self.options.json == "-" else "stdout", len(counts)).shown() as parts:
+            found = []
+            for count in counts:
+                parts.begin(f"measuring {count} ranks")
+                found.append(Measurement.from_json(measured("ranks", settings, count)))
+        return self._finish(found)
+
+    def run(self, comm: Communicator) -> int:
+        """Measure on the ranks of ``comm``, and print on rank 0. Collective."""
+        found = [measure(comm, self.config.shapes)] if comm.size > 1 else []
+        return self._finish(found) if comm.rank == 0 else 0
+
+    def _finish(self, measurements: list[Measurement]) -> int:
+        fitted = _fit(measurements, self.config.widths)
+        report = ScaleReport(
+            self.config,
+            *self._machine(fitted, measurements),
+            measurements,
+            fitted,
+            PUBLISHED.get(self.options.preset),
+            *self._computing(measurements),
+            self.load,
+        )
+        text, found = report.as_text(), report.as_json()
+        show(text, found, self.options.json)
+        if self.options.output:
+            self._write(report, text, found)
+        return 0
+
+    def _machine(self, fitted: Machine | None, measurements: Sequence[Measurement]) -> tuple[Machine, str]:
+        options = self.options
+        if options.preset is not None:
+            machine, origin = PUBLISHED[options.preset].machine(), PUBLISHED[options.preset].title
+        elif self.given is not None:
+            machine, origin = Machine(self.given), "given"
+        elif fitted is not None:
+            machine, origin = fitted, f"fitted to allreduces on {measurements[0].ranks} ranks of this machine"
+        else:
+            raise AssertionError("without a link, ranks have been measured")
+        if options.software is not None:
+            machine = replace(machine, software=options.software)
+        skew = self._skew(measurements)
+        if skew is not None:
+            machine = replace(machine, skew=skew)
+        return machine, origin
+
+    def _skew(self, measurements: Sequence[Measurement]) -> Skew | None:
+        if self.options.skew == "measured":
+            return MeasuredSkew(_calmest(measurements).delays)
+        return None if self.sigma is None else NormalSkew(self.sigma)
+
+    def _computing(self, measurements: Sequence[Measurement]) -> tuple[float | None, str]:
+        """Return the milliseconds of the rest of a step and where they are from."""
+        network, batch = self.config.network, self.config.batch
+        if self.options.step_ms is not None:
+            return self.options.step_ms, "given"
+        if self.config.channels:
+            return None, "unknown"
+        if network in ("mlp", "resnet"):
+            return network_milliseconds(network, batch), f"measured here, {batch} samples"  # type: ignore[arg-type]
+        there = _calmest(measurements) if measurements else measure(SerialComm(), self.config.shapes)
+        return resnet50_milliseconds(batch, there), f"matrix products and BN alone at the speed here, {batch} samples"
+
+    def _write(self, report: ScaleReport, text: str, found: dict[str, Any]) -> None:
+        from syncbn.experiments.scale.figure import save_figure
+
+        name = "scale" + (f"-{self.options.preset}" if self.options.preset else "")
+        paths = [self.options.output / f"{name}.{end}" for end in ("png", "json", "txt")]
+        save_figure(paths[0], report)
+        paths[1].write_text(dumps(found), encoding="utf-8")
+        paths[2].write_text(text + "\n", encoding="utf-8")
+        if self.options.json != "-":
+            print(f"\nwritten: {', '.join(map(str, paths))}")
+
+
+def _calmest(measurements: Sequence[Measurement]) -> Measurement:
+    """Return the measurement with most ranks among those whose ranks do not share cores, or else with fewest."""
+    calm = [m for m in measurements if not m.oversubscribed]
+    return calm[-1] if calm else measurements[0]
+
+
+def _fit(measurements: Sequence[Measurement], channels: Sequence[int]) -> Machine | None:
+    if not measurements:
+        return None
+    calm = [m for m in measurements if not m.oversubscribed] or measurements
+    gamma = min(m.gamma for m in calm)
+    machine = fit_machine([timing for m in calm for timing in m.timings], as_mpich, gamma)
+    best = _calmest(measurements)
+    call = fit_call(best.layers["alone"], best.layers["local"], channels, machine.software) if best.layers else 0.0
+    return replace(machine, skew=NormalSkew(best.sigma), call=call)
+
+
+def _given_link(options: argparse.Namespace) -> Hockney | LogGP | None:
+    if (options.alpha is None) != (options.bandwidth is None):
+        raise UsageError("arguments --alpha and --bandwidth: give both or none")
+    if options.alpha is not None:
+        if options.alpha < 0 or not options.bandwidth > 0:
+            raise UsageError("arguments --alpha and --bandwidth: must be positive")
+        return Hockney(options.alpha, 1e-3 / options.bandwidth)
+    if options.loggp is None:
+        return None
+    if len(options.loggp) != 4 or min(options.loggp) < 0:
+        raise UsageError("argument --loggp: four numbers that are not negative, L,o,g,G")
+    latency, overhead, gap, gap_per_byte = options.loggp
+    return LogGP(latency, overhead, gap, gap_per_byte / 1e3)
+
+
+def _sigma(text: str | None, ranks: int) -> float | None:
+    if text is None:
+        return None
+    if text == "measured":
+        if ranks == 1:
+            raise UsageError("argument --skew: delays are measured on --ranks 2 or more")
+        return None
+    try:
+        sigma = float(text)
+    except ValueError:
+        sigma = -1.0
+    if not 0 <= sigma < float("inf"):
+        raise UsageError(f"argument --skew: microseconds or 'measured', got {text!r}")
+    return sigma
