@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Sequence
 
 from syncbn import __version__
-from syncbn.cli import compare, completion, doctor, ranks, scale
+from syncbn.cli import bench, compare, completion, doctor, ranks, scale
 from syncbn.cli.command import Command, open_world
 from syncbn.cli.errors import CommandError, UsageError
 from syncbn.cli.launch import LaunchError
@@ -60,7 +60,7 @@ def build_parser() -> Parser:
     parser = Parser(prog="syncbn", description=DESCRIPTION, epilog=EPILOG)
     parser.add_argument("--version", action="version", version=f"syncbn {__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (compare, scale, doctor):
+    for module in (compare, bench, scale, doctor):
         module.add_parser(subparsers)
     return parser
 

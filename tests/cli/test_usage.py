@@ -56,6 +56,10 @@ WRONG = {
     "at": (["scale", "--preset", "lassen", "--at", "40000"], "syncbn scale: error: at must be numbers of ranks from 1"),
     "one rank": (["scale", "--ranks", "1"], "syncbn scale: error: one rank sends nothing: take --ranks 2 or more"),
     "scale output": (["scale", "--output", "/dev/null/x"], "syncbn scale: error: argument --output: can't write to"),
+    "bench network": (["bench", "--network", "vgg"], "syncbn bench: error: unknown network 'vgg'"),
+    "bench batch": (["bench", "--batch", "0"], "syncbn bench: error: argument --batch: must be at least 1, got 0"),
+    "bench mlp": (["bench", "--network", "mlp", "--batch", "1"], "syncbn bench: error: argument --batch: local BN of"),
+    "bench json": (["bench", "--json", "/dev/null/x/y"], "syncbn bench: error: argument --json: can't write to"),
 }
 
 
@@ -69,7 +73,7 @@ def test_one_line_and_exit_code_2(case: str) -> None:
     assert result.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("case", ["nothing", "option", "norm", "data", "ranks", "preset"])
+@pytest.mark.parametrize("case", ["nothing", "option", "norm", "data", "ranks", "preset", "bench batch"])
 def test_under_mpiexec_the_line_comes_once(case: str) -> None:
     command, environment = mpiexec_command(2)
     arguments, line = WRONG[case]
@@ -97,7 +101,7 @@ def test_an_mpiexec_of_another_library_is_found_out() -> None:
     assert last.startswith("syncbn doctor: error: mpiexec started 2 ranks, but mpi4py's MPI library sees 1: ")
 
 
-@pytest.mark.parametrize("command", [[], ["compare"], ["scale"], ["doctor"]])
+@pytest.mark.parametrize("command", [[], ["compare"], ["bench"], ["scale"], ["doctor"]])
 def test_help_has_an_example(command: list[str]) -> None:
     result = syncbn(*command, "--help")
     assert result.returncode == 0

@@ -1,0 +1,120 @@
+"""``syncbn bench``: what batch normalization and its messages take on this machine, and what follows from that."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from syncbn.cli.command import Command
+from syncbn.cli.errors import UsageError, require
+from syncbn.cli.launch import THREAD_VARIABLES
+from syncbn.cli.measuring import measured
+from syncbn.cli.output import check_directory, check_json, show
+from syncbn.cli.parser import add_json, add_ranks
+from syncbn.cli.parts import Parts
+from syncbn.comm import Communicator
+from syncbn.experiments.bench.kernels import SHAPES
+from syncbn.experiments.bench.report import BenchReport
+from syncbn.experiments.bn_layers import NETWORKS
+from syncbn.experiments.machine import load_average, usable_cores
+from syncbn.experiments.report import dumps
+from syncbn.experiments.scale.measurement import CALLS, ROUNDS, Measurement, measure
+
+DESCRIPTION = """\
+Measure the kernels against the machine's copy speed (in one process, with 1 thread up to all
+cores), allreduces by size, and what SyncBN adds to the layers of a network; then advise threads,
+ranks, group size and reduction by rules that are printed with the advice. Takes well under a minute.
+"""
+
+EPILOG = """\
+Started by mpiexec itself, it measures the ranks alone, without the kernels of one process.
+
+example:
+  syncbn bench --ranks 2 --output bench
+"""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add this command to the parser of all."""
+    parser = subparsers.add_parser(
+        "bench", help="measure kernels, messages and layers, and advise", description=DESCRIPTION, epilog=EPILOG
+    )
+    add = parser.add_argument
+    add_ranks(parser, default=2)
+    add("--network", default="resnet50", metavar="NAME", help=f"{', '.join(NETWORKS)} (default: %(default)s)")
+    add("--batch", type=int, default=2, metavar="N", help="samples per rank (default: %(default)s)")
+    add("--rounds", type=int, default=ROUNDS, metavar="N", help="medians are of so many rounds (default: %(default)s)")
+    add("--output", type=Path, metavar="DIR", help="write bench.txt, bench.json and bench.png there")
+    add_json(parser)
+    parser.set_defaults(command=BenchCommand, prog=parser.prog)
+
+
+class BenchCommand(Command):
+    """Measures, advises and prints."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.load = load_average()
+        super().__init__(options)
+        require("bench", ("rich", "scipy", *(["matplotlib"] if options.output else [])))
+        if options.network not in NETWORKS:
+            raise UsageError(f"unknown network {options.network!r} (choose from {', '.join(NETWORKS)})")
+        for name in ("batch", "rounds"):
+            if getattr(options, name) < 1:
+                raise UsageError(f"argument --{name}: must be at least 1, got {getattr(options, name)}")
+        layers = NETWORKS[options.network]
+        if options.batch == 1 and any(len(shape) == 1 for shape in layers):
+            raise UsageError(f"argument --batch: local BN of {options.network} needs at least 2 samples")
+        self.shapes = {(options.batch, *shape): count for shape, count in layers.items()}
+        check_json(options.json)
+        if options.output:
+            check_directory(options.output)
+
+    def launch(self, arguments: Sequence[str]) -> int:  # noqa: ARG002 (the processes get settings of their own)
+        """Measure kernels with each number of threads and then the ranks, each in processes of their own."""
+        return self._measure()
+
+    def run(self, comm: Communicator) -> int:
+        """Measure here: the ranks of ``comm``, or, as one process, all there is to measure. Collective."""
+        if comm.size == 1:
+            return self._measure()
+        measurement = measure(comm, self.shapes, rounds=self.options.rounds)
+        return self._finish([], measurement) if comm.rank == 0 else 0
+
+    def _measure(self) -> int:
+        counts = thread_counts(usable_cores())
+        with Parts("stderr" if self.options.json == "-" else "stdout", len(counts) + 1).shown() as parts:
+            kernels: list[dict[str, Any]] = []
+            for threads in counts:
+                parts.begin(f"kernels with {threads} thread{'s' * (threads > 1)}")
+                settings = {"shapes": SHAPES, "threads": threads, "rounds": self.options.rounds}
+                kernels += measured("kernels", settings, environment=dict.fromkeys(THREAD_VARIABLES, str(threads)))
+            parts.begin(f"layers of {self.options.network} on {self.ranks} rank{'s' * (self.ranks > 1)}")
+            settings = {"shapes": list(self.shapes.items()), "rounds": self.options.rounds, "calls": CALLS}
+            measurement = Measurement.from_json(measured("ranks", settings, self.ranks))
+        return self._finish(kernels, measurement)
+
+    def _finish(self, kernels: list[dict[str, Any]], measurement: Measurement) -> int:
+        layers = sum(self.shapes.values())
+        report = BenchReport(self.options.network, self.options.batch, layers, kernels, measurement, self.load)
+        text, found = report.as_text(), report.as_json()
+        show(text, found, self.options.json)
+        if self.options.output:
+            self._write(report, text, found)
+        return 0
+
+    def _write(self, report: BenchReport, text: str, found: dict[str, Any]) -> None:
+        from syncbn.experiments.bench.figure import save_figure
+
+        paths = [self.options.output / f"bench.{end}" for end in ("png", "json", "txt")]
+        save_figure(paths[0], report)
+        paths[1].write_text(dumps(found), encoding="utf-8")
+        paths[2].write_text(text + "\n", encoding="utf-8")
+        if self.options.json != "-":
+            print(f"\nwritten: {', '.join(map(str, paths))}")
+
+
+def thread_counts(cores: int) -> list[int]:
+    """Return 1, 2, 4, … below the number of cores, and that number."""
+    return [*(2**power for power in range((cores - 1).bit_length())), cores]
