@@ -39,7 +39,9 @@ def save_figure(path: Path, report: ScaleReport) -> None:
     for axes in rest:
         _draw(axes, report, "share", 100.0)
         axes.set_ylabel("share of a training step (%)")
-        axes.set_ylim(0, 100)
+        axes.set_yscale("log")
+        axes.set_ylim(top=100)
+        axes.yaxis.set_major_formatter("{x:g}")
     handles, labels = first.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
     figure.savefig(path, dpi=110)

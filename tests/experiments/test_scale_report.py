@@ -1,0 +1,63 @@
+"""What ``syncbn scale`` says of measurements that were made up, and what the pages show."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from syncbn.experiments.scale.algorithms import as_mpich
+from syncbn.experiments.scale.config import ScaleConfig
+from syncbn.experiments.scale.fit import Timing
+from syncbn.experiments.scale.links import Hockney
+from syncbn.experiments.scale.measurement import SIZES, Measurement
+from syncbn.experiments.scale.model import Machine, allreduce_time
+from syncbn.experiments.scale.report import ScaleReport
+from syncbn.experiments.scale.skew import NormalSkew
+
+PAGES = Path(__file__).parents[2] / "docs/benchmarks"
+TRUE = Machine(Hockney(2.0, 0.0005), 0.0, 1.0, NormalSkew(0.0))
+
+
+def measurement(ranks: int, cores_per_rank: float, factor: float = 1.0) -> Measurement:
+    timings = [Timing(ranks, n, factor * allreduce_time(TRUE, as_mpich, ranks, n)) for n in SIZES]
+    layers = {"local": 50_000.0, "float64": 55_000.0, "exact": 60_000.0, "alone": 51_000.0}
+    return Measurement(ranks, cores_per_rank, timings, 0.0, layers, [-3.0, -1.0, 1.0, 3.0], 30_000.0)
+
+
+def report(*measurements: Measurement, load: float = 0.0) -> ScaleReport:
+    return ScaleReport(ScaleConfig(at=(2, 64)), TRUE, "made up", measurements, TRUE, None, 100.0, "given", load)
+
+
+def test_measured_stands_beside_predicted() -> None:
+    found = report(measurement(2, 1.0)).as_json()["check"]
+    assert [row["bytes"] for row in found["allreduce"]] == list(SIZES)
+    for row in found["allreduce"]:
+        assert row["predicted"] == pytest.approx(row["measured"])
+    (step,) = found["step"]
+    assert step["measured"] == 10.0  # 60 − 50 ms
+    assert step["no_skew"] < step["normal"]
+    assert step["no_skew"] < step["measured_delays"]
+
+
+def test_ranks_that_share_cores_are_named() -> None:
+    text = report(measurement(2, 1.0), measurement(4, 0.5, factor=100.0)).as_text()
+    assert "4 ranks share 2 cores and wait for each other: measured, but left out of the fit" in text
+    assert "2 ranks share" not in text
+    assert "other programs" not in text
+
+
+def test_a_busy_machine_is_named() -> None:
+    assert "other programs were running (load 2.5)" in report(measurement(2, 1.0), load=2.5).as_text()
+
+
+@pytest.mark.parametrize("name", ["scale", "scale-lassen", "scale-google-compute-engine", "scale-aws-eks"])
+def test_pages_show_the_numbers_of_the_json(name: str) -> None:
+    found = json.loads((PAGES / f"{name}.json").read_text())
+    text = (PAGES / f"{name}.txt").read_text()
+    assert f"parameters: {found['origin']}" in text
+    assert {row["ranks"] for row in found["predictions"]} >= {2, 16384}
+    for row in found["predictions"]:
+        if row["group_size"] is None:
+            assert f"{row['layer_microseconds']:,.0f}" in text
