@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from syncbn.cli.command import Command
-from syncbn.cli.errors import UsageError, require
+from syncbn.cli.errors import CommandError, UsageError, require
 from syncbn.cli.measuring import measured
 from syncbn.cli.output import check_directory, check_json, show
 from syncbn.cli.parser import add_json, add_ranks, comma_list
@@ -153,7 +153,7 @@ class ScaleCommand(Command):
         elif fitted is not None:
             machine, origin = fitted, f"fitted to allreduces on {measurements[0].ranks} ranks of this machine"
         else:
-            raise AssertionError("without a link, ranks have been measured")
+            raise CommandError("no allreduce has been measured, and no network is given")
         if options.software is not None:
             machine = replace(machine, software=options.software)
         skew = self._skew(measurements)
