@@ -1,8 +1,9 @@
-"""Cross-correlation of maps with kernels: a few large matrix products over rows of windows."""
+"""Cross-correlation of maps with kernels: matrix products of unrolled windows, a cacheful at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -10,7 +11,8 @@ from syncbn.nn._checks import Pair
 from syncbn.nn._maps import from_nhwc, is_channels_last, output_size, overlap
 from syncbn.typing import FloatArray
 
-_SCRATCH_BYTES = 1 << 19  # of the backward's scratch: it stays in the L2 cache, and malloc need not map new pages
+_BLOCK_BYTES = 1 << 19  # of windows unrolled at a time: they stay in the L2 cache, and malloc need not map new pages
+_BLOCK_ROWS = 2  # windows for each kernel, at least: a product reads all kernels anew
 
 
 def correlate(
@@ -18,61 +20,79 @@ def correlate(
 ) -> tuple[FloatArray, Callable[[FloatArray], tuple[FloatArray, FloatArray]]]:
     """Return y, shape (N, O, OH, OW), and the function from dy to (dx, dw).
 
-    Windows are unrolled along the width only, into ``rows``: 3 copies of x for a 3x3 kernel where
-    im2col makes 9. With the channels innermost, and the rows sorted by row number modulo the
-    vertical stride, kernel row k then meets a contiguous run of each sample's rows, and y is the
-    sum of KH matrix products on plain views.
+    y is the product of all windows of x, each unrolled into a row, with the kernels (im2col). dx comes from
+    windows of dy in the same way: pixels that lie at the same place of a stride meet the same taps of the
+    kernels, so that each place is one correlation of stride 1 with those taps in reverse order.
     """
     n, c, h, w = x.shape
     o, _, kh, kw = w_oikl.shape
     (sh, sw), (ph, pw) = stride, padding
-    out_h, out_w = output_size("Conv2d", h, kh, sh, ph), output_size("Conv2d", w, kw, sw, pw)
+    out = output_size("Conv2d", h, kh, sh, ph), output_size("Conv2d", w, kw, sw, pw)
     channels_last, dtype = is_channels_last(x), x.dtype
-    # Row r of the padded x is row r // sh of phase r % sh.
-    phases, per_phase = min(sh, kh), out_h + (kh - 1) // sh
-    places = [(k % sh, k // sh * out_w) for k in range(kh)]  # phase and first position of kernel row k
-    pixels, positions = out_h * out_w, per_phase * out_w
-    windows = [
-        (f, j, *overlap(f, h, per_phase, sh, ph), *overlap(j, w, out_w, sw, pw))
-        for f in range(phases)
-        for j in range(kw)
-    ]
-
-    x_nhwc = x.transpose(0, 2, 3, 1)
-    unrolled = np.zeros((phases, n, per_phase, out_w, kw, c), dtype)
-    for f, j, to_h, at_h, to_w, at_w in windows:
-        unrolled[f, :, to_h, to_w, j] = x_nhwc[:, at_h, at_w]
-    rows = unrolled.reshape(phases, n, positions, kw * c)
-    w_kio = np.ascontiguousarray(w_oikl.transpose(2, 3, 1, 0), dtype).reshape(kh, kw * c, o)
-    y_npo = rows[0, :, :pixels] @ w_kio[0]
-    for k, (f, start) in list(enumerate(places))[1:]:
-        y_npo += rows[f, :, start : start + pixels] @ w_kio[k]
+    w_okli = np.ascontiguousarray(w_oikl.transpose(0, 2, 3, 1), dtype)
+    windows = _windows(x.transpose(0, 2, 3, 1), out, (kh, kw), stride, padding)
+    y_nhwc = _products(windows, w_okli.reshape(o, -1).T)
 
     def gradients(dy: FloatArray) -> tuple[FloatArray, FloatArray]:
-        # dy at the positions of ``rows``: zeros where a kernel row would start in one sample and end in the next.
-        dy_grid = np.zeros((n, per_phase, out_w, o), dtype)
-        dy_grid[:, :out_h] = dy.transpose(0, 2, 3, 1)
-        dy_npo, dy_flat = dy_grid.reshape(n, positions, o)[:, :pixels], dy_grid.reshape(-1, o)
-        rows_flat = rows.reshape(phases, -1, kw * c)
-        dw_kio = np.empty((kh, kw * c, o), dtype)
-        for k, (f, start) in enumerate(places):
-            np.matmul(rows_flat[f, start:].T, dy_flat[: len(dy_flat) - start], out=dw_kio[k])
+        dy_nhwc = np.ascontiguousarray(dy.transpose(0, 2, 3, 1))
+        dw_ok = np.zeros((o, kh * kw * c), dtype)
+        for block in _blocks(windows, o):
+            dw_ok += dy_nhwc[block].reshape(-1, o).T @ _rows(windows[block])
 
         dx_nhwc = np.zeros((n, h, w, c), dtype)
-        block = max(1, min(n, _SCRATCH_BYTES // (phases * positions * kw * c * dtype.itemsize)))
-        scratch = np.empty((phases, block, positions, kw * c), dtype)
-        products = np.empty((block, pixels, kw * c), dtype)
-        for first in range(0, n, block):
-            dy_block, dx_block = dy_npo[first : first + block], dx_nhwc[first : first + block]
-            size = len(dy_block)
-            drows, product = scratch[:, :size], products[:size]
-            drows[...] = 0
-            for k, (f, start) in enumerate(places):
-                drows[f, :, start : start + pixels] += np.matmul(dy_block, w_kio[k].T, out=product)
-            drolled = drows.reshape(phases, size, per_phase, out_w, kw, c)
-            for f, j, to_h, at_h, to_w, at_w in windows:
-                dx_block[:, at_h, at_w] += drolled[f, :, to_h, to_w, j]
-        dw_oikl = np.ascontiguousarray(dw_kio.reshape(kh, kw, c, o).transpose(3, 2, 0, 1))
-        return from_nhwc(dx_nhwc, channels_last), dw_oikl
+        w_kloi = w_okli.transpose(1, 2, 0, 3)
+        for i, j in np.ndindex(min(sh, h), min(sw, w)):  # the place in a stride
+            dx_place = dx_nhwc[:, i::sh, j::sw]
+            taps = w_kloi[(i + ph) % sh :: sh, (j + pw) % sw :: sw][::-1, ::-1]
+            before = len(taps) - 1 - (i + ph) // sh, taps.shape[1] - 1 - (j + pw) // sw
+            if taps.size:
+                dy_windows = _windows(dy_nhwc, dx_place.shape[1:3], taps.shape[:2], (1, 1), before)
+                dx_place[...] = _products(dy_windows, taps.reshape(-1, c))
+        return from_nhwc(dx_nhwc, channels_last), dw_ok.reshape(o, kh, kw, c).transpose(0, 3, 1, 2)
 
-    return from_nhwc(y_npo.reshape(n, out_h, out_w, o), channels_last), gradients
+    return from_nhwc(y_nhwc, channels_last), gradients
+
+
+def _windows(x_nhwc: FloatArray, out: Pair, kernel: Pair, stride: Pair, padding: Pair) -> FloatArray:
+    """Return a view of shape (N, OH, OW, KH, KW·C) on the windows of x between zeros; x is copied if there are any.
+
+    ``padding`` is how far the first window begins before x (negative: inside).
+    """
+    n, h, w, c = x_nhwc.shape
+    rows, columns = ((size - 1) * s + k for size, s, k in zip(out, stride, kernel, strict=True))
+    if padding == (0, 0) and (rows, columns) == (h, w):
+        padded = np.ascontiguousarray(x_nhwc)
+    else:
+        padded = np.zeros((n, rows, columns, c), x_nhwc.dtype)
+        (to_h, at_h), (to_w, at_w) = overlap(0, h, rows, 1, padding[0]), overlap(0, w, columns, 1, padding[1])
+        padded[:, to_h, to_w] = x_nhwc[:, at_h, at_w]
+    pixel = c * padded.itemsize  # not padded.strides, which are anything along axes of one element
+    row = columns * pixel
+    strides = rows * row, stride[0] * row, stride[1] * pixel, row, padded.itemsize
+    view: FloatArray = np.ndarray((n, *out, kernel[0], kernel[1] * c), padded.dtype, padded, strides=strides)
+    return view
+
+
+def _products(windows: FloatArray, w_ko: FloatArray) -> FloatArray:
+    """Return the product of every window with ``w_ko``, of shape (N, OH, OW, O)."""
+    out_size = w_ko.shape[1]
+    y_nhwc = np.empty((*windows.shape[:3], out_size), windows.dtype)
+    for block in _blocks(windows, out_size):
+        np.matmul(_rows(windows[block]), w_ko, out=y_nhwc[block].reshape(-1, out_size))
+    return y_nhwc
+
+
+def _blocks(windows: FloatArray, kernels: int) -> Iterator[tuple[slice, slice]]:
+    """Yield slices of samples and of rows: blocks of several samples, or of a part of one."""
+    n, out_h, *rest = windows.shape
+    at_once = max(_BLOCK_BYTES // (math.prod(rest[1:]) * windows.itemsize), _BLOCK_ROWS * kernels)
+    rows = max(1, at_once // rest[0])
+    samples, rows = max(1, rows // out_h), min(rows, out_h)
+    for first in range(0, n, samples):
+        for top in range(0, out_h, rows):
+            yield slice(first, first + samples), slice(top, top + rows)
+
+
+def _rows(windows: FloatArray) -> FloatArray:
+    """Return one row of KH·KW·C values for each window."""
+    return windows.reshape(-1, windows.shape[3] * windows.shape[4])

@@ -79,8 +79,9 @@ def test_gradients(kernel, stride, padding, bias, rng):
     check_module(layer, rng.standard_normal((2, 3, 6, 7)), rng)
 
 
-def test_backward_in_several_blocks_equals_backward_of_single_samples(monkeypatch, rng):
-    monkeypatch.setattr("syncbn.nn._correlate._SCRATCH_BYTES", 40_000)
+@pytest.mark.parametrize("windows", [250, 25], ids=["of two samples", "of a part of one"])
+def test_several_blocks_equal_single_samples(windows, monkeypatch, rng):
+    monkeypatch.setattr("syncbn.nn._correlate._BLOCK_BYTES", windows * 3 * 3 * 3 * 8)
     layer = random_layer(rng, 3, 4, 3, 2, 1)
     x = rng.standard_normal((7, 3, 20, 20))
     y, backward = layer(x)
