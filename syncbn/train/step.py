@@ -52,6 +52,7 @@ class TrainingStep:
         self.optimizer = optimizer
         self.comm = comm
         self.gradients = FlatGradients(optimizer.parameters, wire_dtype)
+        self._parameters = [*model.parameters(), *optimizer.parameters]  # finding them takes long
         self._call = Transfer("the training step", self.gradients.buffer.size, str(self.gradients.buffer.dtype))
         # Groups of ranks, over which some layers may take their statistics, count their own bytes.
         of_layers = [getattr(module, "comm", None) for _, module in model.named_modules()]
@@ -77,8 +78,8 @@ class TrainingStep:
 
     def _forward_backward(self, x: FloatArray, y: NDArray[np.integer], batch: Int64Array) -> float:
         own = batch[shard(len(batch), self.comm.rank, self.comm.size)]
-        self.model.zero_grad()
-        self.optimizer.zero_grad()
+        for parameter in self._parameters:
+            parameter.grad = None
         logits, backward = self.model(x[own])
         loss, dlogits = softmax_cross_entropy(logits, y[own], len(batch))
         backward(dlogits)
