@@ -81,7 +81,7 @@ class Conv2d(Module):
             dx, dweight = gradients(dy)
             weight.add_grad(dweight)
             if bias is not None:
-                bias.add_grad(dy.sum(axis=(0, 2, 3), dtype=np.float64))
+                bias.add_grad(np.einsum("nohw->o", dy, dtype=np.float64))  # half the time of sum
             return dx
 
         return y, backward
