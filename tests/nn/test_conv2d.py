@@ -97,6 +97,25 @@ def test_several_blocks_equal_single_samples(windows, monkeypatch, rng):
         np.testing.assert_allclose(grad, parameter.grad, rtol=1e-11, atol=1e-11)
 
 
+def test_the_same_bits_wherever_the_arrays_lie(monkeypatch, rng):
+    layer = Conv2d(16, 16, 3, padding=1, rng=rng)
+    x = rng.standard_normal((32, 16, 7, 7), dtype=np.float32)
+    dy = rng.standard_normal((32, 16, 7, 7), dtype=np.float32)
+
+    def bits(offset=0):
+        memory = np.empty(x.size + 16, np.float32)[offset:]
+        there = memory[: x.size].reshape(32, 7, 7, 16).transpose(0, 3, 1, 2)
+        there[...] = x
+        layer.zero_grad()
+        y, backward = layer(there)
+        return [array.tobytes() for array in (y, backward(dy), *(p.grad for p in layer.parameters()))]
+
+    first = bits()
+    assert all(bits(offset) == first for offset in range(1, 16))
+    monkeypatch.setattr("syncbn.nn._correlate._BLOCK_BYTES", 40_000)
+    assert bits() != first  # sums in another order have other bits
+
+
 @pytest.mark.parametrize("stride", [1, 2])
 def test_memory_order_of_x_is_kept_and_changes_nothing(stride, rng):
     layer = random_layer(rng, 3, 4, 3, stride, 1)
