@@ -6,10 +6,10 @@ from typing import Any, Protocol
 
 from numpy.typing import ArrayLike
 
+from syncbn._dispatch.ranks import NOTHING
 from syncbn.comm import SERIAL, Call, Communicator, SerialComm
 from syncbn.functional._alone import normalize_alone
 from syncbn.functional._input import BatchInput
-from syncbn.functional._reductions import NO_MAXIMA
 from syncbn.functional._together import normalize_together
 from syncbn.moments import Moments
 from syncbn.typing import FloatArray
@@ -47,7 +47,7 @@ def normalize_batch(
             x, weight, bias, eps, channel_axis, mask, reduction, residual, relu, out, channels
         )
     except Exception as error:  # whatever it is, the others wait to hear of it
-        communicator.agree(Call("forward", name, 0, "", "", 0.0, ""), NO_MAXIMA, error)
+        communicator.agree(Call("forward", name, 0, "", "", 0.0, ""), NOTHING, error)
         raise
     if type(communicator) is SerialComm:
         return normalize_alone(given)

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from syncbn._dispatch.checks import check_eps, check_floating, check_out, check_parameter, check_same_shape
 from syncbn._dispatch.layout import ChannelLayout, MaskArray, check_channels, mask_view
 from syncbn.comm import Call
-from syncbn.functional._reductions import find_reduction
 from syncbn.typing import FloatArray
+Reduction = Literal["exact", "float64"]
+
+
+def check_reduction(reduction: str) -> str:
+    """Return ``reduction``, or raise ValueError when there is none of that name."""
+    if not (isinstance(reduction, str) and reduction in ("exact", "float64")):
+        raise ValueError(f"reduction must be 'exact' or 'float64', got {reduction!r}")
+    return reduction
+
 
 class BatchInput:
     """What one call was given, as kernels see it.
@@ -77,8 +85,7 @@ class BatchInput:
         self.weight64 = None if weight is None else weight.astype(np.float64)  # a copy is aligned
         self.bias64 = None if bias is None else bias.astype(np.float64)
         self.eps = check_eps(eps)
-        find_reduction(reduction)
-        self.reduction = reduction
+        self.reduction = check_reduction(reduction)
         self.relu = bool(relu)
         self.residual = self.out = None
         if residual is not None:

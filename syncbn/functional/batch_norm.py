@@ -13,8 +13,7 @@ from syncbn._dispatch.checks import check_parameter
 from syncbn.comm import CommLike, as_communicator
 from syncbn.functional._alone import backward_alone
 from syncbn.functional._batch import BatchNormBackward, normalize_batch
-from syncbn.functional._input import BatchInput
-from syncbn.functional._reductions import Reduction
+from syncbn.functional._input import BatchInput, Reduction
 from syncbn.moments import Moments
 from syncbn.typing import Float64Array, FloatArray
 

@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from syncbn._dispatch.checks import check_eps
 from syncbn.comm import SERIAL, CommLike, Communicator, as_communicator, world
-from syncbn.functional._reductions import Reduction, find_reduction
 from syncbn.functional._batch import normalize_batch
+from syncbn.functional._input import Reduction, check_reduction
 from syncbn.functional.batch_norm import batch_norm_inference
 from syncbn.layers._affine import add_grads, beta, gamma
 from syncbn.layers._running import RunningStatistics
@@ -236,7 +236,6 @@ class SyncBatchNorm(BatchNorm):
         super().__init__(
             num_features, eps, momentum, affine, track_running_stats, bias=bias, dtype=dtype, channel_axis=channel_axis
         )
-        find_reduction(reduction)
-        self.reduction = reduction
+        self.reduction = check_reduction(reduction)
         self.comm = world() if comm is None else as_communicator(comm)
         self._identity = self.comm.register_layer(type(self).__name__)

@@ -1,0 +1,139 @@
+# Steps of the backward of batch normalization: rows, totals, dx.
+from cython cimport floating
+from cython.parallel cimport prange
+from libc.stdint cimport int64_t
+from columns cimport largest_of_columns, sum_gradient_columns
+from exact cimport largest_of_rows, sum_row_values, total_of_words
+from loops cimport input_gradient_place, input_gradient_row, relu_gradient
+from rows cimport PLACE, gradient_row, gradient_rows_of_place
+from shape cimport Shape
+from words cimport WIDTH
+
+
+cdef struct Backward:
+    double count
+    bint exact
+    const double *mean
+    const double *invstd
+    const double *scale
+    double *rows[2]
+    double *dweight
+    double *dbias
+    double *shift
+    double *slope
+
+
+cdef inline Backward backward_of(
+    const double[:, ::1] moments_5c, double count, bint exact, double[:, :, ::1] rows_2nc, double[:, ::1] gradients_4c
+) noexcept nogil:
+    cdef Backward backward
+    cdef Py_ssize_t k
+    backward.count = count
+    backward.exact = exact
+    backward.mean = &moments_5c[0, 0]
+    backward.invstd = &moments_5c[2, 0]
+    backward.scale = &moments_5c[3, 0]
+    for k in range(2):
+        backward.rows[k] = &rows_2nc[k, 0, 0] if rows_2nc is not None else NULL
+    if gradients_4c is not None:
+        backward.dweight = &gradients_4c[0, 0]
+        backward.dbias = &gradients_4c[1, 0]
+        backward.shift = &gradients_4c[2, 0]
+        backward.slope = &gradients_4c[3, 0]
+    return backward
+
+
+cdef inline void select_gradients(
+    const floating *y, const floating *dy, Shape shape, floating *g, int threads
+) noexcept:
+    """Find dy where y > 0, else 0."""
+    cdef Py_ssize_t part, places = shape.samples * shape.size
+    for part in prange(places, nogil=True, num_threads=threads, schedule="static"):
+        relu_gradient(y + part * shape.channels, dy + part * shape.channels, shape.channels, g + part * shape.channels)
+
+
+cdef inline void gradient_rows(
+    const floating *x, const floating *dy, Shape shape, bint channels_last, Backward backward, int threads
+) noexcept:
+    """Sum all rows."""
+    cdef Py_ssize_t part, n, c, at, row, parts = shape.channels, size = shape.samples * shape.sample_stride
+    if channels_last:
+        parts = (shape.channels + PLACE - 1) // PLACE
+    for part in prange(shape.samples * parts, nogil=True, num_threads=threads, schedule="static"):
+        n = part // parts
+        if channels_last:
+            c = part % parts * PLACE
+            at = n * shape.sample_stride + c
+            row = n * shape.channels + c
+            gradient_rows_of_place(x + at, dy + at, shape.channels, shape.size, min(PLACE, shape.channels - c),
+                                   backward.mean + c, backward.rows[0] + row, backward.rows[1] + row)
+        else:
+            at = part * shape.size
+            gradient_row(x + at, x + size, dy + at, dy + size, shape.size, backward.mean[part % parts],
+                         backward.rows[0] + part, backward.rows[1] + part, <const floating *>NULL)
+
+
+cdef inline void input_gradient(
+    const floating *x, const floating *dy, Shape shape, bint channels_last, const unsigned char *mask,
+    Backward backward, floating *dx, int threads,
+) noexcept:
+    """Find all of dx."""
+    cdef Py_ssize_t part, n, c, at
+    if channels_last:
+        for part in prange(shape.samples * shape.size, nogil=True, num_threads=threads, schedule="static"):
+            at = part * shape.channels
+            input_gradient_place(x + at, dy + at, mask is NULL or mask[part] != 0, shape.channels, backward.mean,
+                                 backward.scale, backward.shift, backward.slope, dx + at)
+    else:
+        for part in prange(shape.samples * shape.channels, nogil=True, num_threads=threads, schedule="static"):
+            at = part * shape.size
+            n = part // shape.channels
+            c = part % shape.channels
+            input_gradient_row(x + at, dy + at, NULL if mask is NULL else mask + n * shape.size, shape.size,
+                               backward.mean[c], backward.scale[c], backward.shift[c], backward.slope[c], dx + at, 0)
+
+
+cdef inline void totals_of_block(
+    const floating *x, const floating *dy, Shape shape, Backward backward, Py_ssize_t start, Py_ssize_t width
+) noexcept nogil:
+    """Make the factors of dx, and the parameters' gradients, of up to 128 channels from their rows, or columns."""
+    cdef double largest[2 * WIDTH]
+    cdef double totals[2 * WIDTH]
+    cdef int64_t words[4 * WIDTH]
+    cdef const double *sums
+    cdef Py_ssize_t k, n, c
+    if shape.columns:
+        largest_of_columns(x + start, dy + start, shape.channels, shape.samples, width, backward.mean + start,
+                           largest, largest + WIDTH)
+        sum_gradient_columns(x + start, dy + start, shape.channels, shape.samples, width, backward.mean + start,
+                             largest, largest + WIDTH, words, WIDTH)
+    for k in range(2):
+        sums = NULL if shape.columns else backward.rows[k] + start
+        if backward.exact:
+            if not shape.columns:
+                largest_of_rows(sums, shape.channels, shape.samples, width, largest + k * WIDTH)
+                sum_row_values(sums, shape.channels, shape.samples, width, largest + k * WIDTH,
+                               words + 2 * k * WIDTH, WIDTH)
+            for c in range(width):
+                totals[k * WIDTH + c] = total_of_words(
+                    words[2 * k * WIDTH + c], words[(2 * k + 1) * WIDTH + c], largest[k * WIDTH + c]
+                )
+        else:
+            for c in range(width):
+                totals[k * WIDTH + c] = 0
+            for n in range(shape.samples):
+                for c in range(width):
+                    totals[k * WIDTH + c] += sums[n * shape.channels + c]
+    for c in range(width):
+        factors_of_channel(backward, start + c, totals[c], totals[WIDTH + c])
+
+
+cdef inline void factors_of_channel(Backward backward, Py_ssize_t c, double total, double product) noexcept nogil:
+    cdef double invstd = backward.invstd[c]
+    backward.dweight[c] = invstd * product
+    backward.dbias[c] = total
+    if backward.count == 0:
+        backward.shift[c] = backward.slope[c] = 0
+        return
+    backward.shift[c] = backward.scale[c] * (total / backward.count)
+    backward.slope[c] = backward.scale[c] * (invstd * (invstd * (product / backward.count)))  # invstd² may be too large

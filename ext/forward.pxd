@@ -1,0 +1,136 @@
+# Steps of the forward of batch normalization: rows, moments, y.
+from cython cimport floating
+from cython.parallel cimport prange
+from libc.stdint cimport int64_t
+from columns cimport range_of_columns, sum_columns
+from exact cimport largest_count, moments_of_words, range_of_rows, sum_rows
+from float64 cimport moments_of_words_float64, sum_rows_float64
+from loops cimport normalize_place, normalize_row
+from rows cimport PLACE, moment_row, moment_rows_of_place
+from shape cimport Shape
+from words cimport WIDTH
+
+
+cdef struct Forward:
+    const double *counts
+    double count
+    double eps
+    bint exact
+    const double *weight  # NULL: 1
+    const double *bias  # NULL: 0
+    double *rows[3]
+    double *mean
+    double *var
+    double *invstd
+    double *scale
+    double *shift
+
+
+cdef inline Forward forward_of(
+    const double[::1] weight_c, const double[::1] bias_c, double count, double eps, bint exact,
+    double[:, ::1] moments_5c,
+) noexcept nogil:
+    cdef Forward forward
+    cdef Py_ssize_t k
+    forward.counts = NULL
+    forward.count = count
+    forward.eps = eps
+    forward.exact = exact
+    forward.weight = &weight_c[0] if weight_c is not None else NULL
+    forward.bias = &bias_c[0] if bias_c is not None else NULL
+    for k in range(3):
+        forward.rows[k] = NULL
+    if moments_5c is not None:
+        forward.mean = &moments_5c[0, 0]
+        forward.var = &moments_5c[1, 0]
+        forward.invstd = &moments_5c[2, 0]
+        forward.scale = &moments_5c[3, 0]
+        forward.shift = &moments_5c[4, 0]
+    return forward
+
+
+cdef inline void moment_rows(
+    const floating *x, Shape shape, bint channels_last, const unsigned char *mask, Forward forward, int threads
+) noexcept:
+    """Sum all rows."""
+    cdef Py_ssize_t part, n, c, row, parts = shape.channels
+    cdef const floating *end = x + shape.samples * shape.sample_stride
+    if channels_last:
+        parts = (shape.channels + PLACE - 1) // PLACE
+    for part in prange(shape.samples * parts, nogil=True, num_threads=threads, schedule="static"):
+        n = part // parts
+        if channels_last:
+            c = part % parts * PLACE
+            row = n * shape.channels + c
+            moment_rows_of_place(
+                x + n * shape.sample_stride + c, shape.channels, NULL if mask is NULL else mask + n * shape.size,
+                shape.size, min(PLACE, shape.channels - c), forward.rows[0] + row, forward.rows[1] + row,
+                forward.rows[2] + row,
+            )
+        else:
+            moment_row(x + part * shape.size, end, NULL if mask is NULL else mask + n * shape.size, shape.size,
+                       forward.rows[0] + part, forward.rows[1] + part, forward.rows[2] + part,
+                       <const floating *>NULL)
+
+
+cdef inline void normalize(
+    const floating *x, Shape shape, bint channels_last, Forward forward, const floating *residual, bint relu,
+    floating *y, int threads,
+) noexcept:
+    """Normalize all values."""
+    cdef Py_ssize_t part, c, at
+    if channels_last:
+        for part in prange(shape.samples * shape.size, nogil=True, num_threads=threads, schedule="static"):
+            at = part * shape.channels
+            normalize_place(x + at, shape.channels, forward.mean, forward.scale, forward.shift,
+                            NULL if residual is NULL else residual + at, relu, y + at)
+    else:
+        for part in prange(shape.samples * shape.channels, nogil=True, num_threads=threads, schedule="static"):
+            at = part * shape.size
+            c = part % shape.channels
+            normalize_row(x + at, shape.size, forward.mean[c], forward.scale[c], forward.shift[c],
+                          NULL if residual is NULL else residual + at, relu, y + at, NULL)
+
+
+cdef inline void moments_of_block(
+    const floating *x, Shape shape, const unsigned char *mask, Forward forward, Py_ssize_t start, Py_ssize_t width
+) noexcept nogil:
+    """Make the moments of up to 128 channels from their rows, or columns."""
+    cdef double highest[WIDTH]
+    cdef double lowest[WIDTH]
+    cdef int64_t words[4 * WIDTH]
+    cdef double words_float64[4 * WIDTH]
+    cdef const double *first = NULL
+    cdef const double *deviation = NULL
+    cdef const double *square = NULL
+    cdef double most = 1
+    cdef Py_ssize_t c
+    if not shape.columns:
+        first = forward.rows[0] + start
+        deviation = forward.rows[1] + start
+        square = forward.rows[2] + start
+    if forward.exact:
+        if shape.columns:
+            range_of_columns(x + start, shape.channels, mask, shape.samples, width, highest, lowest)
+            sum_columns(x + start, shape.channels, mask, shape.samples, width, highest, lowest, words, WIDTH)
+        else:
+            most = largest_count(forward.counts, shape.samples)
+            range_of_rows(first, deviation, square, shape.channels, forward.counts, shape.samples, width,
+                          highest, lowest)
+            sum_rows(first, deviation, square, shape.channels, forward.counts, most, shape.samples, width,
+                     highest, lowest, words, WIDTH)
+        moments_of_words(words, WIDTH, width, highest, lowest, most, forward.count, forward.eps,
+                         forward.mean + start, forward.var + start, forward.invstd + start)
+    else:
+        sum_rows_float64(first, deviation, square, shape.channels, forward.counts, shape.samples, width,
+                         words_float64, WIDTH)
+        moments_of_words_float64(words_float64, WIDTH, width, forward.count, forward.eps,
+                                 forward.mean + start, forward.var + start, forward.invstd + start)
+    factors_of_y(forward, start, width)
+
+
+cdef inline void factors_of_y(Forward forward, Py_ssize_t start, Py_ssize_t width) noexcept nogil:
+    cdef Py_ssize_t c
+    for c in range(start, start + width):
+        forward.scale[c] = forward.invstd[c] if forward.weight is NULL else forward.weight[c] * forward.invstd[c]
+        forward.shift[c] = 0 if forward.bias is NULL else forward.bias[c]
