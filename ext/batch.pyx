@@ -1,9 +1,8 @@
 """Batch normalization of one process alone, in one call a direction.
 
-The steps, and so the bits, are those of rows.pyx or columns.pyx, exact.pyx or float64.pyx, normalize.pyx and
-gradients.pyx. In channels-first memory they follow each other for one block of channels after the other, while the
-block is in cache. In channels-last memory a block of channels would be torn out of each cache line's neighbourhood: the
-steps go through the whole array, in order of its memory.
+In channels-first memory the steps follow each other for one block of channels after the other, while the block is in
+cache; meanwhile the next block and the memory of the result are fetched. In channels-last memory a block of channels is
+torn out of the order that memory is read in, which costs more than it saves: each step goes through the whole array.
 """
 
 from cython cimport floating

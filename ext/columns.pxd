@@ -140,5 +140,6 @@ cdef inline void sum_gradient_columns(
         for k in range(2):
             for c in range(width):
                 if scale[k][c] != 0:
-                    add_block(leading[k][c], following[k][c], words + 2 * k * apart + c, words + (2 * k + 1) * apart + c)
+                    add_block(leading[k][c], following[k][c],
+                              words + 2 * k * apart + c, words + (2 * k + 1) * apart + c)
     carry_all(words, apart, width)

@@ -1,5 +1,8 @@
 # Sums of row values without rounding (see fixed_point.h), and the statistics made from them: of some neighbouring
-# channels, for exact.pyx and for kernels that go on while x is in cache.
+# channels.
+#
+# Three steps, so that any number of ranks gives the same bits: the range of the rows of each channel (combined over
+# ranks by MAX), the sums of what is scaled by that range (combined by SUM), and the statistics from the sums.
 #
 # Row values of sample n lie `stride` after those of sample n - 1; words of one channel lie `apart`.
 from libc.math cimport INFINITY, NAN, fabs, sqrt

@@ -113,7 +113,8 @@ cdef void weighted_row(
         products = lanes_add(products, lanes_multiply(g, lanes_subtract(load(x + d), mean)))
         d += LANES
     if d < features:
-        g = lanes_multiply(load_part(dy + d, dy_end, features - d), load_part(weight + d, weight + features, features - d))
+        g = load_part(weight + d, weight + features, features - d)
+        g = lanes_multiply(load_part(dy + d, dy_end, features - d), g)
         sums = lanes_add(sums, lanes_first(g, features - d))
         g = lanes_multiply(g, lanes_subtract(load_part(x + d, x_end, features - d), mean))
         products = lanes_add(products, lanes_first(g, features - d))

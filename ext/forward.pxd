@@ -104,7 +104,6 @@ cdef inline void moments_of_block(
     cdef const double *deviation = NULL
     cdef const double *square = NULL
     cdef double most = 1
-    cdef Py_ssize_t c
     if not shape.columns:
         first = forward.rows[0] + start
         deviation = forward.rows[1] + start

@@ -62,7 +62,7 @@ def rank_sums(
     const double[::1] count_n,             # IN
     const double[:, :, ::1] rows_3nc,      # IN
     const double[::1] range_w,             # IN   over all ranks; None in float64
-    int64_t[:, ::1] words_4c,              # OUT  exact: Σn·m, then Σ[n·m² + M2], two words each; m = μᵣ − centre, scaled
+    int64_t[:, ::1] words_4c,              # OUT  exact: Σn·m and Σ[n·m² + M2], two words each; m = μᵣ − centre, scaled
     double[:, ::1] sums_4c,                # OUT  in float64: Σx and Σx², two words each; None where the other isn't
     int threads,                           # IN
 ):
@@ -163,7 +163,7 @@ def rank_gradient_sums(
     int threads,                       # IN
 ):
     cdef Shape shape = shape_of(x, channels_last, rows_2nc is None)
-    cdef Py_ssize_t part, k, n, c, width
+    cdef Py_ssize_t part, k, c, width
     for part in prange(parts_of(shape.channels), nogil=True, num_threads=threads, schedule="static"):
         c = part * WIDTH
         width = width_of(c, shape.channels)

@@ -55,7 +55,9 @@ def check_eps(eps: float) -> float:
     return value
 
 
-def check_out(out: Any, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], *inputs: FloatArray) -> FloatArray | None:
+def check_out(
+    out: Any, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], *inputs: FloatArray
+) -> FloatArray | None:
     """Return an array that a result of ``shape`` and ``dtype`` may be written to, or None where there is none."""
     if out is None:
         return None

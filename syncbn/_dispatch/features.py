@@ -9,7 +9,7 @@ from syncbn._dispatch.threads import threads_for
 from syncbn.typing import Float64Array, FloatArray
 
 PARTS = 8
-"""Of the rows, whose gradients of the weights are summed apart: their number gives the bits, so it is always the same."""
+"""Of the rows, whose gradients of the weights are summed apart: the bits follow from their number, so it is fixed."""
 
 
 def forward(

@@ -7,7 +7,7 @@ from importlib import import_module
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-NAMES = ("batch", "columns", "exact", "features", "float64", "gradients", "groups", "normalize", "ranks", "rows")
+NAMES = ("batch", "features", "groups", "ranks")
 
 _NOT_BUILT = (
     "syncbn's compiled kernels are not there ({}): build them with `pip install .` (needs a C compiler), "

@@ -15,9 +15,6 @@ from syncbn._dispatch.checks import check_axis
 from syncbn.typing import BoolArray, Float64Array, FloatArray
 
 MaskArray = NDArray[np.uint8]
-NO_MASK: MaskArray = np.zeros((0, 0), np.uint8)
-NO_ARRAYS = {np.dtype(dtype): np.empty((0, 0, 0), dtype) for dtype in (np.float32, np.float64)}
-"""What kernels take where an optional array is not there, by what they compute in."""
 
 
 @dataclass(frozen=True, eq=False)  # there is one of each kind, and it is told apart by identity
@@ -88,9 +85,9 @@ class ChannelLayout:
         return y if self.in_place else np.ascontiguousarray(y)
 
     def empty(self, out: FloatArray | None = None) -> FloatArray:
-        """Return memory for a kernel's result: that of ``out`` (of ``shape`` and ``dtype``) where kernels can write it."""
+        """Return memory for a result: that of ``out`` (of ``shape`` and ``dtype``) where kernels can write it."""
         if out is not None and self.dtype.itemsize >= 4:
-            in_order = out.transpose(self.order)
+            in_order: FloatArray = out.transpose(self.order)
             if in_order.flags.c_contiguous and in_order.flags.aligned:
                 return in_order.reshape(self.kernel_shape)
         return np.empty(self.kernel_shape, self.work_dtype)
@@ -172,13 +169,6 @@ def _work_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return _FLOAT32 if dtype.itemsize < 4 else dtype
 
 
-def like(array: FloatArray, x: FloatArray) -> FloatArray:
-    """Return ``array`` (a view of a layout, or empty) in the shape of ``x`` (another view of it)."""
-    if array.size == 0 or array.shape == x.shape:
-        return array
-    return array.reshape(x.shape)
-
-
 def to_dtype(array: FloatArray, dtype: np.dtype[Any]) -> FloatArray:
     """Return ``array`` in ``dtype``; what float16 can't hold becomes infinite without a warning."""
     if array.dtype == dtype:
@@ -203,8 +193,6 @@ def check_channels(layout: ChannelLayout, channels: int) -> None:
 
 def mask_view(mask: Any, layout: ChannelLayout) -> MaskArray:
     """Return ``mask`` as (N, S) bytes, or raise when it isn't boolean or doesn't broadcast."""
-    if mask is None:
-        return NO_MASK
     mask = np.asarray(mask)
     if mask.dtype != np.bool_:
         raise TypeError(f"mask must have dtype bool, got {mask.dtype}")

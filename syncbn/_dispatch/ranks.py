@@ -130,9 +130,7 @@ class RankKernels:
         """Return words twice: to sum over ranks, and to keep."""
         words = np.empty((2, 4 if self.exact else 2, self.channels), self.words_dtype)
         maxima, exact, plain = (largest_2c, words[1], None) if self.exact else (None, None, words[1])
-        kernels.rank_gradient_sums(
-            x, g, self.last, moments_5c, rows, maxima, exact, plain, threads_for(2 * self.bytes)
-        )
+        kernels.rank_gradient_sums(x, g, self.last, moments_5c, rows, maxima, exact, plain, threads_for(2 * self.bytes))
         words[0] = words[1]
         return words
 

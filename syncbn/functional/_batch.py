@@ -43,9 +43,7 @@ def normalize_batch(
 ) -> tuple[FloatArray, Moments, BatchNormBackward]:
     """Do what `syncbn.functional.batch_norm` says; ``channels`` is what a layer expects of x. Collective."""
     try:
-        given = BatchInput(
-            x, weight, bias, eps, channel_axis, mask, reduction, residual, relu, out, channels
-        )
+        given = BatchInput(x, weight, bias, eps, channel_axis, mask, reduction, residual, relu, out, channels)
     except Exception as error:  # whatever it is, the others wait to hear of it
         communicator.agree(Call("forward", name, 0, "", "", 0.0, ""), NOTHING, error)
         raise

@@ -10,6 +10,7 @@ from syncbn._dispatch.checks import check_eps, check_floating, check_out, check_
 from syncbn._dispatch.layout import ChannelLayout, MaskArray, check_channels, mask_view
 from syncbn.comm import Call
 from syncbn.typing import FloatArray
+
 Reduction = Literal["exact", "float64"]
 
 

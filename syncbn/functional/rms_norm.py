@@ -8,7 +8,7 @@ import numpy as np
 
 from syncbn._dispatch import features as kernels
 from syncbn._dispatch.checks import check_eps, check_floating, check_parameter, check_same_shape, to_float64
-from syncbn._dispatch.layout import FeatureLayout, shape_tuple, parameter_gradients
+from syncbn._dispatch.layout import FeatureLayout, parameter_gradients, shape_tuple
 from syncbn.typing import FloatArray
 
 

@@ -85,6 +85,7 @@ class InstanceNorm(RunningStatistics):
                 self._track(Moments(moments.size, mean, var))
 
         def backward(dy: FloatArray) -> FloatArray:
+            dx: FloatArray
             dx, dweight, dbias = gradients(dy)
             add_grads((self.weight, dweight), (self.bias, dbias))
             return dx

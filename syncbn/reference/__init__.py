@@ -1,5 +1,8 @@
 """The readable twin of every compiled kernel: same name, same signature, same results, in NumPy.
 
+The kernels go through a block of channels at a time; the twins make their steps one after the other, each a function
+of a module of its name.
+
 It is the oracle of the tests and the place to read what a kernel computes. ``SYNCBN_KERNELS=reference``
 in the environment runs the whole package on it.
 
@@ -12,26 +15,16 @@ compiled kernels alone.
 from __future__ import annotations
 
 from syncbn.reference.batch import batch_backward, batch_forward, batch_inference
-from syncbn.reference.columns import (
-    gradient_sums_columns,
-    largest_gradients_columns,
-    moment_ranges_columns,
-    moment_sums_columns,
-)
-from syncbn.reference.exact import (
-    gradient_sums,
-    largest_gradients,
-    moment_ranges,
-    moment_sums,
-    moments_from_sums,
-    totals_from_sums,
-)
 from syncbn.reference.features import feature_backward, feature_forward
-from syncbn.reference.float64 import moment_sums_float64, moments_from_sums_float64
-from syncbn.reference.gradients import input_gradient_ncs, input_gradient_nsc, relu_gradients
 from syncbn.reference.groups import group_backward, group_forward
-from syncbn.reference.normalize import normalize_ncs, normalize_nsc
-from syncbn.reference.rows import gradient_rows_ncs, gradient_rows_nsc, moment_rows_ncs, moment_rows_nsc
+from syncbn.reference.ranks import (
+    rank_gradient_ranges,
+    rank_gradient_sums,
+    rank_input_gradient,
+    rank_normalize,
+    rank_ranges,
+    rank_sums,
+)
 
 __all__ = [
     "batch_backward",
@@ -39,27 +32,12 @@ __all__ = [
     "batch_inference",
     "feature_backward",
     "feature_forward",
-    "gradient_rows_ncs",
-    "gradient_rows_nsc",
-    "gradient_sums",
-    "gradient_sums_columns",
     "group_backward",
     "group_forward",
-    "input_gradient_ncs",
-    "input_gradient_nsc",
-    "largest_gradients",
-    "largest_gradients_columns",
-    "moment_ranges",
-    "moment_ranges_columns",
-    "moment_rows_ncs",
-    "moment_rows_nsc",
-    "moment_sums",
-    "moment_sums_columns",
-    "moment_sums_float64",
-    "moments_from_sums",
-    "moments_from_sums_float64",
-    "normalize_ncs",
-    "normalize_nsc",
-    "relu_gradients",
-    "totals_from_sums",
+    "rank_gradient_ranges",
+    "rank_gradient_sums",
+    "rank_input_gradient",
+    "rank_normalize",
+    "rank_ranges",
+    "rank_sums",
 ]

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 MaskArray = NDArray[np.uint8]
+NO_MASK: MaskArray = np.zeros((0, 0), np.uint8)
+"""Selects everything."""
 
 
 def channels_first(a_nsc: NDArray[Any]) -> NDArray[Any]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from syncbn.reference._memory import MaskArray
+from syncbn.reference._memory import NO_MASK, MaskArray
 from syncbn.reference.columns import (
     gradient_sums_columns,
     largest_gradients_columns,
@@ -25,8 +27,6 @@ from syncbn.reference.normalize import normalize_ncs, normalize_nsc
 from syncbn.reference.rows import gradient_rows_ncs, gradient_rows_nsc, moment_rows_ncs, moment_rows_nsc
 from syncbn.typing import Float64Array, FloatArray
 
-_NO_MASK = np.zeros((0, 0), np.uint8)
-
 
 def batch_forward(
     x: FloatArray,
@@ -42,7 +42,7 @@ def batch_forward(
     relu: bool,
     block: int,  # noqa: ARG001
     # out
-    rows_3nc: Float64Array | None,
+    rows_3nc: Any,
     moments_5c: Float64Array,
     y: FloatArray,
     threads: int,
@@ -50,9 +50,11 @@ def batch_forward(
     """Rows (or columns), their sums, the moments μ, var and 1/√(var + eps), scale and bias, and y."""
     mean, var, invstd, scale, bias = moments_5c
     channels = len(mean)
-    mask_ns = _NO_MASK if mask_ns is None else mask_ns
+    mask_ns = NO_MASK if mask_ns is None else mask_ns
     if rows_3nc is not None:
-        (moment_rows_nsc if channels_last else moment_rows_ncs)(x, mask_ns, *rows_3nc, threads)
+        (moment_rows_nsc if channels_last else moment_rows_ncs)(
+            x, mask_ns, rows_3nc[0], rows_3nc[1], rows_3nc[2], threads
+        )
     if exact:
         range_w, words = np.empty(1 + 2 * channels), np.empty((4, channels), np.int64)
         if rows_3nc is None:
@@ -60,12 +62,12 @@ def batch_forward(
             moment_ranges_columns(x_nc, mask_n, range_w, threads)
             moment_sums_columns(x_nc, mask_n, range_w, words, threads)
         else:
-            moment_ranges(*rows_3nc, count_n, range_w)
-            moment_sums(*rows_3nc, count_n, range_w, words)
+            moment_ranges(rows_3nc[0], rows_3nc[1], rows_3nc[2], count_n, range_w)
+            moment_sums(rows_3nc[0], rows_3nc[1], rows_3nc[2], count_n, range_w, words)
         moments_from_sums(words, range_w, count, eps, mean, var, invstd)
     elif rows_3nc is not None:
         sums = np.empty((4, channels))
-        moment_sums_float64(*rows_3nc, count_n, sums)
+        moment_sums_float64(rows_3nc[0], rows_3nc[1], rows_3nc[2], count_n, sums)
         moments_from_sums_float64(sums, count, eps, mean, var, invstd)
     scale[...] = invstd if weight_c is None else weight_c * invstd
     bias[...] = 0.0 if bias_c is None else bias_c
@@ -111,9 +113,9 @@ def batch_backward(
     y: FloatArray | None,
     block: int,  # noqa: ARG001
     # out
-    rows_2nc: Float64Array | None,
+    rows_2nc: Any,
     gradients_4c: Float64Array,
-    g: FloatArray | None,
+    g: Any,
     dx: FloatArray,
     threads: int,
 ) -> None:
@@ -125,16 +127,22 @@ def batch_backward(
         relu_gradients(y, dy, selected, threads)
         dy = selected
     if rows_2nc is not None:
-        (gradient_rows_nsc if channels_last else gradient_rows_ncs)(x, dy, mean[None], *rows_2nc, threads)
+        (gradient_rows_nsc if channels_last else gradient_rows_ncs)(
+            x, dy, mean[None], rows_2nc[0], rows_2nc[1], threads
+        )
     if exact:
-        largest, words, totals = np.empty((2, channels)), np.empty((1, 4, channels), np.int64), np.empty((1, 2, channels))
+        largest, words, totals = (
+            np.empty((2, channels)),
+            np.empty((1, 4, channels), np.int64),
+            np.empty((1, 2, channels)),
+        )
         if rows_2nc is None:
             arrays = (x.reshape(-1, channels), dy.reshape(-1, channels), mean)
             largest_gradients_columns(*arrays, largest, threads)
             gradient_sums_columns(*arrays, largest, words[0], threads)
         else:
-            largest_gradients(*rows_2nc, largest)
-            gradient_sums(*rows_2nc, largest, words[0])
+            largest_gradients(rows_2nc[0], rows_2nc[1], largest)
+            gradient_sums(rows_2nc[0], rows_2nc[1], largest, words[0])
         totals_from_sums(words, largest, totals)
         total, product = totals[0]
     elif rows_2nc is not None:
@@ -147,5 +155,5 @@ def batch_backward(
             shift = slope = np.zeros(channels)
         gradients_4c[...] = invstd * product, total, shift, slope
     input_gradient = input_gradient_nsc if channels_last else input_gradient_ncs
-    mask_ns = _NO_MASK if mask_ns is None else mask_ns
+    mask_ns = NO_MASK if mask_ns is None else mask_ns
     input_gradient(x, dy, mask_ns, mean[None], scale[None], shift[None], slope[None], dx, threads)

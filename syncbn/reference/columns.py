@@ -1,4 +1,4 @@
-"""Exact sums over columns; see ext/columns.pyx."""
+"""Exact sums over columns; see ext/columns.pxd."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sums of row values without rounding; see ext/exact.pyx."""
+"""Sums of row values without rounding; see ext/exact.pxd."""
 
 from __future__ import annotations
 

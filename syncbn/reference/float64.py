@@ -1,4 +1,4 @@
-"""Sums in float64; see ext/float64.pyx."""
+"""Sums in float64; see ext/float64.pxd."""
 
 from __future__ import annotations
 

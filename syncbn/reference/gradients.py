@@ -1,4 +1,4 @@
-"""Gradients of x; see ext/gradients.pyx."""
+"""Gradients of x; see ext/loops_of_type.h."""
 
 from __future__ import annotations
 

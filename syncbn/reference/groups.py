@@ -24,7 +24,7 @@ def group_forward(
 ) -> None:
     """y = (x − μ)·scale + bias with the μ and var of each sample's groups of channels, scale = weight/√(var + eps)."""
     x_ncs, y_ncs = (channels_first(x), channels_first(y)) if channels_last else (x, y)
-    samples, channels, size = x_ncs.shape
+    samples, channels, _ = x_ncs.shape
     groups = moments_3ng.shape[2]
     values = x_ncs.reshape(samples, groups, -1).astype(np.float64)
     origin = values[:, :, :1]

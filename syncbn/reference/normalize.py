@@ -1,4 +1,4 @@
-"""Normalized values; see ext/normalize.pyx."""
+"""Normalized values; see ext/loops_of_type.h."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sums over rows; see ext/rows.pyx."""
+"""Sums over rows; see ext/rows.pxd."""
 
 from __future__ import annotations
 

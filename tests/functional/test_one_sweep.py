@@ -1,4 +1,4 @@
-"""A residual, relu and memory of the caller's, in the sweep that normalizes: in one process and on any number of ranks."""
+"""A residual, relu and memory of the caller's, in the sweep that normalizes: in one process and on ranks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The kernels of one process alone: against their twins, and whole against block by block."""
+"""The kernels of batch normalization: against their twins, block by block, and those of ranks against those alone."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def all_builds(name, inputs, outputs):
     ]
     for other in results[1:]:
         for one, another in zip(results[0], other, strict=True):
-            np.testing.assert_array_equal(one, another)
+            np.testing.assert_array_equal(one, another, err_msg=name)
     return results[0], run(getattr(reference, name), inputs, outputs, 1, 128)
 
 
@@ -110,6 +110,61 @@ def test_one_call_a_direction_has_the_twin_s_results(case):
     np.testing.assert_array_equal(result[2], twin[2])
     scale = np.abs(twin[3]).max() + np.abs(moments[3]).max() * np.abs(dy).max()
     np.testing.assert_allclose(result[3], twin[3], rtol=0, atol=8 * np.finfo(dtype).eps * scale)
+
+
+@given(cases)
+def test_the_kernels_of_ranks_have_the_twins_bits_and_those_of_one_process(case):
+    rng = np.random.default_rng(case["seed"])
+    n, c, s = case["shape"]
+    dtype, last, exact, relu = case["dtype"], case["last"], case["exact"], case["relu"]
+    shape = (n, s, c) if last else (n, c, s)
+    x = (rng.standard_normal(shape) + case["offset"]).astype(dtype)
+    dy, residual = rng.standard_normal((2, *shape)).astype(dtype)
+    added = residual if case["residual"] else None
+    mask = None
+    if case["masked"]:
+        mask = (rng.random((n, s)) < 0.5).astype(np.uint8)
+        mask[0, 0] = 1
+    counts = mask.sum(axis=1).astype(float) if case["masked"] else np.full(n, float(s))
+    count = int(counts.sum())
+    weight, bias = rng.standard_normal((2, c)) if case["affine"] else (None, None)
+    columns = exact and last and s == 1
+
+    out = [None if columns else np.empty((3, n, c)), np.empty(1 + 2 * c) if exact else None]
+    (rows, ranges), twins = all_builds("rank_ranges", (x, last, mask, counts), out)
+    np.testing.assert_array_equal(ranges, twins[1])
+    np.testing.assert_array_equal(rows, twins[0])
+    out = [np.empty((4, c), np.int64) if exact else None, None if exact else np.empty((4, c))]
+    words, twins = all_builds("rank_sums", (x, last, mask, counts, rows, ranges), out)
+    np.testing.assert_array_equal(words[0], twins[0])
+    inputs = (x, last, count, ranges, *words, weight, bias, case["eps"], added, relu)
+    (moments, y), twins = all_builds("rank_normalize", inputs, [np.empty((5, c)), x])
+    if exact:
+        np.testing.assert_allclose(moments[1:], twins[0][1:], rtol=4e-15)
+    alone = (x, last, mask, counts, count, weight, bias, case["eps"], exact, added, relu)
+    out = [None if columns else np.empty((3, n, c)), np.empty((5, c)), x]
+    one = run(BUILDS[0]["batch_forward"], alone, out, 1, 128)
+    np.testing.assert_array_equal(moments, one[1])
+    np.testing.assert_array_equal(y, one[2])
+
+    result = y if relu else None
+    out = [dy if relu else None, None if columns else np.empty((2, n, c)), np.empty((2, c)) if exact else None]
+    (g, rows, largest), twins = all_builds("rank_gradient_ranges", (x, dy, last, moments, result), out)
+    for part, twin in zip((g, rows, largest), twins, strict=True):
+        np.testing.assert_array_equal(part, twin)
+    g = g if relu else dy
+    out = [np.empty((4, c), np.int64) if exact else None, None if exact else np.empty((2, c))]
+    words, twins = all_builds("rank_gradient_sums", (x, g, last, moments, rows, largest), out)
+    np.testing.assert_array_equal(words[0], twins[0])
+    words = [None if part is None else np.stack([part, part]) for part in words]
+    inputs = (x, g, last, mask, count, moments, largest, *words, case["constant"])
+    (gradients, dx), twins = all_builds("rank_input_gradient", inputs, [np.empty((4, c)), x])
+    np.testing.assert_array_equal(gradients, twins[0])
+    alone = (x, dy, last, mask, count, moments, exact, result)
+    out = [None if columns else np.empty((2, n, c)), np.empty((4, c)), dy if relu else None, x]
+    one = run(BUILDS[0]["batch_backward"], alone, out, 1, 128)
+    np.testing.assert_array_equal(gradients, one[1])
+    np.testing.assert_array_equal(dx, one[3])
 
 
 @pytest.mark.parametrize("last", [False, True])

@@ -10,8 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syncbn._dispatch.kernels import kernels
-from syncbn._dispatch.layout import NO_MASK
-from syncbn._dispatch.moments import ColumnMoments, RowMoments, Rows
 
 finite = st.floats(allow_nan=False, allow_infinity=False, min_value=-1e150, max_value=1e150)
 RANKS = 32767
@@ -27,51 +25,53 @@ def add(words, own, times=1):
 
 
 def sum_on_ranks(parts, times=1):
-    """Sum one channel's values, a list per rank, every rank there ``times`` over."""
-    columns = [np.array(part, float).reshape(-1, 1) for part in parts]
-    magnitudes = [np.empty((2, 1)) for _ in columns]
-    for column, magnitude in zip(columns, magnitudes, strict=True):
-        kernels.largest_gradients(column, -column, magnitude)
-    largest = np.maximum.reduce(magnitudes)
+    """Sum one channel's gradients, a list per rank, every rank there ``times`` over; x − μ = −1."""
+    gradients = [np.array(part, float).reshape(-1, 1, 1) for part in parts]
+    moments = np.ones((5, 1))
+    ranks = []
+    for dy in gradients:
+        x, rows, magnitude = np.zeros_like(dy), np.empty((2, len(dy), 1)), np.empty((2, 1))
+        kernels.rank_gradient_ranges(x, dy, False, moments, None, None, rows, magnitude, 1)
+        ranks.append((x, dy, rows, magnitude))
+    largest = np.maximum.reduce([magnitude for *_, magnitude in ranks])
     words = np.zeros((4, 1), np.int64)
-    for column in columns:
+    for x, dy, rows, _ in ranks:
         own = np.empty((4, 1), np.int64)
-        kernels.gradient_sums(column, -column, largest, own)
+        kernels.rank_gradient_sums(x, dy, False, moments, rows, largest, own, None, 1)
         words = add(words, own, times)
-    total = np.empty((1, 2, 1))
-    kernels.totals_from_sums(words[None], largest, total)
-    total = total[0]
-    np.testing.assert_array_equal(total[0], -total[1])
-    return total[0, 0], float(largest[0, 0])
+    out, x = np.empty((4, 1)), np.empty((0, 1, 1))
+    kernels.rank_input_gradient(x, x, False, None, 1, moments, largest, np.stack([words] * 2), None, True, out, x, 1)
+    np.testing.assert_array_equal(out[0], -out[1])
+    return out[1, 0], float(largest[0, 0])
 
 
-def row_terms(part):
+def as_rows(part):
     x = np.ascontiguousarray(part, float)[:, None, :]
-    rows = Rows(*(np.empty((len(x), 1)) for _ in range(3)), np.full(len(x), float(x.shape[2])))
-    kernels.moment_rows_ncs(x, NO_MASK, *rows[:3], 1)
-    return RowMoments(rows)
+    return x, False, np.empty((3, len(x), 1))
 
 
-def column_terms(part):
-    return ColumnMoments(np.ascontiguousarray(part, float).reshape(-1, 1), NO_MASK.ravel())
+def as_columns(part):
+    x = np.ascontiguousarray(part, float).reshape(-1, 1, 1)
+    return x, True, None
 
 
-def moments_on_ranks(parts, times=1, terms_of=row_terms):
+def moments_on_ranks(parts, times=1, seen=as_rows):
     """Return mean and var of one channel's rows: an array (rows, S) per rank, every rank there ``times`` over."""
-    ranks = [terms_of(part) for part in parts]
-    ranges = [np.empty(3) for _ in ranks]
-    for terms, own in zip(ranks, ranges, strict=True):
-        terms.ranges(own)
-    largest = np.maximum.reduce(ranges)
+    ranks = []
+    for x, last, rows in map(seen, parts):
+        counts, own = np.full(len(x), float(x.shape[1] * x.shape[2])), np.empty(3)
+        kernels.rank_ranges(x, last, None, counts, rows, own, 1)
+        ranks.append((x, last, counts, rows, own))
+    largest = np.maximum.reduce([own for *_, own in ranks])
     words = np.zeros((4, 1), np.int64)
-    for terms in ranks:
+    for x, last, counts, rows, _ in ranks:
         own = np.empty((4, 1), np.int64)
-        terms.exact_sums(largest, own)
+        kernels.rank_sums(x, last, None, counts, rows, largest, own, None, 1)
         words = add(words, own, times)
-    mean, var, invstd = np.empty(1), np.empty(1), np.empty(1)
-    count = sum(terms.count for terms in ranks) * times
-    kernels.moments_from_sums(words, largest, count, 1e-5, mean, var, invstd)
-    return mean[0], var[0]
+    moments, x = np.empty((5, 1)), np.empty((0, 1, 1))
+    count = sum(part[0].size for part in ranks) * times
+    kernels.rank_normalize(x, True, count, largest, words, None, None, None, 1e-5, None, False, moments, x, 1)
+    return moments[0, 0], moments[1, 0]
 
 
 def exact_moments(values):
@@ -99,11 +99,11 @@ def test_sums_are_the_same_for_every_split_and_order_and_true_to_the_grid(values
 
 @given(st.integers(0, 6), st.data())
 def test_moments_are_the_same_for_every_split_and_order(size, data):
-    terms_of, size = (row_terms, size) if size else (column_terms, 1)
+    seen, size = (as_rows, size) if size else (as_columns, 1)
     values = st.floats(allow_nan=False, allow_infinity=False, width=32)
     rows = data.draw(st.lists(st.lists(values, min_size=size, max_size=size), min_size=2, max_size=20))
     parts = [np.array(part, float).reshape(-1, size) for part in parts_of(data, rows)]
-    assert moments_on_ranks(parts, terms_of=terms_of) == moments_on_ranks([np.array(rows)], terms_of=terms_of)
+    assert moments_on_ranks(parts, seen=seen) == moments_on_ranks([np.array(rows)], seen=seen)
 
 
 def test_plain_float64_sums_do_differ_by_order():
@@ -150,8 +150,8 @@ def test_moments_of_single_values_are_those_of_fractions(values):
     """Rows of one value are summed without any rounding of theirs: var is right to the last bits."""
     mu, sigma2 = exact_moments(values)
     reach = max(map(Fraction, values)) - min(map(Fraction, values))
-    for terms_of in (row_terms, column_terms):
-        mean, var = moments_on_ranks([np.reshape(values, (-1, 1))], terms_of=terms_of)
+    for seen in (as_rows, as_columns):
+        mean, var = moments_on_ranks([np.reshape(values, (-1, 1))], seen=seen)
         assert abs(Fraction(float(mean)) - mu) <= abs(mu) * Fraction(2) ** -52 + reach * Fraction(2) ** -51
         assert abs(Fraction(float(var)) - sigma2) <= sigma2 * Fraction(2) ** -50
         if sigma2 == 0:
