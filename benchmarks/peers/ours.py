@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -11,6 +10,7 @@ from case import Candidate
 from shapes import EPS, Problem
 
 from syncbn import functional as F
+from syncbn._dispatch import threads
 from syncbn.experiments.normalizers import Reduction
 
 
@@ -89,10 +89,10 @@ def _both(forward: Callable[[], tuple[Any, Any]], problem: Problem) -> Candidate
 
 @contextmanager
 def _threads(count: int) -> Iterator[None]:
-    """Let syncbn's kernels take so many threads: they read the variable at each call."""
-    before = os.environ["OMP_NUM_THREADS"]
-    os.environ["OMP_NUM_THREADS"] = str(count)
+    """Let syncbn's kernels take so many threads: the environment is read once."""
+    before = threads.thread_limit
+    threads.thread_limit = lambda: count
     try:
         yield
     finally:
-        os.environ["OMP_NUM_THREADS"] = before
+        threads.thread_limit = before

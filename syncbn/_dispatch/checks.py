@@ -34,6 +34,8 @@ def check_parameter(array: Any, name: str, shape: tuple[int, ...]) -> FloatArray
     """Return a weight or bias of ``shape``, or None where there is none."""
     if array is None:
         return None
+    if type(array) is np.ndarray and array.shape == shape and array.dtype.kind == "f" and array.dtype.itemsize <= 8:
+        return array
     parameter = check_floating(array, name)
     if parameter.shape != shape:
         raise ValueError(f"{name} must have shape {shape}, got {parameter.shape}")

@@ -78,7 +78,8 @@ class ChannelLayout:
         y = result.reshape(self._shape_in_order)
         if not self._order_is_own:
             y = y.transpose(self._inverse)
-        y = to_dtype(y, self.dtype)
+        if y.dtype is not self.dtype:
+            y = to_dtype(y, self.dtype)
         if out is not None:
             out[...] = y
             return out
@@ -181,8 +182,11 @@ def parameter_gradients(
     gradients_2c: Float64Array, weight: FloatArray | None, bias: FloatArray | None
 ) -> tuple[FloatArray | None, FloatArray | None]:
     """Return the gradients of weight and bias in their shape and dtype, None for one that isn't there."""
-    dweight = None if weight is None else to_dtype(gradients_2c[0].reshape(weight.shape), weight.dtype)
-    return dweight, None if bias is None else to_dtype(gradients_2c[1].reshape(bias.shape), bias.dtype)
+    if weight is None and bias is None:
+        return None, None
+    with np.errstate(over="ignore"):  # infinities say it
+        dweight = None if weight is None else gradients_2c[0].reshape(weight.shape).astype(weight.dtype)
+        return dweight, None if bias is None else gradients_2c[1].reshape(bias.shape).astype(bias.dtype)
 
 
 def check_channels(layout: ChannelLayout, channels: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 
 LEAST_BYTES = 1 << 20
 """Smaller arrays are done before a second thread has woken up."""
@@ -11,8 +12,9 @@ LOCAL_RANKS = ("MPI_LOCALNRANKS", "OMPI_COMM_WORLD_LOCAL_SIZE", "MV2_COMM_WORLD_
 """Where launchers (MPICH, Open MPI, MVAPICH, Slurm) tell a process how many ranks its node has."""
 
 
+@cache
 def thread_limit() -> int:
-    """Return ``OMP_NUM_THREADS`` if it is set, else this node's cores ÷ its ranks."""
+    """Return ``OMP_NUM_THREADS`` if it is set, else this node's cores ÷ its ranks: found once, as OpenMP does."""
     if threads := _number("OMP_NUM_THREADS"):
         return threads
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
