@@ -68,7 +68,7 @@ class ChannelLayout:
         in_order = x if self._order_is_own else x.transpose(self.order)
         flags = in_order.flags
         if not (flags.c_contiguous and flags.aligned and x.dtype is self.work_dtype):
-            in_order = np.require(in_order, self.work_dtype, ["C", "A"])
+            in_order = contiguous(in_order, self.work_dtype)
         return in_order.reshape(self.kernel_shape)
 
     def restore(self, result: FloatArray, out: FloatArray | None = None) -> FloatArray:
@@ -170,6 +170,12 @@ def _work_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return _FLOAT32 if dtype.itemsize < 4 else dtype
 
 
+def contiguous(array: FloatArray, dtype: np.dtype[Any]) -> FloatArray:
+    """Return ``array`` contiguous, aligned and in ``dtype``; infinite where that can hold no more."""
+    with np.errstate(over="ignore"):
+        return np.require(array, dtype, ["C", "A"])
+
+
 def to_dtype(array: FloatArray, dtype: np.dtype[Any]) -> FloatArray:
     """Return ``array`` in ``dtype``; what float16 can't hold becomes infinite without a warning."""
     if array.dtype == dtype:
@@ -239,7 +245,7 @@ class FeatureLayout:
 
     def view(self, x: FloatArray) -> FloatArray:
         """Return ``x`` as (R, D) in C order, copied only if it must be."""
-        return np.require(x, _work_dtype(self.dtype), ["C", "A"]).reshape(-1, self.features)
+        return contiguous(x, _work_dtype(self.dtype)).reshape(-1, self.features)
 
     def restore(self, result: FloatArray) -> FloatArray:
         """Return a kernel's result in the array's own shape, dtype and memory order."""

@@ -141,13 +141,17 @@ def batch_norm_inference(
     weight, bias : ndarray of shape (C,), optional
     eps : float
     channel_axis : int
+    residual : ndarray, optional
+    relu : bool
+    out : ndarray, optional
+        As in `batch_norm`.
 
     Returns
     -------
     y : ndarray
         x's shape, dtype and memory order.
     backward : callable
-        ``dx, dweight, dbias = backward(dy)``.
+        ``dx, dweight, dbias = backward(dy)``; with a residual also dresidual, and with ``out=`` as in `batch_norm`.
 
     Raises
     ------
