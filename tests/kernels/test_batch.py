@@ -179,3 +179,25 @@ def test_more_channels_than_a_block_and_more_samples_than_a_sum(last, rng):
     values = x.reshape(5000, 300)
     np.testing.assert_allclose(moments[1], values.var(axis=0), rtol=1e-13)
     np.testing.assert_allclose(moments[0], values.mean(axis=0), rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("channels", [3, 64, 70])
+@pytest.mark.parametrize("size", [63, 64, 79, 200])
+def test_long_rows_have_the_twin_s_bits_in_both_memory_orders(dtype, channels, size, rng):
+    """Rows of four values a lane and more, which channels-last memory adds up together."""
+    x, dy = (rng.standard_normal((2, 3, channels, size)) + 5).astype(dtype)
+    found = []
+    for last in (False, True):
+        values, gradients = (np.ascontiguousarray(a.swapaxes(1, 2)) if last else a for a in (x, dy))
+        inputs = (values, last, None, np.full(3, float(size)), 3 * size, None, None, 1e-5, True, None, False)
+        outputs = [np.empty((3, 3, channels)), np.empty((5, channels)), values]
+        (rows, moments, y), twins = all_builds("batch_forward", inputs, outputs)
+        np.testing.assert_array_equal(rows, twins[0])
+        outputs = [np.empty((2, 3, channels)), np.empty((4, channels)), None, values]
+        inputs = (values, gradients, last, None, 3 * size, moments, True, None)
+        (sums, factors, _, dx), twins = all_builds("batch_backward", inputs, outputs)
+        np.testing.assert_array_equal(sums, twins[0])
+        found.append([rows, moments, sums, factors, *(a.swapaxes(1, 2) if last else a for a in (y, dx))])
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, other)
