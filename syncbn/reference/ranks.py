@@ -179,13 +179,16 @@ def rank_input_gradient(
     """Find the gradients of weight and bias, of all ranks or this one; those through mean and variance; dx."""
     mean, _, invstd, scale, _ = moments_5c
     if words_g4c is not None:
-        totals = np.empty((2, 2, len(mean)))
+        totals = np.empty((len(words_g4c), 2, len(mean)))
         totals_from_sums(words_g4c, largest_2c, totals)
     else:
         totals = sums_g2c
     dy_sum, product_sum = totals[0]
-    shift = scale * (dy_sum / count)
-    slope = scale * (invstd * (invstd * (product_sum / count)))
+    if count:
+        shift = scale * (dy_sum / count)
+        slope = scale * (invstd * (invstd * (product_sum / count)))
+    else:
+        shift = slope = np.zeros(len(mean))
     own_dy, own_product = totals[0] if total else totals[1]
     gradients_4c[...] = invstd * own_product, own_dy, shift, slope
     input_gradient = input_gradient_nsc if channels_last else input_gradient_ncs
