@@ -4,6 +4,7 @@ from cython.parallel cimport prange
 from libc.stdint cimport int64_t
 from columns cimport largest_of_columns, sum_gradient_columns
 from exact cimport largest_of_rows, sum_row_values, total_of_words
+from float64 cimport add_rows
 from loops cimport input_gradient_place, input_gradient_row, relu_gradient
 from rows cimport PLACE, gradient_row, gradient_rows_of_place
 from shape cimport Shape
@@ -101,7 +102,7 @@ cdef inline void totals_of_block(
     cdef double totals[2 * WIDTH]
     cdef int64_t words[4 * WIDTH]
     cdef const double *sums
-    cdef Py_ssize_t k, n, c
+    cdef Py_ssize_t k, c
     if shape.columns:
         largest_of_columns(x + start, dy + start, shape.channels, shape.samples, width, backward.mean + start,
                            largest, largest + WIDTH)
@@ -119,11 +120,7 @@ cdef inline void totals_of_block(
                     words[2 * k * WIDTH + c], words[(2 * k + 1) * WIDTH + c], largest[k * WIDTH + c]
                 )
         else:
-            for c in range(width):
-                totals[k * WIDTH + c] = 0
-            for n in range(shape.samples):
-                for c in range(width):
-                    totals[k * WIDTH + c] += sums[n * shape.channels + c]
+            add_rows(sums, shape.channels, shape.samples, width, totals + k * WIDTH)
     for c in range(width):
         factors_of_channel(backward, start + c, totals[c], totals[WIDTH + c])
 

@@ -38,14 +38,11 @@ def batch_forward(
     int threads,                           # IN
 ):
     cdef Shape shape = shape_of(x, channels_last, exact)
-    cdef Forward forward = forward_of(weight_c, bias_c, <double>count, eps, exact, moments_5c)
-    cdef Py_ssize_t part, k, c, parts = (shape.channels + block - 1) // block
+    cdef Forward forward = forward_of(count_n, <double>count, weight_c, bias_c, eps, exact, rows_3nc, moments_5c)
+    cdef Py_ssize_t part, c, parts = (shape.channels + block - 1) // block
     cdef const floating *values = &x[0, 0, 0]
     cdef const unsigned char *mask = &mask_ns[0, 0] if mask_ns is not None else NULL
     cdef const floating *added = &residual[0, 0, 0] if residual is not None else NULL
-    forward.counts = &count_n[0]
-    for k in range(3):
-        forward.rows[k] = &rows_3nc[k, 0, 0] if rows_3nc is not None else NULL
     if channels_last:
         if not shape.columns:
             moment_rows(values, shape, channels_last, mask, forward, threads)
@@ -74,7 +71,7 @@ def batch_inference(
     int threads,                           # IN
 ):
     cdef Shape shape = shape_of(x, channels_last, False)
-    cdef Forward forward = forward_of(weight_c, bias_c, 0, eps, False, moments_5c)
+    cdef Forward forward = forward_of(None, 0, weight_c, bias_c, eps, False, None, moments_5c)
     cdef const floating *added = &residual[0, 0, 0] if residual is not None else NULL
     cdef Py_ssize_t c
     for c in range(shape.channels):

@@ -98,3 +98,15 @@ cdef inline void moments_of_words_float64(
             invstd[c] = NAN  # squares have lost their digits
         else:
             invstd[c] = 0 if var[c] + eps == 0 else 1 / sqrt(var[c] + eps)
+
+
+cdef inline void add_rows(
+    const double *values, Py_ssize_t stride, Py_ssize_t samples, Py_ssize_t width, double *total
+) noexcept nogil:
+    """Sum the values of each channel, in the order of samples."""
+    cdef Py_ssize_t n, c
+    for c in range(width):
+        total[c] = 0
+    for n in range(samples):
+        for c in range(width):
+            total[c] += values[n * stride + c]

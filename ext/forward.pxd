@@ -27,19 +27,19 @@ cdef struct Forward:
 
 
 cdef inline Forward forward_of(
-    const double[::1] weight_c, const double[::1] bias_c, double count, double eps, bint exact,
-    double[:, ::1] moments_5c,
+    const double[::1] count_n, double count, const double[::1] weight_c, const double[::1] bias_c, double eps,
+    bint exact, double[:, :, ::1] rows_3nc, double[:, ::1] moments_5c,
 ) noexcept nogil:
     cdef Forward forward
     cdef Py_ssize_t k
-    forward.counts = NULL
+    forward.counts = &count_n[0] if count_n is not None else NULL
     forward.count = count
     forward.eps = eps
     forward.exact = exact
     forward.weight = &weight_c[0] if weight_c is not None else NULL
     forward.bias = &bias_c[0] if bias_c is not None else NULL
     for k in range(3):
-        forward.rows[k] = NULL
+        forward.rows[k] = &rows_3nc[k, 0, 0] if rows_3nc is not None else NULL
     if moments_5c is not None:
         forward.mean = &moments_5c[0, 0]
         forward.var = &moments_5c[1, 0]

@@ -14,7 +14,7 @@ from columns cimport largest_of_columns, range_of_columns, sum_columns, sum_grad
 from exact cimport (
     largest_count, largest_of_rows, moments_of_words, range_of_rows, sum_row_values, sum_rows, total_of_words,
 )
-from float64 cimport moments_of_words_float64, sum_rows_float64
+from float64 cimport add_rows, moments_of_words_float64, sum_rows_float64
 from forward cimport Forward, factors_of_y, forward_of, moment_rows, normalize
 from shape cimport Shape, shape_of
 from words cimport WIDTH, parts_of, width_of
@@ -30,19 +30,17 @@ def rank_ranges(
     int threads,                           # IN
 ):
     cdef Shape shape = shape_of(x, channels_last, rows_3nc is None)
-    cdef Forward forward = forward_of(None, None, 0, 0, range_w is not None, None)
-    cdef Py_ssize_t part, k, c, width
+    cdef Forward forward = forward_of(count_n, 0, None, None, 0, range_w is not None, rows_3nc, None)
+    cdef Py_ssize_t part, c, width
     cdef const floating *values = &x[0, 0, 0]
     cdef const unsigned char *mask = &mask_ns[0, 0] if mask_ns is not None else NULL
     cdef double *highest = NULL
     cdef double *lowest = NULL
     if rows_3nc is not None:
-        for k in range(3):
-            forward.rows[k] = &rows_3nc[k, 0, 0]
         moment_rows(values, shape, channels_last, mask, forward, threads)
     if range_w is None:
         return
-    range_w[0] = largest_count(&count_n[0], shape.samples)
+    range_w[0] = largest_count(forward.counts, shape.samples)
     highest = &range_w[1]
     lowest = highest + shape.channels
     for part in prange(parts_of(shape.channels), nogil=True, num_threads=threads, schedule="static"):
@@ -51,7 +49,7 @@ def rank_ranges(
         if shape.columns:
             range_of_columns(values + c, shape.channels, mask, shape.samples, width, highest + c, lowest + c)
         else:
-            range_of_rows(forward.rows[0] + c, forward.rows[1] + c, forward.rows[2] + c, shape.channels, &count_n[0],
+            range_of_rows(forward.rows[0] + c, forward.rows[1] + c, forward.rows[2] + c, shape.channels, forward.counts,
                           shape.samples, width, highest + c, lowest + c)
 
 
@@ -101,7 +99,8 @@ def rank_normalize(
     int threads,                          # IN
 ):
     cdef Shape shape = shape_of(x, channels_last, False)
-    cdef Forward forward = forward_of(weight_c, bias_c, <double>count, eps, words_4c is not None, moments_5c)
+    cdef bint exact = words_4c is not None
+    cdef Forward forward = forward_of(None, <double>count, weight_c, bias_c, eps, exact, None, moments_5c)
     cdef Py_ssize_t part, c, width, channels = moments_5c.shape[1]
     for part in range(parts_of(channels)):
         c = part * WIDTH
@@ -178,17 +177,6 @@ def rank_gradient_sums(
                                    &words_4c[2 * k, c], shape.channels)
                 else:
                     add_rows(&rows_2nc[k, 0, c], shape.channels, shape.samples, width, &sums_2c[k, c])
-
-
-cdef inline void add_rows(
-    const double *values, Py_ssize_t stride, Py_ssize_t samples, Py_ssize_t width, double *total
-) noexcept nogil:
-    cdef Py_ssize_t n, c
-    for c in range(width):
-        total[c] = 0
-    for n in range(samples):
-        for c in range(width):
-            total[c] += values[n * stride + c]
 
 
 def rank_input_gradient(

@@ -22,8 +22,8 @@ LARGEST_BLOCK = 128
 """Channels that kernels have room for."""
 
 
-class BatchKernels:
-    """What the two kernels take for arrays of one layout.
+class BatchShapes:
+    """What kernels of batch normalization take for arrays of one layout.
 
     Parameters
     ----------
@@ -46,6 +46,18 @@ class BatchKernels:
         self.bytes = self.count * layout.channels * layout.work_dtype.itemsize
         self.block = max(1, min(BLOCK_BYTES * layout.channels // max(self.bytes, 1), LARGEST_BLOCK))
 
+    def counted(self, mask_ns: MaskArray | None) -> tuple[MaskArray | None, Float64Array, int]:
+        """Return the mask as kernels take it, the values that count in each row of a sample, and their number."""
+        if mask_ns is None:
+            return None, self.counts, self.count
+        mask_ns = mask_ns.reshape(self.mask_shape)
+        counts = mask_ns.sum(axis=1, dtype=np.float64)
+        return mask_ns, counts, int(counts.sum())
+
+
+class BatchKernels(BatchShapes):
+    """The kernels of one process alone, for arrays of one layout."""
+
     def forward(
         self,
         x: FloatArray,
@@ -58,11 +70,8 @@ class BatchKernels:
         y: FloatArray,
     ) -> tuple[int, Float64Array]:
         """Write y; return values per channel, and (5, C): μ, var, 1/√(var + eps), scale and bias of y."""
-        layout, counts, count = self.layout, self.counts, self.count
-        if mask_ns is not None:
-            mask_ns = mask_ns.reshape(self.mask_shape)
-            counts = mask_ns.sum(axis=1, dtype=np.float64)
-            count = int(counts.sum())
+        layout = self.layout
+        mask_ns, counts, count = self.counted(mask_ns)
         if count < 2:
             return count, np.zeros((5, layout.channels))
         if self.long_rows:

@@ -106,11 +106,6 @@ class ChannelLayout:
         return _work_dtype(self.dtype)
 
     @cached_property
-    def counts(self) -> Float64Array:
-        """S for each sample: how many values of a row count without a mask. Not to be written."""
-        return np.full(self.samples, float(self.row_size))
-
-    @cached_property
     def _order_is_own(self) -> bool:
         return self.order == tuple(range(len(self.order)))
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from syncbn._dispatch.batch import BatchKernels
+from syncbn._dispatch.batch import BatchShapes
 from syncbn._dispatch.kernels import kernels
 from syncbn._dispatch.layout import ChannelLayout, MaskArray
 from syncbn._dispatch.threads import threads_for
@@ -16,29 +16,20 @@ from syncbn.typing import Float64Array, FloatArray
 NOTHING: Float64Array = np.empty(0)
 
 
-class RankKernels:
-    """What the kernels of each rank take for arrays of one layout.
+class RankKernels(BatchShapes):
+    """The kernels of each of several ranks, for arrays of one layout.
 
-    Parameters
-    ----------
-    layout : ChannelLayout
-    exact : bool
-        Whether sums are exact. Then there are ranges to agree on before them, and words are integers.
+    Where sums are exact, there are ranges to agree on before them, and words are integers.
     """
 
     def __init__(self, layout: ChannelLayout, exact: bool) -> None:
-        alone = BatchKernels(layout, exact)
-        channels = layout.channels
-        self.exact = exact
-        self.channels = channels
-        self.bytes = alone.bytes
-        self.mask_shape = alone.mask_shape
-        self.counts, self.count, self.rows_shape = alone.counts, alone.count, alone.rows_shape
+        super().__init__(layout, exact)
+        self.channels = layout.channels
         self.last = layout.channels_last
-        self.reshape = alone.shape if alone.long_rows else None
+        self.reshape = self.shape if self.long_rows else None
         if not self.bytes:  # a rank of no values has no rows either
-            self.counts, self.count, self.reshape, self.last = self.counts[:0], 0, (0, 1, channels), True
-            self.rows_shape = None if self.rows_shape is None else (0, channels)
+            self.counts, self.count, self.reshape, self.last = self.counts[:0], 0, (0, 1, self.channels), True
+            self.rows_shape = None if self.rows_shape is None else (0, self.channels)
         self.words_dtype = np.dtype(np.int64 if exact else np.float64)
 
     def seen(self, array: FloatArray) -> FloatArray:

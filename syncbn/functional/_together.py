@@ -24,12 +24,8 @@ def normalize_together(given: BatchInput, communicator: Communicator, name: str)
     """Return y, the moments and the backward of this rank's batch. Collective, and so is the backward."""
     layout, relu, residual = given.layout, given.relu, given.residual
     kernels = rank_kernels(layout, given.reduction == "exact")
-    x, y, mask = kernels.seen(given.x), kernels.seen(given.y), given.mask
-    counts, own = kernels.counts, kernels.count
-    if mask is not None:
-        mask = mask.reshape(kernels.mask_shape)
-        counts = mask.sum(axis=1, dtype=np.float64)
-        own = int(counts.sum())
+    x, y = kernels.seen(given.x), kernels.seen(given.y)
+    mask, counts, own = kernels.counted(given.mask)
     rows, range_w = kernels.ranges(x, mask, counts)
     number = communicator.agree(given.call(name), range_w)
     words = kernels.sums(x, mask, counts, own, rows, range_w)
