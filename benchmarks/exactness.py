@@ -17,9 +17,9 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from mpi4py import MPI
-from resnet50 import RESNET50
 
 from syncbn import MPIComm
+from syncbn.experiments.bn_layers import RESNET50
 from syncbn.experiments.overhead import layer_times
 from syncbn.experiments.versions import versions
 

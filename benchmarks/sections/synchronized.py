@@ -9,11 +9,11 @@ from typing import Any
 
 from case import Candidate, Case
 from peers import gloo
-from resnet50 import RESNET50
 from shapes import EPS, Problem, label
 
 from syncbn import functional as F
 from syncbn.comm import Communicator
+from syncbn.experiments.bn_layers import RESNET50
 from syncbn.experiments.normalizers import Reduction
 
 BATCH = 2
