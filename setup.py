@@ -3,6 +3,7 @@
 import platform
 from pathlib import Path
 
+import numpy
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
@@ -43,6 +44,8 @@ def extension(name, source, *flags):
     return Extension(
         f"syncbn._kernels.{name}",
         [source],
+        include_dirs=[numpy.get_include()],
+        define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
         extra_compile_args=[*COMPILE_ARGS, *flags],
         extra_link_args=["-fopenmp"],
         depends=headers,

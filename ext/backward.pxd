@@ -2,6 +2,8 @@
 from cython cimport floating
 from cython.parallel cimport prange
 from libc.stdint cimport int64_t
+from numpy cimport ndarray
+from arrays cimport doubles
 from columns cimport largest_of_columns, sum_gradient_columns
 from exact cimport largest_of_rows, sum_row_values, total_of_words
 from float64 cimport add_rows
@@ -25,22 +27,25 @@ cdef struct Backward:
 
 
 cdef inline Backward backward_of(
-    const double[:, ::1] moments_5c, double count, bint exact, double[:, :, ::1] rows_2nc, double[:, ::1] gradients_4c
-) noexcept nogil:
+    Shape shape, ndarray moments_5c, double count, bint exact, ndarray rows_2nc, ndarray gradients_4c
+) noexcept:
     cdef Backward backward
+    cdef double *moments = doubles(moments_5c)
+    cdef double *rows = doubles(rows_2nc)
+    cdef double *gradients = doubles(gradients_4c)
     cdef Py_ssize_t k
     backward.count = count
     backward.exact = exact
-    backward.mean = &moments_5c[0, 0]
-    backward.invstd = &moments_5c[2, 0]
-    backward.scale = &moments_5c[3, 0]
+    backward.mean = moments
+    backward.invstd = moments + 2 * shape.channels
+    backward.scale = moments + 3 * shape.channels
     for k in range(2):
-        backward.rows[k] = &rows_2nc[k, 0, 0] if rows_2nc is not None else NULL
-    if gradients_4c is not None:
-        backward.dweight = &gradients_4c[0, 0]
-        backward.dbias = &gradients_4c[1, 0]
-        backward.shift = &gradients_4c[2, 0]
-        backward.slope = &gradients_4c[3, 0]
+        backward.rows[k] = NULL if rows is NULL else rows + k * shape.samples * shape.channels
+    if gradients is not NULL:
+        backward.dweight = gradients
+        backward.dbias = gradients + shape.channels
+        backward.shift = gradients + 2 * shape.channels
+        backward.slope = gradients + 3 * shape.channels
     return backward
 
 
@@ -54,15 +59,15 @@ cdef inline void select_gradients(
 
 
 cdef inline void gradient_rows(
-    const floating *x, const floating *dy, Shape shape, bint channels_last, Backward backward, int threads
+    const floating *x, const floating *dy, Shape shape, Backward backward, int threads
 ) noexcept:
     """Sum all rows."""
     cdef Py_ssize_t part, n, c, at, row, parts = shape.channels, size = shape.samples * shape.sample_stride
-    if channels_last:
+    if shape.channels_last:
         parts = (shape.channels + PLACE - 1) // PLACE
     for part in prange(shape.samples * parts, nogil=True, num_threads=threads, schedule="static"):
         n = part // parts
-        if channels_last:
+        if shape.channels_last:
             c = part % parts * PLACE
             at = n * shape.sample_stride + c
             row = n * shape.channels + c
@@ -75,12 +80,12 @@ cdef inline void gradient_rows(
 
 
 cdef inline void input_gradient(
-    const floating *x, const floating *dy, Shape shape, bint channels_last, const unsigned char *mask,
+    const floating *x, const floating *dy, Shape shape, const unsigned char *mask,
     Backward backward, floating *dx, int threads,
 ) noexcept:
     """Find all of dx."""
     cdef Py_ssize_t part, n, c, at
-    if channels_last:
+    if shape.channels_last:
         for part in prange(shape.samples * shape.size, nogil=True, num_threads=threads, schedule="static"):
             at = part * shape.channels
             input_gradient_place(x + at, dy + at, mask is NULL or mask[part] != 0, shape.channels, backward.mean,

@@ -9,6 +9,8 @@ from cython cimport floating
 from cython.parallel cimport prange
 from libc.math cimport sqrt
 from libc.stdint cimport int64_t
+from numpy cimport ndarray
+from arrays cimport doubles, is_float32, mask_of, memory
 from backward cimport (
     Backward, backward_of, gradient_rows, input_gradient, select_gradients, totals_of_block,
 )
@@ -20,66 +22,81 @@ from words cimport WIDTH, parts_of, width_of
 
 
 def batch_forward(
-    const floating[:, :, ::1] x,           # IN   (N, C, S), or (N, S, C) where channels_last, as all of its kind
-    bint channels_last,                    # IN
-    const unsigned char[:, ::1] mask_ns,   # IN   None: all values count
-    const double[::1] count_n,             # IN   values that count in each row of sample n
-    int64_t count,                         # IN   values per channel, at least 1
-    const double[::1] weight_c,            # IN   None: 1
-    const double[::1] bias_c,              # IN   None: 0
-    double eps,                            # IN
-    bint exact,                            # IN   exact sums, else float64
-    const floating[:, :, ::1] residual,    # IN   added to the result, or None
-    bint relu,                             # IN   whether negative values then become 0
-    Py_ssize_t block,                      # IN   channels of channels-first memory that fit in cache, at most 128
-    double[:, :, ::1] rows_3nc,            # OUT  x₀, Σ(x − x₀) and Σ(x − x₀)² of rows; None for columns: dense, exact
-    double[:, ::1] moments_5c,             # OUT  μ, var (biased), 1/√(var + eps), and the factors of y: scale and bias
-    floating[:, :, ::1] y,                 # OUT  (x − μ)·scale + bias
-    int threads,                           # IN
+    ndarray x,               # IN   (N, C, S), or (N, S, C) where channels_last, float32 or float64, as all of its kind
+    bint channels_last,      # IN
+    ndarray mask_ns,         # IN   uint8, or None: all values count
+    ndarray count_n,         # IN   float64 (as all that isn't said to be other): values that count in each row of n
+    int64_t count,           # IN   values per channel, at least 1
+    ndarray weight_c,        # IN   None: 1
+    ndarray bias_c,          # IN   None: 0
+    double eps,              # IN
+    bint exact,              # IN   exact sums, else float64
+    ndarray residual,        # IN   as x: added to the result, or None
+    bint relu,               # IN   whether negative values then become 0
+    Py_ssize_t block,        # IN   channels of channels-first memory that fit in cache, at most 128
+    ndarray rows_3nc,        # OUT  x₀, Σ(x − x₀) and Σ(x − x₀)² of rows; None for columns: dense, exact
+    ndarray moments_5c,      # OUT  μ, var (biased), 1/√(var + eps), and the factors of y: scale and bias
+    ndarray y,               # OUT  as x: (x − μ)·scale + bias
+    int threads,             # IN
 ):
     cdef Shape shape = shape_of(x, channels_last, exact)
-    cdef Forward forward = forward_of(count_n, <double>count, weight_c, bias_c, eps, exact, rows_3nc, moments_5c)
+    cdef Forward forward = forward_of(shape, count_n, <double>count, weight_c, bias_c, eps, exact, rows_3nc, moments_5c)
+    if is_float32(x):
+        forward_all(<const float *>memory(x), shape, mask_of(mask_ns), forward, <const float *>memory(residual), relu,
+                    block, <float *>memory(y), threads)
+    else:
+        forward_all(<const double *>memory(x), shape, mask_of(mask_ns), forward, <const double *>memory(residual), relu,
+                    block, <double *>memory(y), threads)
+
+
+cdef void forward_all(
+    const floating *x, Shape shape, const unsigned char *mask, Forward forward, const floating *residual, bint relu,
+    Py_ssize_t block, floating *y, int threads,
+) noexcept:
     cdef Py_ssize_t part, c, parts = (shape.channels + block - 1) // block
-    cdef const floating *values = &x[0, 0, 0]
-    cdef const unsigned char *mask = &mask_ns[0, 0] if mask_ns is not None else NULL
-    cdef const floating *added = &residual[0, 0, 0] if residual is not None else NULL
-    if channels_last:
+    if shape.channels_last:
         if not shape.columns:
-            moment_rows(values, shape, channels_last, mask, forward, threads)
+            moment_rows(x, shape, mask, forward, threads)
         for part in prange(parts_of(shape.channels), nogil=True, num_threads=threads, schedule="static"):
             c = part * WIDTH
-            moments_of_block(values, shape, mask, forward, c, width_of(c, shape.channels))
-        normalize(values, shape, channels_last, forward, added, relu, &y[0, 0, 0], threads)
+            moments_of_block(x, shape, mask, forward, c, width_of(c, shape.channels))
+        normalize(x, shape, forward, residual, relu, y, threads)
     else:
         for part in prange(parts, nogil=True, num_threads=threads, schedule="static"):
-            forward_block(values, shape, mask, forward, added, relu, part * block,
-                          min(block, shape.channels - part * block), &y[0, 0, 0])
+            forward_block(x, shape, mask, forward, residual, relu, part * block,
+                          min(block, shape.channels - part * block), y)
 
 
 def batch_inference(
-    const floating[:, :, ::1] x,           # IN   (N, C, S), or (N, S, C) where channels_last, as all of its kind
-    bint channels_last,                    # IN
-    const double[::1] mean_c,              # IN
-    const double[::1] var_c,               # IN
-    const double[::1] weight_c,            # IN   None: 1
-    const double[::1] bias_c,              # IN   None: 0
-    double eps,                            # IN
-    const floating[:, :, ::1] residual,    # IN   added to the result, or None
-    bint relu,                             # IN   whether negative values then become 0
-    double[:, ::1] moments_5c,             # OUT  μ, var, 1/√(var + eps), scale and bias
-    floating[:, :, ::1] y,                 # OUT  (x − μ)·scale + bias
-    int threads,                           # IN
+    ndarray x,               # IN   (N, C, S), or (N, S, C) where channels_last, float32 or float64, as all of its kind
+    bint channels_last,      # IN
+    ndarray mean_c,          # IN
+    ndarray var_c,           # IN
+    ndarray weight_c,        # IN   None: 1
+    ndarray bias_c,          # IN   None: 0
+    double eps,              # IN
+    ndarray residual,        # IN   as x: added to the result, or None
+    bint relu,               # IN   whether negative values then become 0
+    ndarray moments_5c,      # OUT  μ, var, 1/√(var + eps), scale and bias
+    ndarray y,               # OUT  as x: (x − μ)·scale + bias
+    int threads,             # IN
 ):
     cdef Shape shape = shape_of(x, channels_last, False)
-    cdef Forward forward = forward_of(None, 0, weight_c, bias_c, eps, False, None, moments_5c)
-    cdef const floating *added = &residual[0, 0, 0] if residual is not None else NULL
+    cdef Forward forward = forward_of(shape, None, 0, weight_c, bias_c, eps, False, None, moments_5c)
+    cdef const double *mean = doubles(mean_c)
+    cdef const double *var = doubles(var_c)
     cdef Py_ssize_t c
     for c in range(shape.channels):
-        forward.mean[c] = mean_c[c]
-        forward.var[c] = var_c[c]
-        forward.invstd[c] = 1 / sqrt(var_c[c] + eps)
+        forward.mean[c] = mean[c]
+        forward.var[c] = var[c]
+        forward.invstd[c] = 1 / sqrt(var[c] + eps)
     factors_of_y(forward, 0, shape.channels)
-    normalize(&x[0, 0, 0], shape, channels_last, forward, added, relu, &y[0, 0, 0], threads)
+    if is_float32(x):
+        normalize(<const float *>memory(x), shape, forward, <const float *>memory(residual), relu,
+                  <float *>memory(y), threads)
+    else:
+        normalize(<const double *>memory(x), shape, forward, <const double *>memory(residual), relu,
+                  <double *>memory(y), threads)
 
 
 cdef void forward_block(
@@ -103,44 +120,52 @@ cdef void forward_block(
 
 
 def batch_backward(
-    const floating[:, :, ::1] x,           # IN   (N, C, S), or (N, S, C) where channels_last, as all of its kind
-    const floating[:, :, ::1] dy,          # IN
-    bint channels_last,                    # IN
-    const unsigned char[:, ::1] mask_ns,   # IN   None: all values count
-    int64_t count,                         # IN   values per channel; 0: μ and var are constants
-    const double[:, ::1] moments_5c,       # IN   of the forward
-    bint exact,                            # IN   exact sums, else float64
-    const floating[:, :, ::1] y,           # IN   result of a forward with relu, or None
-    Py_ssize_t block,                      # IN   channels of channels-first memory that fit in cache, at most 128
-    double[:, :, ::1] rows_2nc,            # OUT  Σg and Σg·(x − μ) of rows; None for columns
-    double[:, ::1] gradients_4c,           # OUT  of weight and bias, and through the mean and the variance
-    floating[:, :, ::1] g,                 # OUT  with relu: dy where y > 0, else 0; or None
-    floating[:, :, ::1] dx,                # OUT
-    int threads,                           # IN
+    ndarray x,               # IN   (N, C, S), or (N, S, C) where channels_last, float32 or float64, as all of its kind
+    ndarray dy,              # IN   as x
+    bint channels_last,      # IN
+    ndarray mask_ns,         # IN   uint8, or None: all values count
+    int64_t count,           # IN   values per channel; 0: μ and var are constants
+    ndarray moments_5c,      # IN   of the forward
+    bint exact,              # IN   exact sums, else float64
+    ndarray y,               # IN   as x: result of a forward with relu, or None
+    Py_ssize_t block,        # IN   channels of channels-first memory that fit in cache, at most 128
+    ndarray rows_2nc,        # OUT  Σg and Σg·(x − μ) of rows; None for columns
+    ndarray gradients_4c,    # OUT  of weight and bias, and through the mean and the variance
+    ndarray g,               # OUT  as x: with relu dy where y > 0, else 0; or None
+    ndarray dx,              # OUT  as x
+    int threads,             # IN
 ):
     cdef Shape shape = shape_of(x, channels_last, exact)
-    cdef Backward backward = backward_of(moments_5c, <double>count, exact, rows_2nc, gradients_4c)
+    cdef Backward backward = backward_of(shape, moments_5c, <double>count, exact, rows_2nc, gradients_4c)
+    if is_float32(x):
+        backward_all(<const float *>memory(x), <const float *>memory(dy), shape, mask_of(mask_ns),
+                     <const float *>memory(y), backward, block, <float *>memory(g), <float *>memory(dx), threads)
+    else:
+        backward_all(<const double *>memory(x), <const double *>memory(dy), shape, mask_of(mask_ns),
+                     <const double *>memory(y), backward, block, <double *>memory(g), <double *>memory(dx), threads)
+
+
+cdef void backward_all(
+    const floating *x, const floating *dy, Shape shape, const unsigned char *mask, const floating *y,
+    Backward backward, Py_ssize_t block, floating *g, floating *dx, int threads,
+) noexcept:
     cdef Py_ssize_t part, c, parts = (shape.channels + block - 1) // block
-    cdef const floating *values = &x[0, 0, 0]
-    cdef const floating *gradient = &dy[0, 0, 0]
-    cdef const floating *result = &y[0, 0, 0] if y is not None else NULL
-    cdef const unsigned char *mask = &mask_ns[0, 0] if mask_ns is not None else NULL
-    cdef floating *out = &dx[0, 0, 0]
-    cdef floating *selected = &g[0, 0, 0] if g is not None else out
-    if channels_last:
-        if result is not NULL:
-            select_gradients(result, gradient, shape, selected, threads)
-            gradient = selected
+    if g is NULL:
+        g = dx
+    if shape.channels_last:
+        if y is not NULL:
+            select_gradients(y, dy, shape, g, threads)
+            dy = g
         if not shape.columns:
-            gradient_rows(values, gradient, shape, channels_last, backward, threads)
+            gradient_rows(x, dy, shape, backward, threads)
         for part in prange(parts_of(shape.channels), nogil=True, num_threads=threads, schedule="static"):
             c = part * WIDTH
-            totals_of_block(values, gradient, shape, backward, c, width_of(c, shape.channels))
-        input_gradient(values, gradient, shape, channels_last, mask, backward, out, threads)
+            totals_of_block(x, dy, shape, backward, c, width_of(c, shape.channels))
+        input_gradient(x, dy, shape, mask, backward, dx, threads)
     else:
         for part in prange(parts, nogil=True, num_threads=threads, schedule="static"):
-            backward_block(values, gradient, shape, mask, result, backward, part * block,
-                           min(block, shape.channels - part * block), selected, out)
+            backward_block(x, dy, shape, mask, y, backward, part * block, min(block, shape.channels - part * block),
+                           g, dx)
 
 
 cdef void backward_block(

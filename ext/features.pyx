@@ -3,27 +3,60 @@
 from cython cimport floating
 from cython.parallel cimport prange
 from libc.math cimport sqrt
+from numpy cimport ndarray
+from arrays cimport doubles, is_float32, length, memory
 from inverse cimport is_rare, rare_inverse
 from lanes cimport lanes, lanes_add, lanes_all, lanes_first, lanes_load_f64, lanes_multiply, lanes_subtract, lanes_sum
 from loops cimport add_feature_gradients, gradient_of_features, normalize_features
 from rows cimport LANES, gradient_row, load, load_part, moment_row
 
 
+cdef struct Features:
+    Py_ssize_t rows
+    Py_ssize_t size  # features of a row
+    bint centred
+    const double *weight
+    double *mean
+    double *scale
+
+
+cdef Features features_of(ndarray x_rd, ndarray weight_d, ndarray moments_2r, bint centred) noexcept:
+    cdef Features features
+    features.rows = length(x_rd, 0)
+    features.size = length(x_rd, 1)
+    features.centred = centred
+    features.weight = doubles(weight_d)
+    features.mean = doubles(moments_2r)
+    features.scale = features.mean + features.rows
+    return features
+
+
 def feature_forward(
-    const floating[:, ::1] x_rd,    # IN
-    const double[::1] weight_d,     # IN
-    const double[::1] bias_d,       # IN
-    double eps,                     # IN
-    bint centred,                   # IN   whether μ is subtracted, or 0
-    double[:, ::1] moments_2r,      # OUT  μ (or 0), and 1/√(mean of (x − μ)² + eps)
-    floating[:, ::1] y_rd,          # OUT  (x − μ)·scale·weight + bias
-    int threads,                    # IN
+    ndarray x_rd,         # IN   float32 or float64, as all of its kind
+    ndarray weight_d,     # IN   float64, as all others
+    ndarray bias_d,       # IN
+    double eps,           # IN
+    bint centred,         # IN   whether μ is subtracted, or 0
+    ndarray moments_2r,   # OUT  μ (or 0), and 1/√(mean of (x − μ)² + eps)
+    ndarray y_rd,         # OUT  as x: (x − μ)·scale·weight + bias
+    int threads,          # IN
 ):
-    cdef Py_ssize_t r
-    cdef const floating *end = &x_rd[0, 0] + x_rd.shape[0] * x_rd.shape[1]
-    for r in prange(x_rd.shape[0], nogil=True, num_threads=threads, schedule="static"):
-        forward_row(&x_rd[r, 0], end, x_rd.shape[1], &weight_d[0], &bias_d[0], eps, centred,
-                    &moments_2r[0, r], &moments_2r[1, r], &y_rd[r, 0])
+    cdef Features features = features_of(x_rd, weight_d, moments_2r, centred)
+    if is_float32(x_rd):
+        forward_all(<const float *>memory(x_rd), features, doubles(bias_d), eps, <float *>memory(y_rd), threads)
+    else:
+        forward_all(<const double *>memory(x_rd), features, doubles(bias_d), eps, <double *>memory(y_rd), threads)
+
+
+cdef void forward_all(
+    const floating *x, Features features, const double *bias, double eps, floating *y, int threads
+) noexcept:
+    cdef Py_ssize_t r, at
+    cdef const floating *end = x + features.rows * features.size
+    for r in prange(features.rows, nogil=True, num_threads=threads, schedule="static"):
+        at = r * features.size
+        forward_row(x + at, end, features.size, features.weight, bias, eps, features.centred, features.mean + r,
+                    features.scale + r, y + at)
 
 
 cdef void forward_row(
@@ -56,48 +89,65 @@ cdef bint is_constant(const floating *x, Py_ssize_t features, bint centred) noex
 
 
 def feature_backward(
-    const floating[:, ::1] x_rd,     # IN
-    const floating[:, ::1] dy_rd,    # IN
-    const double[::1] weight_d,      # IN
-    bint centred,                    # IN
-    const double[:, ::1] moments_2r,  # IN
-    double[:, :, ::1] parts_2pd,     # OUT  Σ dy·(x − μ)·scale and Σ dy over the rows of each of P parts
-    double[:, ::1] gradients_2d,     # OUT  of weight and bias: the sums over parts, in their order
-    floating[:, ::1] dx_rd,          # OUT  scale·weight·dy − [shift + slope·(x − μ)]
-    int threads,                     # IN
+    ndarray x_rd,           # IN   float32 or float64, as all of its kind
+    ndarray dy_rd,          # IN   as x
+    ndarray weight_d,       # IN   float64, as all others
+    bint centred,           # IN
+    ndarray moments_2r,     # IN   of the forward
+    ndarray parts_2pd,      # OUT  Σ dy·(x − μ)·scale and Σ dy over the rows of each of P parts
+    ndarray gradients_2d,   # OUT  of weight and bias: the sums over parts, in their order
+    ndarray dx_rd,          # OUT  as x: scale·weight·dy − [shift + slope·(x − μ)]
+    int threads,            # IN
 ):
-    cdef Py_ssize_t k, d, part, parts = parts_2pd.shape[1]
+    cdef Features features = features_of(x_rd, weight_d, moments_2r, centred)
+    cdef Py_ssize_t parts = length(parts_2pd, 1)
+    if is_float32(x_rd):
+        backward_all(<const float *>memory(x_rd), <const float *>memory(dy_rd), features, parts, doubles(parts_2pd),
+                     <float *>memory(dx_rd), threads)
+    else:
+        backward_all(<const double *>memory(x_rd), <const double *>memory(dy_rd), features, parts, doubles(parts_2pd),
+                     <double *>memory(dx_rd), threads)
+    add_parts(features.size, parts, doubles(parts_2pd), doubles(gradients_2d))
+    add_parts(features.size, parts, doubles(parts_2pd) + parts * features.size, doubles(gradients_2d) + features.size)
+
+
+cdef void backward_all(
+    const floating *x, const floating *dy, Features features, Py_ssize_t parts, double *sums, floating *dx, int threads
+) noexcept:
+    cdef Py_ssize_t part, at
     for part in prange(parts, nogil=True, num_threads=threads, schedule="static"):
-        backward_part(x_rd, dy_rd, &weight_d[0], centred, moments_2r, part * x_rd.shape[0] // parts,
-                      (part + 1) * x_rd.shape[0] // parts, &parts_2pd[0, part, 0], &parts_2pd[1, part, 0], dx_rd)
-    with nogil:
-        for k in range(2):
-            for d in range(x_rd.shape[1]):
-                gradients_2d[k, d] = parts_2pd[k, 0, d]
-            for part in range(1, parts):
-                for d in range(x_rd.shape[1]):
-                    gradients_2d[k, d] += parts_2pd[k, part, d]
+        at = part * features.size
+        backward_part(x, dy, features, part * features.rows // parts, (part + 1) * features.rows // parts,
+                      sums + at, sums + parts * features.size + at, dx)
+
+
+cdef void add_parts(Py_ssize_t size, Py_ssize_t parts, const double *sums, double *total) noexcept nogil:
+    cdef Py_ssize_t part, d
+    for d in range(size):
+        total[d] = sums[d]
+    for part in range(1, parts):
+        for d in range(size):
+            total[d] += sums[part * size + d]
 
 
 cdef void backward_part(
-    const floating[:, ::1] x_rd, const floating[:, ::1] dy_rd, const double *weight, bint centred,
-    const double[:, ::1] moments_2r, Py_ssize_t start, Py_ssize_t stop, double *dweight, double *dbias,
-    floating[:, ::1] dx_rd,
+    const floating *x, const floating *dy, Features features, Py_ssize_t start, Py_ssize_t stop, double *dweight,
+    double *dbias, floating *dx,
 ) noexcept nogil:
-    cdef Py_ssize_t r, d, features = x_rd.shape[1], size = x_rd.shape[0] * features
-    cdef const floating *x_end = &x_rd[0, 0] + size
-    cdef const floating *dy_end = &dy_rd[0, 0] + size
+    cdef Py_ssize_t r, d, at, size = features.size
     cdef double mean, scale, total, product, shift, slope
-    for d in range(features):
+    for d in range(size):
         dweight[d] = dbias[d] = 0
     for r in range(start, stop):
-        mean = moments_2r[0, r]
-        scale = moments_2r[1, r]
-        weighted_row(&x_rd[r, 0], x_end, &dy_rd[r, 0], dy_end, weight, features, mean, &total, &product)
-        add_feature_gradients(&x_rd[r, 0], &dy_rd[r, 0], features, mean, scale, dweight, dbias)
-        shift = scale * total / features if centred else 0
-        slope = scale * (scale * (scale * product)) / features  # the cube might overflow
-        gradient_of_features(&x_rd[r, 0], &dy_rd[r, 0], features, mean, scale, weight, shift, slope, &dx_rd[r, 0])
+        at = r * size
+        mean = features.mean[r]
+        scale = features.scale[r]
+        weighted_row(x + at, x + features.rows * size, dy + at, dy + features.rows * size, features.weight, size, mean,
+                     &total, &product)
+        add_feature_gradients(x + at, dy + at, size, mean, scale, dweight, dbias)
+        shift = scale * total / size if features.centred else 0
+        slope = scale * (scale * (scale * product)) / size  # the cube might overflow
+        gradient_of_features(x + at, dy + at, size, mean, scale, features.weight, shift, slope, dx + at)
 
 
 cdef void weighted_row(

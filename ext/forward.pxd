@@ -2,6 +2,8 @@
 from cython cimport floating
 from cython.parallel cimport prange
 from libc.stdint cimport int64_t
+from numpy cimport ndarray
+from arrays cimport doubles
 from columns cimport range_of_columns, sum_columns
 from exact cimport largest_count, moments_of_words, range_of_rows, sum_rows
 from float64 cimport moments_of_words_float64, sum_rows_float64
@@ -27,39 +29,41 @@ cdef struct Forward:
 
 
 cdef inline Forward forward_of(
-    const double[::1] count_n, double count, const double[::1] weight_c, const double[::1] bias_c, double eps,
-    bint exact, double[:, :, ::1] rows_3nc, double[:, ::1] moments_5c,
-) noexcept nogil:
+    Shape shape, ndarray count_n, double count, ndarray weight_c, ndarray bias_c, double eps, bint exact,
+    ndarray rows_3nc, ndarray moments_5c,
+) noexcept:
     cdef Forward forward
+    cdef double *rows = doubles(rows_3nc)
+    cdef double *moments = doubles(moments_5c)
     cdef Py_ssize_t k
-    forward.counts = &count_n[0] if count_n is not None else NULL
+    forward.counts = doubles(count_n)
     forward.count = count
     forward.eps = eps
     forward.exact = exact
-    forward.weight = &weight_c[0] if weight_c is not None else NULL
-    forward.bias = &bias_c[0] if bias_c is not None else NULL
+    forward.weight = doubles(weight_c)
+    forward.bias = doubles(bias_c)
     for k in range(3):
-        forward.rows[k] = &rows_3nc[k, 0, 0] if rows_3nc is not None else NULL
-    if moments_5c is not None:
-        forward.mean = &moments_5c[0, 0]
-        forward.var = &moments_5c[1, 0]
-        forward.invstd = &moments_5c[2, 0]
-        forward.scale = &moments_5c[3, 0]
-        forward.shift = &moments_5c[4, 0]
+        forward.rows[k] = NULL if rows is NULL else rows + k * shape.samples * shape.channels
+    if moments is not NULL:
+        forward.mean = moments
+        forward.var = moments + shape.channels
+        forward.invstd = moments + 2 * shape.channels
+        forward.scale = moments + 3 * shape.channels
+        forward.shift = moments + 4 * shape.channels
     return forward
 
 
 cdef inline void moment_rows(
-    const floating *x, Shape shape, bint channels_last, const unsigned char *mask, Forward forward, int threads
+    const floating *x, Shape shape, const unsigned char *mask, Forward forward, int threads
 ) noexcept:
     """Sum all rows."""
     cdef Py_ssize_t part, n, c, row, parts = shape.channels
     cdef const floating *end = x + shape.samples * shape.sample_stride
-    if channels_last:
+    if shape.channels_last:
         parts = (shape.channels + PLACE - 1) // PLACE
     for part in prange(shape.samples * parts, nogil=True, num_threads=threads, schedule="static"):
         n = part // parts
-        if channels_last:
+        if shape.channels_last:
             c = part % parts * PLACE
             row = n * shape.channels + c
             moment_rows_of_place(
@@ -74,12 +78,12 @@ cdef inline void moment_rows(
 
 
 cdef inline void normalize(
-    const floating *x, Shape shape, bint channels_last, Forward forward, const floating *residual, bint relu,
+    const floating *x, Shape shape, Forward forward, const floating *residual, bint relu,
     floating *y, int threads,
 ) noexcept:
     """Normalize all values."""
     cdef Py_ssize_t part, c, at
-    if channels_last:
+    if shape.channels_last:
         for part in prange(shape.samples * shape.size, nogil=True, num_threads=threads, schedule="static"):
             at = part * shape.channels
             normalize_place(x + at, shape.channels, forward.mean, forward.scale, forward.shift,

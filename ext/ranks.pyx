@@ -7,6 +7,8 @@ there are no ranges, and the words are float64 too.
 from cython cimport floating
 from cython.parallel cimport prange
 from libc.stdint cimport int64_t
+from numpy cimport ndarray
+from arrays cimport doubles, integers, is_float32, mask_of, memory
 from backward cimport (
     Backward, backward_of, factors_of_channel, gradient_rows, input_gradient, select_gradients,
 )
@@ -21,195 +23,255 @@ from words cimport WIDTH, parts_of, width_of
 
 
 def rank_ranges(
-    const floating[:, :, ::1] x,           # IN   (N, C, S), or (N, S, C) where channels_last, as all of its kind
-    bint channels_last,                    # IN
-    const unsigned char[:, ::1] mask_ns,   # IN   None: all values count
-    const double[::1] count_n,             # IN   values that count in each row of sample n
-    double[:, :, ::1] rows_3nc,            # OUT  x₀, Σ(x − x₀) and Σ(x − x₀)² of rows; None for columns: dense, exact
-    double[::1] range_w,                   # OUT  of x₀ and μᵣ ± σᵣ over rows r, or of columns; None in float64
-    int threads,                           # IN
+    ndarray x,            # IN   (N, C, S), or (N, S, C) where channels_last, float32 or float64, as all of its kind
+    bint channels_last,   # IN
+    ndarray mask_ns,      # IN   uint8, or None: all values count
+    ndarray count_n,      # IN   float64 (as all that isn't said to be other): values that count in each row of sample n
+    ndarray rows_3nc,     # OUT  x₀, Σ(x − x₀) and Σ(x − x₀)² of rows; None for columns: dense, exact
+    ndarray range_w,      # OUT  of x₀ and μᵣ ± σᵣ over rows r, or of columns; None in float64
+    int threads,          # IN
 ):
     cdef Shape shape = shape_of(x, channels_last, rows_3nc is None)
-    cdef Forward forward = forward_of(count_n, 0, None, None, 0, range_w is not None, rows_3nc, None)
+    cdef Forward forward = forward_of(shape, count_n, 0, None, None, 0, range_w is not None, rows_3nc, None)
+    if is_float32(x):
+        ranges_of(<const float *>memory(x), shape, mask_of(mask_ns), forward, doubles(range_w), threads)
+    else:
+        ranges_of(<const double *>memory(x), shape, mask_of(mask_ns), forward, doubles(range_w), threads)
+
+
+cdef void ranges_of(
+    const floating *x, Shape shape, const unsigned char *mask, Forward forward, double *range_w, int threads
+) noexcept:
     cdef Py_ssize_t part, c, width
-    cdef const floating *values = &x[0, 0, 0]
-    cdef const unsigned char *mask = &mask_ns[0, 0] if mask_ns is not None else NULL
-    cdef double *highest = NULL
-    cdef double *lowest = NULL
-    if rows_3nc is not None:
-        moment_rows(values, shape, channels_last, mask, forward, threads)
-    if range_w is None:
+    cdef double *highest
+    cdef double *lowest
+    if not shape.columns:
+        moment_rows(x, shape, mask, forward, threads)
+    if range_w is NULL:
         return
     range_w[0] = largest_count(forward.counts, shape.samples)
-    highest = &range_w[1]
+    highest = range_w + 1
     lowest = highest + shape.channels
     for part in prange(parts_of(shape.channels), nogil=True, num_threads=threads, schedule="static"):
         c = part * WIDTH
         width = width_of(c, shape.channels)
         if shape.columns:
-            range_of_columns(values + c, shape.channels, mask, shape.samples, width, highest + c, lowest + c)
+            range_of_columns(x + c, shape.channels, mask, shape.samples, width, highest + c, lowest + c)
         else:
             range_of_rows(forward.rows[0] + c, forward.rows[1] + c, forward.rows[2] + c, shape.channels, forward.counts,
                           shape.samples, width, highest + c, lowest + c)
 
 
 def rank_sums(
-    const floating[:, :, ::1] x,           # IN
-    bint channels_last,                    # IN
-    const unsigned char[:, ::1] mask_ns,   # IN
-    const double[::1] count_n,             # IN
-    const double[:, :, ::1] rows_3nc,      # IN
-    const double[::1] range_w,             # IN   over all ranks; None in float64
-    int64_t[:, ::1] words_4c,              # OUT  exact: Σn·m and Σ[n·m² + M2], two words each; m = μᵣ − centre, scaled
-    double[:, ::1] sums_4c,                # OUT  in float64: Σx and Σx², two words each; None where the other isn't
-    int threads,                           # IN
+    ndarray x,            # IN   as above
+    bint channels_last,   # IN
+    ndarray mask_ns,      # IN   uint8, or None
+    ndarray count_n,      # IN
+    ndarray rows_3nc,     # IN
+    ndarray range_w,      # IN   over all ranks; None in float64
+    ndarray words_4c,     # OUT  int64: exact Σn·m and Σ[n·m² + M2], two words each; m = μᵣ − centre, scaled
+    ndarray sums_4c,      # OUT  in float64: Σx and Σx², two words each; None where the other isn't
+    int threads,          # IN
 ):
     cdef Shape shape = shape_of(x, channels_last, rows_3nc is None)
+    cdef Forward forward = forward_of(shape, count_n, 0, None, None, 0, words_4c is not None, rows_3nc, None)
+    if is_float32(x):
+        sums_of(<const float *>memory(x), shape, mask_of(mask_ns), forward, doubles(range_w), integers(words_4c),
+                doubles(sums_4c), threads)
+    else:
+        sums_of(<const double *>memory(x), shape, mask_of(mask_ns), forward, doubles(range_w), integers(words_4c),
+                doubles(sums_4c), threads)
+
+
+cdef void sums_of(
+    const floating *x, Shape shape, const unsigned char *mask, Forward forward, const double *range_w, int64_t *words,
+    double *sums, int threads,
+) noexcept:
     cdef Py_ssize_t part, c, width
-    cdef const unsigned char *mask = &mask_ns[0, 0] if mask_ns is not None else NULL
+    cdef const double *highest = NULL
+    cdef const double *lowest = NULL
+    if range_w is not NULL:
+        highest = range_w + 1
+        lowest = highest + shape.channels
     for part in prange(parts_of(shape.channels), nogil=True, num_threads=threads, schedule="static"):
         c = part * WIDTH
         width = width_of(c, shape.channels)
-        if words_4c is None:
-            sum_rows_float64(&rows_3nc[0, 0, c], &rows_3nc[1, 0, c], &rows_3nc[2, 0, c], shape.channels, &count_n[0],
-                             shape.samples, width, &sums_4c[0, c], shape.channels)
+        if not forward.exact:
+            sum_rows_float64(forward.rows[0] + c, forward.rows[1] + c, forward.rows[2] + c, shape.channels,
+                             forward.counts, shape.samples, width, sums + c, shape.channels)
         elif shape.columns:
-            sum_columns(&x[0, 0, 0] + c, shape.channels, mask, shape.samples, width, &range_w[1 + c],
-                        &range_w[1 + shape.channels + c], &words_4c[0, c], shape.channels)
+            sum_columns(x + c, shape.channels, mask, shape.samples, width, highest + c, lowest + c, words + c,
+                        shape.channels)
         else:
-            sum_rows(&rows_3nc[0, 0, c], &rows_3nc[1, 0, c], &rows_3nc[2, 0, c], shape.channels, &count_n[0],
-                     range_w[0], shape.samples, width, &range_w[1 + c], &range_w[1 + shape.channels + c],
-                     &words_4c[0, c], shape.channels)
+            sum_rows(forward.rows[0] + c, forward.rows[1] + c, forward.rows[2] + c, shape.channels, forward.counts,
+                     range_w[0], shape.samples, width, highest + c, lowest + c, words + c, shape.channels)
 
 
 def rank_normalize(
-    const floating[:, :, ::1] x,          # IN
-    bint channels_last,                   # IN
-    int64_t count,                        # IN   values per channel over all ranks, at least 1
-    const double[::1] range_w,            # IN   over all ranks; None in float64
-    const int64_t[:, ::1] words_4c,       # IN   over all ranks; None in float64
-    const double[:, ::1] sums_4c,         # IN   over all ranks; None where sums are exact
-    const double[::1] weight_c,           # IN   None: 1
-    const double[::1] bias_c,             # IN   None: 0
-    double eps,                           # IN
-    const floating[:, :, ::1] residual,   # IN   added to the result, or None
-    bint relu,                            # IN   whether negative values then become 0
-    double[:, ::1] moments_5c,            # OUT  μ, var (biased), 1/√(var + eps), and the factors of y: scale and bias
-    floating[:, :, ::1] y,                # OUT  (x − μ)·scale + bias
-    int threads,                          # IN
+    ndarray x,            # IN   as above
+    bint channels_last,   # IN
+    int64_t count,        # IN   values per channel over all ranks, at least 1
+    ndarray range_w,      # IN   over all ranks; None in float64
+    ndarray words_4c,     # IN   int64: over all ranks; None in float64
+    ndarray sums_4c,      # IN   over all ranks; None where sums are exact
+    ndarray weight_c,     # IN   None: 1
+    ndarray bias_c,       # IN   None: 0
+    double eps,           # IN
+    ndarray residual,     # IN   as x: added to the result, or None
+    bint relu,            # IN   whether negative values then become 0
+    ndarray moments_5c,   # OUT  μ, var (biased), 1/√(var + eps), and the factors of y: scale and bias
+    ndarray y,            # OUT  as x: (x − μ)·scale + bias
+    int threads,          # IN
 ):
     cdef Shape shape = shape_of(x, channels_last, False)
-    cdef bint exact = words_4c is not None
-    cdef Forward forward = forward_of(None, <double>count, weight_c, bias_c, eps, exact, None, moments_5c)
-    cdef Py_ssize_t part, c, width, channels = moments_5c.shape[1]
-    for part in range(parts_of(channels)):
+    cdef Forward forward = forward_of(shape, None, <double>count, weight_c, bias_c, eps, words_4c is not None, None,
+                                      moments_5c)
+    cdef const double *bounds = doubles(range_w)
+    cdef const int64_t *words = integers(words_4c)
+    cdef const double *sums = doubles(sums_4c)
+    cdef Py_ssize_t part, c, width
+    for part in range(parts_of(shape.channels)):
         c = part * WIDTH
-        width = width_of(c, channels)
-        if words_4c is None:
-            moments_of_words_float64(&sums_4c[0, c], channels, width, <double>count, eps, forward.mean + c,
+        width = width_of(c, shape.channels)
+        if not forward.exact:
+            moments_of_words_float64(sums + c, shape.channels, width, forward.count, eps, forward.mean + c,
                                      forward.var + c, forward.invstd + c)
         else:
-            moments_of_words(&words_4c[0, c], channels, width, &range_w[1 + c], &range_w[1 + channels + c], range_w[0],
-                             <double>count, eps, forward.mean + c, forward.var + c, forward.invstd + c)
-    factors_of_y(forward, 0, channels)
-    if shape.samples * shape.sample_stride > 0:
-        normalize(&x[0, 0, 0], shape, channels_last, forward, &residual[0, 0, 0] if residual is not None else NULL,
-                  relu, &y[0, 0, 0], threads)
+            moments_of_words(words + c, shape.channels, width, bounds + 1 + c, bounds + 1 + shape.channels + c,
+                             bounds[0], forward.count, eps, forward.mean + c, forward.var + c, forward.invstd + c)
+    factors_of_y(forward, 0, shape.channels)
+    if is_float32(x):
+        normalize(<const float *>memory(x), shape, forward, <const float *>memory(residual), relu, <float *>memory(y),
+                  threads)
+    else:
+        normalize(<const double *>memory(x), shape, forward, <const double *>memory(residual), relu,
+                  <double *>memory(y), threads)
 
 
 def rank_gradient_ranges(
-    const floating[:, :, ::1] x,       # IN   (N, C, S), or (N, S, C) where channels_last, as all of its kind
-    const floating[:, :, ::1] dy,      # IN
-    bint channels_last,                # IN
-    const double[:, ::1] moments_5c,   # IN   of the forward
-    const floating[:, :, ::1] y,       # IN   result of a forward with relu, or None
-    floating[:, :, ::1] g,             # OUT  with relu: dy where y > 0, else 0; None without
-    double[:, :, ::1] rows_2nc,        # OUT  Σg and Σg·(x − μ) of rows; None for columns: dense, exact
-    double[:, ::1] largest_2c,         # OUT  of their magnitudes; infinite where one is not finite; None in float64
-    int threads,                       # IN
+    ndarray x,            # IN   (N, C, S), or (N, S, C) where channels_last, float32 or float64, as all of its kind
+    ndarray dy,           # IN   as x
+    bint channels_last,   # IN
+    ndarray moments_5c,   # IN   of the forward
+    ndarray y,            # IN   as x: result of a forward with relu, or None
+    ndarray g,            # OUT  as x: with relu dy where y > 0, else 0; None without
+    ndarray rows_2nc,     # OUT  Σg and Σg·(x − μ) of rows; None for columns: dense, exact
+    ndarray largest_2c,   # OUT  of their magnitudes; infinite where one is not finite; None in float64
+    int threads,          # IN
 ):
     cdef Shape shape = shape_of(x, channels_last, rows_2nc is None)
-    cdef Backward backward = backward_of(moments_5c, 0, largest_2c is not None, rows_2nc, None)
-    cdef const floating *gradient = &dy[0, 0, 0]
+    cdef Backward backward = backward_of(shape, moments_5c, 0, largest_2c is not None, rows_2nc, None)
+    if is_float32(x):
+        gradient_ranges_of(<const float *>memory(x), <const float *>memory(dy), shape, backward,
+                           <const float *>memory(y), <float *>memory(g), doubles(largest_2c), threads)
+    else:
+        gradient_ranges_of(<const double *>memory(x), <const double *>memory(dy), shape, backward,
+                           <const double *>memory(y), <double *>memory(g), doubles(largest_2c), threads)
+
+
+cdef void gradient_ranges_of(
+    const floating *x, const floating *dy, Shape shape, Backward backward, const floating *y, floating *g,
+    double *largest, int threads,
+) noexcept:
     cdef Py_ssize_t part, k, c, width
-    if y is not None:
-        select_gradients(&y[0, 0, 0], gradient, shape, &g[0, 0, 0], threads)
-        gradient = &g[0, 0, 0]
-    if rows_2nc is not None:
-        gradient_rows(&x[0, 0, 0], gradient, shape, channels_last, backward, threads)
-    if largest_2c is None:
+    if y is not NULL:
+        select_gradients(y, dy, shape, g, threads)
+        dy = g
+    if not shape.columns:
+        gradient_rows(x, dy, shape, backward, threads)
+    if largest is NULL:
         return
     for part in prange(parts_of(shape.channels), nogil=True, num_threads=threads, schedule="static"):
         c = part * WIDTH
         width = width_of(c, shape.channels)
         if shape.columns:
-            largest_of_columns(&x[0, 0, 0] + c, gradient + c, shape.channels, shape.samples, width, backward.mean + c,
-                               &largest_2c[0, c], &largest_2c[1, c])
+            largest_of_columns(x + c, dy + c, shape.channels, shape.samples, width, backward.mean + c, largest + c,
+                               largest + shape.channels + c)
         else:
             for k in range(2):
-                largest_of_rows(backward.rows[k] + c, shape.channels, shape.samples, width, &largest_2c[k, c])
+                largest_of_rows(backward.rows[k] + c, shape.channels, shape.samples, width,
+                                largest + k * shape.channels + c)
 
 
 def rank_gradient_sums(
-    const floating[:, :, ::1] x,       # IN
-    const floating[:, :, ::1] g,       # IN   dy, or what relu leaves of it
-    bint channels_last,                # IN
-    const double[:, ::1] moments_5c,   # IN
-    double[:, :, ::1] rows_2nc,        # IN
-    const double[:, ::1] largest_2c,   # IN   over all ranks; None in float64
-    int64_t[:, ::1] words_4c,          # OUT  exact: Σg and Σg·(x − μ), scaled, two words each
-    double[:, ::1] sums_2c,            # OUT  in float64; None where the other isn't
-    int threads,                       # IN
+    ndarray x,            # IN   as above
+    ndarray g,            # IN   as x: dy, or what relu leaves of it
+    bint channels_last,   # IN
+    ndarray moments_5c,   # IN
+    ndarray rows_2nc,     # IN
+    ndarray largest_2c,   # IN   over all ranks; None in float64
+    ndarray words_4c,     # OUT  int64: exact Σg and Σg·(x − μ), scaled, two words each
+    ndarray sums_2c,      # OUT  in float64; None where the other isn't
+    int threads,          # IN
 ):
     cdef Shape shape = shape_of(x, channels_last, rows_2nc is None)
-    cdef Py_ssize_t part, k, c, width
-    for part in prange(parts_of(shape.channels), nogil=True, num_threads=threads, schedule="static"):
+    cdef Backward backward = backward_of(shape, moments_5c, 0, words_4c is not None, rows_2nc, None)
+    if is_float32(x):
+        gradient_sums_of(<const float *>memory(x), <const float *>memory(g), shape, backward, doubles(largest_2c),
+                         integers(words_4c), doubles(sums_2c), threads)
+    else:
+        gradient_sums_of(<const double *>memory(x), <const double *>memory(g), shape, backward, doubles(largest_2c),
+                         integers(words_4c), doubles(sums_2c), threads)
+
+
+cdef void gradient_sums_of(
+    const floating *x, const floating *g, Shape shape, Backward backward, const double *largest, int64_t *words,
+    double *sums, int threads,
+) noexcept:
+    cdef Py_ssize_t part, k, c, width, channels = shape.channels
+    for part in prange(parts_of(channels), nogil=True, num_threads=threads, schedule="static"):
         c = part * WIDTH
-        width = width_of(c, shape.channels)
+        width = width_of(c, channels)
         if shape.columns:
-            sum_gradient_columns(&x[0, 0, 0] + c, &g[0, 0, 0] + c, shape.channels, shape.samples, width,
-                                 &moments_5c[0, c], &largest_2c[0, c], &largest_2c[1, c], &words_4c[0, c],
-                                 shape.channels)
+            sum_gradient_columns(x + c, g + c, channels, shape.samples, width, backward.mean + c, largest + c,
+                                 largest + channels + c, words + c, channels)
         else:
             for k in range(2):
-                if words_4c is not None:
-                    sum_row_values(&rows_2nc[k, 0, c], shape.channels, shape.samples, width, &largest_2c[k, c],
-                                   &words_4c[2 * k, c], shape.channels)
+                if backward.exact:
+                    sum_row_values(backward.rows[k] + c, channels, shape.samples, width, largest + k * channels + c,
+                                   words + 2 * k * channels + c, channels)
                 else:
-                    add_rows(&rows_2nc[k, 0, c], shape.channels, shape.samples, width, &sums_2c[k, c])
+                    add_rows(backward.rows[k] + c, channels, shape.samples, width, sums + k * channels + c)
 
 
 def rank_input_gradient(
-    const floating[:, :, ::1] x,           # IN
-    const floating[:, :, ::1] g,           # IN   dy, or what relu leaves of it; may be dx
-    bint channels_last,                    # IN
-    const unsigned char[:, ::1] mask_ns,   # IN   None: all values count
-    int64_t count,                         # IN   values per channel over all ranks
-    const double[:, ::1] moments_5c,       # IN   of the forward
-    const double[:, ::1] largest_2c,       # IN   over all ranks; None in float64
-    const int64_t[:, :, ::1] words_g4c,    # IN   over all ranks, and of this one alone; None in float64
-    const double[:, :, ::1] sums_g2c,      # IN   over all ranks, and of this one alone; None where sums are exact
-    bint total,                            # IN   whether the gradients of weight and bias are those of all ranks
-    double[:, ::1] gradients_4c,           # OUT  of weight and bias, and through the mean and the variance
-    floating[:, :, ::1] dx,                # OUT
-    int threads,                           # IN
+    ndarray x,              # IN   as above
+    ndarray g,              # IN   as x: dy, or what relu leaves of it; may be dx
+    bint channels_last,     # IN
+    ndarray mask_ns,        # IN   uint8, or None: all values count
+    int64_t count,          # IN   values per channel over all ranks
+    ndarray moments_5c,     # IN   of the forward
+    ndarray largest_2c,     # IN   over all ranks; None in float64
+    ndarray words_g4c,      # IN   int64: over all ranks, and of this one alone; None in float64
+    ndarray sums_g2c,       # IN   over all ranks, and of this one alone; None where sums are exact
+    bint total,             # IN   whether the gradients of weight and bias are those of all ranks
+    ndarray gradients_4c,   # OUT  of weight and bias, and through the mean and the variance
+    ndarray dx,             # OUT  as x
+    int threads,            # IN
 ):
     cdef Shape shape = shape_of(x, channels_last, False)
-    cdef Backward backward = backward_of(moments_5c, <double>count, words_g4c is not None, None, gradients_4c)
-    cdef Py_ssize_t k, group, c
+    cdef Backward backward = backward_of(shape, moments_5c, <double>count, words_g4c is not None, None, gradients_4c)
+    cdef Py_ssize_t k, group, c, channels = shape.channels
+    cdef const double *largest = doubles(largest_2c)
+    cdef const int64_t *words = integers(words_g4c)
+    cdef const double *plain = doubles(sums_g2c)
     cdef double sums[2][2]
-    for c in range(gradients_4c.shape[1]):
+    for c in range(channels):
         for group in range(2):
             for k in range(2):
-                if words_g4c is None:
-                    sums[group][k] = sums_g2c[group, k, c]
+                if backward.exact:
+                    sums[group][k] = total_of_words(words[(4 * group + 2 * k) * channels + c],
+                                                    words[(4 * group + 2 * k + 1) * channels + c],
+                                                    largest[k * channels + c])
                 else:
-                    sums[group][k] = total_of_words(words_g4c[group, 2 * k, c], words_g4c[group, 2 * k + 1, c],
-                                                    largest_2c[k, c])
+                    sums[group][k] = plain[(2 * group + k) * channels + c]
         factors_of_channel(backward, c, sums[0][0], sums[0][1])
         if not total:
             backward.dweight[c] = backward.invstd[c] * sums[1][1]
             backward.dbias[c] = sums[1][0]
-    if shape.samples * shape.sample_stride > 0:
-        input_gradient(&x[0, 0, 0], &g[0, 0, 0], shape, channels_last, &mask_ns[0, 0] if mask_ns is not None else NULL,
-                       backward, &dx[0, 0, 0], threads)
+    if is_float32(x):
+        input_gradient(<const float *>memory(x), <const float *>memory(g), shape, mask_of(mask_ns), backward,
+                       <float *>memory(dx), threads)
+    else:
+        input_gradient(<const double *>memory(x), <const double *>memory(g), shape, mask_of(mask_ns), backward,
+                       <double *>memory(dx), threads)
