@@ -1,4 +1,7 @@
-"""Builds the compiled kernels: ext/NAME.pyx becomes syncbn._kernels.NAME_SET for each instruction set."""
+"""Builds what is compiled: ext/NAME.pyx becomes syncbn._kernels.NAME_SET for each instruction set.
+
+What calls kernels, plain_NAME.pyx, and what asks the processor are the same for all.
+"""
 
 import platform
 from pathlib import Path
@@ -24,7 +27,8 @@ if platform.machine().lower() in ("x86_64", "amd64"):
     }
 SHARED = "syncbn._kernels._cyutility"  # what Cython would else put into every module again
 
-sources = sorted(path for path in Path("ext").glob("*.pyx") if path.stem != "processor")
+once = sorted(path for pattern in ("processor.pyx", "plain_*.pyx") for path in Path("ext").glob(pattern))
+sources = sorted(set(Path("ext").glob("*.pyx")) - set(once))
 if not sources:
     raise SystemExit("ext/*.pyx is missing: build from the root of the repository or of the sdist")
 headers = [header.as_posix() for pattern in ("*.h", "*.pxd") for header in sorted(Path("ext").glob(pattern))]
@@ -63,7 +67,8 @@ def translated(extensions, build_dir):
     )
 
 
-modules = translated([extension("processor", "ext/processor.pyx"), Extension(SHARED, ["_cyutility.c"])], "build/shared")
+modules = [Extension(SHARED, ["_cyutility.c"]), *(extension(path.stem, path.as_posix()) for path in once)]
+modules = translated(modules, "build/shared")
 for name, flags in INSTRUCTION_SETS.items():
     kernels = [extension(f"{path.stem}_{name}", path.as_posix(), *flags) for path in sources]
     modules += translated(kernels, f"build/{name}")

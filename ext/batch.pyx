@@ -21,6 +21,16 @@ from shape cimport Shape, shape_of
 from words cimport WIDTH, parts_of, width_of
 
 
+cdef enum:
+    BLOCK_BYTES = 1 << 17  # of x: with y (or dy and dx) and the next block it stays in the second-level cache
+
+
+cdef Py_ssize_t block_of(Shape shape, Py_ssize_t itemsize, int threads) noexcept:
+    """Return the number of channels that share the cache, with at least one block a thread."""
+    cdef Py_ssize_t block = BLOCK_BYTES // (shape.samples * shape.size * itemsize)
+    return max(1, min(block, WIDTH, (shape.channels + threads - 1) // threads))
+
+
 def batch_forward(
     ndarray x,               # IN   (N, C, S), or (N, S, C) where channels_last, float32 or float64, as all of its kind
     bint channels_last,      # IN
@@ -33,7 +43,7 @@ def batch_forward(
     bint exact,              # IN   exact sums, else float64
     ndarray residual,        # IN   as x: added to the result, or None
     bint relu,               # IN   whether negative values then become 0
-    Py_ssize_t block,        # IN   channels of channels-first memory that fit in cache, at most 128
+    Py_ssize_t block,        # IN   channels of channels-first memory that go together, up to 128; 0: as fit the cache
     ndarray rows_3nc,        # OUT  x₀, Σ(x − x₀) and Σ(x − x₀)² of rows; None for columns: dense, exact
     ndarray moments_5c,      # OUT  μ, var (biased), 1/√(var + eps), and the factors of y: scale and bias
     ndarray y,               # OUT  as x: (x − μ)·scale + bias
@@ -53,7 +63,7 @@ cdef void forward_all(
     const floating *x, Shape shape, const unsigned char *mask, Forward forward, const floating *residual, bint relu,
     Py_ssize_t block, floating *y, int threads,
 ) noexcept:
-    cdef Py_ssize_t part, c, parts = (shape.channels + block - 1) // block
+    cdef Py_ssize_t part, c, parts
     if shape.channels_last:
         if not shape.columns:
             moment_rows(x, shape, mask, forward, threads)
@@ -62,6 +72,8 @@ cdef void forward_all(
             moments_of_block(x, shape, mask, forward, c, width_of(c, shape.channels))
         normalize(x, shape, forward, residual, relu, y, threads)
     else:
+        block = block or block_of(shape, sizeof(floating), threads)
+        parts = (shape.channels + block - 1) // block
         for part in prange(parts, nogil=True, num_threads=threads, schedule="static"):
             forward_block(x, shape, mask, forward, residual, relu, part * block,
                           min(block, shape.channels - part * block), y)
@@ -128,7 +140,7 @@ def batch_backward(
     ndarray moments_5c,      # IN   of the forward
     bint exact,              # IN   exact sums, else float64
     ndarray y,               # IN   as x: result of a forward with relu, or None
-    Py_ssize_t block,        # IN   channels of channels-first memory that fit in cache, at most 128
+    Py_ssize_t block,        # IN   channels of channels-first memory that go together, up to 128; 0: as fit the cache
     ndarray rows_2nc,        # OUT  Σg and Σg·(x − μ) of rows; None for columns
     ndarray gradients_4c,    # OUT  of weight and bias, and through the mean and the variance
     ndarray g,               # OUT  as x: with relu dy where y > 0, else 0; or None
@@ -149,7 +161,7 @@ cdef void backward_all(
     const floating *x, const floating *dy, Shape shape, const unsigned char *mask, const floating *y,
     Backward backward, Py_ssize_t block, floating *g, floating *dx, int threads,
 ) noexcept:
-    cdef Py_ssize_t part, c, parts = (shape.channels + block - 1) // block
+    cdef Py_ssize_t part, c, parts
     if g is NULL:
         g = dx
     if shape.channels_last:
@@ -163,6 +175,8 @@ cdef void backward_all(
             totals_of_block(x, dy, shape, backward, c, width_of(c, shape.channels))
         input_gradient(x, dy, shape, mask, backward, dx, threads)
     else:
+        block = block or block_of(shape, sizeof(floating), threads)
+        parts = (shape.channels + block - 1) // block
         for part in prange(parts, nogil=True, num_threads=threads, schedule="static"):
             backward_block(x, dy, shape, mask, y, backward, part * block, min(block, shape.channels - part * block),
                            g, dx)

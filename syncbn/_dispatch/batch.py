@@ -15,11 +15,8 @@ from syncbn._dispatch.layout import ChannelLayout, MaskArray
 from syncbn._dispatch.threads import threads_for
 from syncbn.typing import Float64Array, FloatArray
 
-BLOCK_BYTES = 1 << 17
-"""Of x: with y (or dy and dx) and the next block beside it, a block stays in the second-level cache."""
-
-LARGEST_BLOCK = 128
-"""Channels that kernels have room for."""
+BLOCK_AS_FITS = 0
+"""The kernels take as many channels at a time as fit in the cache."""
 
 
 class BatchShapes:
@@ -44,7 +41,6 @@ class BatchShapes:
         self.counts = np.full(samples, float(size))
         self.count = samples * size
         self.bytes = self.count * layout.channels * layout.work_dtype.itemsize
-        self.block = max(1, min(BLOCK_BYTES * layout.channels // max(self.bytes, 1), LARGEST_BLOCK))
 
     def counted(self, mask_ns: MaskArray | None) -> tuple[MaskArray | None, Float64Array, int]:
         """Return the mask as kernels take it, the values that count in each row of a sample, and their number."""
@@ -77,7 +73,6 @@ class BatchKernels(BatchShapes):
         if self.long_rows:
             x, y = x.reshape(self.shape), y.reshape(self.shape)
             residual = None if residual is None else residual.reshape(self.shape)
-        threads = threads_for(2 * self.bytes)
         moments_5c = np.empty((5, layout.channels))
         kernels.batch_forward(
             x,
@@ -91,11 +86,11 @@ class BatchKernels(BatchShapes):
             self.exact,
             residual,
             relu,
-            self.block if threads == 1 else self._block_of(threads),
+            BLOCK_AS_FITS,
             None if self.rows_shape is None else np.empty((3, *self.rows_shape)),
             moments_5c,
             y,
-            threads,
+            threads_for(2 * self.bytes),
         )
         return count, moments_5c
 
@@ -143,7 +138,6 @@ class BatchKernels(BatchShapes):
         if self.long_rows:
             x, dy, dx = (a.reshape(self.shape) for a in (x, dy, dx))
             y, g = (None if a is None else a.reshape(self.shape) for a in (y, g))
-        threads = threads_for(3 * self.bytes)
         gradients_4c = np.empty((4, layout.channels))
         kernels.batch_backward(
             x,
@@ -154,18 +148,14 @@ class BatchKernels(BatchShapes):
             moments_5c,
             self.exact,
             y,
-            self.block if threads == 1 else self._block_of(threads),
+            BLOCK_AS_FITS,
             None if self.rows_shape is None else np.empty((2, *self.rows_shape)),
             gradients_4c,
             g,
             dx,
-            threads,
+            threads_for(3 * self.bytes),
         )
         return gradients_4c
-
-    def _block_of(self, threads: int) -> int:
-        """Return the number of channels that share the cache, at least one block a thread."""
-        return min(self.block, -(-self.layout.channels // threads))
 
 
 batch_kernels = lru_cache(maxsize=1024)(BatchKernels)

@@ -45,3 +45,18 @@ def backward_alone(given: BatchInput, kernels: BatchKernels, count: int, moments
         return *gradients, dy if g is None else layout.restore(g)
 
     return backward
+
+
+def general_backward(
+    x: FloatArray,
+    weight: FloatArray | None,
+    bias: FloatArray | None,
+    eps: float,
+    channel_axis: int,
+    reduction: str,
+    count: int,
+    moments_5c: Float64Array,
+) -> Any:
+    """Return the backward of a forward that has gone the short way of plain arrays, for a dy that can't."""
+    given = BatchInput(x, weight, bias, eps, channel_axis, None, reduction)
+    return backward_alone(given, batch_kernels(given.layout, reduction == "exact"), count, moments_5c)

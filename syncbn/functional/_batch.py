@@ -6,9 +6,10 @@ from typing import Any, Protocol
 
 from numpy.typing import ArrayLike
 
+from syncbn._dispatch import plain
 from syncbn._dispatch.ranks import NOTHING
 from syncbn.comm import SERIAL, Call, Communicator, SerialComm
-from syncbn.functional._alone import normalize_alone
+from syncbn.functional._alone import general_backward, normalize_alone
 from syncbn.functional._input import BatchInput
 from syncbn.functional._together import normalize_together
 from syncbn.moments import Moments
@@ -42,11 +43,17 @@ def normalize_batch(
     channels: int | None = None,
 ) -> tuple[FloatArray, Moments, BatchNormBackward]:
     """Do what `syncbn.functional.batch_norm` says; ``channels`` is what a layer expects of x. Collective."""
+    alone = type(communicator) is SerialComm
+    if alone and plain.batch and mask is residual is out is None and not relu:
+        found = plain.batch.forward(x, weight, bias, eps, channel_axis, reduction, channels, general_backward)
+        if found:
+            y, count, mean, var, backward = found
+            return y, Moments(count, mean, var), backward
     try:
         given = BatchInput(x, weight, bias, eps, channel_axis, mask, reduction, residual, relu, out, channels)
     except Exception as error:  # whatever it is, the others wait to hear of it
         communicator.agree(Call("forward", name, 0, "", "", 0.0, ""), NOTHING, error)
         raise
-    if type(communicator) is SerialComm:
+    if alone:
         return normalize_alone(given)
     return normalize_together(given, communicator, name)

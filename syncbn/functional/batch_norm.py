@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from syncbn._dispatch import plain
 from syncbn._dispatch.batch import batch_kernels
 from syncbn._dispatch.checks import check_parameter
 from syncbn.comm import CommLike, as_communicator
-from syncbn.functional._alone import backward_alone
+from syncbn.functional._alone import backward_alone, general_backward
 from syncbn.functional._batch import BatchNormBackward, normalize_batch
 from syncbn.functional._input import BatchInput, Reduction
 from syncbn.moments import Moments
@@ -162,6 +163,12 @@ def batch_norm_inference(
     ----------
     Ioffe & Szegedy 2015, arXiv:1502.03167, Algorithm 2.
     """
+    if plain.batch and residual is out is None and not relu:
+        found: tuple[FloatArray, InferenceBackward] | None = plain.batch.inference(
+            x, running_mean, running_var, weight, bias, eps, channel_axis, general_backward
+        )
+        if found:
+            return found
     given = BatchInput(x, weight, bias, eps, channel_axis, None, "exact", residual, relu, out)
     layout = given.layout
     mean64, var64 = (

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from syncbn._dispatch import groups as kernels
+from syncbn._dispatch import plain
 from syncbn._dispatch.checks import check_eps, check_floating, check_parameter, check_same_shape, to_float64
 from syncbn._dispatch.layout import ChannelLayout, parameter_gradients
 from syncbn.typing import Float64Array, FloatArray
@@ -74,6 +75,8 @@ def normalize_groups(
     x: Any, num_groups: int | None, weight: Any, bias: Any, eps: float, channel_axis: int
 ) -> tuple[FloatArray, GroupMoments, AffineBackward]:
     """Do what `group_norm` says (None: one channel a group), and return the moments too. Not collective."""
+    if found := normalize_plain(x, num_groups, weight, bias, eps, channel_axis):
+        return found
     x = check_floating(x, "x", min_ndim=2)
     layout = ChannelLayout.of(x, channel_axis)
     groups = _check_groups(num_groups, layout)
@@ -84,15 +87,54 @@ def normalize_groups(
     x_view = layout.view(x)
     weight64 = to_float64(weight, shape, 1.0)
     y, statistics = kernels.forward(x_view, layout, groups, weight64, to_float64(bias, shape, 0.0), eps)
+    mean, var, _ = statistics.moments_3ng
+    size = layout.channels // max(groups, 1) * layout.row_size
+    backward = _backward(layout, x_view, weight, bias, weight64, statistics)
+    return layout.restore(y), GroupMoments(mean, var, size), backward
 
+
+def normalize_plain(
+    x: Any, num_groups: int | None, weight: Any, bias: Any, eps: float, channel_axis: int
+) -> tuple[FloatArray, GroupMoments, AffineBackward] | None:
+    """Do the same the short way, or return None where there is none."""
+    if plain.groups is None:
+        return None
+    found = plain.groups.forward(x, num_groups, weight, bias, eps, channel_axis, _backward_of_plain)
+    if found is None:
+        return None
+    y, mean, var, size, backward = found
+    return y, GroupMoments(mean, var, size), backward
+
+
+def _backward(
+    layout: ChannelLayout,
+    x_view: FloatArray,
+    weight: FloatArray | None,
+    bias: FloatArray | None,
+    weight64: Float64Array,
+    statistics: kernels.GroupStatistics,
+) -> AffineBackward:
     def backward(dy: FloatArray) -> tuple[FloatArray, FloatArray | None, FloatArray | None]:
         dy_view = layout.view(check_same_shape(dy, layout.shape))
         dx, gradients = kernels.backward(x_view, dy_view, layout, weight64, statistics)
         return layout.restore(dx), *parameter_gradients(gradients, weight, bias)
 
-    mean, var, _ = statistics.moments_3ng
-    size = layout.channels // max(groups, 1) * layout.row_size
-    return layout.restore(y), GroupMoments(mean, var, size), backward
+    return backward
+
+
+def _backward_of_plain(
+    x: FloatArray,
+    channel_axis: int,
+    weight: FloatArray | None,
+    bias: FloatArray | None,
+    weight64: Float64Array,
+    rows_3nc: Float64Array,
+    moments_3ng: Float64Array,
+) -> AffineBackward:
+    """Return the backward of a forward that has gone the short way, for a dy that can't."""
+    layout = ChannelLayout.of(x, channel_axis)
+    statistics = kernels.GroupStatistics(rows_3nc, moments_3ng)
+    return _backward(layout, layout.view(x), weight, bias, weight64, statistics)
 
 
 def _check_groups(num_groups: int | None, layout: ChannelLayout) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from syncbn._dispatch.checks import check_axis, check_floating
-from syncbn.functional.group_norm import AffineBackward, GroupMoments, normalize_groups
+from syncbn.functional.group_norm import AffineBackward, GroupMoments, normalize_groups, normalize_plain
 from syncbn.typing import FloatArray
 
 
@@ -56,6 +56,8 @@ def normalize_instances(
     x: FloatArray, weight: FloatArray | None, bias: FloatArray | None, eps: float, channel_axis: int
 ) -> tuple[FloatArray, GroupMoments, AffineBackward]:
     """Do what `instance_norm` says, and return the moments too. Not collective."""
+    if found := normalize_plain(x, None, weight, bias, eps, channel_axis):
+        return found
     x = check_floating(x, "x", min_ndim=2)
     axis = check_axis(channel_axis, x.ndim)
     trailing = [size for i, size in enumerate(x.shape) if i != axis][1:]

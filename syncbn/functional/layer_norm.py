@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from syncbn._dispatch import features as kernels
-from syncbn._dispatch.checks import check_eps, check_floating, check_parameter, check_same_shape, to_float64
-from syncbn._dispatch.layout import FeatureLayout, parameter_gradients, shape_tuple
+from syncbn._dispatch.checks import check_eps
+from syncbn.functional._features import FeaturesBackward, normalize_features
 from syncbn.typing import FloatArray
 
 
@@ -17,7 +16,7 @@ def layer_norm(
     bias: FloatArray | None = None,
     *,
     eps: float = 1e-5,
-) -> tuple[FloatArray, Callable[[FloatArray], tuple[FloatArray, FloatArray | None, FloatArray | None]]]:
+) -> tuple[FloatArray, FeaturesBackward]:
     r"""Normalize over the trailing axes ``normalized_shape``.
 
     Not collective: no statistics cross samples.
@@ -52,19 +51,4 @@ def layer_norm(
     ----------
     Ba, Kiros & Hinton 2016, arXiv:1607.06450.
     """
-    x = check_floating(x, "x", min_ndim=1)
-    layout = FeatureLayout.of(x, normalized_shape)
-    shape = shape_tuple(normalized_shape)
-    weight = check_parameter(weight, "weight", shape)
-    bias = check_parameter(bias, "bias", shape)
-    eps = check_eps(eps)
-    x_rd = layout.view(x)
-    weight_d = to_float64(weight, shape, 1.0).ravel()
-    y_rd, moments_2r = kernels.forward(x_rd, weight_d, to_float64(bias, shape, 0.0).ravel(), eps, centred=True)
-
-    def backward(dy: FloatArray) -> tuple[FloatArray, FloatArray | None, FloatArray | None]:
-        dy_rd = layout.view(check_same_shape(dy, layout.shape))
-        dx_rd, gradients = kernels.backward(x_rd, dy_rd, weight_d, True, moments_2r)
-        return layout.restore(dx_rd), *parameter_gradients(gradients, weight, bias)
-
-    return layout.restore(y_rd), backward
+    return normalize_features(x, normalized_shape, weight, bias, check_eps(eps), centred=True)

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import numpy as np
-
-from syncbn._dispatch import features as kernels
-from syncbn._dispatch.checks import check_eps, check_floating, check_parameter, check_same_shape, to_float64
-from syncbn._dispatch.layout import FeatureLayout, parameter_gradients, shape_tuple
+from syncbn.functional._features import normalize_features
 from syncbn.typing import FloatArray
 
 
@@ -51,18 +47,10 @@ def rms_norm(
     ----------
     Zhang & Sennrich 2019, arXiv:1910.07467.
     """
-    x = check_floating(x, "x", min_ndim=1)
-    layout = FeatureLayout.of(x, normalized_shape)
-    shape = shape_tuple(normalized_shape)
-    weight = check_parameter(weight, "weight", shape)
-    x_rd = layout.view(x)
-    eps = float(np.finfo(x_rd.dtype).eps) if eps is None else check_eps(eps)
-    weight_d = to_float64(weight, shape, 1.0).ravel()
-    y_rd, moments_2r = kernels.forward(x_rd, weight_d, np.zeros(layout.features), eps, centred=False)
+    y, gradients = normalize_features(x, normalized_shape, weight, None, eps, centred=False)
 
     def backward(dy: FloatArray) -> tuple[FloatArray, FloatArray | None]:
-        dy_rd = layout.view(check_same_shape(dy, layout.shape))
-        dx_rd, gradients = kernels.backward(x_rd, dy_rd, weight_d, False, moments_2r)
-        return layout.restore(dx_rd), parameter_gradients(gradients, weight, None)[0]
+        dx, dweight, _ = gradients(dy)
+        return dx, dweight
 
-    return layout.restore(y_rd), backward
+    return y, backward

@@ -1,0 +1,24 @@
+"""The short way of plain arrays, in compiled code (see ext/plain.pxd); None where kernels are their twins.
+
+Its methods return None for what isn't plain, which then goes the general way, in Python.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from syncbn._dispatch.features import PARTS
+from syncbn._dispatch.kernels import kernels, which
+from syncbn._dispatch.threads import threads_for
+
+
+def _short_way(name: str, kind: str, *constants: int) -> Any:
+    if which == "reference":
+        return None
+    return getattr(import_module(f"syncbn._kernels.{name}"), kind)(kernels, threads_for, *constants)
+
+
+batch = _short_way("plain_batch", "Batch")
+features = _short_way("plain_features", "Features", PARTS)
+groups = _short_way("plain_groups", "Groups")
