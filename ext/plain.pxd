@@ -83,6 +83,13 @@ cdef inline void set_shape(Layout *layout):
     layout.shape[2] = layout.channels if layout.channels_last else layout.size
 
 
+cdef inline void lengthen_rows(Layout *layout):
+    """In float64, a column of a dense layer is one long row."""
+    if layout.size == 1:
+        layout.samples, layout.size = 1, layout.samples
+        set_shape(layout)
+
+
 cdef inline bint is_contiguous(ndarray x, int axis, bint last):
     """Tell whether x's axes are contiguous with the channel axis last, or second after the samples."""
     cdef npy_intp expected = PyArray_ITEMSIZE(x)
@@ -153,6 +160,10 @@ cdef inline ndarray doubles_of_3(Py_ssize_t one, Py_ssize_t two, Py_ssize_t thre
     shape[1] = two
     shape[2] = three
     return <ndarray>PyArray_EMPTY(3, shape, NPY_FLOAT64, 0)
+
+
+cdef inline ndarray constant(Py_ssize_t length, double value):
+    return filled(None, length, value)
 
 
 cdef inline ndarray widened(object array):

@@ -6,8 +6,8 @@ what it can and says what is wrong with the rest.
 
 from numpy cimport PyArray_DATA, import_array, ndarray
 from plain cimport (
-    Layout, NPY_FLOAT64, are_vectors, doubles_of, doubles_of_2, doubles_of_3, empty_like, find_layout, is_eps, is_like,
-    is_vector, narrowed, npy_intp, part, set_shape, view, widened,
+    Layout, NPY_FLOAT64, are_vectors, constant, doubles_of_2, doubles_of_3, empty_like, find_layout, is_eps, is_like,
+    is_vector, lengthen_rows, narrowed, npy_intp, part, view, widened,
 )
 
 import_array()
@@ -91,21 +91,6 @@ cdef class Batch:
         backward = backward_of(self, x, values, layout, weight, bias, 0, False, moments)
         backward.general, backward.arguments = general, (x, weight, bias, eps, channel_axis, "float64")
         return y, backward
-
-
-cdef void lengthen_rows(Layout *layout):
-    """In float64, a column of a dense layer is one long row."""
-    if layout.size == 1:
-        layout.samples, layout.size = 1, layout.samples
-        set_shape(layout)
-
-
-cdef ndarray constant(Py_ssize_t length, double value):
-    cdef ndarray result = doubles_of(length)
-    cdef Py_ssize_t i
-    for i in range(length):
-        (<double *>PyArray_DATA(result))[i] = value
-    return result
 
 
 cdef BatchBackward backward_of(

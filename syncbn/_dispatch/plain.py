@@ -10,10 +10,11 @@ from typing import Any
 
 from syncbn._dispatch.features import PARTS
 from syncbn._dispatch.kernels import kernels, which
+from syncbn._dispatch.ranks import NOTHING
 from syncbn._dispatch.threads import threads_for
 
 
-def _short_way(name: str, kind: str, *constants: int) -> Any:
+def _short_way(name: str, kind: str, *constants: Any) -> Any:
     if which == "reference":
         return None
     return getattr(import_module(f"syncbn._kernels.{name}"), kind)(kernels, threads_for, *constants)
@@ -22,3 +23,4 @@ def _short_way(name: str, kind: str, *constants: int) -> Any:
 batch = _short_way("plain_batch", "Batch")
 features = _short_way("plain_features", "Features", PARTS)
 groups = _short_way("plain_groups", "Groups")
+ranks = _short_way("plain_ranks", "Ranks", NOTHING)

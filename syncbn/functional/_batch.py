@@ -11,8 +11,8 @@ from syncbn._dispatch.ranks import NOTHING
 from syncbn.comm import SERIAL, Call, Communicator, SerialComm
 from syncbn.functional._alone import general_backward, normalize_alone
 from syncbn.functional._input import BatchInput
-from syncbn.functional._together import normalize_together
-from syncbn.moments import Moments
+from syncbn.functional._together import general_backward_together, normalize_together
+from syncbn.moments import Moments, check_count
 from syncbn.typing import FloatArray
 
 
@@ -44,8 +44,24 @@ def normalize_batch(
 ) -> tuple[FloatArray, Moments, BatchNormBackward]:
     """Do what `syncbn.functional.batch_norm` says; ``channels`` is what a layer expects of x. Collective."""
     alone = type(communicator) is SerialComm
-    if alone and plain.batch and mask is residual is out is None and not relu:
-        found = plain.batch.forward(x, weight, bias, eps, channel_axis, reduction, channels, general_backward)
+    if plain.batch and mask is residual is out is None and not relu:
+        if alone:
+            found = plain.batch.forward(x, weight, bias, eps, channel_axis, reduction, channels, general_backward)
+        else:
+            found = plain.ranks.forward(
+                x,
+                weight,
+                bias,
+                eps,
+                channel_axis,
+                reduction,
+                channels,
+                communicator,
+                name,
+                Call,
+                check_count,
+                general_backward_together,
+            )
         if found:
             y, count, mean, var, backward = found
             return y, Moments(count, mean, var), backward

@@ -17,12 +17,12 @@ from syncbn._dispatch.ranks import NOTHING, rank_kernels
 from syncbn.comm import Communicator
 from syncbn.functional._input import BatchInput
 from syncbn.moments import Moments, check_count
-from syncbn.typing import FloatArray
+from syncbn.typing import Float64Array, FloatArray
 
 
 def normalize_together(given: BatchInput, communicator: Communicator, name: str) -> tuple[FloatArray, Moments, Any]:
     """Return y, the moments and the backward of this rank's batch. Collective, and so is the backward."""
-    layout, relu, residual = given.layout, given.relu, given.residual
+    layout, residual = given.layout, given.residual
     kernels = rank_kernels(layout, given.reduction == "exact")
     x, y = kernels.seen(given.x), kernels.seen(given.y)
     mask, counts, own = kernels.counted(given.mask)
@@ -34,7 +34,19 @@ def normalize_together(given: BatchInput, communicator: Communicator, name: str)
     if count < 2:
         check_count(count, layout.shape)
     added = None if residual is None else kernels.seen(residual)
-    moments_5c = kernels.normalize(x, range_w, words, given.weight64, given.bias64, given.eps, added, relu, y)
+    moments_5c = kernels.normalize(x, range_w, words, given.weight64, given.bias64, given.eps, added, given.relu, y)
+    backward = _backward(given, communicator, name, number, count, moments_5c)
+    return layout.restore(given.y, given.out), Moments(count, moments_5c[0], moments_5c[1]), backward
+
+
+def _backward(
+    given: BatchInput, communicator: Communicator, name: str, number: int, count: int, moments_5c: Float64Array
+) -> Any:
+    """Return the backward of forward ``number``, with these statistics over all ranks."""
+    layout, relu, residual = given.layout, given.relu, given.residual
+    kernels = rank_kernels(layout, given.reduction == "exact")
+    x, y = kernels.seen(given.x), kernels.seen(given.y)
+    mask = kernels.counted(given.mask)[0]
 
     def backward(dy: FloatArray, *, total: bool = False, out: FloatArray | None = None) -> Any:
         call = given.call(name, forward_number=number)
@@ -62,4 +74,17 @@ def normalize_together(given: BatchInput, communicator: Communicator, name: str)
             return gradients
         return *gradients, layout.restore(g) if relu else dy
 
-    return layout.restore(given.y, given.out), Moments(count, moments_5c[0], moments_5c[1]), backward
+    return backward
+
+
+def general_backward_together(
+    x: FloatArray,
+    weight: FloatArray | None,
+    bias: FloatArray | None,
+    eps: float,
+    channel_axis: int,
+    reduction: str,
+    *forward: Any,
+) -> Any:
+    """Return the backward of a forward that has gone the short way of plain arrays, for a dy that can't."""
+    return _backward(BatchInput(x, weight, bias, eps, channel_axis, None, reduction), *forward)
