@@ -6,13 +6,16 @@ goes the general way; it is told before anything is sent.
 
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy
-from numpy cimport NPY_INT64, PyArray_DATA, PyArray_EMPTY, PyArray_TYPE, import_array, ndarray
+from numpy cimport NPY_INT64, PyArray_DATA, PyArray_DescrFromType, PyArray_EMPTY, PyArray_TYPE, import_array, ndarray
 from plain cimport (
-    Layout, NPY_FLOAT32, NPY_FLOAT64, are_vectors, constant, doubles_of, doubles_of_2, doubles_of_3, empty_like,
+    Layout, NPY_FLOAT32, NPY_FLOAT64, are_vectors, constant, doubles_of_2, doubles_of_3, empty_like,
     find_layout, is_eps, is_like, lengthen_rows, narrowed, npy_intp, part, view, widened,
 )
 
 import_array()
+
+cdef object INT64 = PyArray_DescrFromType(NPY_INT64)
+cdef object FLOAT64 = PyArray_DescrFromType(NPY_FLOAT64)
 
 
 cdef class Ranks:
@@ -69,11 +72,11 @@ cdef class Ranks:
         values = view(x, 3, layout.shape)
         counts = constant(layout.samples, layout.size)
         rows = None if exact and layout.size == 1 else doubles_of_3(3, layout.samples, length)
-        bounds = doubles_of(1 + 2 * length) if exact else None
+        bounds = communicator.maxima(1 + 2 * length) if exact else None
         threads = self.threads_for(layout.bytes)
         self.kernels.rank_ranges(values, layout.channels_last, None, counts, rows, bounds, threads)
         number = communicator.agree(call_of("forward", *call), bounds if exact else self.nothing)
-        words = words_of(1 + 4 * length, exact)
+        words = communicator.summands(1 + 4 * length, INT64 if exact else FLOAT64)
         set_count(words, layout.samples * layout.size, exact)
         self.kernels.rank_sums(
             values, layout.channels_last, None, counts, rows, bounds,
@@ -106,10 +109,6 @@ cdef object affine(weight, bias):
     if weight is None:
         return "none" if bias is None else "bias"
     return "weight" if bias is None else "weight+bias"
-
-
-cdef ndarray words_of(npy_intp length, bint exact):
-    return <ndarray>PyArray_EMPTY(1, &length, NPY_INT64 if exact else NPY_FLOAT64, 0)
 
 
 cdef void set_count(ndarray words, int64_t count, bint exact):
@@ -153,7 +152,7 @@ cdef class RanksBackward:
     def __call__(self, dy, *, total=False, out=None):
         """Return the gradients. With ``total``, dweight and dbias are those of all ranks; ``out`` is memory for dx."""
         cdef Layout layout = self.layout
-        cdef ndarray dx, gradients, gradient, rows, largest, words
+        cdef ndarray dx, gradients, gradient, rows, largest, words, own, sent
         cdef object threads, kernels = self.ranks.kernels
         cdef npy_intp shape[3]
         if out is not None or not is_like(dy, self.x):
@@ -163,7 +162,7 @@ cdef class RanksBackward:
         dx = empty_like(self.x)
         gradient = view(dy, 3, layout.shape)
         rows = None if self.exact and layout.size == 1 else doubles_of_3(2, layout.samples, layout.channels)
-        largest = doubles_of_2(2, layout.channels) if self.exact else None
+        largest = self.communicator.maxima(2 * layout.channels) if self.exact else None
         threads = self.ranks.threads_for(2 * layout.bytes)
         kernels.rank_gradient_ranges(
             self.values, gradient, layout.channels_last, self.moments, None, None, rows, largest, threads
@@ -178,8 +177,10 @@ cdef class RanksBackward:
             self.values, gradient, layout.channels_last, self.moments, rows, largest, own if self.exact else None,
             None if self.exact else own, threads,
         )
-        memcpy(PyArray_DATA(words), PyArray_DATA(own), 8 * shape[1] * shape[2])
-        self.communicator.allreduce_agreed(part(words, PyArray_DATA(words), PyArray_TYPE(words), 2, shape + 1))
+        sent = self.communicator.summands(shape[1] * shape[2], INT64 if self.exact else FLOAT64)
+        memcpy(PyArray_DATA(sent), PyArray_DATA(own), 8 * shape[1] * shape[2])
+        self.communicator.allreduce_agreed(sent)
+        memcpy(PyArray_DATA(words), PyArray_DATA(sent), 8 * shape[1] * shape[2])
         gradients = doubles_of_2(4, layout.channels)
         kernels.rank_input_gradient(
             self.values, gradient, layout.channels_last, None, self.count, self.moments, largest,

@@ -9,7 +9,7 @@ import numpy as np
 from syncbn.typing import Float64Array, FloatArray
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Moments:
     """Statistics of one batch over all ranks of a communicator.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import struct
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Literal, NamedTuple
@@ -14,8 +15,10 @@ WORD_BITS = 40
 
 _WORD_MASK = (1 << WORD_BITS) - 1
 
-NUMBER_WORDS = 2
-DIGEST_WORDS = 3
+_DIGEST_WORDS = 3
+_NUMBERS = struct.Struct("=4d")  # native byte order, as the buffer's
+
+HEADER_WORDS = 4 + 2 * _DIGEST_WORDS
 
 
 @dataclass
@@ -25,9 +28,13 @@ class Signature:
     Not to be changed. Nothing enforces it: a frozen dataclass takes three times as long to make.
     """
 
-    def words(self, number: int) -> list[int]:
-        """Return the call and its ``number`` on the communicator as integers in [0, 2⁴⁰)."""
-        return [number & _WORD_MASK, self.origin & _WORD_MASK, *_digest(self.identity)]
+    def header(self, number: int) -> bytes:
+        """Return the call and its ``number`` on the communicator as float64 words, each with its negative.
+
+        They are whole numbers below 2⁴⁰.
+        """
+        number, origin = number & _WORD_MASK, self.origin & _WORD_MASK
+        return _NUMBERS.pack(number, -number, origin, -origin) + _digest(self.identity)
 
     @property
     def origin(self) -> int:
@@ -132,8 +139,9 @@ class NumberedCall(NamedTuple):
 
 
 @lru_cache(maxsize=1024)
-def _digest(identity: tuple[object, ...]) -> tuple[int, ...]:
-    """Hash in words of 40 bits: 120 bits that differ when a field does."""
+def _digest(identity: tuple[object, ...]) -> bytes:
+    """Hash in words of 40 bits and their negatives: 120 bits that differ when a field does."""
     text = "|".join(map(str, identity))
     digest = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=15).digest(), "little")
-    return tuple((digest >> (WORD_BITS * i)) & _WORD_MASK for i in range(DIGEST_WORDS))
+    words = [(digest >> (WORD_BITS * i)) & _WORD_MASK for i in range(_DIGEST_WORDS)]
+    return struct.pack(f"={2 * _DIGEST_WORDS}d", *words, *(-word for word in words))

@@ -14,6 +14,7 @@ from syncbn.comm.call import NumberedCall, Transfer
 from syncbn.comm.errors import SyncLostRankError
 from syncbn.comm.library import import_mpi
 from syncbn.comm.message import FirstMessage
+from syncbn.comm.planned import PlannedMessage, PlannedMessages
 from syncbn.comm.watch import Watch
 
 TESTS_BEFORE_YIELD = 20
@@ -38,6 +39,7 @@ class Channel:
     ----------
     first : FirstMessage
         To be written before `exchange_first` and read after it.
+    planned : PlannedMessages
     closed : str
         Why there can't be any further message; "" while there can.
     """
@@ -55,7 +57,8 @@ class Channel:
             self._comm = comm
         self._meet()
         self.first = FirstMessage()
-        self._persistent = self._plan_first()
+        self._first = PlannedMessage(self.first.buffer)
+        self.planned = PlannedMessages()
 
     def _meet(self) -> None:
         """Find the seats of the other ranks."""
@@ -67,24 +70,15 @@ class Channel:
         if self.board.size > 1:
             departure.watch(self.board)
 
-    def _plan_first(self) -> Any:
-        """Return a persistent request for first messages, a third faster, or None where MPI has none (before 4.0)."""
-        try:
-            return self._comm.Allreduce_init(self.mpi.IN_PLACE, self.first.buffer, self.mpi.MAX)
-        except NotImplementedError:
-            return None
-
-    def _send_first(self) -> Any:
-        if self._persistent is None:
-            return self._comm.Iallreduce(self.mpi.IN_PLACE, self.first.buffer, self.mpi.MAX)
-        self._persistent.Start()
-        return self._persistent
-
     def exchange_first(self, call: NumberedCall) -> None:
         """Begin ``call``: combine what was written to ``first`` over ranks."""
         self._call = call
         self.board.enter()
-        self._wait(self._send_first(), self.first)
+        self.exchange(self._first, self.mpi.MAX)
+
+    def exchange(self, message: PlannedMessage, op: Any) -> None:
+        """Combine a planned message over ranks, in place; all ranks must have agreed on it."""
+        self._wait(message.send(self._comm, self.mpi.IN_PLACE, op), message)
 
     def allreduce(self, array: NDArray[Any], op: Any) -> None:
         """Combine ``array`` over ranks, in place."""
@@ -113,8 +107,8 @@ class Channel:
         self.closed = "the communicator was freed: make a new MPIComm"
         departure.forget(self.board)
         self.board.free()
-        if self._persistent is not None:
-            self._persistent.Free()
+        self._first.free()
+        self.planned.free()
         self._comm.Free()
 
     def close(self, error: type[BaseException], where: str = "") -> None:

@@ -80,6 +80,14 @@ class Communicator(ABC):
         What `agree` has compared must tell that its shape and dtype are the same on all ranks.
         """
 
+    def maxima(self, size: int) -> NDArray[np.float64]:
+        """Return memory that `agree` combines without a copy. It is another call's from the next `agree` on."""
+        return np.empty(size)
+
+    def summands(self, size: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+        """Return memory that `allreduce_agreed` sums without a copy. It is another call's from the next one on."""
+        return np.empty(size, dtype)
+
     @abstractmethod
     def broadcast(self, array: NDArray[Any], root: int = 0) -> None:
         """Copy ``array`` (contiguous) of rank ``root`` to all ranks, in place. Collective."""

@@ -2,10 +2,9 @@
 
 Words, all float64 and all combined over ranks by MAX::
 
-    [0]             1 where a rank had bad input
-    [1 : 1+H]       header h, whole numbers
-    [1+H : 1+2H]    −h
-    [1+2H : ]       this call's maxima (the ranges of its channels), where they fit
+    [0]            1 where a rank had bad input
+    [1 : 1+2H]     header: whole numbers h and −h
+    [1+2H : ]      this call's maxima (the ranges of its channels), where they fit
 
 Ranks agree when max(h) = h and max(−h) = −h, that is min(h) = h, for each word. Where a word differs
 between ranks, one of the two fails on every rank, so that all of them take the same branch.
@@ -13,20 +12,16 @@ between ranks, one of the two fails on every rank, so that all of them take the 
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Sequence
-
 import numpy as np
 
-from syncbn.comm.call import DIGEST_WORDS, NUMBER_WORDS
+from syncbn.comm.call import HEADER_WORDS
 from syncbn.typing import Float64Array
 
 FIRST_MESSAGE_WORDS = 256
 """2 KiB: the size up to which MPICH's allreduce stays on its low-latency algorithm."""
 
-_HEADER = NUMBER_WORDS + DIGEST_WORDS
-_MAXIMA = 1 + 2 * _HEADER
-_HEAD = struct.Struct(f"={_MAXIMA}d")  # native byte order, as the buffer's
+_MAXIMA = 1 + HEADER_WORDS
+_ALL_WELL = bytes(8)  # 0.0
 
 
 class FirstMessage:
@@ -34,22 +29,29 @@ class FirstMessage:
 
     def __init__(self) -> None:
         self.buffer: Float64Array = np.zeros(FIRST_MESSAGE_WORDS)
-        self._head = self.buffer.data.cast("B")[: _HEAD.size]
+        self._head = self.buffer.data.cast("B")[: 8 * _MAXIMA]
         self._written = b""
+        self._rooms: dict[int, Float64Array] = {}
 
     @staticmethod
     def holds(maxima: Float64Array) -> bool:
         """Tell whether the maxima fit; otherwise they need a message of their own."""
         return maxima.size <= FIRST_MESSAGE_WORDS - _MAXIMA
 
-    def write(self, header: Sequence[int], maxima: Float64Array, *, failed: bool) -> None:
+    def room(self, size: int) -> Float64Array:
+        """Return where so many maxima lie in the buffer: written there, they need not be copied."""
+        if size not in self._rooms:
+            self._rooms[size] = self.buffer[_MAXIMA : _MAXIMA + size]
+        return self._rooms[size]
+
+    def write(self, header: bytes, maxima: Float64Array, *, failed: bool) -> None:
         """Begin a message: ``failed`` says that this rank has bad input."""
-        self._written = _HEAD.pack(0, *header, *(-word for word in header))
+        self._written = _ALL_WELL + header
         self._head[:] = self._written
         if failed:
             self.buffer[0] = 1
-        if self.holds(maxima):
-            self.buffer[_MAXIMA : _MAXIMA + maxima.size] = maxima.reshape(-1)
+        if self.holds(maxima) and maxima is not self._rooms.get(maxima.size):
+            self.room(maxima.size)[:] = maxima.reshape(-1)
 
     def agrees(self) -> bool:
         """Tell from the combined words whether all ranks wrote the same header and none failed."""
@@ -57,4 +59,5 @@ class FirstMessage:
 
     def read_maxima(self, maxima: Float64Array) -> None:
         """Copy the combined maxima back to where they came from."""
-        maxima[...] = self.buffer[_MAXIMA : _MAXIMA + maxima.size].reshape(maxima.shape)
+        if maxima is not self._rooms.get(maxima.size):
+            maxima[...] = self.room(maxima.size).reshape(maxima.shape)

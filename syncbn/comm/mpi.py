@@ -23,7 +23,11 @@ T = TypeVar("T")
 
 OPS: dict[Op, str] = {"sum": "SUM", "min": "MIN", "max": "MAX"}
 
+LARGEST_PLAN = 1 << 18
+"""Bytes of a message for which memory and a request are kept: the words of 8,191 channels."""
+
 _NO_MAXIMA = np.empty(0)
+_FLOAT64 = _NO_MAXIMA.dtype
 
 
 class MPIComm(Communicator):
@@ -79,7 +83,7 @@ class MPIComm(Communicator):
         channel = self._open()
         self._number += 1
         first = channel.first
-        first.write(call.words(self._number), maxima, failed=error is not None)
+        first.write(call.header(self._number), maxima, failed=error is not None)
         self.bytes_sent += first.buffer.nbytes
         channel.exchange_first(NumberedCall(self._number, call))
         if not first.agrees():
@@ -87,9 +91,18 @@ class MPIComm(Communicator):
         if first.holds(maxima):
             first.read_maxima(maxima)
         else:
-            self.bytes_sent += maxima.nbytes
-            channel.allreduce(maxima, channel.mpi.MAX)
+            self._combine(maxima, "MAX")
         return self._number
+
+    def maxima(self, size: int) -> NDArray[np.float64]:
+        """Return memory that `agree` combines without a copy. It is another call's from the next `agree` on."""
+        first = self._open().first
+        room = first.room(size)
+        return room if room.size == size else self._channel.planned.get("MAX", size, _FLOAT64).buffer
+
+    def summands(self, size: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+        """Return memory that `allreduce_agreed` sums without a copy. It is another call's from the next one on."""
+        return self._open().planned.get("SUM", size, dtype).buffer
 
     def _raise_mismatch(self, call: Signature, error: Exception | None) -> NoReturn:
         """Raise on every rank. All of them are here: each saw from the first message that they differ."""
@@ -115,7 +128,18 @@ class MPIComm(Communicator):
 
     def allreduce_agreed(self, array: NDArray[Any]) -> None:
         """Sum ``array`` over ranks, in place: the second message of the call just agreed on. Collective."""
-        self._allreduce(array, "SUM")
+        if array.nbytes <= LARGEST_PLAN:
+            self._combine(array, "SUM")
+        else:
+            self._allreduce(array, "SUM")
+
+    def _combine(self, array: NDArray[Any], op: str) -> None:
+        channel = self._open()
+        self.bytes_sent += array.nbytes
+        message = channel.planned.get(op, array.size, array.dtype)
+        message.give(array)
+        channel.exchange(message, getattr(channel.mpi, op))
+        message.take(array)
 
     def _allreduce(self, array: NDArray[Any], op: str) -> None:
         channel = self._open()

@@ -30,23 +30,23 @@ EMPTY = np.empty(0)
         {"forward_number": 1},
     ],
 )
-def test_every_field_of_a_call_changes_its_words(other):
+def test_every_field_of_a_call_changes_its_header(other):
     changed = replace(CALL, **other)
-    assert not np.array_equal(CALL.words(1), changed.words(1))
-    assert np.array_equal(CALL.words(1), replace(CALL).words(1))
+    assert CALL.header(1) != changed.header(1)
+    assert CALL.header(1) == replace(CALL).header(1)
     (difference,) = CALL.differences(changed)
     assert difference.startswith(next(iter(other)))
 
 
-def test_the_call_number_changes_its_words_and_wraps():
-    numbers = {tuple(CALL.words(n)) for n in (0, 1, 2**20, 2**20 + 1, 2**40 - 1)}
+def test_the_call_number_changes_its_header_and_wraps():
+    numbers = {CALL.header(n) for n in (0, 1, 2**20, 2**20 + 1, 2**40 - 1)}
     assert len(numbers) == 5
-    assert np.array_equal(CALL.words(2**40), CALL.words(0))
+    assert CALL.header(2**40) == CALL.header(0)
 
 
 def written(header, maxima, *, failed=False):
     message = FirstMessage()
-    message.write(CALL.words(3), np.full(9, 300.0), failed=True)  # a message before must leave no trace
+    message.write(CALL.header(3), np.full(9, 300.0), failed=True)  # a message before must leave no trace
     message.write(header, maxima, failed=failed)
     return message
 
@@ -63,7 +63,7 @@ def test_messages_of_agreeing_ranks_bring_the_maxima(size):
     rng = np.random.default_rng(size)
     maxima = rng.standard_normal((3, size))
     expected = maxima.max(axis=0)
-    messages = [written(CALL.words(7), m) for m in maxima]
+    messages = [written(CALL.header(7), m) for m in maxima]
     assert len({m.buffer.size for m in messages}) == 1
     combine(*messages)
     for message, own in zip(messages, maxima, strict=True):
@@ -75,18 +75,18 @@ def test_messages_of_agreeing_ranks_bring_the_maxima(size):
 
 
 @pytest.mark.parametrize(
-    "words",
-    [(CALL.words(7), CALL.words(8)), (CALL.words(7), replace(CALL, channels=3).words(7))],
+    "headers",
+    [(CALL.header(7), CALL.header(8)), (CALL.header(7), replace(CALL, channels=3).header(7))],
 )
 @pytest.mark.parametrize("ranks", [2, 3, 5])
-def test_a_difference_is_seen_on_every_rank(words, ranks):
-    messages = [written(words[rank == ranks - 1], EMPTY) for rank in range(ranks)]
+def test_a_difference_is_seen_on_every_rank(headers, ranks):
+    messages = [written(headers[rank == ranks - 1], EMPTY) for rank in range(ranks)]
     combine(*messages)
     assert not any(message.agrees() for message in messages)
 
 
 def test_a_failed_rank_is_seen_on_every_rank():
-    messages = [written(CALL.words(7), EMPTY, failed=rank == 1) for rank in range(3)]
+    messages = [written(CALL.header(7), EMPTY, failed=rank == 1) for rank in range(3)]
     combine(*messages)
     assert not any(message.agrees() for message in messages)
 
