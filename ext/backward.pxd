@@ -7,9 +7,9 @@ from arrays cimport doubles
 from columns cimport largest_of_columns, sum_gradient_columns
 from exact cimport largest_of_rows, sum_row_values, total_of_words
 from float64 cimport add_rows
-from loops cimport input_gradient_place, input_gradient_row, relu_gradient
-from rows cimport PLACE, gradient_row, gradient_rows_of_place
-from shape cimport Shape
+from loops cimport input_gradient_places, input_gradient_row, relu_gradient
+from rows cimport band_of, gradient_row, gradient_rows_of_band
+from shape cimport Shape, Tile, tile_of, tiles_of
 from words cimport WIDTH
 
 
@@ -62,17 +62,18 @@ cdef inline void gradient_rows(
     const floating *x, const floating *dy, Shape shape, Backward backward, int threads
 ) noexcept:
     """Sum all rows."""
-    cdef Py_ssize_t part, n, c, at, row, parts = shape.channels, size = shape.samples * shape.sample_stride
-    if shape.channels_last:
-        parts = (shape.channels + PLACE - 1) // PLACE
+    cdef Py_ssize_t part, n, c, at, row, band = 1, parts = shape.channels, size = shape.samples * shape.sample_stride
+    if shape.channels_last and shape.samples > 0:
+        band = band_of(shape.samples, shape.channels, threads)
+        parts = (shape.channels + band - 1) // band
     for part in prange(shape.samples * parts, nogil=True, num_threads=threads, schedule="static"):
         n = part // parts
         if shape.channels_last:
-            c = part % parts * PLACE
+            c = part % parts * band
             at = n * shape.sample_stride + c
             row = n * shape.channels + c
-            gradient_rows_of_place(x + at, dy + at, shape.channels, shape.size, min(PLACE, shape.channels - c),
-                                   backward.mean + c, backward.rows[0] + row, backward.rows[1] + row)
+            gradient_rows_of_band(x + at, dy + at, shape.channels, shape.size, min(band, shape.channels - c),
+                                  backward.mean + c, backward.rows[0] + row, backward.rows[1] + row)
         else:
             at = part * shape.size
             gradient_row(x + at, x + size, dy + at, dy + size, shape.size, backward.mean[part % parts],
@@ -84,12 +85,11 @@ cdef inline void input_gradient(
     Backward backward, floating *dx, int threads,
 ) noexcept:
     """Find all of dx."""
-    cdef Py_ssize_t part, n, c, at
+    cdef Py_ssize_t part, n, c, at, places = shape.samples * shape.size
     if shape.channels_last:
-        for part in prange(shape.samples * shape.size, nogil=True, num_threads=threads, schedule="static"):
-            at = part * shape.channels
-            input_gradient_place(x + at, dy + at, mask is NULL or mask[part] != 0, shape.channels, backward.mean,
-                                 backward.scale, backward.shift, backward.slope, dx + at)
+        for part in prange(tiles_of(places, shape.channels), nogil=True, num_threads=threads, schedule="static"):
+            input_gradient_tile(x, dy, mask, tile_of(places, shape.channels, part), shape.channels, backward.mean,
+                                backward.scale, backward.shift, backward.slope, dx)
     else:
         for part in prange(shape.samples * shape.channels, nogil=True, num_threads=threads, schedule="static"):
             at = part * shape.size
@@ -97,6 +97,16 @@ cdef inline void input_gradient(
             c = part % shape.channels
             input_gradient_row(x + at, dy + at, NULL if mask is NULL else mask + n * shape.size, shape.size,
                                backward.mean[c], backward.scale[c], backward.shift[c], backward.slope[c], dx + at, 0)
+
+
+cdef inline void input_gradient_tile(
+    const floating *x, const floating *dy, const unsigned char *mask, Tile tile, Py_ssize_t channels,
+    const double *mean, const double *scale, const double *shift, const double *slope, floating *dx,
+) noexcept nogil:
+    """Find dx of some places of channels-last memory."""
+    cdef Py_ssize_t at = tile.start * channels
+    input_gradient_places(x + at, dy + at, NULL if mask is NULL else mask + tile.start, tile.places, channels, mean,
+                          scale, shift, slope, dx + at)
 
 
 cdef inline void totals_of_block(

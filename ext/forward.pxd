@@ -7,9 +7,9 @@ from arrays cimport doubles
 from columns cimport range_of_columns, sum_columns
 from exact cimport largest_count, moments_of_words, range_of_rows, sum_rows
 from float64 cimport moments_of_words_float64, sum_rows_float64
-from loops cimport normalize_place, normalize_row
-from rows cimport PLACE, moment_row, moment_rows_of_place
-from shape cimport Shape
+from loops cimport normalize_places, normalize_row
+from rows cimport band_of, moment_row, moment_rows_of_band
+from shape cimport Shape, Tile, tile_of, tiles_of
 from words cimport WIDTH
 
 
@@ -57,18 +57,19 @@ cdef inline void moment_rows(
     const floating *x, Shape shape, const unsigned char *mask, Forward forward, int threads
 ) noexcept:
     """Sum all rows."""
-    cdef Py_ssize_t part, n, c, row, parts = shape.channels
+    cdef Py_ssize_t part, n, c, row, band = 1, parts = shape.channels
     cdef const floating *end = x + shape.samples * shape.sample_stride
-    if shape.channels_last:
-        parts = (shape.channels + PLACE - 1) // PLACE
+    if shape.channels_last and shape.samples > 0:
+        band = band_of(shape.samples, shape.channels, threads)
+        parts = (shape.channels + band - 1) // band
     for part in prange(shape.samples * parts, nogil=True, num_threads=threads, schedule="static"):
         n = part // parts
         if shape.channels_last:
-            c = part % parts * PLACE
+            c = part % parts * band
             row = n * shape.channels + c
-            moment_rows_of_place(
+            moment_rows_of_band(
                 x + n * shape.sample_stride + c, shape.channels, NULL if mask is NULL else mask + n * shape.size,
-                shape.size, min(PLACE, shape.channels - c), forward.rows[0] + row, forward.rows[1] + row,
+                shape.size, min(band, shape.channels - c), forward.rows[0] + row, forward.rows[1] + row,
                 forward.rows[2] + row,
             )
         else:
@@ -78,22 +79,30 @@ cdef inline void moment_rows(
 
 
 cdef inline void normalize(
-    const floating *x, Shape shape, Forward forward, const floating *residual, bint relu,
-    floating *y, int threads,
+    const floating *x, Shape shape, Forward forward, const floating *residual, bint relu, floating *y, int threads
 ) noexcept:
     """Normalize all values."""
-    cdef Py_ssize_t part, c, at
+    cdef Py_ssize_t part, c, at, places = shape.samples * shape.size
     if shape.channels_last:
-        for part in prange(shape.samples * shape.size, nogil=True, num_threads=threads, schedule="static"):
-            at = part * shape.channels
-            normalize_place(x + at, shape.channels, forward.mean, forward.scale, forward.shift,
-                            NULL if residual is NULL else residual + at, relu, y + at)
+        for part in prange(tiles_of(places, shape.channels), nogil=True, num_threads=threads, schedule="static"):
+            normalize_tile(x, tile_of(places, shape.channels, part), shape.channels, forward.mean, forward.scale,
+                           forward.shift, residual, relu, y)
     else:
         for part in prange(shape.samples * shape.channels, nogil=True, num_threads=threads, schedule="static"):
             at = part * shape.size
             c = part % shape.channels
             normalize_row(x + at, shape.size, forward.mean[c], forward.scale[c], forward.shift[c],
                           NULL if residual is NULL else residual + at, relu, y + at, NULL)
+
+
+cdef inline void normalize_tile(
+    const floating *x, Tile tile, Py_ssize_t channels, const double *mean, const double *scale, const double *shift,
+    const floating *residual, bint relu, floating *y,
+) noexcept nogil:
+    """Normalize some places of channels-last memory."""
+    cdef Py_ssize_t at = tile.start * channels
+    normalize_places(x + at, tile.places, channels, mean, scale, shift, NULL if residual is NULL else residual + at,
+                     relu, y + at)
 
 
 cdef inline void moments_of_block(

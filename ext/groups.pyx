@@ -5,10 +5,12 @@ from cython.parallel cimport prange
 from libc.math cimport sqrt
 from numpy cimport ndarray
 from arrays cimport doubles, is_float32, length, memory
+from backward cimport input_gradient_tile
+from forward cimport normalize_tile
 from inverse cimport is_rare, rare_inverse
-from loops cimport input_gradient_place, input_gradient_row, normalize_place, normalize_row
-from rows cimport PLACE, gradient_row, gradient_rows_of_place, moment_row, moment_rows_of_place
-from shape cimport Shape, shape_of
+from loops cimport input_gradient_row, normalize_row
+from rows cimport band_of, gradient_row, gradient_rows_of_band, moment_row, moment_rows_of_band
+from shape cimport Shape, shape_of, tile_of, tiles_of
 
 
 cdef struct Groups:
@@ -60,27 +62,30 @@ def group_forward(
 cdef void forward_all(
     const floating *x, Shape shape, Groups groups, double eps, floating *y, int threads
 ) noexcept:
-    cdef Py_ssize_t part, n, c, row, at, parts = (shape.channels + PLACE - 1) // PLACE
+    cdef Py_ssize_t part, n, c, row, at, tiles, band, parts
     if not shape.channels_last:
         for part in prange(shape.samples * groups.count, nogil=True, num_threads=threads, schedule="static"):
             rows_of_group(x, shape, groups, part * groups.width, y)
             moments_of_group(x, shape, groups, part, eps)
             normalize_group(x, shape, groups, part * groups.width, y)
         return
+    band = band_of(shape.samples, shape.channels, threads)
+    parts = (shape.channels + band - 1) // band
     for part in prange(shape.samples * parts, nogil=True, num_threads=threads, schedule="static"):
         n = part // parts
-        c = part % parts * PLACE
+        c = part % parts * band
         row = n * shape.channels + c
-        moment_rows_of_place(x + n * shape.sample_stride + c, shape.channels, NULL, shape.size,
-                             min(PLACE, shape.channels - c), groups.rows[0] + row, groups.rows[1] + row,
-                             groups.rows[2] + row)
+        moment_rows_of_band(x + n * shape.sample_stride + c, shape.channels, NULL, shape.size,
+                            min(band, shape.channels - c), groups.rows[0] + row, groups.rows[1] + row,
+                            groups.rows[2] + row)
     for part in prange(shape.samples * groups.count, nogil=True, num_threads=threads, schedule="static"):
         moments_of_group(x, shape, groups, part, eps)
-    for part in prange(shape.samples * shape.size, nogil=True, num_threads=threads, schedule="static"):
-        row = part // shape.size * shape.channels
-        at = part * shape.channels
-        normalize_place(x + at, shape.channels, groups.rows[0] + row, groups.rows[1] + row, groups.rows[2] + row, NULL,
-                        False, y + at)
+    tiles = tiles_of(shape.size, shape.channels)
+    for part in prange(shape.samples * tiles, nogil=True, num_threads=threads, schedule="static"):
+        row = part // tiles * shape.channels
+        at = part // tiles * shape.sample_stride
+        normalize_tile(x + at, tile_of(shape.size, shape.channels, part % tiles), shape.channels, groups.rows[0] + row,
+                       groups.rows[1] + row, groups.rows[2] + row, <const floating *>NULL, False, y + at)
 
 
 cdef void rows_of_group(
@@ -173,27 +178,31 @@ def group_backward(
 cdef void backward_all(
     const floating *x, const floating *dy, Shape shape, Groups groups, floating *dx, int threads
 ) noexcept:
-    cdef Py_ssize_t part, n, c, row, at, parts = (shape.channels + PLACE - 1) // PLACE
+    cdef Py_ssize_t part, n, c, row, at, tiles, band, parts
     if not shape.channels_last:
         for part in prange(shape.samples * groups.count, nogil=True, num_threads=threads, schedule="static"):
             gradient_rows_of_group(x, dy, shape, groups, part * groups.width, dx)
             factors_of_group(shape, groups, part)
             gradient_of_group(x, dy, shape, groups, part * groups.width, dx)
         return
+    band = band_of(shape.samples, shape.channels, threads)
+    parts = (shape.channels + band - 1) // band
     for part in prange(shape.samples * parts, nogil=True, num_threads=threads, schedule="static"):
         n = part // parts
-        c = part % parts * PLACE
+        c = part % parts * band
         row = n * shape.channels + c
         at = n * shape.sample_stride + c
-        gradient_rows_of_place(x + at, dy + at, shape.channels, shape.size, min(PLACE, shape.channels - c),
-                               groups.rows[0] + row, groups.factors[0] + row, groups.factors[1] + row)
+        gradient_rows_of_band(x + at, dy + at, shape.channels, shape.size, min(band, shape.channels - c),
+                              groups.rows[0] + row, groups.factors[0] + row, groups.factors[1] + row)
     for part in prange(shape.samples * groups.count, nogil=True, num_threads=threads, schedule="static"):
         factors_of_group(shape, groups, part)
-    for part in prange(shape.samples * shape.size, nogil=True, num_threads=threads, schedule="static"):
-        row = part // shape.size * shape.channels
-        at = part * shape.channels
-        input_gradient_place(x + at, dy + at, True, shape.channels, groups.rows[0] + row, groups.rows[1] + row,
-                             groups.factors[2] + row, groups.factors[3] + row, dx + at)
+    tiles = tiles_of(shape.size, shape.channels)
+    for part in prange(shape.samples * tiles, nogil=True, num_threads=threads, schedule="static"):
+        row = part // tiles * shape.channels
+        at = part // tiles * shape.sample_stride
+        input_gradient_tile(x + at, dy + at, NULL, tile_of(shape.size, shape.channels, part % tiles), shape.channels,
+                            groups.rows[0] + row, groups.rows[1] + row, groups.factors[2] + row,
+                            groups.factors[3] + row, dx + at)
 
 
 cdef void gradient_rows_of_group(

@@ -9,6 +9,8 @@
 #define PREFETCH_FOR_READING(p) __builtin_prefetch(p, 0, 2)
 #define PREFETCH_FOR_WRITING(p) __builtin_prefetch(p, 1, 2)
 
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
+
 #define real float
 #define of_type(name) name##_f32
 #include "loops_of_type.h"

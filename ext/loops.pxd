@@ -3,22 +3,24 @@ from cython cimport floating
 
 cdef extern from "loops.h" nogil:
     void prefetch_for_writing "PREFETCH_FOR_WRITING" (const void *p)
-    void moment_place_f32(const float *, const double *, double *, double *, Py_ssize_t)
-    void moment_place_f64(const double *, const double *, double *, double *, Py_ssize_t)
-    void gradient_place_f32(const float *, const float *, const double *, double *, double *, Py_ssize_t)
-    void gradient_place_f64(const double *, const double *, const double *, double *, double *, Py_ssize_t)
     void moment_places_f32(
-        const float *, Py_ssize_t, Py_ssize_t, const double *, double *, double *, Py_ssize_t)
+        const float *, Py_ssize_t, int, Py_ssize_t, const double *, double *, double *, Py_ssize_t)
     void moment_places_f64(
-        const double *, Py_ssize_t, Py_ssize_t, const double *, double *, double *, Py_ssize_t)
+        const double *, Py_ssize_t, int, Py_ssize_t, const double *, double *, double *, Py_ssize_t)
+    void gradient_places_f32(
+        const float *, const float *, Py_ssize_t, int, Py_ssize_t, const double *, double *, double *, Py_ssize_t)
+    void gradient_places_f64(
+        const double *, const double *, Py_ssize_t, int, Py_ssize_t, const double *, double *, double *, Py_ssize_t)
     void normalize_row_f32(
         const float *, Py_ssize_t, double, double, double, const float *, bint, float *, const float *)
     void normalize_row_f64(
         const double *, Py_ssize_t, double, double, double, const double *, bint, double *, const double *)
-    void normalize_place_f32(
-        const float *, Py_ssize_t, const double *, const double *, const double *, const float *, bint, float *)
-    void normalize_place_f64(
-        const double *, Py_ssize_t, const double *, const double *, const double *, const double *, bint, double *)
+    void normalize_places_f32(
+        const float *, Py_ssize_t, Py_ssize_t, const double *, const double *, const double *, const float *, bint,
+        float *)
+    void normalize_places_f64(
+        const double *, Py_ssize_t, Py_ssize_t, const double *, const double *, const double *, const double *, bint,
+        double *)
     void relu_gradient_f32(const float *, const float *, Py_ssize_t, float *)
     void relu_gradient_f64(const double *, const double *, Py_ssize_t, double *)
     void input_gradient_row_f32(
@@ -27,12 +29,12 @@ cdef extern from "loops.h" nogil:
     void input_gradient_row_f64(
         const double *, const double *, const unsigned char *, Py_ssize_t, double, double, double, double, double *,
         Py_ssize_t)
-    void input_gradient_place_f32(
-        const float *, const float *, bint, Py_ssize_t, const double *, const double *, const double *, const double *,
-        float *)
-    void input_gradient_place_f64(
-        const double *, const double *, bint, Py_ssize_t, const double *, const double *, const double *,
-        const double *, double *)
+    void input_gradient_places_f32(
+        const float *, const float *, const unsigned char *, Py_ssize_t, Py_ssize_t, const double *, const double *,
+        const double *, const double *, float *)
+    void input_gradient_places_f64(
+        const double *, const double *, const unsigned char *, Py_ssize_t, Py_ssize_t, const double *, const double *,
+        const double *, const double *, double *)
     void normalize_features_f32(
         const float *, Py_ssize_t, double, double, const double *, const double *, float *)
     void normalize_features_f64(
@@ -47,32 +49,24 @@ cdef extern from "loops.h" nogil:
         const double *, const double *, Py_ssize_t, double, double, const double *, double, double, double *)
 
 
-cdef inline void moment_place(
-    const floating *x, const double *origin, double *sums, double *squares, Py_ssize_t width
-) noexcept nogil:
-    if floating is float:
-        moment_place_f32(x, origin, sums, squares, width)
-    else:
-        moment_place_f64(x, origin, sums, squares, width)
-
-
-cdef inline void gradient_place(
-    const floating *x, const floating *dy, const double *mean, double *sums, double *products, Py_ssize_t width
-) noexcept nogil:
-    if floating is float:
-        gradient_place_f32(x, dy, mean, sums, products, width)
-    else:
-        gradient_place_f64(x, dy, mean, sums, products, width)
-
-
 cdef inline void moment_places(
-    const floating *x, Py_ssize_t apart, Py_ssize_t next, const double *origin, double *sums, double *squares,
-    Py_ssize_t width,
+    const floating *x, Py_ssize_t apart, int rounds, Py_ssize_t next, const double *origin, double *sums,
+    double *squares, Py_ssize_t width,
 ) noexcept nogil:
     if floating is float:
-        moment_places_f32(x, apart, next, origin, sums, squares, width)
+        moment_places_f32(x, apart, rounds, next, origin, sums, squares, width)
     else:
-        moment_places_f64(x, apart, next, origin, sums, squares, width)
+        moment_places_f64(x, apart, rounds, next, origin, sums, squares, width)
+
+
+cdef inline void gradient_places(
+    const floating *x, const floating *dy, Py_ssize_t apart, int rounds, Py_ssize_t next, const double *mean,
+    double *sums, double *products, Py_ssize_t width,
+) noexcept nogil:
+    if floating is float:
+        gradient_places_f32(x, dy, apart, rounds, next, mean, sums, products, width)
+    else:
+        gradient_places_f64(x, dy, apart, rounds, next, mean, sums, products, width)
 
 
 cdef inline void normalize_row(
@@ -85,14 +79,14 @@ cdef inline void normalize_row(
         normalize_row_f64(x, count, mean, scale, bias, residual, relu, y, ahead)
 
 
-cdef inline void normalize_place(
-    const floating *x, Py_ssize_t width, const double *mean, const double *scale, const double *bias,
-    const floating *residual, bint relu, floating *y,
+cdef inline void normalize_places(
+    const floating *x, Py_ssize_t places, Py_ssize_t width, const double *mean, const double *scale,
+    const double *bias, const floating *residual, bint relu, floating *y,
 ) noexcept nogil:
     if floating is float:
-        normalize_place_f32(x, width, mean, scale, bias, residual, relu, y)
+        normalize_places_f32(x, places, width, mean, scale, bias, residual, relu, y)
     else:
-        normalize_place_f64(x, width, mean, scale, bias, residual, relu, y)
+        normalize_places_f64(x, places, width, mean, scale, bias, residual, relu, y)
 
 
 cdef inline void relu_gradient(const floating *y, const floating *dy, Py_ssize_t count, floating *g) noexcept nogil:
@@ -112,14 +106,14 @@ cdef inline void input_gradient_row(
         input_gradient_row_f64(x, dy, mask, count, mean, direct, shift, slope, dx, ahead)
 
 
-cdef inline void input_gradient_place(
-    const floating *x, const floating *dy, bint selected, Py_ssize_t width, const double *mean, const double *direct,
-    const double *shift, const double *slope, floating *dx,
+cdef inline void input_gradient_places(
+    const floating *x, const floating *dy, const unsigned char *mask, Py_ssize_t places, Py_ssize_t width,
+    const double *mean, const double *direct, const double *shift, const double *slope, floating *dx,
 ) noexcept nogil:
     if floating is float:
-        input_gradient_place_f32(x, dy, selected, width, mean, direct, shift, slope, dx)
+        input_gradient_places_f32(x, dy, mask, places, width, mean, direct, shift, slope, dx)
     else:
-        input_gradient_place_f64(x, dy, selected, width, mean, direct, shift, slope, dx)
+        input_gradient_places_f64(x, dy, mask, places, width, mean, direct, shift, slope, dx)
 
 
 cdef inline void normalize_features(

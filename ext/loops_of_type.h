@@ -6,46 +6,91 @@
 #define LINE ((ptrdiff_t)(64 / sizeof(real))) /* values in a cache line */
 #define EACH(count) for (ptrdiff_t i = 0; i < (count); i++)
 
-/* Add a place's x - origin and its square to the sums of its lane. */
-static inline void of_type(moment_place)(
-    const real *restrict x, const double *restrict origin, double *restrict sum, double *restrict square,
-    ptrdiff_t width)
-{
-    EACH(width) {
-        double d = x[i] - origin[i];
-        sum[i] += d;
-        square[i] += d * d;
-    }
-}
-
-/* Add a place's dy and dy * (x - mean). */
-static inline void of_type(gradient_place)(
-    const real *restrict x, const real *restrict dy, const double *restrict mean, double *restrict sum,
-    double *restrict product, ptrdiff_t width)
-{
-    EACH(width) {
-        double g = dy[i];
-        sum[i] += g;
-        product[i] += g * (x[i] - mean[i]);
-    }
-}
-
-/* The same of four places of one lane, which lie `apart`, so that the sums are loaded and stored once; meanwhile those
-   that lie `next` come into the second-level cache. */
-static inline void of_type(moment_places)(
-    const real *restrict x, ptrdiff_t apart, ptrdiff_t next, const double *restrict origin, double *restrict sum,
+/* Add x - origin and its square to sums: of `rounds` values of each channel, which lie `apart`. */
+ALWAYS_INLINE void of_type(add_moments)(
+    const real *restrict x, ptrdiff_t apart, int rounds, const double *restrict origin, double *restrict sum,
     double *restrict square, ptrdiff_t width)
 {
-    for (ptrdiff_t at = 0; at < width; at += LINE) {
-        for (int k = 0; k < 4; k++)
-            PREFETCH_FOR_READING(x + k * apart + next + at);
-        ptrdiff_t stop = width - at < LINE ? width : at + LINE;
-        for (ptrdiff_t i = at; i < stop; i++) {
-            double d0 = x[i] - origin[i], d1 = x[apart + i] - origin[i];
-            double d2 = x[2 * apart + i] - origin[i], d3 = x[3 * apart + i] - origin[i];
-            sum[i] = (((sum[i] + d0) + d1) + d2) + d3;
-            square[i] = (((square[i] + d0 * d0) + d1 * d1) + d2 * d2) + d3 * d3;
+    EACH(width) {
+        double total = sum[i], squares = square[i];
+        for (int k = 0; k < rounds; k++) {
+            double d = x[k * apart + i] - origin[i];
+            total += d;
+            squares += d * d;
         }
+        sum[i] = total;
+        square[i] = squares;
+    }
+}
+
+/* Add dy and dy * (x - mean). */
+ALWAYS_INLINE void of_type(add_gradients)(
+    const real *restrict x, const real *restrict dy, ptrdiff_t apart, int rounds, const double *restrict mean,
+    double *restrict sum, double *restrict product, ptrdiff_t width)
+{
+    EACH(width) {
+        double total = sum[i], products = product[i];
+        for (int k = 0; k < rounds; k++) {
+            double g = dy[k * apart + i];
+            total += g;
+            products += g * (x[k * apart + i] - mean[i]);
+        }
+        sum[i] = total;
+        product[i] = products;
+    }
+}
+
+/* The same of all channels; meanwhile the values that lie `next` come into the second-level cache. */
+ALWAYS_INLINE void of_type(moments_of_rounds)(
+    const real *restrict x, ptrdiff_t apart, int rounds, ptrdiff_t next, const double *restrict origin,
+    double *restrict sum, double *restrict square, ptrdiff_t width)
+{
+    ptrdiff_t at = 0;
+    for (; at + LINE <= width; at += LINE) {
+        for (int k = 0; k < rounds; k++)
+            PREFETCH_FOR_READING(x + k * apart + next + at);
+        of_type(add_moments)(x + at, apart, rounds, origin + at, sum + at, square + at, LINE);
+    }
+    of_type(add_moments)(x + at, apart, rounds, origin + at, sum + at, square + at, width - at);
+}
+
+ALWAYS_INLINE void of_type(gradients_of_rounds)(
+    const real *restrict x, const real *restrict dy, ptrdiff_t apart, int rounds, ptrdiff_t next,
+    const double *restrict mean, double *restrict sum, double *restrict product, ptrdiff_t width)
+{
+    ptrdiff_t at = 0;
+    for (; at + LINE <= width; at += LINE) {
+        for (int k = 0; k < rounds; k++) {
+            PREFETCH_FOR_READING(x + k * apart + next + at);
+            PREFETCH_FOR_READING(dy + k * apart + next + at);
+        }
+        of_type(add_gradients)(x + at, dy + at, apart, rounds, mean + at, sum + at, product + at, LINE);
+    }
+    of_type(add_gradients)(x + at, dy + at, apart, rounds, mean + at, sum + at, product + at, width - at);
+}
+
+/* Of one to four places of one lane, so that the sums are loaded and stored once: each number is a loop of its own. */
+static inline void of_type(moment_places)(
+    const real *x, ptrdiff_t apart, int rounds, ptrdiff_t next, const double *origin, double *sum, double *square,
+    ptrdiff_t width)
+{
+    switch (rounds) {
+    case 1: of_type(moments_of_rounds)(x, apart, 1, next, origin, sum, square, width); break;
+    case 2: of_type(moments_of_rounds)(x, apart, 2, next, origin, sum, square, width); break;
+    case 3: of_type(moments_of_rounds)(x, apart, 3, next, origin, sum, square, width); break;
+    case 4: of_type(moments_of_rounds)(x, apart, 4, next, origin, sum, square, width); break;
+    }
+}
+
+static inline void of_type(gradient_places)(
+    const real *x, const real *dy, ptrdiff_t apart, int rounds, ptrdiff_t next, const double *mean, double *sum,
+    double *product, ptrdiff_t width)
+{
+    switch (rounds) {
+    case 1: of_type(gradients_of_rounds)(x, dy, apart, 1, next, mean, sum, product, width); break;
+    case 2: of_type(gradients_of_rounds)(x, dy, apart, 2, next, mean, sum, product, width); break;
+    case 3: of_type(gradients_of_rounds)(x, dy, apart, 3, next, mean, sum, product, width); break;
+    case 4: of_type(gradients_of_rounds)(x, dy, apart, 4, next, mean, sum, product, width); break;
     }
 }
 
@@ -89,7 +134,7 @@ static inline void of_type(normalize_row)(
         x + at, count - at, mean, scale, bias, residual ? residual + at : NULL, relu, y + at);
 }
 
-static inline void of_type(normalize_place)(
+ALWAYS_INLINE void of_type(normalize_place)(
     const real *restrict x, ptrdiff_t width, const double *restrict mean, const double *restrict scale,
     const double *restrict bias, const real *restrict residual, int relu, real *restrict y)
 {
@@ -97,6 +142,14 @@ static inline void of_type(normalize_place)(
 }
 
 #undef FINISHED
+
+static inline void of_type(normalize_places)(
+    const real *x, ptrdiff_t places, ptrdiff_t width, const double *mean, const double *scale, const double *bias,
+    const real *residual, int relu, real *y)
+{
+    for (ptrdiff_t at = 0; at < places * width; at += width)
+        of_type(normalize_place)(x + at, width, mean, scale, bias, residual ? residual + at : NULL, relu, y + at);
+}
 
 /* dy where y > 0, else 0: the gradient of what went into relu. */
 static inline void of_type(relu_gradient)(
@@ -141,16 +194,19 @@ static inline void of_type(gradient_of_place)(
     EACH(width) dx[i] = (real)(direct[i] * dy[i] - (shift[i] + slope[i] * (x[i] - mean[i])));
 }
 
-static inline void of_type(input_gradient_place)(
-    const real *restrict x, const real *dy, int selected, ptrdiff_t width, const double *restrict mean,
-    const double *restrict direct, const double *restrict shift, const double *restrict slope, real *dx)
+/* Of places, without the bracket where their mask is 0. */
+static inline void of_type(input_gradient_places)(
+    const real *x, const real *dy, const unsigned char *mask, ptrdiff_t places, ptrdiff_t width,
+    const double *restrict mean, const double *restrict direct, const double *restrict shift,
+    const double *restrict slope, real *dx)
 {
-    if (!selected)
-        EACH(width) dx[i] = (real)(direct[i] * dy[i]);
-    else if (dy == dx)
-        EACH(width) dx[i] = (real)(direct[i] * dx[i] - (shift[i] + slope[i] * (x[i] - mean[i])));
-    else
-        of_type(gradient_of_place)(x, dy, width, mean, direct, shift, slope, dx);
+    for (ptrdiff_t place = 0; place < places; place++, x += width, dy += width, dx += width)
+        if (mask && !mask[place])
+            EACH(width) dx[i] = (real)(direct[i] * dy[i]);
+        else if (dy == dx)
+            EACH(width) dx[i] = (real)(direct[i] * dx[i] - (shift[i] + slope[i] * (x[i] - mean[i])));
+        else
+            of_type(gradient_of_place)(x, dy, width, mean, direct, shift, slope, dx);
 }
 
 /* Of a row of features, each with a weight of its own: (x - mean) * scale * weight + bias. */

@@ -2,6 +2,7 @@
 # the two memory orders. What a call needs to know of them, and the memory that it needs, without a Python object in
 # between: after a kernel has swept the caches, each step of the interpreter waits for memory.
 from libc.math cimport INFINITY
+from libc.stdint cimport uintptr_t
 from numpy cimport (
     NPY_ARRAY_ALIGNED, NPY_ARRAY_C_CONTIGUOUS, NPY_FLOAT32, NPY_FLOAT64, NPY_KEEPORDER, NPY_ORDER, PyArray_CHKFLAGS,
     PyArray_DATA, PyArray_DIMS, PyArray_EMPTY, PyArray_ISNOTSWAPPED, PyArray_ITEMSIZE, PyArray_NDIM, PyArray_SIZE,
@@ -142,24 +143,41 @@ cdef inline ndarray part(ndarray array, void *data, int dtype, int dimensions, n
     return result
 
 
+cdef enum:
+    SMALL = 512  # values that are read in no time, wherever they lie
+
+
+cdef inline ndarray doubles(int dimensions, npy_intp *shape):
+    """Return memory in float64, in full cache lines: each vector that lies in two of them is read twice."""
+    cdef npy_intp size = 1
+    cdef int i
+    cdef uintptr_t start
+    cdef ndarray memory
+    for i in range(dimensions):
+        size *= shape[i]
+    if size <= SMALL:
+        return <ndarray>PyArray_EMPTY(dimensions, shape, NPY_FLOAT64, 0)
+    size += 7
+    memory = <ndarray>PyArray_EMPTY(1, &size, NPY_FLOAT64, 0)
+    start = (<uintptr_t>PyArray_DATA(memory) + 63) & ~<uintptr_t>63
+    return part(memory, <void *>start, NPY_FLOAT64, dimensions, shape)
+
+
 cdef inline ndarray doubles_of(Py_ssize_t one):
     cdef npy_intp shape = one
-    return <ndarray>PyArray_EMPTY(1, &shape, NPY_FLOAT64, 0)
+    return doubles(1, &shape)
 
 
 cdef inline ndarray doubles_of_2(Py_ssize_t one, Py_ssize_t two):
     cdef npy_intp shape[2]
-    shape[0] = one
-    shape[1] = two
-    return <ndarray>PyArray_EMPTY(2, shape, NPY_FLOAT64, 0)
+    shape[0], shape[1] = one, two
+    return doubles(2, shape)
 
 
 cdef inline ndarray doubles_of_3(Py_ssize_t one, Py_ssize_t two, Py_ssize_t three):
     cdef npy_intp shape[3]
-    shape[0] = one
-    shape[1] = two
-    shape[2] = three
-    return <ndarray>PyArray_EMPTY(3, shape, NPY_FLOAT64, 0)
+    shape[0], shape[1], shape[2] = one, two, three
+    return doubles(3, shape)
 
 
 cdef inline ndarray constant(Py_ssize_t length, double value):

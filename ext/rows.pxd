@@ -7,13 +7,13 @@ from lanes cimport (
     lanes, lanes_add, lanes_all, lanes_first, lanes_load_f32, lanes_load_f64, lanes_multiply, lanes_subtract,
     lanes_sum,
 )
-from loops cimport gradient_place, moment_place, moment_places, prefetch_for_writing
+from loops cimport gradient_places, moment_places, prefetch_for_writing
 
 cdef enum:
     LANES = 16
-    FOUR_ROUNDS = 64  # places, four of each lane
-    PLACE = 64  # channels of a place that are summed together: the lanes of their two sums stay in the nearest cache
-    ROOM = PLACE + 8  # so that two such sums do not lie a multiple of 4096 bytes apart, where they hinder each other
+    ROUNDS = 4  # places of each lane whose values are added to the lane's sums together
+    BAND = 512  # channels whose lanes are kept together: their two sums stay in the second-level cache
+    ROOM = BAND + 8  # so that two such sums do not lie a multiple of 4096 bytes apart, where they hinder each other
 
 
 cdef inline lanes load(const floating *p) noexcept nogil:
@@ -70,15 +70,19 @@ cdef inline void moment_row(
     centre_row(x, 1, mask, count, selected(mask, count), first, deviation, square)
 
 
-cdef inline void moment_rows_of_place(
+cdef inline void moment_rows_of_band(
     const floating *x, Py_ssize_t stride, const unsigned char *mask, Py_ssize_t count, Py_ssize_t width,
     double *first, double *deviation, double *square,
 ) noexcept nogil:
-    """Do the same for the rows of up to 64 neighbouring channels, whose values lie ``stride`` apart."""
+    """Do the same for the rows of up to 512 neighbouring channels, whose values lie ``stride`` apart.
+
+    Memory is read in its order: channel by channel it would be torn into pieces that no prefetcher follows.
+    """
     cdef double sums[LANES][ROOM]
     cdef double squares[LANES][ROOM]
     cdef Py_ssize_t s, j, start = 0, c, values = selected(mask, count)
     cdef Py_ssize_t round = LANES * stride  # from a place to the next of its lane
+    cdef int rounds
     clear_lanes(sums, width)
     clear_lanes(squares, width)
     while mask is not NULL and start < count and not mask[start]:
@@ -86,13 +90,14 @@ cdef inline void moment_rows_of_place(
     for c in range(width):
         first[c] = x[start * stride + c] if start < count else 0
     if mask is NULL:
-        while start + FOUR_ROUNDS <= count:
+        while start + LANES <= count:
+            rounds = min(ROUNDS, (count - start) // LANES)
             for j in range(LANES):
-                moment_places(x + (start + j) * stride, round, stride, first, sums[j], squares[j], width)
-            start += FOUR_ROUNDS
+                moment_places(x + (start + j) * stride, round, rounds, stride, first, sums[j], squares[j], width)
+            start += rounds * LANES
     for s in range(start, count):
         if mask is NULL or mask[s]:
-            moment_place(x + s * stride, first, sums[s % LANES], squares[s % LANES], width)
+            moment_places(x + s * stride, round, 1, stride, first, sums[s % LANES], squares[s % LANES], width)
     combine(sums, width, deviation)
     combine(squares, width, square)
     for c in range(width):
@@ -164,20 +169,34 @@ cdef inline void gradient_row(
     product[0] = lanes_sum(products)
 
 
-cdef inline void gradient_rows_of_place(
+cdef inline void gradient_rows_of_band(
     const floating *x, const floating *dy, Py_ssize_t stride, Py_ssize_t count, Py_ssize_t width,
     const double *mean, double *total, double *product,
 ) noexcept nogil:
-    """Do the same for the rows of up to 64 neighbouring channels."""
+    """Do the same for the rows of up to 512 neighbouring channels."""
     cdef double sums[LANES][ROOM]
     cdef double products[LANES][ROOM]
-    cdef Py_ssize_t s
+    cdef Py_ssize_t s, j, at, start = 0
+    cdef int rounds
     clear_lanes(sums, width)
     clear_lanes(products, width)
-    for s in range(count):
-        gradient_place(x + s * stride, dy + s * stride, mean, sums[s % LANES], products[s % LANES], width)
+    while start + LANES <= count:
+        rounds = min(ROUNDS, (count - start) // LANES)
+        for j in range(LANES):
+            at = (start + j) * stride
+            gradient_places(x + at, dy + at, LANES * stride, rounds, stride, mean, sums[j], products[j], width)
+        start += rounds * LANES
+    for s in range(start, count):
+        at = s * stride
+        gradient_places(x + at, dy + at, LANES * stride, 1, stride, mean, sums[s % LANES], products[s % LANES], width)
     combine(sums, width, total)
     combine(products, width, product)
+
+
+cdef inline Py_ssize_t band_of(Py_ssize_t samples, Py_ssize_t channels, int threads) noexcept nogil:
+    """Return the number of channels that are summed together, so that there is work for each thread."""
+    cdef Py_ssize_t bands = max((channels + BAND - 1) // BAND, (threads + samples - 1) // samples)
+    return max(LANES, ((channels + bands - 1) // bands + LANES - 1) // LANES * LANES)
 
 
 cdef inline void clear_lanes(double (*parts)[ROOM], Py_ssize_t width) noexcept nogil:

@@ -20,3 +20,28 @@ cdef inline Shape shape_of(ndarray x, bint channels_last, bint exact) noexcept:
     shape.channels_last = channels_last
     shape.columns = exact and channels_last and shape.size == 1
     return shape
+
+
+cdef enum:
+    TILE = 1 << 14  # values: few enough to share them among threads, and enough that a call does not matter
+
+
+cdef struct Tile:
+    Py_ssize_t start
+    Py_ssize_t places
+
+
+cdef inline Py_ssize_t tiles_of(Py_ssize_t places, Py_ssize_t channels) noexcept nogil:
+    """Return the number of tiles of channels-last memory: some places after each other, with all their channels."""
+    return (places + places_of_tile(channels) - 1) // places_of_tile(channels)
+
+
+cdef inline Py_ssize_t places_of_tile(Py_ssize_t channels) noexcept nogil:
+    return max(1, TILE // channels)
+
+
+cdef inline Tile tile_of(Py_ssize_t places, Py_ssize_t channels, Py_ssize_t number) noexcept nogil:
+    cdef Tile tile
+    tile.start = number * places_of_tile(channels)
+    tile.places = min(places_of_tile(channels), places - tile.start)
+    return tile
