@@ -24,11 +24,12 @@ static inline double sum_error(double a, double b, double total)
     return (a - (total - part)) + (b - part);
 }
 
-/* The rest of value / divisor after the rounded quotient, for value = high + low. */
-static inline double quotient_rest(double high, double low, double divisor, double quotient)
+/* The rest of value / divisor after a quotient that is right to a few roundings, such as high * inverse, for
+   value = high + low and inverse = 1 / divisor: to divide takes as long as ten other steps. */
+static inline double quotient_rest(double high, double low, double divisor, double inverse, double quotient)
 {
     double product = quotient * divisor;
-    return ((high - product) - product_error(quotient, divisor, product) + low) / divisor;
+    return ((high - product) - product_error(quotient, divisor, product) + low) * inverse;
 }
 
 #endif

@@ -37,18 +37,19 @@ cdef inline void range_of_rows(
 ) noexcept nogil:
     """Find the largest of x₀ and μᵣ + σᵣ over rows r, and the largest of −x₀ and σᵣ − μᵣ."""
     cdef Py_ssize_t n, c, row
-    cdef double count, x0, shift, spread
+    cdef double count, inverse, x0, shift, spread
     for c in range(width):
         highest[c] = lowest[c] = -INFINITY
     for n in range(samples):
         count = counts[n]
         if count == 0:
             continue
+        inverse = 1 / count
         row = n * stride
         for c in range(width):
             x0 = first[row + c]
-            shift = deviation[row + c] / count
-            spread = sqrt(larger(0, square[row + c] - deviation[row + c] * shift) / count)
+            shift = deviation[row + c] * inverse
+            spread = sqrt(larger(0, square[row + c] - deviation[row + c] * shift) * inverse)
             if square[row + c] > 0:
                 spread = spread + ULP * fabs(x0)  # so that the range of a row that varies is not empty
             highest[c] = larger(highest[c], larger(x0, x0 + shift + spread))
@@ -69,7 +70,7 @@ cdef inline void sum_rows(
     cdef double following[2][WIDTH]
     cdef Py_ssize_t block, n, c, row
     cdef double per_count_unit = 1 / count_unit_of(most)
-    cdef double count, weight, offset, shift, shift_rest, m, m_rest, m2, value, rest, high, square_m, square_rest, part
+    cdef double count, inverse, weight, offset, shift, shift_rest, m, m_rest, m2, value, rest, high, square_m, square_rest, part
     for c in range(width):
         centre[c] = centre_of(highest[c], lowest[c])
         scale[c] = inverse_unit_of(reach_of(highest[c], lowest[c]))
@@ -81,12 +82,13 @@ cdef inline void sum_rows(
             count = counts[n]
             if count == 0:
                 continue
+            inverse = 1 / count
             weight = count * per_count_unit
             row = n * stride
             for c in range(width):
                 # D₁/n, and M2 = D₂ − D₁²/n, which may cancel
-                shift = deviation[row + c] / count
-                shift_rest = quotient_rest(deviation[row + c], 0, count, shift)
+                shift = deviation[row + c] * inverse
+                shift_rest = quotient_rest(deviation[row + c], 0, count, inverse, shift)
                 value = deviation[row + c] * shift
                 m2 = square[row + c] - value
                 m2 = m2 - (product_error(deviation[row + c], shift, value) + deviation[row + c] * shift_rest)
@@ -129,7 +131,7 @@ cdef inline void moments_of_words(
 
     The loop has no branches, so that it is compiled to vectors; ``rare`` sees to what it can't.
     """
-    cdef double count_unit = count_unit_of(most)
+    cdef double count_unit = count_unit_of(most), inverse = 1 / count
     cdef double units[WIDTH]
     cdef double scaled[WIDTH]
     cdef int64_t sum_low, sum_high, square_low, square_high
@@ -147,16 +149,16 @@ cdef inline void moments_of_words(
         carry(&square_low, &square_high)
         # m̄ = Σn·m/M and Σ[n·m² + M2]/M, both as high + low
         high = words_high(sum_low, sum_high, &low)
-        mean_high = high / count * count_unit
-        mean_low = quotient_rest(high, low, count, high / count) * count_unit
+        mean_high = high * inverse * count_unit
+        mean_low = quotient_rest(high, low, count, inverse, high * inverse) * count_unit
         high = words_high(square_low, square_high, &low)
-        raw = high / count * count_unit
-        raw_low = quotient_rest(high, low, count, high / count) * count_unit
+        raw = high * inverse * count_unit
+        raw_low = quotient_rest(high, low, count, inverse, high * inverse) * count_unit
         of_mean = mean_high * mean_high
         of_mean_low = product_error(mean_high, mean_high, of_mean) + 2 * mean_high * mean_low
         # what cancels here is bounded by twice the number of rows: a row lies at either end of the range
         scaled[c] = larger(0, (raw - of_mean) + (raw_low - of_mean_low))
-        mean[c] = centre + units[c] * mean_high
+        mean[c] = centre + units[c] * (mean_high + mean_low)
         var[c] = scaled[c] * units[c] * units[c]
         invstd[c] = 1 / sqrt(var[c] + eps)
     for c in range(width):

@@ -75,19 +75,24 @@ static inline double power_of_two(int biased_exponent)
 enum { BIAS = 1023, LARGEST_EXPONENT = 1000 };
 #define TOO_LARGE 0x1p990
 
-/* 2^k > 2 * reach, k >= -1000. */
-static inline double unit_of(double reach)
+/* Of 2^k > 2 * reach, k >= -1000: k + 1023. */
+static inline int unit_exponent_of(double reach)
 {
     uint64_t bits;
     memcpy(&bits, &reach, sizeof bits);
     int e = (int)(bits >> 52 & 0x7ff) + 2;
-    return power_of_two(e < BIAS - LARGEST_EXPONENT ? BIAS - LARGEST_EXPONENT : e > 2046 ? 2046 : e);
+    return e < BIAS - LARGEST_EXPONENT ? BIAS - LARGEST_EXPONENT : e > 2046 ? 2046 : e;
+}
+
+static inline double unit_of(double reach)
+{
+    return power_of_two(unit_exponent_of(reach));
 }
 
 /* The factor that scales a channel to |v| <= 1/2; 0 for one that is constant or not finite. */
 static inline double inverse_unit_of(double reach)
 {
-    return reach > 0 && reach < TOO_LARGE ? 1 / unit_of(reach) : 0;
+    return reach > 0 && reach < TOO_LARGE ? power_of_two(2 * BIAS - unit_exponent_of(reach)) : 0;
 }
 
 static inline double larger(double a, double b)

@@ -20,12 +20,12 @@ cdef inline double leading_26_bits(double value) noexcept nogil:
     return spread - (spread - value)
 
 
-cdef inline double square_over(double high, double low, double count, double *rest) noexcept nogil:
+cdef inline double square_over(double high, double low, double count, double inverse, double *rest) noexcept nogil:
     """Return (high + low)²/count as a rounded value and its rest."""
     cdef double square = high * high
     cdef double tail = product_error(high, high, square) + 2 * high * low
-    cdef double quotient = square / count
-    rest[0] = quotient_rest(square, tail, count, quotient)
+    cdef double quotient = square * inverse
+    rest[0] = quotient_rest(square, tail, count, inverse, quotient)
     return quotient
 
 
@@ -37,7 +37,7 @@ cdef inline void sum_rows_float64(
     cdef double total[WIDTH]
     cdef double m2[WIDTH]
     cdef Py_ssize_t n, c, row, one = 0
-    cdef double count = 0, offset, high, low, rest, squares, extra
+    cdef double count = 0, inverse, offset, high, low, rest, squares, extra
     cdef const double *origin
     while one < samples and counts[one] == 0:
         one += 1
@@ -55,11 +55,12 @@ cdef inline void sum_rows_float64(
             row = n * stride
             for c in range(width):
                 total[c] += counts[n] * (first[row + c] - origin[c]) + deviation[row + c]
+    inverse = 1 / count
     for n in range(one, samples):
         if counts[n] > 0:
             row = n * stride
             for c in range(width):
-                offset = (first[row + c] - origin[c]) - total[c] / count
+                offset = (first[row + c] - origin[c]) - total[c] * inverse
                 m2[c] += square[row + c] + 2 * offset * deviation[row + c] + counts[n] * offset * offset
     for c in range(width):
         high = count * origin[c]
@@ -69,7 +70,7 @@ cdef inline void sum_rows_float64(
         high = low
         words[c] = leading_26_bits(high)
         words[apart + c] = (high - words[c]) + rest
-        squares = square_over(high, rest, count, &rest)
+        squares = square_over(high, rest, count, inverse, &rest)
         extra = squares + m2[c]
         rest = rest + sum_error(squares, m2[c], extra)
         words[2 * apart + c] = leading_26_bits(extra)
@@ -82,17 +83,17 @@ cdef inline void moments_of_words_float64(
 ) noexcept nogil:
     """Make the moments of ``count`` values from sums over all ranks, and 1/√(var + eps)."""
     cdef Py_ssize_t c
-    cdef double high, low, squares, squares_low, of_mean, rest, difference
+    cdef double inverse = 1 / count, high, low, squares, squares_low, of_mean, rest, difference
     for c in range(width):
         high = words[c] + words[apart + c]
         low = sum_error(words[c], words[apart + c], high)
         squares = words[2 * apart + c] + words[3 * apart + c]
         squares_low = sum_error(words[2 * apart + c], words[3 * apart + c], squares)
-        of_mean = square_over(high, low, count, &rest)
+        of_mean = square_over(high, low, count, inverse, &rest)
         difference = (squares - of_mean) + (squares_low - rest)
         if difference <= NOISE * squares:
             difference = 0
-        mean[c] = high / count + quotient_rest(high, low, count, high / count)
+        mean[c] = high * inverse + quotient_rest(high, low, count, inverse, high * inverse)
         var[c] = difference / count
         if eps == 0 and squares < SMALLEST_SQUARES and (squares > 0 or high != 0):
             invstd[c] = NAN  # squares have lost their digits

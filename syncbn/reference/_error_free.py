@@ -19,7 +19,9 @@ def sum_error(a: Float64Array, b: Float64Array, total: Float64Array) -> Float64A
     return (a - (total - part)) + (b - part)
 
 
-def quotient_rest(high: Float64Array, low: float, divisor: Float64Array, quotient: Float64Array) -> Float64Array:
-    """Return what is left of (high + low)/divisor after ``quotient``."""
+def quotient_rest(
+    high: Float64Array, low: float, divisor: Float64Array, inverse: Float64Array, quotient: Float64Array
+) -> Float64Array:
+    """Return what is left of (high + low)/divisor after ``quotient``; ``inverse`` is that of the divisor."""
     product = quotient * divisor
-    return ((high - product) - product_error(quotient, divisor, product) + low) / divisor
+    return ((high - product) - product_error(quotient, divisor, product) + low) * inverse

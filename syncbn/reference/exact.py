@@ -37,8 +37,9 @@ def moment_ranges(
     rows = count_n > 0
     first, deviation, square, count = first_nc[rows], deviation_nc[rows], square_nc[rows], count_n[rows, None]
     with np.errstate(all="ignore"):
-        shift = deviation / count
-        spread = np.sqrt(np.fmax(square - deviation * shift, 0.0) / count)
+        inverse = 1 / count
+        shift = deviation * inverse
+        spread = np.sqrt(np.fmax(square - deviation * shift, 0.0) * inverse)
         spread += np.where(square > 0, ULP * np.abs(first), 0.0)  # so that the range of a row that varies is not empty
         if rows.any():
             range_2c[0] = np.fmax(first, first + shift + spread).max(axis=0)
@@ -64,8 +65,9 @@ def moment_sums(
         scale = inverse_unit_of(reach)
         count_unit = count_unit_of(range_w)
         weight = count * (1 / count_unit)
-        shift = deviation / count
-        shift_rest = quotient_rest(deviation, 0.0, count, shift)
+        inverse = 1 / count
+        shift = deviation * inverse
+        shift_rest = quotient_rest(deviation, 0.0, count, inverse, shift)
         product = deviation * shift
         m2 = square - product - (product_error(deviation, shift, product) + deviation * shift_rest)
         offset = first - centre
