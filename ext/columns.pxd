@@ -3,11 +3,11 @@
 #
 # Values of sample n lie `stride` after those of sample n - 1; words of one channel lie `apart`.
 from cython cimport floating
-from libc.math cimport INFINITY, fabs
+from libc.math cimport INFINITY
 from libc.stdint cimport int64_t
-from error_free cimport product_error
-from fixed_point cimport FOLLOWING, LEADING, add_block, bits_above, centre_of, inverse_unit_of, larger, reach_of
-from words cimport BLOCK, WIDTH, carry_all, clear
+from fixed_point cimport EXTRACTED, LEADING, add_block, centre_of, inverse_unit_of, reach_of
+from loops cimport column_gradient_range, column_gradient_sums, column_range, column_sums
+from words cimport WIDTH, carry_all, clear
 
 
 cdef inline void range_of_columns(
@@ -19,19 +19,16 @@ cdef inline void range_of_columns(
     cdef floating least[WIDTH]
     cdef floating poison[WIDTH]
     cdef Py_ssize_t n, c
-    cdef const floating *values
     for c in range(width):
         most[c] = -INFINITY
         least[c] = INFINITY
         poison[c] = 0
-    for n in range(samples):
-        if mask is not NULL and not mask[n]:
-            continue
-        values = x + n * stride
-        for c in range(width):
-            most[c] = values[c] if values[c] > most[c] else most[c]
-            least[c] = values[c] if values[c] < least[c] else least[c]
-            poison[c] += values[c] * 0  # not 0 once a value is not finite
+    if mask is NULL:
+        column_range(x, stride, samples, &most[0], &least[0], &poison[0], width)
+    else:
+        for n in range(samples):
+            if mask[n]:
+                column_range(x + n * stride, stride, 1, &most[0], &least[0], &poison[0], width)
     for c in range(width):
         highest[c] = most[c] if poison[c] == 0 else INFINITY
         lowest[c] = -least[c]
@@ -43,41 +40,48 @@ cdef inline void sum_columns(
 ) noexcept nogil:
     """Sum m and m², m = x − centre of the range, scaled by its reach."""
     cdef double centre[WIDTH]
-    cdef double scale[WIDTH]
+    cdef double scale[2][WIDTH]
     cdef double leading[2][WIDTH]
     cdef double following[2][WIDTH]
-    cdef Py_ssize_t block, n, c
-    cdef double m, high, square, rest
-    cdef const floating *values
+    cdef Py_ssize_t block, start, count, n, c
     for c in range(width):
         centre[c] = centre_of(highest[c], lowest[c])
-        scale[c] = inverse_unit_of(reach_of(highest[c], lowest[c]))
+        scale[0][c] = scale[1][c] = inverse_unit_of(reach_of(highest[c], lowest[c]))
     clear(words, apart, width)
-    for block in range((samples + BLOCK - 1) // BLOCK):
-        for c in range(width):
-            leading[0][c] = leading[1][c] = following[0][c] = following[1][c] = 0
-        for n in range(block * BLOCK, min((block + 1) * BLOCK, samples)):
-            if mask is not NULL and not mask[n]:
-                continue
-            values = x + n * stride
-            for c in range(width):
-                m = (values[c] - centre[c]) * scale[c]
-                high = bits_above(m, LEADING)
-                leading[0][c] += high
-                following[0][c] += bits_above(m - high, FOLLOWING)
-                square = m * m
-                high = bits_above(square, LEADING)
-                leading[1][c] += high
-                rest = square - high
-                if floating is double:
-                    # Where one value lies far out, all others' squares round alike: an error of N/2 roundings.
-                    rest = rest + product_error(m, m, square)
-                following[1][c] += bits_above(rest, FOLLOWING)
-        for c in range(width):
-            if scale[c] != 0:
-                add_block(leading[0][c], following[0][c], words + c, words + apart + c)
-                add_block(leading[1][c], following[1][c], words + 2 * apart + c, words + 3 * apart + c)
+    for block in range((samples + EXTRACTED - 1) // EXTRACTED):
+        start = block * EXTRACTED
+        count = min(EXTRACTED, samples - start)
+        begin(leading, following, width)
+        if mask is NULL:
+            column_sums(x + start * stride, stride, count, centre, scale[0], leading[0], following[0], leading[1],
+                        following[1], width)
+        else:
+            for n in range(start, start + count):
+                if mask[n]:
+                    column_sums(x + n * stride, stride, 1, centre, scale[0], leading[0], following[0], leading[1],
+                                following[1], width)
+        end(scale, leading, following, width, words, apart)
     carry_all(words, apart, width)
+
+
+cdef inline void begin(double (*leading)[WIDTH], double (*following)[WIDTH], Py_ssize_t width) noexcept nogil:
+    cdef Py_ssize_t k, c
+    for k in range(2):
+        for c in range(width):
+            leading[k][c] = LEADING
+            following[k][c] = 0
+
+
+cdef inline void end(
+    double (*scale)[WIDTH], double (*leading)[WIDTH], double (*following)[WIDTH], Py_ssize_t width, int64_t *words,
+    Py_ssize_t apart,
+) noexcept nogil:
+    cdef Py_ssize_t k, c
+    for k in range(2):
+        for c in range(width):
+            if scale[k][c] != 0:
+                add_block(leading[k][c] - LEADING, following[k][c], words + 2 * k * apart + c,
+                          words + (2 * k + 1) * apart + c)
 
 
 cdef inline void largest_of_columns(
@@ -85,25 +89,14 @@ cdef inline void largest_of_columns(
     const double *mean, double *largest_dy, double *largest_product,
 ) noexcept nogil:
     """Find the largest |dy| and |dy·(x − μ)|; infinite where one is not finite."""
-    cdef double poison[2][WIDTH]
-    cdef Py_ssize_t n, c
-    cdef double product
-    cdef const floating *values
-    cdef const floating *gradients
+    cdef double total[2][WIDTH]
+    cdef Py_ssize_t c
     for c in range(width):
-        largest_dy[c] = largest_product[c] = poison[0][c] = poison[1][c] = 0
-    for n in range(samples):
-        values = x + n * stride
-        gradients = dy + n * stride
-        for c in range(width):
-            product = gradients[c] * (values[c] - mean[c])
-            largest_dy[c] = larger(largest_dy[c], fabs(gradients[c]))
-            largest_product[c] = larger(largest_product[c], fabs(product))
-            poison[0][c] += gradients[c] * 0.0
-            poison[1][c] += product * 0.0
+        largest_dy[c] = largest_product[c] = total[0][c] = total[1][c] = 0
+    column_gradient_range(x, dy, stride, samples, mean, largest_dy, largest_product, total[0], total[1], width)
     for c in range(width):
-        largest_dy[c] = largest_dy[c] if poison[0][c] == 0 else INFINITY
-        largest_product[c] = largest_product[c] if poison[1][c] == 0 else INFINITY
+        largest_dy[c] = largest_dy[c] if total[0][c] < INFINITY else INFINITY
+        largest_product[c] = largest_product[c] if total[1][c] < INFINITY else INFINITY
 
 
 cdef inline void sum_gradient_columns(
@@ -114,32 +107,16 @@ cdef inline void sum_gradient_columns(
     cdef double scale[2][WIDTH]
     cdef double leading[2][WIDTH]
     cdef double following[2][WIDTH]
-    cdef Py_ssize_t block, n, c, k
-    cdef double value, high
-    cdef const floating *values
-    cdef const floating *gradients
+    cdef Py_ssize_t block, start, at, c
     for c in range(width):
         scale[0][c] = inverse_unit_of(largest_dy[c])
         scale[1][c] = inverse_unit_of(largest_product[c])
     clear(words, apart, width)
-    for block in range((samples + BLOCK - 1) // BLOCK):
-        for c in range(width):
-            leading[0][c] = leading[1][c] = following[0][c] = following[1][c] = 0
-        for n in range(block * BLOCK, min((block + 1) * BLOCK, samples)):
-            values = x + n * stride
-            gradients = dy + n * stride
-            for c in range(width):
-                value = gradients[c] * scale[0][c]
-                high = bits_above(value, LEADING)
-                leading[0][c] += high
-                following[0][c] += bits_above(value - high, FOLLOWING)
-                value = gradients[c] * (values[c] - mean[c]) * scale[1][c]
-                high = bits_above(value, LEADING)
-                leading[1][c] += high
-                following[1][c] += bits_above(value - high, FOLLOWING)
-        for k in range(2):
-            for c in range(width):
-                if scale[k][c] != 0:
-                    add_block(leading[k][c], following[k][c],
-                              words + 2 * k * apart + c, words + (2 * k + 1) * apart + c)
+    for block in range((samples + EXTRACTED - 1) // EXTRACTED):
+        start = block * EXTRACTED
+        at = start * stride
+        begin(leading, following, width)
+        column_gradient_sums(x + at, dy + at, stride, min(EXTRACTED, samples - start), mean, scale[0], scale[1],
+                             leading[0], following[0], leading[1], following[1], width)
+        end(scale, leading, following, width, words, apart)
     carry_all(words, apart, width)

@@ -22,6 +22,27 @@ static inline double bits_above(double value, double constant)
     return (value + constant) - constant;
 }
 
+/* Add |value| <= 1/2 to sums that began as LEADING and 0: up to 2048 values, so that the sum keeps LEADING's last bit.
+   What the sum takes of a value is what it has grown by. A tie may go either way, by the sum's own last bit: then what
+   is left is half of that, which the second sum takes whole. */
+static inline void extract(double value, double *leading, double *following)
+{
+    double sum = *leading + value;
+    double rest = value - (sum - *leading);
+    *leading = sum;
+    *following += bits_above(rest, FOLLOWING);
+}
+
+/* The same with a rest of the value, to which it does matter where a tie has gone. */
+static inline void extract_with_rest(double value, double rest, double *leading, double *following)
+{
+    double high = bits_above(value, LEADING);
+    *leading += high;
+    *following += bits_above((value - high) + rest, FOLLOWING);
+}
+
+enum { EXTRACTED = 2048 };
+
 /* Words for the wire: the sum in units of 2^-81 is high * 2^48 + low. 32,767 ranks' lows fit in int64, and so
    do the highs of 2^28 values. */
 enum { WORD_BITS = 48 };

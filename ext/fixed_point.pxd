@@ -5,6 +5,7 @@ cdef extern from "fixed_point.h" nogil:
     const double LEADING
     const double FOLLOWING
     const double TOO_LARGE
+    Py_ssize_t EXTRACTED
     double bits_above(double value, double constant)
     void add_block(double leading, double following, int64_t *low, int64_t *high)
     void carry(int64_t *low, int64_t *high)

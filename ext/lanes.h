@@ -111,17 +111,25 @@ static inline lanes_t lanes_first(lanes_t v, ptrdiff_t count)
     return v;
 }
 
+#if REGISTER_BYTES > 16
+typedef double quarter_t_ __attribute__((vector_size(32)));
+typedef double pair_t_ __attribute__((vector_size(16)));
+
+static inline double sum_of_4_(quarter_t_ q)
+{
+    pair_t_ p = __builtin_shufflevector(q, q, 0, 1) + __builtin_shufflevector(q, q, 2, 3);
+    return p[0] + p[1];
+}
+#endif
+
 /* The fixed tree: lane j takes lane j + 8, then j + 4, then j + 2, then j + 1. */
 static inline double lanes_sum(lanes_t v)
 {
 #if REGISTER_BYTES == 64
     register_t_ e = v.a + v.b;
-    typedef double half_t_ __attribute__((vector_size(32)));
-    half_t_ q = __builtin_shufflevector(e, e, 0, 1, 2, 3) + __builtin_shufflevector(e, e, 4, 5, 6, 7);
-    return (q[0] + q[2]) + (q[1] + q[3]);
+    return sum_of_4_(__builtin_shufflevector(e, e, 0, 1, 2, 3) + __builtin_shufflevector(e, e, 4, 5, 6, 7));
 #elif REGISTER_BYTES == 32
-    register_t_ q = (v.a + v.c) + (v.b + v.d);
-    return (q[0] + q[2]) + (q[1] + q[3]);
+    return sum_of_4_((v.a + v.c) + (v.b + v.d));
 #else
     register_t_ p = ((v.a + v.e) + (v.c + v.g)) + ((v.b + v.f) + (v.d + v.h));
     return p[0] + p[1];

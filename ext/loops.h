@@ -3,6 +3,8 @@
 #ifndef SYNCBN_LOOPS_H
 #define SYNCBN_LOOPS_H
 
+#include "fixed_point.h"
+#include <math.h>
 #include <stddef.h>
 
 /* Into the second-level cache. */
@@ -14,12 +16,14 @@
 #define real float
 #define of_type(name) name##_f32
 #include "loops_of_type.h"
+#include "columns_of_type.h"
 #undef real
 #undef of_type
 
 #define real double
 #define of_type(name) name##_f64
 #include "loops_of_type.h"
+#include "columns_of_type.h"
 #undef real
 #undef of_type
 

@@ -47,6 +47,26 @@ cdef extern from "loops.h" nogil:
         const float *, const float *, Py_ssize_t, double, double, const double *, double, double, float *)
     void gradient_of_features_f64(
         const double *, const double *, Py_ssize_t, double, double, const double *, double, double, double *)
+    void column_range_f32(const float *, Py_ssize_t, Py_ssize_t, float *, float *, float *, Py_ssize_t)
+    void column_range_f64(const double *, Py_ssize_t, Py_ssize_t, double *, double *, double *, Py_ssize_t)
+    void column_sums_f32(
+        const float *, Py_ssize_t, Py_ssize_t, const double *, const double *, double *, double *, double *, double *,
+        Py_ssize_t)
+    void column_sums_f64(
+        const double *, Py_ssize_t, Py_ssize_t, const double *, const double *, double *, double *, double *, double *,
+        Py_ssize_t)
+    void column_gradient_range_f32(
+        const float *, const float *, Py_ssize_t, Py_ssize_t, const double *, double *, double *, double *, double *,
+        Py_ssize_t)
+    void column_gradient_range_f64(
+        const double *, const double *, Py_ssize_t, Py_ssize_t, const double *, double *, double *, double *, double *,
+        Py_ssize_t)
+    void column_gradient_sums_f32(
+        const float *, const float *, Py_ssize_t, Py_ssize_t, const double *, const double *, const double *, double *,
+        double *, double *, double *, Py_ssize_t)
+    void column_gradient_sums_f64(
+        const double *, const double *, Py_ssize_t, Py_ssize_t, const double *, const double *, const double *,
+        double *, double *, double *, double *, Py_ssize_t)
 
 
 cdef inline void moment_places(
@@ -144,3 +164,58 @@ cdef inline void gradient_of_features(
         gradient_of_features_f32(x, dy, features, mean, scale, weight, shift, slope, dx)
     else:
         gradient_of_features_f64(x, dy, features, mean, scale, weight, shift, slope, dx)
+
+
+cdef inline void column_range(
+    const floating *x, Py_ssize_t stride, Py_ssize_t samples, floating *most, floating *least, floating *poison,
+    Py_ssize_t width,
+) noexcept nogil:
+    if floating is float:
+        column_range_f32(x, stride, samples, most, least, poison, width)
+    else:
+        column_range_f64(x, stride, samples, most, least, poison, width)
+
+
+cdef inline void column_sums(
+    const floating *x, Py_ssize_t stride, Py_ssize_t samples, const double *centre, const double *scale,
+    double *leading, double *following, double *square_leading, double *square_following, Py_ssize_t width,
+) noexcept nogil:
+    if floating is float:
+        column_sums_f32(
+            x, stride, samples, centre, scale, leading, following, square_leading, square_following, width
+        )
+    else:
+        column_sums_f64(
+            x, stride, samples, centre, scale, leading, following, square_leading, square_following, width
+        )
+
+
+cdef inline void column_gradient_range(
+    const floating *x, const floating *dy, Py_ssize_t stride, Py_ssize_t samples, const double *mean, double *largest,
+    double *largest_product, double *total, double *total_product, Py_ssize_t width,
+) noexcept nogil:
+    if floating is float:
+        column_gradient_range_f32(
+            x, dy, stride, samples, mean, largest, largest_product, total, total_product, width
+        )
+    else:
+        column_gradient_range_f64(
+            x, dy, stride, samples, mean, largest, largest_product, total, total_product, width
+        )
+
+
+cdef inline void column_gradient_sums(
+    const floating *x, const floating *dy, Py_ssize_t stride, Py_ssize_t samples, const double *mean,
+    const double *scale, const double *scale_product, double *leading, double *following, double *product_leading,
+    double *product_following, Py_ssize_t width,
+) noexcept nogil:
+    if floating is float:
+        column_gradient_sums_f32(
+            x, dy, stride, samples, mean, scale, scale_product, leading, following, product_leading,
+            product_following, width,
+        )
+    else:
+        column_gradient_sums_f64(
+            x, dy, stride, samples, mean, scale, scale_product, leading, following, product_leading,
+            product_following, width,
+        )
