@@ -112,7 +112,7 @@ cdef inline void input_gradient_tile(
 cdef inline void totals_of_block(
     const floating *x, const floating *dy, Shape shape, Backward backward, Py_ssize_t start, Py_ssize_t width
 ) noexcept nogil:
-    """Make the factors of dx, and the parameters' gradients, of up to 128 channels from their rows, or columns."""
+    """Make the factors of dx, and the parameters' gradients, of up to 256 channels from their rows, or columns."""
     cdef double largest[2 * WIDTH]
     cdef double totals[2 * WIDTH]
     cdef int64_t words[4 * WIDTH]

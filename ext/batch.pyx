@@ -18,7 +18,7 @@ from forward cimport Forward, factors_of_y, forward_of, moment_rows, moments_of_
 from loops cimport input_gradient_row, normalize_row, relu_gradient
 from rows cimport gradient_row, moment_row
 from shape cimport Shape, shape_of
-from words cimport WIDTH, parts_of, width_of
+from words cimport WIDTH, parts_of, share_of
 
 
 cdef enum:
@@ -43,7 +43,7 @@ def batch_forward(
     bint exact,              # IN   exact sums, else float64
     ndarray residual,        # IN   as x: added to the result, or None
     bint relu,               # IN   whether negative values then become 0
-    Py_ssize_t block,        # IN   channels of channels-first memory that go together, up to 128; 0: as fit the cache
+    Py_ssize_t block,        # IN   channels of channels-first memory that go together, up to 256; 0: as fit the cache
     ndarray rows_3nc,        # OUT  x₀, Σ(x − x₀) and Σ(x − x₀)² of rows; None for columns: dense, exact
     ndarray moments_5c,      # OUT  μ, var (biased), 1/√(var + eps), and the factors of y: scale and bias
     ndarray y,               # OUT  as x: (x − μ)·scale + bias
@@ -63,13 +63,13 @@ cdef void forward_all(
     const floating *x, Shape shape, const unsigned char *mask, Forward forward, const floating *residual, bint relu,
     Py_ssize_t block, floating *y, int threads,
 ) noexcept:
-    cdef Py_ssize_t part, c, parts
+    cdef Py_ssize_t part, c, parts, share = share_of(shape.channels, threads)
     if shape.channels_last:
         if not shape.columns:
             moment_rows(x, shape, mask, forward, threads)
-        for part in prange(parts_of(shape.channels), nogil=True, num_threads=threads, schedule="static"):
-            c = part * WIDTH
-            moments_of_block(x, shape, mask, forward, c, width_of(c, shape.channels))
+        for part in prange(parts_of(shape.channels, share), nogil=True, num_threads=threads, schedule="static"):
+            c = part * share
+            moments_of_block(x, shape, mask, forward, c, min(share, shape.channels - c))
         normalize(x, shape, forward, residual, relu, y, threads)
     else:
         block = block or block_of(shape, sizeof(floating), threads)
@@ -140,7 +140,7 @@ def batch_backward(
     ndarray moments_5c,      # IN   of the forward
     bint exact,              # IN   exact sums, else float64
     ndarray y,               # IN   as x: result of a forward with relu, or None
-    Py_ssize_t block,        # IN   channels of channels-first memory that go together, up to 128; 0: as fit the cache
+    Py_ssize_t block,        # IN   channels of channels-first memory that go together, up to 256; 0: as fit the cache
     ndarray rows_2nc,        # OUT  Σg and Σg·(x − μ) of rows; None for columns
     ndarray gradients_4c,    # OUT  of weight and bias, and through the mean and the variance
     ndarray g,               # OUT  as x: with relu dy where y > 0, else 0; or None
@@ -161,7 +161,7 @@ cdef void backward_all(
     const floating *x, const floating *dy, Shape shape, const unsigned char *mask, const floating *y,
     Backward backward, Py_ssize_t block, floating *g, floating *dx, int threads,
 ) noexcept:
-    cdef Py_ssize_t part, c, parts
+    cdef Py_ssize_t part, c, parts, share = share_of(shape.channels, threads)
     if g is NULL:
         g = dx
     if shape.channels_last:
@@ -170,9 +170,9 @@ cdef void backward_all(
             dy = g
         if not shape.columns:
             gradient_rows(x, dy, shape, backward, threads)
-        for part in prange(parts_of(shape.channels), nogil=True, num_threads=threads, schedule="static"):
-            c = part * WIDTH
-            totals_of_block(x, dy, shape, backward, c, width_of(c, shape.channels))
+        for part in prange(parts_of(shape.channels, share), nogil=True, num_threads=threads, schedule="static"):
+            c = part * share
+            totals_of_block(x, dy, shape, backward, c, min(share, shape.channels - c))
         input_gradient(x, dy, shape, mask, backward, dx, threads)
     else:
         block = block or block_of(shape, sizeof(floating), threads)

@@ -70,7 +70,8 @@ cdef inline void sum_rows(
     cdef double following[2][WIDTH]
     cdef Py_ssize_t block, n, c, row
     cdef double per_count_unit = 1 / count_unit_of(most)
-    cdef double count, inverse, weight, offset, shift, shift_rest, m, m_rest, m2, value, rest, high, square_m, square_rest, part
+    cdef double count, inverse, weight, offset, shift, shift_rest, m, m_rest, m2, value, rest, high
+    cdef double square_m, square_rest, part
     for c in range(width):
         centre[c] = centre_of(highest[c], lowest[c])
         scale[c] = inverse_unit_of(reach_of(highest[c], lowest[c]))

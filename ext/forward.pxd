@@ -108,7 +108,7 @@ cdef inline void normalize_tile(
 cdef inline void moments_of_block(
     const floating *x, Shape shape, const unsigned char *mask, Forward forward, Py_ssize_t start, Py_ssize_t width
 ) noexcept nogil:
-    """Make the moments of up to 128 channels from their rows, or columns."""
+    """Make the moments of up to 256 channels from their rows, or columns."""
     cdef double highest[WIDTH]
     cdef double lowest[WIDTH]
     cdef int64_t words[4 * WIDTH]

@@ -19,7 +19,7 @@ from exact cimport (
 from float64 cimport add_rows, moments_of_words_float64, sum_rows_float64
 from forward cimport Forward, factors_of_y, forward_of, moment_rows, normalize
 from shape cimport Shape, shape_of
-from words cimport WIDTH, parts_of, width_of
+from words cimport parts_of, share_of
 
 
 def rank_ranges(
@@ -42,7 +42,7 @@ def rank_ranges(
 cdef void ranges_of(
     const floating *x, Shape shape, const unsigned char *mask, Forward forward, double *range_w, int threads
 ) noexcept:
-    cdef Py_ssize_t part, c, width
+    cdef Py_ssize_t part, c, width, share = share_of(shape.channels, threads)
     cdef double *highest
     cdef double *lowest
     if not shape.columns:
@@ -52,9 +52,9 @@ cdef void ranges_of(
     range_w[0] = largest_count(forward.counts, shape.samples)
     highest = range_w + 1
     lowest = highest + shape.channels
-    for part in prange(parts_of(shape.channels), nogil=True, num_threads=threads, schedule="static"):
-        c = part * WIDTH
-        width = width_of(c, shape.channels)
+    for part in prange(parts_of(shape.channels, share), nogil=True, num_threads=threads, schedule="static"):
+        c = part * share
+        width = min(share, shape.channels - c)
         if shape.columns:
             range_of_columns(x + c, shape.channels, mask, shape.samples, width, highest + c, lowest + c)
         else:
@@ -87,15 +87,15 @@ cdef void sums_of(
     const floating *x, Shape shape, const unsigned char *mask, Forward forward, const double *range_w, int64_t *words,
     double *sums, int threads,
 ) noexcept:
-    cdef Py_ssize_t part, c, width
+    cdef Py_ssize_t part, c, width, share = share_of(shape.channels, threads)
     cdef const double *highest = NULL
     cdef const double *lowest = NULL
     if range_w is not NULL:
         highest = range_w + 1
         lowest = highest + shape.channels
-    for part in prange(parts_of(shape.channels), nogil=True, num_threads=threads, schedule="static"):
-        c = part * WIDTH
-        width = width_of(c, shape.channels)
+    for part in prange(parts_of(shape.channels, share), nogil=True, num_threads=threads, schedule="static"):
+        c = part * share
+        width = min(share, shape.channels - c)
         if not forward.exact:
             sum_rows_float64(forward.rows[0] + c, forward.rows[1] + c, forward.rows[2] + c, shape.channels,
                              forward.counts, shape.samples, width, sums + c, shape.channels)
@@ -129,10 +129,10 @@ def rank_normalize(
     cdef const double *bounds = doubles(range_w)
     cdef const int64_t *words = integers(words_4c)
     cdef const double *sums = doubles(sums_4c)
-    cdef Py_ssize_t part, c, width
-    for part in range(parts_of(shape.channels)):
-        c = part * WIDTH
-        width = width_of(c, shape.channels)
+    cdef Py_ssize_t part, c, width, share = share_of(shape.channels, threads)
+    for part in range(parts_of(shape.channels, share)):
+        c = part * share
+        width = min(share, shape.channels - c)
         if not forward.exact:
             moments_of_words_float64(sums + c, shape.channels, width, forward.count, eps, forward.mean + c,
                                      forward.var + c, forward.invstd + c)
@@ -173,7 +173,7 @@ cdef void gradient_ranges_of(
     const floating *x, const floating *dy, Shape shape, Backward backward, const floating *y, floating *g,
     double *largest, int threads,
 ) noexcept:
-    cdef Py_ssize_t part, k, c, width
+    cdef Py_ssize_t part, k, c, width, share = share_of(shape.channels, threads)
     if y is not NULL:
         select_gradients(y, dy, shape, g, threads)
         dy = g
@@ -181,9 +181,9 @@ cdef void gradient_ranges_of(
         gradient_rows(x, dy, shape, backward, threads)
     if largest is NULL:
         return
-    for part in prange(parts_of(shape.channels), nogil=True, num_threads=threads, schedule="static"):
-        c = part * WIDTH
-        width = width_of(c, shape.channels)
+    for part in prange(parts_of(shape.channels, share), nogil=True, num_threads=threads, schedule="static"):
+        c = part * share
+        width = min(share, shape.channels - c)
         if shape.columns:
             largest_of_columns(x + c, dy + c, shape.channels, shape.samples, width, backward.mean + c, largest + c,
                                largest + shape.channels + c)
@@ -218,10 +218,10 @@ cdef void gradient_sums_of(
     const floating *x, const floating *g, Shape shape, Backward backward, const double *largest, int64_t *words,
     double *sums, int threads,
 ) noexcept:
-    cdef Py_ssize_t part, k, c, width, channels = shape.channels
-    for part in prange(parts_of(channels), nogil=True, num_threads=threads, schedule="static"):
-        c = part * WIDTH
-        width = width_of(c, channels)
+    cdef Py_ssize_t part, k, c, width, channels = shape.channels, share = share_of(channels, threads)
+    for part in prange(parts_of(channels, share), nogil=True, num_threads=threads, schedule="static"):
+        c = part * share
+        width = min(share, channels - c)
         if shape.columns:
             sum_gradient_columns(x + c, g + c, channels, shape.samples, width, backward.mean + c, largest + c,
                                  largest + channels + c, words + c, channels)

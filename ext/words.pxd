@@ -5,16 +5,17 @@ from fixed_point cimport carry
 
 cdef enum:
     BLOCK = 4096  # values that fixed_point.h lets float64 add up before they become integers
-    WIDTH = 128  # channels that are summed together: their partial sums stay in the first-level cache
+    WIDTH = 256  # channels that are summed together: their partial sums stay in the first-level cache
     MOMENT_WORDS = 4
 
 
-cdef inline Py_ssize_t parts_of(Py_ssize_t channels) noexcept nogil:
-    return (channels + WIDTH - 1) // WIDTH
+cdef inline Py_ssize_t share_of(Py_ssize_t channels, int threads) noexcept nogil:
+    """Return the number of channels that are summed together, so that there is work for each thread."""
+    return max(16, min(WIDTH, ((channels + threads - 1) // threads + 15) // 16 * 16))
 
 
-cdef inline Py_ssize_t width_of(Py_ssize_t start, Py_ssize_t channels) noexcept nogil:
-    return WIDTH if channels - start > WIDTH else channels - start
+cdef inline Py_ssize_t parts_of(Py_ssize_t channels, Py_ssize_t share) noexcept nogil:
+    return (channels + share - 1) // share
 
 
 cdef inline void clear(int64_t *words, Py_ssize_t apart, Py_ssize_t width) noexcept nogil:
