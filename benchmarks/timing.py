@@ -13,7 +13,7 @@ from syncbn.comm import SERIAL, Communicator
 LEAST_SECONDS = 2e-3
 """A candidate is repeated within a round until it takes so long."""
 
-CPU_SHARE = 1.2
+CPU_SHARE = 1.5
 """More CPU time than this per thread and second means a thread that nobody asked for."""
 
 
