@@ -13,6 +13,9 @@ from syncbn.comm import SERIAL, Communicator
 LEAST_SECONDS = 2e-3
 """A candidate is repeated within a round until it takes so long."""
 
+WARM_UP = 3
+"""Rounds that do not count: a virtual machine may get its memory only when that is first used."""
+
 CPU_SHARE = 1.5
 """More CPU time than this per thread and second means a thread that nobody asked for."""
 
@@ -25,7 +28,8 @@ def interleave(candidates: dict[str, Candidate], rounds: int, comm: Communicator
     """Return seconds per call of each candidate in each round.
 
     Collective. In a round every candidate runs once (repeated until it takes 2 ms), and each round starts
-    with another one, so that none always inherits the same caches. A time is that of the slowest rank.
+    with another one, so that none always inherits the same caches; `WARM_UP` rounds come before those that
+    count. A time is that of the slowest rank.
 
     Raises
     ------
@@ -39,12 +43,13 @@ def interleave(candidates: dict[str, Candidate], rounds: int, comm: Communicator
     gc.collect()
     gc.disable()
     try:
-        for number in range(rounds):
+        for number in range(-WARM_UP, rounds):
             start = number % len(names)
             for name in names[start:] + names[:start]:
                 seconds, cpu_seconds = _block(candidates[name], repeats[name], comm)
-                times[name].append(seconds / repeats[name])
-                cpu[name] += cpu_seconds
+                if number >= 0:
+                    times[name].append(seconds / repeats[name])
+                    cpu[name] += cpu_seconds
     finally:
         gc.enable()
     for name, candidate in candidates.items():
