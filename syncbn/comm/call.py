@@ -21,7 +21,7 @@ _NUMBERS = struct.Struct("=4d")  # native byte order, as the buffer's
 HEADER_WORDS = 4 + 2 * _DIGEST_WORDS
 
 
-@dataclass
+@dataclass(slots=True)
 class Signature:
     """What a rank says of its call before anything else; ranks agree when all fields are equal.
 
@@ -33,18 +33,7 @@ class Signature:
 
         They are whole numbers below 2⁴⁰.
         """
-        number, origin = number & _WORD_MASK, self.origin & _WORD_MASK
-        return _NUMBERS.pack(number, -number, origin, -origin) + _digest(self.identity)
-
-    @property
-    def origin(self) -> int:
-        """Number of the call that this one belongs to, or 0."""
-        return 0
-
-    @property
-    def identity(self) -> tuple[object, ...]:
-        """All other fields: they stay the same from call to call."""
-        return tuple(getattr(self, field.name) for field in fields(self))
+        return _header(number, 0, tuple(getattr(self, field.name) for field in fields(self)))
 
     def differences(self, other: Signature) -> list[str]:
         """Return ``name mine against theirs`` for each field that differs, or the whole for another kind of call."""
@@ -57,7 +46,7 @@ class Signature:
         ]
 
 
-@dataclass
+@dataclass(slots=True)
 class Call(Signature):
     """One step of a synchronized layer or function.
 
@@ -87,15 +76,10 @@ class Call(Signature):
     affine: str
     forward_number: int = 0
 
-    @property
-    def origin(self) -> int:
-        """Number of the forward."""
-        return self.forward_number
-
-    @property
-    def identity(self) -> tuple[object, ...]:
-        """All fields but the number of the forward."""
-        return self.direction, self.layer, self.channels, self.dtype, self.reduction, self.eps, self.affine
+    def header(self, number: int) -> bytes:
+        """Return the call and its ``number``; only the number of the forward changes from step to step."""
+        fixed = self.direction, self.layer, self.channels, self.dtype, self.reduction, self.eps, self.affine
+        return _header(number, self.forward_number, fixed)
 
     def __str__(self) -> str:
         return (
@@ -104,7 +88,7 @@ class Call(Signature):
         )
 
 
-@dataclass
+@dataclass(slots=True)
 class Transfer(Signature):
     """A collective that stands alone, such as the sum of gradients.
 
@@ -136,6 +120,11 @@ class NumberedCall(NamedTuple):
 
     def __str__(self) -> str:
         return f"call {self.number}, {self.call}"
+
+
+def _header(number: int, forward_number: int, fixed: tuple[object, ...]) -> bytes:
+    number, origin = number & _WORD_MASK, forward_number & _WORD_MASK
+    return _NUMBERS.pack(number, -number, origin, -origin) + _digest(fixed)
 
 
 @lru_cache(maxsize=1024)

@@ -10,12 +10,14 @@ from numpy.typing import NDArray
 
 from syncbn.comm import departure
 from syncbn.comm.board import Board
-from syncbn.comm.call import NumberedCall, Transfer
+from syncbn.comm.call import NumberedCall, Signature, Transfer
 from syncbn.comm.errors import SyncLostRankError
 from syncbn.comm.library import import_mpi
 from syncbn.comm.message import FirstMessage
 from syncbn.comm.planned import PlannedMessage, PlannedMessages
 from syncbn.comm.watch import Watch
+
+_MAKING: Signature = Transfer("making the communicator")
 
 TESTS_BEFORE_YIELD = 20
 """A few microseconds. Then a waiting rank gives its core away at each test, since ranks may share cores."""
@@ -47,7 +49,7 @@ class Channel:
     def __init__(self, comm: Any, name: str, timeout: float | None, *, duplicate: bool) -> None:
         self.mpi: Any = import_mpi()
         self.timeout = timeout
-        self._call = NumberedCall(0, Transfer("making the communicator"))
+        self._number, self._call = 0, _MAKING
         self.closed = ""
         self.board = Board(comm.Get_rank(), comm.Get_size(), name)
         if duplicate:
@@ -70,11 +72,11 @@ class Channel:
         if self.board.size > 1:
             departure.watch(self.board)
 
-    def exchange_first(self, call: NumberedCall) -> None:
+    def exchange_first(self, number: int, call: Signature) -> None:
         """Begin ``call``: combine what was written to ``first`` over ranks."""
-        self._call = call
+        self._number, self._call = number, call
         self.board.enter()
-        self.exchange(self._first, self.mpi.MAX)
+        self._wait(self._first.send(self._comm, self.mpi.IN_PLACE, self.mpi.MAX), self._first)
 
     def exchange(self, message: PlannedMessage, op: Any) -> None:
         """Combine a planned message over ranks, in place; all ranks must have agreed on it."""
@@ -123,13 +125,13 @@ class Channel:
             for _ in range(TESTS_BEFORE_YIELD):
                 if request.Test():
                     return
-            watch = Watch(self.board, self._call, self.timeout)
+            watch = Watch(self.board, NumberedCall(self._number, self._call), self.timeout)
             while not request.Test():
                 watch.look()
                 os.sched_yield()
         except BaseException as error:  # KeyboardInterrupt too: the call is half done
             departure.abandon(request, *buffers)
-            self.close(type(error), f" in {self._call}")
+            self.close(type(error), f" in {NumberedCall(self._number, self._call)}")
             raise
         finally:
             if watch is not None:

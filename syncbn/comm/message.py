@@ -20,6 +20,8 @@ from syncbn.typing import Float64Array
 FIRST_MESSAGE_WORDS = 256
 """2 KiB: the size up to which MPICH's allreduce stays on its low-latency algorithm."""
 
+FIRST_MESSAGE_BYTES = 8 * FIRST_MESSAGE_WORDS
+
 _MAXIMA = 1 + HEADER_WORDS
 _ALL_WELL = bytes(8)  # 0.0
 
@@ -38,20 +40,22 @@ class FirstMessage:
         """Tell whether the maxima fit; otherwise they need a message of their own."""
         return maxima.size <= FIRST_MESSAGE_WORDS - _MAXIMA
 
-    def room(self, size: int) -> Float64Array:
-        """Return where so many maxima lie in the buffer: written there, they need not be copied."""
-        if size not in self._rooms:
-            self._rooms[size] = self.buffer[_MAXIMA : _MAXIMA + size]
-        return self._rooms[size]
+    def room(self, size: int) -> Float64Array | None:
+        """Return where so many maxima lie in the buffer: written there, they need not be copied. None: nowhere."""
+        found = self._rooms.get(size)
+        if found is None and size <= FIRST_MESSAGE_WORDS - _MAXIMA:
+            found = self._rooms[size] = self.buffer[_MAXIMA : _MAXIMA + size]
+        return found
 
-    def write(self, header: bytes, maxima: Float64Array, *, failed: bool) -> None:
-        """Begin a message: ``failed`` says that this rank has bad input."""
-        self._written = _ALL_WELL + header
-        self._head[:] = self._written
+    def write(self, header: bytes, maxima: Float64Array, failed: bool) -> bool:
+        """Begin a message: ``failed`` says that this rank has bad input. Return whether the maxima fit."""
+        self._head[:] = self._written = _ALL_WELL + header
         if failed:
             self.buffer[0] = 1
-        if self.holds(maxima) and maxima is not self._rooms.get(maxima.size):
-            self.room(maxima.size)[:] = maxima.reshape(-1)
+        room = self.room(maxima.size)
+        if room is not None and room is not maxima:
+            room[:] = maxima.reshape(-1)
+        return room is not None
 
     def agrees(self) -> bool:
         """Tell from the combined words whether all ranks wrote the same header and none failed."""
@@ -59,5 +63,6 @@ class FirstMessage:
 
     def read_maxima(self, maxima: Float64Array) -> None:
         """Copy the combined maxima back to where they came from."""
-        if maxima is not self._rooms.get(maxima.size):
-            maxima[...] = self.room(maxima.size).reshape(maxima.shape)
+        room = self._rooms[maxima.size]
+        if room is not maxima:
+            maxima[...] = room.reshape(maxima.shape)

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from syncbn.comm.call import NumberedCall, Signature, Transfer
+from syncbn.comm.call import Signature, Transfer
 from syncbn.comm.channel import Channel
 from syncbn.comm.communicator import Communicator, Op
 from syncbn.comm.errors import SyncMismatchError
 from syncbn.comm.library import import_mpi
+from syncbn.comm.message import FIRST_MESSAGE_BYTES
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -81,24 +82,24 @@ class MPIComm(Communicator):
     def agree(self, call: Signature, maxima: NDArray[np.float64], error: Exception | None = None) -> int:
         """Check that all ranks make the same call, and combine ``maxima`` over ranks by MAX, in place. Collective."""
         channel = self._open()
-        self._number += 1
+        self._number = number = self._number + 1
         first = channel.first
-        first.write(call.header(self._number), maxima, failed=error is not None)
-        self.bytes_sent += first.buffer.nbytes
-        channel.exchange_first(NumberedCall(self._number, call))
+        fits = first.write(call.header(number), maxima, error is not None)
+        self.bytes_sent += FIRST_MESSAGE_BYTES
+        channel.exchange_first(number, call)
         if not first.agrees():
             self._raise_mismatch(call, error)
-        if first.holds(maxima):
+        if fits:
             first.read_maxima(maxima)
         else:
             self._combine(maxima, "MAX")
-        return self._number
+        return number
 
     def maxima(self, size: int) -> NDArray[np.float64]:
         """Return memory that `agree` combines without a copy. It is another call's from the next `agree` on."""
-        first = self._open().first
-        room = first.room(size)
-        return room if room.size == size else self._channel.planned.get("MAX", size, _FLOAT64).buffer
+        channel = self._open()
+        room = channel.first.room(size)
+        return channel.planned.get("MAX", size, _FLOAT64).buffer if room is None else room
 
     def summands(self, size: int, dtype: np.dtype[Any]) -> NDArray[Any]:
         """Return memory that `allreduce_agreed` sums without a copy. It is another call's from the next one on."""

@@ -46,8 +46,8 @@ def test_the_call_number_changes_its_header_and_wraps():
 
 def written(header, maxima, *, failed=False):
     message = FirstMessage()
-    message.write(CALL.header(3), np.full(9, 300.0), failed=True)  # a message before must leave no trace
-    message.write(header, maxima, failed=failed)
+    message.write(CALL.header(3), np.full(9, 300.0), True)  # a message before must leave no trace
+    message.write(header, maxima, failed)
     return message
 
 
