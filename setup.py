@@ -3,6 +3,8 @@
 What calls kernels, plain_NAME.pyx, and what asks the processor are the same for all.
 """
 
+import multiprocessing
+import os
 import platform
 from pathlib import Path
 
@@ -18,6 +20,7 @@ COMPILE_ARGS = [
     "-ffp-contract=off",  # a multiply and an add round twice on every machine: same bits everywhere
     "-fvisibility=hidden",
     "-Wno-psabi",  # vectors wider than a register are only passed between inlined functions
+    *([] if "CFLAGS" in os.environ else ["-g0"]),  # Python's own flags ask for -g, a sixth of the time
 ]
 INSTRUCTION_SETS = {"baseline": []}
 if platform.machine().lower() in ("x86_64", "amd64"):
@@ -64,6 +67,7 @@ def translated(extensions, build_dir):
         build_dir=build_dir,
         compiler_directives=DIRECTIVES,
         shared_utility_qualified_name=SHARED,
+        nthreads=2 if multiprocessing.get_start_method() == "fork" else 0,  # else each would run this file again
     )
 
 
