@@ -9,6 +9,7 @@ import pytest
 
 from syncbn import MPIComm, SyncLostRankError, SyncTimeoutError
 from syncbn import functional as F
+from syncbn.comm import Call
 from syncbn.comm.message import FIRST_MESSAGE_WORDS
 
 pytestmark = pytest.mark.ranks
@@ -34,6 +35,24 @@ def test_bytes_sent_are_counted(comm):
     assert comm.bytes_sent - before == 8 * FIRST_MESSAGE_WORDS + 80
     comm.allreduce_agreed(np.zeros(10, np.float64))
     assert comm.bytes_sent - before == 8 * FIRST_MESSAGE_WORDS + 160
+
+
+@pytest.mark.parametrize("own_memory", [True, False])
+@pytest.mark.parametrize("size", [1, 7, 245, 246, 5000, 40_000])
+def test_messages_of_any_size_from_their_own_memory_and_from_any_other(comm, size, own_memory):
+    """245 maxima fit into the first message, 40,000 sums are more than is planned. Every other rank has its own memory."""
+    call = Call("forward", "test", size, "float32", "exact", 0.0, "none")
+    for step in range(3):
+        theirs = own_memory == (comm.rank % 2 == 0)
+        maxima = comm.maxima(size) if theirs else np.empty(size)
+        maxima[:] = np.arange(size) + comm.rank + step
+        comm.agree(call, maxima)
+        np.testing.assert_array_equal(maxima, np.arange(size) + comm.size - 1 + step)
+        for dtype in (np.dtype(np.int64), np.dtype(np.float64)):
+            sums = comm.summands(size, dtype) if theirs else np.empty(size, dtype)
+            sums[:] = comm.rank + step
+            comm.allreduce_agreed(sums)
+            np.testing.assert_array_equal(sums, comm.size * step + sum(range(comm.size)))
 
 
 @pytest.mark.parametrize("group_size", [1, 2, 3, 10])
