@@ -72,7 +72,7 @@ cdef void forward_all(
             moments_of_block(x, shape, mask, forward, c, min(share, shape.channels - c))
         normalize(x, shape, forward, residual, relu, y, threads)
     else:
-        block = block or block_of(shape, sizeof(floating), threads)
+        block = min(block, WIDTH) or block_of(shape, sizeof(floating), threads)
         parts = (shape.channels + block - 1) // block
         for part in prange(parts, nogil=True, num_threads=threads, schedule="static"):
             forward_block(x, shape, mask, forward, residual, relu, part * block,
@@ -175,7 +175,7 @@ cdef void backward_all(
             totals_of_block(x, dy, shape, backward, c, min(share, shape.channels - c))
         input_gradient(x, dy, shape, mask, backward, dx, threads)
     else:
-        block = block or block_of(shape, sizeof(floating), threads)
+        block = min(block, WIDTH) or block_of(shape, sizeof(floating), threads)
         parts = (shape.channels + block - 1) // block
         for part in prange(parts, nogil=True, num_threads=threads, schedule="static"):
             backward_block(x, dy, shape, mask, y, backward, part * block, min(block, shape.channels - part * block),

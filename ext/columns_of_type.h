@@ -40,8 +40,8 @@ static inline void of_type(column_range)(
     FOUR_AT_A_TIME(range_of_samples, most, least, poison, width);
 }
 
-/* m = (x - centre) * scale and m * m. Squares of float32 are exact; where one value of float64 lies far out, all others'
-   squares would round alike: an error of N / 2 roundings. */
+/* m = (x - centre) * scale and m * m. A square is rounded to float64, relative to itself. Where one value lies far out, all
+   others' squares may round alike, an error of N / 2 roundings: far below what float32 tells apart, but not float64. */
 ALWAYS_INLINE void of_type(sums_of_samples)(
     const real *restrict x, ptrdiff_t stride, int samples, const double *restrict centre, const double *restrict scale,
     double *restrict leading, double *restrict following, double *restrict square_leading,

@@ -147,7 +147,7 @@ cdef enum:
     SMALL = 512  # values that are read in no time, wherever they lie
 
 
-cdef inline ndarray doubles(int dimensions, npy_intp *shape):
+cdef inline ndarray scratch(int dimensions, npy_intp *shape):
     """Return memory in float64, in full cache lines: each vector that lies in two of them is read twice."""
     cdef npy_intp size = 1
     cdef int i
@@ -165,19 +165,19 @@ cdef inline ndarray doubles(int dimensions, npy_intp *shape):
 
 cdef inline ndarray doubles_of(Py_ssize_t one):
     cdef npy_intp shape = one
-    return doubles(1, &shape)
+    return scratch(1, &shape)
 
 
 cdef inline ndarray doubles_of_2(Py_ssize_t one, Py_ssize_t two):
     cdef npy_intp shape[2]
     shape[0], shape[1] = one, two
-    return doubles(2, shape)
+    return scratch(2, shape)
 
 
 cdef inline ndarray doubles_of_3(Py_ssize_t one, Py_ssize_t two, Py_ssize_t three):
     cdef npy_intp shape[3]
     shape[0], shape[1], shape[2] = one, two, three
-    return doubles(3, shape)
+    return scratch(3, shape)
 
 
 cdef inline ndarray constant(Py_ssize_t length, double value):

@@ -118,6 +118,12 @@ cdef class BatchBackward:
     cdef object general
     cdef tuple arguments
 
+    cdef object __weakref__
+
+    def __deepcopy__(self, memo):
+        """Return itself, as functions do."""
+        return self
+
     def __call__(self, dy, *, total=False, out=None):
         """Return the gradients; ``total`` changes nothing in one process, ``out`` is memory for dx."""
         cdef Layout layout = self.layout

@@ -4,7 +4,8 @@ As in plain_batch.pyx, None is for what goes the general way.
 """
 
 from numpy cimport (
-    NPY_ARRAY_C_CONTIGUOUS, NPY_FLOAT32, PyArray_CHKFLAGS, PyArray_DATA, PyArray_DIMS, PyArray_NDIM, PyArray_SIZE,
+    NPY_ARRAY_C_CONTIGUOUS, NPY_FLOAT32, PyArray_CHKFLAGS, PyArray_DATA, PyArray_DIMS, PyArray_NBYTES, PyArray_NDIM,
+    PyArray_SIZE,
     PyArray_TYPE, import_array, ndarray,
 )
 from plain cimport (
@@ -67,13 +68,9 @@ cdef class Features:
         backward.general = general
         self.kernels.feature_forward(
             backward.values, backward.weight64, filled(bias, shape[1], 0), eps, centred, backward.moments,
-            view(y, 2, shape), self.threads_for(2 * view_bytes(x)),
+            view(y, 2, shape), self.threads_for(2 * PyArray_NBYTES(x)),
         )
         return y, backward
-
-
-cdef Py_ssize_t view_bytes(ndarray x):
-    return PyArray_SIZE(x) * (4 if PyArray_TYPE(x) == NPY_FLOAT32 else 8)
 
 
 cdef Py_ssize_t trailing(ndarray x, normalized_shape):
@@ -123,6 +120,12 @@ cdef class FeaturesBackward:
     cdef ndarray moments
     cdef object general
 
+    cdef object __weakref__
+
+    def __deepcopy__(self, memo):
+        """Return itself, as functions do."""
+        return self
+
     def __call__(self, dy):
         """Return the gradients."""
         cdef Py_ssize_t rows = self.shape[0], features = self.shape[1]
@@ -136,7 +139,7 @@ cdef class FeaturesBackward:
         self.calls.kernels.feature_backward(
             self.values, view(dy, 2, self.shape), self.weight64, self.centred, self.moments,
             doubles_of_3(2, min(self.calls.parts, rows), features), gradients, view(dx, 2, self.shape),
-            self.calls.threads_for(3 * view_bytes(self.x)),
+            self.calls.threads_for(3 * PyArray_NBYTES(self.x)),
         )
         return (
             dx, narrowed(<double *>PyArray_DATA(gradients), self.weight),

@@ -89,6 +89,12 @@ cdef class GroupsBackward:
     cdef ndarray moments
     cdef object general
 
+    cdef object __weakref__
+
+    def __deepcopy__(self, memo):
+        """Return itself, as functions do."""
+        return self
+
     def __call__(self, dy):
         """Return the gradients."""
         cdef Layout layout = self.layout

@@ -68,16 +68,21 @@ cdef class Ranks:
         )
         if not exact:
             lengthen_rows(&layout)
-        y = empty_like(x)
-        values = view(x, 3, layout.shape)
-        counts = constant(layout.samples, layout.size)
-        rows = None if exact and layout.size == 1 else doubles_of_3(3, layout.samples, length)
-        bounds = communicator.maxima(1 + 2 * length) if exact else None
-        threads = self.threads_for(layout.bytes)
-        self.kernels.rank_ranges(values, layout.channels_last, None, counts, rows, bounds, threads)
+        try:
+            y = empty_like(x)
+            values = view(x, 3, layout.shape)
+            counts = constant(layout.samples, layout.size)
+            rows = None if exact and layout.size == 1 else doubles_of_3(3, layout.samples, length)
+            moments = doubles_of_2(5, length)
+            bounds = communicator.maxima(1 + 2 * length) if exact else None
+            words = communicator.summands(1 + 4 * length, INT64 if exact else FLOAT64)
+            set_count(words, layout.samples * layout.size, exact)
+            threads = self.threads_for(layout.bytes)
+            self.kernels.rank_ranges(values, layout.channels_last, None, counts, rows, bounds, threads)
+        except Exception as error:  # such as too little memory: the others wait to hear of it
+            communicator.agree(call_of("forward", *call), self.nothing, error)
+            raise
         number = communicator.agree(call_of("forward", *call), bounds if exact else self.nothing)
-        words = communicator.summands(1 + 4 * length, INT64 if exact else FLOAT64)
-        set_count(words, layout.samples * layout.size, exact)
         self.kernels.rank_sums(
             values, layout.channels_last, None, counts, rows, bounds,
             words_after_count(words, length) if exact else None, None if exact else words_after_count(words, length),
@@ -87,7 +92,6 @@ cdef class Ranks:
         count = count_in(words, exact)
         if count < 2:
             check_count(count, x.shape)
-        moments = doubles_of_2(5, length)
         self.kernels.rank_normalize(
             values, layout.channels_last, count, bounds, words_after_count(words, length) if exact else None,
             None if exact else words_after_count(words, length), widened(weight), widened(bias), eps, None, False,
@@ -149,39 +153,48 @@ cdef class RanksBackward:
     cdef object general
     cdef tuple arguments
 
+    cdef object __weakref__
+
+    def __deepcopy__(self, memo):
+        """Return itself, as functions do."""
+        return self
+
     def __call__(self, dy, *, total=False, out=None):
         """Return the gradients. With ``total``, dweight and dbias are those of all ranks; ``out`` is memory for dx."""
         cdef Layout layout = self.layout
         cdef ndarray dx, gradients, gradient, rows, largest, words, own, sent
-        cdef object threads, kernels = self.ranks.kernels
+        cdef object call, threads, kernels = self.ranks.kernels
         cdef npy_intp shape[3]
         if out is not None or not is_like(dy, self.x):
             return self.general(
                 *self.arguments, self.communicator, self.call[0], self.number, self.count, self.moments
             )(dy, total=total, out=out)
-        dx = empty_like(self.x)
-        gradient = view(dy, 3, layout.shape)
-        rows = None if self.exact and layout.size == 1 else doubles_of_3(2, layout.samples, layout.channels)
-        largest = self.communicator.maxima(2 * layout.channels) if self.exact else None
-        threads = self.ranks.threads_for(2 * layout.bytes)
-        kernels.rank_gradient_ranges(
-            self.values, gradient, layout.channels_last, self.moments, None, None, rows, largest, threads
-        )
-        self.communicator.agree(
-            self.call_of("backward", *self.call, self.number), largest if self.exact else self.ranks.nothing
-        )
         shape[0], shape[1], shape[2] = 2, 4 if self.exact else 2, layout.channels
-        words = <ndarray>PyArray_EMPTY(3, shape, NPY_INT64 if self.exact else NPY_FLOAT64, 0)
-        own = part(words, <int64_t *>PyArray_DATA(words) + shape[1] * shape[2], PyArray_TYPE(words), 2, shape + 1)
+        call = self.call_of("backward", *self.call, self.number)
+        try:
+            dx = empty_like(self.x)
+            gradient = view(dy, 3, layout.shape)
+            rows = None if self.exact and layout.size == 1 else doubles_of_3(2, layout.samples, layout.channels)
+            gradients = doubles_of_2(4, layout.channels)
+            words = <ndarray>PyArray_EMPTY(3, shape, NPY_INT64 if self.exact else NPY_FLOAT64, 0)
+            own = part(words, <int64_t *>PyArray_DATA(words) + shape[1] * shape[2], PyArray_TYPE(words), 2, shape + 1)
+            largest = self.communicator.maxima(2 * layout.channels) if self.exact else None
+            sent = self.communicator.summands(shape[1] * shape[2], INT64 if self.exact else FLOAT64)
+            threads = self.ranks.threads_for(2 * layout.bytes)
+            kernels.rank_gradient_ranges(
+                self.values, gradient, layout.channels_last, self.moments, None, None, rows, largest, threads
+            )
+        except Exception as error:
+            self.communicator.agree(call, self.ranks.nothing, error)
+            raise
+        self.communicator.agree(call, largest if self.exact else self.ranks.nothing)
         kernels.rank_gradient_sums(
             self.values, gradient, layout.channels_last, self.moments, rows, largest, own if self.exact else None,
             None if self.exact else own, threads,
         )
-        sent = self.communicator.summands(shape[1] * shape[2], INT64 if self.exact else FLOAT64)
         memcpy(PyArray_DATA(sent), PyArray_DATA(own), 8 * shape[1] * shape[2])
         self.communicator.allreduce_agreed(sent)
         memcpy(PyArray_DATA(words), PyArray_DATA(sent), 8 * shape[1] * shape[2])
-        gradients = doubles_of_2(4, layout.channels)
         kernels.rank_input_gradient(
             self.values, gradient, layout.channels_last, None, self.count, self.moments, largest,
             words if self.exact else None, None if self.exact else words, bool(total), gradients,

@@ -12,7 +12,7 @@ from loops cimport gradient_places, moment_places, prefetch_for_writing
 cdef enum:
     LANES = 16
     ROUNDS = 4  # places of each lane whose values are added to the lane's sums together
-    BAND = 512  # channels whose lanes are kept together: their two sums stay in the second-level cache
+    BAND = 256  # channels whose lanes are kept together: their two sums fit the second-level cache, and a small stack
     ROOM = BAND + 8  # so that two such sums do not lie a multiple of 4096 bytes apart, where they hinder each other
 
 
@@ -74,7 +74,7 @@ cdef inline void moment_rows_of_band(
     const floating *x, Py_ssize_t stride, const unsigned char *mask, Py_ssize_t count, Py_ssize_t width,
     double *first, double *deviation, double *square,
 ) noexcept nogil:
-    """Do the same for the rows of up to 512 neighbouring channels, whose values lie ``stride`` apart.
+    """Do the same for the rows of up to 256 neighbouring channels, whose values lie ``stride`` apart.
 
     Memory is read in its order: channel by channel it would be torn into pieces that no prefetcher follows.
     """
@@ -173,7 +173,7 @@ cdef inline void gradient_rows_of_band(
     const floating *x, const floating *dy, Py_ssize_t stride, Py_ssize_t count, Py_ssize_t width,
     const double *mean, double *total, double *product,
 ) noexcept nogil:
-    """Do the same for the rows of up to 512 neighbouring channels."""
+    """Do the same for the rows of up to 256 neighbouring channels."""
     cdef double sums[LANES][ROOM]
     cdef double products[LANES][ROOM]
     cdef Py_ssize_t s, j, at, start = 0

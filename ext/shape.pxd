@@ -37,7 +37,7 @@ cdef inline Py_ssize_t tiles_of(Py_ssize_t places, Py_ssize_t channels) noexcept
 
 
 cdef inline Py_ssize_t places_of_tile(Py_ssize_t channels) noexcept nogil:
-    return max(1, TILE // channels)
+    return max(1, TILE // max(1, channels))
 
 
 cdef inline Tile tile_of(Py_ssize_t places, Py_ssize_t channels, Py_ssize_t number) noexcept nogil:

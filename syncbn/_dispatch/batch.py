@@ -68,7 +68,7 @@ class BatchKernels(BatchShapes):
         """Write y; return values per channel, and (5, C): μ, var, 1/√(var + eps), scale and bias of y."""
         layout = self.layout
         mask_ns, counts, count = self.counted(mask_ns)
-        if count < 2:
+        if count < 2 or not self.bytes:
             return count, np.zeros((5, layout.channels))
         if self.long_rows:
             x, y = x.reshape(self.shape), y.reshape(self.shape)

@@ -185,7 +185,7 @@ def parameter_gradients(
     """Return the gradients of weight and bias in their shape and dtype, None for one that isn't there."""
     if weight is None and bias is None:
         return None, None
-    with np.errstate(over="ignore"):  # infinities say it
+    with np.errstate(over="ignore", under="ignore"):  # infinities say it
         dweight = None if weight is None else gradients_2c[0].reshape(weight.shape).astype(weight.dtype)
         return dweight, None if bias is None else gradients_2c[1].reshape(bias.shape).astype(bias.dtype)
 

@@ -76,11 +76,17 @@ class Channel:
         """Begin ``call``: combine what was written to ``first`` over ranks."""
         self._number, self._call = number, call
         self.board.enter()
-        self._wait(self._first.send(self._comm, self.mpi.IN_PLACE, self.mpi.MAX), self._first)
+        self.exchange(self._first, self.mpi.MAX)
 
     def exchange(self, message: PlannedMessage, op: Any) -> None:
         """Combine a planned message over ranks, in place; all ranks must have agreed on it."""
-        self._wait(message.send(self._comm, self.mpi.IN_PLACE, op), message)
+        try:
+            request = message.send(self._comm, self.mpi.IN_PLACE, op)
+        except BaseException as error:  # the others have sent theirs, or this one may be on its way
+            departure.abandon(message)
+            self._close_for(error)
+            raise
+        self._wait(request, message)
 
     def allreduce(self, array: NDArray[Any], op: Any) -> None:
         """Combine ``array`` over ranks, in place."""
@@ -118,6 +124,9 @@ class Channel:
         self.closed = f"the communicator was closed by {error.__name__}{where}"
         self.board.close(followed=issubclass(error, SyncLostRankError))
 
+    def _close_for(self, error: BaseException) -> None:
+        self.close(type(error), f" in {NumberedCall(self._number, self._call)}")
+
     def _wait(self, request: Any, *buffers: Any) -> None:
         """Wait for ``request``; give up where it can't come to its end, and close the channel."""
         watch = None
@@ -131,7 +140,7 @@ class Channel:
                 os.sched_yield()
         except BaseException as error:  # KeyboardInterrupt too: the call is half done
             departure.abandon(request, *buffers)
-            self.close(type(error), f" in {NumberedCall(self._number, self._call)}")
+            self._close_for(error)
             raise
         finally:
             if watch is not None:

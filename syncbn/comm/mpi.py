@@ -99,11 +99,17 @@ class MPIComm(Communicator):
         """Return memory that `agree` combines without a copy. It is another call's from the next `agree` on."""
         channel = self._open()
         room = channel.first.room(size)
-        return channel.planned.get("MAX", size, _FLOAT64).buffer if room is None else room
+        return self._memory("MAX", size, _FLOAT64) if room is None else room
 
     def summands(self, size: int, dtype: np.dtype[Any]) -> NDArray[Any]:
         """Return memory that `allreduce_agreed` sums without a copy. It is another call's from the next one on."""
-        return self._open().planned.get("SUM", size, dtype).buffer
+        self._open()
+        return self._memory("SUM", size, dtype)
+
+    def _memory(self, op: str, size: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+        if size * dtype.itemsize > LARGEST_PLAN:
+            return np.empty(size, dtype)
+        return self._channel.planned.get(op, size, dtype).buffer
 
     def _raise_mismatch(self, call: Signature, error: Exception | None) -> NoReturn:
         """Raise on every rank. All of them are here: each saw from the first message that they differ."""
@@ -129,12 +135,13 @@ class MPIComm(Communicator):
 
     def allreduce_agreed(self, array: NDArray[Any]) -> None:
         """Sum ``array`` over ranks, in place: the second message of the call just agreed on. Collective."""
-        if array.nbytes <= LARGEST_PLAN:
-            self._combine(array, "SUM")
-        else:
-            self._allreduce(array, "SUM")
+        self._combine(array, "SUM")
 
     def _combine(self, array: NDArray[Any], op: str) -> None:
+        """Combine an array that all ranks have agreed on."""
+        if array.nbytes > LARGEST_PLAN:
+            self._allreduce(array, op)
+            return
         channel = self._open()
         self.bytes_sent += array.nbytes
         message = channel.planned.get(op, array.size, array.dtype)

@@ -16,6 +16,7 @@ class PlannedMessage:
     Parameters
     ----------
     buffer : ndarray, contiguous
+        It must live as long as a message that was not waited for.
     """
 
     def __init__(self, buffer: NDArray[Any]) -> None:

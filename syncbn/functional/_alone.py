@@ -29,7 +29,7 @@ def normalize_alone(given: BatchInput) -> tuple[FloatArray, Moments, Any]:
 def backward_alone(given: BatchInput, kernels: BatchKernels, count: int, moments_5c: Float64Array) -> Any:
     """Return the backward of a forward with these statistics, which are constants where ``count`` is 0."""
     layout, x, mask, relu, residual = given.layout, given.x, given.mask, given.relu, given.residual
-    y = given.y if relu else None
+    y = given.y if relu else None  # there is none of a backward alone
     weight, bias = given.weight, given.bias
 
     def backward(dy: FloatArray, *, total: bool = False, out: FloatArray | None = None) -> Any:  # noqa: ARG001
@@ -58,5 +58,5 @@ def general_backward(
     moments_5c: Float64Array,
 ) -> Any:
     """Return the backward of a forward that has gone the short way of plain arrays, for a dy that can't."""
-    given = BatchInput(x, weight, bias, eps, channel_axis, None, reduction)
+    given = BatchInput(x, weight, bias, eps, channel_axis, None, reduction, backward_only=True)
     return backward_alone(given, batch_kernels(given.layout, reduction == "exact"), count, moments_5c)

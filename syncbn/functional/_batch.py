@@ -44,24 +44,12 @@ def normalize_batch(
 ) -> tuple[FloatArray, Moments, BatchNormBackward]:
     """Do what `syncbn.functional.batch_norm` says; ``channels`` is what a layer expects of x. Collective."""
     alone = type(communicator) is SerialComm
-    if plain.batch and mask is residual is out is None and not relu:
+    if plain.batch and mask is residual is out is None and relu is False:
+        given_plain = x, weight, bias, eps, channel_axis, reduction, channels
         if alone:
-            found = plain.batch.forward(x, weight, bias, eps, channel_axis, reduction, channels, general_backward)
+            found = plain.batch.forward(*given_plain, general_backward)
         else:
-            found = plain.ranks.forward(
-                x,
-                weight,
-                bias,
-                eps,
-                channel_axis,
-                reduction,
-                channels,
-                communicator,
-                name,
-                Call,
-                check_count,
-                general_backward_together,
-            )
+            found = plain.ranks.forward(*given_plain, communicator, name, Call, check_count, general_backward_together)
         if found:
             y, count, mean, var, backward = found
             return y, Moments(count, mean, var), backward

@@ -73,6 +73,7 @@ class BatchInput:
         relu: bool = False,
         out: Any = None,
         channels: int | None = None,
+        backward_only: bool = False,
     ) -> None:
         x = check_floating(x, "x", min_ndim=2)
         layout = self.layout = ChannelLayout.of(x, channel_axis)
@@ -93,7 +94,8 @@ class BatchInput:
             self.residual = layout.view(_of_x(check_same_shape(residual, layout.shape, "residual"), layout))
         if out is not None:
             self.out = check_out(out, "out", layout.shape, layout.dtype, x, *(() if residual is None else (residual,)))
-        self.y = layout.empty(self.out)
+        if not backward_only:
+            self.y = layout.empty(self.out)
 
     def check_gradient(self, dy: Any) -> FloatArray:
         """Return a gradient of y, or raise."""

@@ -14,7 +14,7 @@ import numpy as np
 from syncbn._dispatch.checks import check_out
 from syncbn._dispatch.layout import parameter_gradients
 from syncbn._dispatch.ranks import NOTHING, rank_kernels
-from syncbn.comm import Communicator
+from syncbn.comm import Call, Communicator
 from syncbn.functional._input import BatchInput
 from syncbn.moments import Moments, check_count
 from syncbn.typing import Float64Array, FloatArray
@@ -45,7 +45,7 @@ def _backward(
     """Return the backward of forward ``number``, with these statistics over all ranks."""
     layout, relu, residual = given.layout, given.relu, given.residual
     kernels = rank_kernels(layout, given.reduction == "exact")
-    x, y = kernels.seen(given.x), kernels.seen(given.y)
+    x, y = kernels.seen(given.x), kernels.seen(given.y) if relu else None
     mask = kernels.counted(given.mask)[0]
 
     def backward(dy: FloatArray, *, total: bool = False, out: FloatArray | None = None) -> Any:
@@ -84,7 +84,14 @@ def general_backward_together(
     eps: float,
     channel_axis: int,
     reduction: str,
+    communicator: Communicator,
+    name: str,
     *forward: Any,
 ) -> Any:
     """Return the backward of a forward that has gone the short way of plain arrays, for a dy that can't."""
-    return _backward(BatchInput(x, weight, bias, eps, channel_axis, None, reduction), *forward)
+    try:
+        given = BatchInput(x, weight, bias, eps, channel_axis, None, reduction, backward_only=True)
+    except Exception as error:  # such as too little memory: the others wait to hear of it
+        communicator.agree(Call("backward", name, 0, "", "", 0.0, ""), NOTHING, error)
+        raise
+    return _backward(given, communicator, name, *forward)

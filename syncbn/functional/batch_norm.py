@@ -163,7 +163,7 @@ def batch_norm_inference(
     ----------
     Ioffe & Szegedy 2015, arXiv:1502.03167, Algorithm 2.
     """
-    if plain.batch and residual is out is None and not relu:
+    if plain.batch and residual is out is None and relu is False:
         found: tuple[FloatArray, InferenceBackward] | None = plain.batch.inference(
             x, running_mean, running_var, weight, bias, eps, channel_axis, general_backward
         )

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import threading
+import weakref
+
 import numpy as np
 import pytest
 
@@ -200,3 +204,53 @@ def test_one_value_per_channel_goes_the_general_way_which_says_so():
     assert plain.batch.forward(np.ones((1, 6), np.float32), None, None, 1e-5, 1, "exact", None, None) is None
     with pytest.raises(ValueError, match="more than 1 value per channel"):
         F.batch_norm(np.ones((1, 6), np.float32))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_backward_is_copied_and_referred_to_like_a_function(kind, rng):
+    x = rng.standard_normal((4, 6)).astype(np.float32)
+    for run in KINDS[kind].values():
+        if run is not instance:
+            backward = run(x, np.ones(6, np.float32), np.ones(6, np.float32), 1)[1]
+            assert copy.deepcopy(backward) is backward
+            assert weakref.ref(backward)() is backward
+
+
+@pytest.mark.parametrize("shape", [(4, 0), (0, 4), (2, 0, 3), (0, 2, 3), (2, 3, 0)])
+@pytest.mark.parametrize("masked", [False, True])
+def test_arrays_of_no_values(shape, masked):
+    x = np.zeros(shape, np.float32)
+    mask = np.ones((shape[0], *shape[2:]), bool) if masked else None
+    y, moments, backward = F.batch_norm(x, mask=mask)
+    assert y.shape == backward(x)[0].shape == shape
+    assert moments.mean.shape == (shape[1],)
+    assert F.batch_norm_inference(x, np.zeros(shape[1]), np.ones(shape[1]))[0].shape == shape
+    if shape[1]:
+        y, backward = F.group_norm(x, 1)
+        assert y.shape == backward(x)[0].shape == shape
+    if all(shape[1:]):
+        y, backward = F.layer_norm(x, shape[1:])
+        assert y.shape == backward(x)[0].shape == shape
+
+
+@pytest.mark.parametrize("reduction", ["exact", "float64"])
+def test_a_thread_of_a_small_stack_will_do(reduction, rng):
+    """musl gives threads 128 KB."""
+    x = np.moveaxis(rng.standard_normal((2, 3, 40, 700)), -1, 1)
+    found = []
+
+    def run():
+        for a in (x, x[:, :, 0, 0].copy()):
+            y, _, backward = F.batch_norm(a, reduction=reduction)
+            found.extend([y, backward(a)[0]])
+        y, backward = F.group_norm(x, 7)
+        found.extend([y, backward(x)[0]])
+
+    before = threading.stack_size(128 * 1024)
+    try:
+        thread = threading.Thread(target=run)
+        thread.start()
+        thread.join()
+    finally:
+        threading.stack_size(before)
+    assert len(found) == 6

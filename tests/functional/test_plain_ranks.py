@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from syncbn import MPIComm, SyncMismatchError
 from syncbn import functional as F
 from syncbn._dispatch import plain
 from syncbn._dispatch.kernels import which
@@ -14,7 +15,13 @@ pytestmark = [
     pytest.mark.skipif(which == "reference", reason="kernels are their twins, which have no short way"),
 ]
 
-SHAPES = {"dense": (3, 5), "one row": (1, 5), "images": (2, 4, 3, 3)}
+SHAPES = {
+    "dense": (3, 5),
+    "one row": (1, 5),
+    "images": (2, 4, 3, 3),
+    "ranges of their own message": (3, 200),
+    "too many to plan": (3, 9000),
+}
 
 
 class Ways:
@@ -64,3 +71,47 @@ def test_ranks_may_go_different_ways(comm, rng, monkeypatch, shape, dtype, reduc
             np.testing.assert_array_equal(one, another)
             if isinstance(one, np.ndarray):
                 assert one.dtype == another.dtype
+
+
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+def test_an_error_on_the_short_way_is_told_to_the_others(comm, rng, monkeypatch, direction):
+    """Such as too little memory. Then the next call of all goes on, with the same messages."""
+    x = rng.standard_normal((4, 3)).astype(np.float32)
+    expected = F.batch_norm(x, comm=comm)[2](x)[0]
+    backward = F.batch_norm(x, comm=comm)[2]
+    culprit = comm.size - 1
+    if comm.rank == culprit:
+        monkeypatch.setattr(comm, "summands", Raising())
+    with pytest.raises(MemoryError if comm.rank == culprit else SyncMismatchError, match="no memory"):
+        F.batch_norm(x, comm=comm) if direction == "forward" else backward(x)
+    monkeypatch.undo()
+    np.testing.assert_array_equal(F.batch_norm(x, comm=comm)[2](x)[0], expected)
+
+
+class Raising:
+    """Has no memory."""
+
+    def __call__(self, *_):
+        raise MemoryError("no memory")
+
+
+@pytest.mark.parametrize("bad", [{"x": "x"}, {"relu": np.array([True, False])}, {"eps": -1.0}], ids=str)
+def test_bad_input_beside_plain_arrays_is_told_to_the_others(comm, rng, bad):
+    x = rng.standard_normal((4, 3)).astype(np.float32)
+    culprit = comm.size - 1
+    arguments = {"x": x, "comm": comm, **(bad if comm.rank == culprit else {})}
+    with pytest.raises((TypeError, ValueError) if comm.rank == culprit else SyncMismatchError):
+        F.batch_norm(**arguments)
+    backward = F.batch_norm(x, comm=comm)[2]
+    with pytest.raises(ValueError if comm.rank == culprit else SyncMismatchError, match="dy must have"):
+        backward(x[:, :2] if comm.rank == culprit else x)
+    assert backward(x)[0].shape == x.shape
+
+
+def test_a_backward_after_the_end_of_its_communicator_says_so(comm, rng):
+    x = rng.standard_normal((4, 3)).astype(np.float32)
+    with MPIComm() as own:
+        backward = F.batch_norm(x, comm=own)[2]
+    with pytest.raises(ValueError, match="the communicator was freed"):
+        backward(x)
+    comm.barrier()

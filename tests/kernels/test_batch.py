@@ -182,7 +182,26 @@ def test_more_channels_than_a_block_and_more_samples_than_a_sum(last, rng):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("channels", [3, 64, 70])
+def test_columns_at_one_end_of_their_range_are_added_without_rounding(dtype, rng):
+    """5,000 values near the upper end add up to more than 2,048 halves."""
+    x = (1 - rng.random((5001, 1, 3)) * 1e-3).astype(dtype)
+    x[0] = -1
+    range_w = np.empty(7)
+    (_, range_w), _ = all_builds("rank_ranges", (x, True, None, np.ones(5001)), [None, range_w])
+    inputs = (x, True, None, np.ones(5001), None, range_w)
+    (words, _), (twin, _) = all_builds("rank_sums", inputs, [np.empty((4, 3), np.int64), None])
+    np.testing.assert_array_equal(words, twin)
+    moments = np.zeros((5, 3))
+    outputs = [None, None, np.empty((2, 3))]
+    (_, _, largest), _ = all_builds("rank_gradient_ranges", (x, x, True, moments, None), outputs)
+    (words, _), (twin, _) = all_builds(
+        "rank_gradient_sums", (x, x, True, moments, None, largest), [np.empty((4, 3), np.int64), None]
+    )
+    np.testing.assert_array_equal(words, twin)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("channels", [3, 64, 70, 300])
 @pytest.mark.parametrize("size", [63, 64, 79, 200])
 def test_long_rows_have_the_twin_s_bits_in_both_memory_orders(dtype, channels, size, rng):
     """Rows of four values a lane and more, which channels-last memory adds up together."""
