@@ -40,7 +40,7 @@ def test_bytes_sent_are_counted(comm):
 @pytest.mark.parametrize("own_memory", [True, False])
 @pytest.mark.parametrize("size", [1, 7, 245, 246, 5000, 40_000])
 def test_messages_of_any_size_from_their_own_memory_and_from_any_other(comm, size, own_memory):
-    """245 maxima fit into the first message, 40,000 sums are more than is planned. Ranks may have memory of their own."""
+    """245 maxima fit into the first message; 40,000 sums are more than is planned; some ranks bring their own array."""
     call = Call("forward", "test", size, "float32", "exact", 0.0, "none")
     for step in range(3):
         theirs = own_memory == (comm.rank % 2 == 0)

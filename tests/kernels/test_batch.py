@@ -182,20 +182,21 @@ def test_more_channels_than_a_block_and_more_samples_than_a_sum(last, rng):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_columns_at_one_end_of_their_range_are_added_without_rounding(dtype, rng):
-    """5,000 values near the upper end add up to more than 2,048 halves."""
-    x = (1 - rng.random((5001, 1, 3)) * 1e-3).astype(dtype)
-    x[0] = -1
-    range_w = np.empty(7)
-    (_, range_w), _ = all_builds("rank_ranges", (x, True, None, np.ones(5001)), [None, range_w])
-    inputs = (x, True, None, np.ones(5001), None, range_w)
-    (words, _), (twin, _) = all_builds("rank_sums", inputs, [np.empty((4, 3), np.int64), None])
+def test_columns_of_equal_values_are_added_without_rounding(dtype, rng):
+    """What leading bits leave of 40,000 equal squares adds up to more than float64 holds without a block's end."""
+    x = np.empty((40_000, 1, 8), dtype)
+    x[:] = rng.uniform(0.5, 1, 8)
+    x[:2] = [[[-1.0]], [[1.0]]]
+    range_w = np.empty(17)
+    (_, range_w), _ = all_builds("rank_ranges", (x, True, None, np.ones(40_000)), [None, range_w])
+    inputs = (x, True, None, np.ones(40_000), None, range_w)
+    (words, _), (twin, _) = all_builds("rank_sums", inputs, [np.empty((4, 8), np.int64), None])
     np.testing.assert_array_equal(words, twin)
-    moments = np.zeros((5, 3))
-    outputs = [None, None, np.empty((2, 3))]
+    moments = np.zeros((5, 8))
+    outputs = [None, None, np.empty((2, 8))]
     (_, _, largest), _ = all_builds("rank_gradient_ranges", (x, x, True, moments, None), outputs)
     (words, _), (twin, _) = all_builds(
-        "rank_gradient_sums", (x, x, True, moments, None, largest), [np.empty((4, 3), np.int64), None]
+        "rank_gradient_sums", (x, x, True, moments, None, largest), [np.empty((4, 8), np.int64), None]
     )
     np.testing.assert_array_equal(words, twin)
 
