@@ -11,6 +11,8 @@
 #define PREFETCH_FOR_READING(p) __builtin_prefetch(p, 0, 2)
 #define PREFETCH_FOR_WRITING(p) __builtin_prefetch(p, 1, 2)
 
+enum { FEW_CHANNELS = 1024 };
+
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
 
 #define real float

@@ -143,11 +143,20 @@ ALWAYS_INLINE void of_type(normalize_place)(
 
 #undef FINISHED
 
+/* Where the factors of all channels leave no room in the first-level cache, four places share them. */
 static inline void of_type(normalize_places)(
     const real *x, ptrdiff_t places, ptrdiff_t width, const double *mean, const double *scale, const double *bias,
     const real *residual, int relu, real *y)
 {
-    for (ptrdiff_t at = 0; at < places * width; at += width)
+    ptrdiff_t at = 0, end = places * width;
+    if (width > FEW_CHANNELS && width % LINE == 0 && !residual && !relu)
+        for (; at + 4 * width <= end; at += 4 * width)
+            for (ptrdiff_t c = at; c < at + width; c += LINE / 2)
+                for (int k = 0; k < 4; k++)
+                    of_type(normalize_place)(
+                        x + c + k * width, LINE / 2, mean + c - at, scale + c - at, bias + c - at, NULL, 0,
+                        y + c + k * width);
+    for (; at < end; at += width)
         of_type(normalize_place)(x + at, width, mean, scale, bias, residual ? residual + at : NULL, relu, y + at);
 }
 
@@ -187,7 +196,7 @@ static inline void of_type(input_gradient_row)(
         of_type(gradient_of_row)(x, dy, count, mean, direct, shift, slope, dx);
 }
 
-static inline void of_type(gradient_of_place)(
+ALWAYS_INLINE void of_type(gradient_of_place)(
     const real *restrict x, const real *restrict dy, ptrdiff_t width, const double *restrict mean,
     const double *restrict direct, const double *restrict shift, const double *restrict slope, real *restrict dx)
 {
@@ -196,17 +205,25 @@ static inline void of_type(gradient_of_place)(
 
 /* Of places, without the bracket where their mask is 0. */
 static inline void of_type(input_gradient_places)(
-    const real *x, const real *dy, const unsigned char *mask, ptrdiff_t places, ptrdiff_t width,
+    const real *restrict x, const real *dy, const unsigned char *mask, ptrdiff_t places, ptrdiff_t width,
     const double *restrict mean, const double *restrict direct, const double *restrict shift,
     const double *restrict slope, real *dx)
 {
-    for (ptrdiff_t place = 0; place < places; place++, x += width, dy += width, dx += width)
+    ptrdiff_t place = 0;
+    if (width > FEW_CHANNELS && width % LINE == 0 && !mask && dy != dx)
+        for (; place + 4 <= places; place += 4)
+            for (ptrdiff_t c = 0; c < width; c += LINE / 2)
+                for (ptrdiff_t at = place * width + c; at < (place + 4) * width; at += width)
+                    of_type(gradient_of_place)(
+                        x + at, dy + at, LINE / 2, mean + c, direct + c, shift + c, slope + c, dx + at);
+    for (ptrdiff_t at = place * width; place < places; place++, at += width)
         if (mask && !mask[place])
-            EACH(width) dx[i] = (real)(direct[i] * dy[i]);
+            EACH(width) dx[at + i] = (real)(direct[i] * dy[at + i]);
         else if (dy == dx)
-            EACH(width) dx[i] = (real)(direct[i] * dx[i] - (shift[i] + slope[i] * (x[i] - mean[i])));
+            EACH(width) dx[at + i] =
+                (real)(direct[i] * dx[at + i] - (shift[i] + slope[i] * (x[at + i] - mean[i])));
         else
-            of_type(gradient_of_place)(x, dy, width, mean, direct, shift, slope, dx);
+            of_type(gradient_of_place)(x + at, dy + at, width, mean, direct, shift, slope, dx + at);
 }
 
 /* Of a row of features, each with a weight of its own: (x - mean) * scale * weight + bias. */

@@ -202,7 +202,7 @@ def test_columns_of_equal_values_are_added_without_rounding(dtype, rng):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("channels", [3, 64, 70, 300])
+@pytest.mark.parametrize("channels", [3, 64, 70, 300, 1040])
 @pytest.mark.parametrize("size", [63, 64, 79, 200])
 def test_long_rows_have_the_twin_s_bits_in_both_memory_orders(dtype, channels, size, rng):
     """Rows of four values a lane and more, which channels-last memory adds up together."""
