@@ -81,11 +81,17 @@ class Communicator(ABC):
         """
 
     def maxima(self, size: int) -> NDArray[np.float64]:
-        """Return memory that `agree` combines without a copy. It is another call's from the next `agree` on."""
+        """Return memory that `agree` combines without a copy, for one call.
+
+        Not collective.
+        """
         return np.empty(size)
 
     def summands(self, size: int, dtype: np.dtype[Any]) -> NDArray[Any]:
-        """Return memory that `allreduce_agreed` sums without a copy. It is another call's from the next one on."""
+        """Return memory that `allreduce_agreed` sums without a copy, for one call.
+
+        Not collective.
+        """
         return np.empty(size, dtype)
 
     @abstractmethod

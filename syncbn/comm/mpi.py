@@ -96,13 +96,19 @@ class MPIComm(Communicator):
         return number
 
     def maxima(self, size: int) -> NDArray[np.float64]:
-        """Return memory that `agree` combines without a copy. It is another call's from the next `agree` on."""
+        """Return memory that `agree` combines without a copy, for one call.
+
+        Not collective.
+        """
         channel = self._open()
         room = channel.first.room(size)
         return self._memory("MAX", size, _FLOAT64) if room is None else room
 
     def summands(self, size: int, dtype: np.dtype[Any]) -> NDArray[Any]:
-        """Return memory that `allreduce_agreed` sums without a copy. It is another call's from the next one on."""
+        """Return memory that `allreduce_agreed` sums without a copy, for one call.
+
+        Not collective.
+        """
         self._open()
         return self._memory("SUM", size, dtype)
 
