@@ -20,6 +20,19 @@ cdef inline void *memory(ndarray array) noexcept:
     return NULL if array is None else PyArray_DATA(array)
 
 
+ctypedef fused element:
+    unsigned char
+    float
+    double
+
+
+cdef inline const element *after(const element *start, Py_ssize_t elements) noexcept nogil:
+    """Return the memory after so many elements; NULL stays NULL."""
+    if start is NULL:
+        return start
+    return start + elements
+
+
 cdef inline double *doubles(ndarray array) noexcept:
     return <double *>memory(array)
 

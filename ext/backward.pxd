@@ -3,7 +3,7 @@ from cython cimport floating
 from cython.parallel cimport prange
 from libc.stdint cimport int64_t
 from numpy cimport ndarray
-from arrays cimport doubles
+from arrays cimport after, doubles
 from columns cimport largest_of_columns, sum_gradient_columns
 from exact cimport largest_of_rows, sum_row_values, total_of_words
 from float64 cimport add_rows
@@ -95,8 +95,8 @@ cdef inline void input_gradient(
             at = part * shape.size
             n = part // shape.channels
             c = part % shape.channels
-            input_gradient_row(x + at, dy + at, NULL if mask is NULL else mask + n * shape.size, shape.size,
-                               backward.mean[c], backward.scale[c], backward.shift[c], backward.slope[c], dx + at, 0)
+            input_gradient_row(x + at, dy + at, after(mask, n * shape.size), shape.size, backward.mean[c],
+                               backward.scale[c], backward.shift[c], backward.slope[c], dx + at, 0)
 
 
 cdef inline void input_gradient_tile(
@@ -105,8 +105,8 @@ cdef inline void input_gradient_tile(
 ) noexcept nogil:
     """Find dx of some places of channels-last memory."""
     cdef Py_ssize_t at = tile.start * channels
-    input_gradient_places(x + at, dy + at, NULL if mask is NULL else mask + tile.start, tile.places, channels, mean,
-                          scale, shift, slope, dx + at)
+    input_gradient_places(x + at, dy + at, after(mask, tile.start), tile.places, channels, mean, scale, shift, slope,
+                          dx + at)
 
 
 cdef inline void totals_of_block(

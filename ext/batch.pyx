@@ -10,7 +10,7 @@ from cython.parallel cimport prange
 from libc.math cimport sqrt
 from libc.stdint cimport int64_t
 from numpy cimport ndarray
-from arrays cimport doubles, is_float32, mask_of, memory
+from arrays cimport after, doubles, is_float32, mask_of, memory
 from backward cimport (
     Backward, backward_of, gradient_rows, input_gradient, select_gradients, totals_of_block,
 )
@@ -121,14 +121,14 @@ cdef void forward_block(
     for n in range(shape.samples):
         for c in range(start, start + width):
             row = n * shape.channels + c
-            moment_row(x + row * shape.size, end, NULL if mask is NULL else mask + n * shape.size, shape.size,
-                       forward.rows[0] + row, forward.rows[1] + row, forward.rows[2] + row, y + row * shape.size)
+            moment_row(x + row * shape.size, end, after(mask, n * shape.size), shape.size, forward.rows[0] + row,
+                       forward.rows[1] + row, forward.rows[2] + row, y + row * shape.size)
     moments_of_block(x, shape, mask, forward, start, width)
     for n in range(shape.samples):
         for c in range(start, start + width):
             at = (n * shape.channels + c) * shape.size
-            normalize_row(x + at, shape.size, forward.mean[c], forward.scale[c], forward.shift[c],
-                          NULL if residual is NULL else residual + at, relu, y + at, x + at + width * shape.size)
+            normalize_row(x + at, shape.size, forward.mean[c], forward.scale[c], forward.shift[c], after(residual, at),
+                          relu, y + at, x + at + width * shape.size)
 
 
 def batch_backward(
@@ -203,6 +203,5 @@ cdef void backward_block(
     for n in range(shape.samples):
         for c in range(start, start + width):
             at = (n * shape.channels + c) * shape.size
-            input_gradient_row(x + at, dy + at, NULL if mask is NULL else mask + n * shape.size, shape.size,
-                               backward.mean[c], backward.scale[c], backward.shift[c], backward.slope[c], dx + at,
-                               width * shape.size)
+            input_gradient_row(x + at, dy + at, after(mask, n * shape.size), shape.size, backward.mean[c],
+                               backward.scale[c], backward.shift[c], backward.slope[c], dx + at, width * shape.size)

@@ -3,7 +3,7 @@ from cython cimport floating
 from cython.parallel cimport prange
 from libc.stdint cimport int64_t
 from numpy cimport ndarray
-from arrays cimport doubles
+from arrays cimport after, doubles
 from columns cimport range_of_columns, sum_columns
 from exact cimport largest_count, moments_of_words, range_of_rows, sum_rows
 from float64 cimport moments_of_words_float64, sum_rows_float64
@@ -68,14 +68,12 @@ cdef inline void moment_rows(
             c = part % parts * band
             row = n * shape.channels + c
             moment_rows_of_band(
-                x + n * shape.sample_stride + c, shape.channels, NULL if mask is NULL else mask + n * shape.size,
-                shape.size, min(band, shape.channels - c), forward.rows[0] + row, forward.rows[1] + row,
-                forward.rows[2] + row,
+                x + n * shape.sample_stride + c, shape.channels, after(mask, n * shape.size), shape.size,
+                min(band, shape.channels - c), forward.rows[0] + row, forward.rows[1] + row, forward.rows[2] + row,
             )
         else:
-            moment_row(x + part * shape.size, end, NULL if mask is NULL else mask + n * shape.size, shape.size,
-                       forward.rows[0] + part, forward.rows[1] + part, forward.rows[2] + part,
-                       <const floating *>NULL)
+            moment_row(x + part * shape.size, end, after(mask, n * shape.size), shape.size, forward.rows[0] + part,
+                       forward.rows[1] + part, forward.rows[2] + part, <const floating *>NULL)
 
 
 cdef inline void normalize(
@@ -91,8 +89,8 @@ cdef inline void normalize(
         for part in prange(shape.samples * shape.channels, nogil=True, num_threads=threads, schedule="static"):
             at = part * shape.size
             c = part % shape.channels
-            normalize_row(x + at, shape.size, forward.mean[c], forward.scale[c], forward.shift[c],
-                          NULL if residual is NULL else residual + at, relu, y + at, NULL)
+            normalize_row(x + at, shape.size, forward.mean[c], forward.scale[c], forward.shift[c], after(residual, at),
+                          relu, y + at, NULL)
 
 
 cdef inline void normalize_tile(
@@ -101,8 +99,7 @@ cdef inline void normalize_tile(
 ) noexcept nogil:
     """Normalize some places of channels-last memory."""
     cdef Py_ssize_t at = tile.start * channels
-    normalize_places(x + at, tile.places, channels, mean, scale, shift, NULL if residual is NULL else residual + at,
-                     relu, y + at)
+    normalize_places(x + at, tile.places, channels, mean, scale, shift, after(residual, at), relu, y + at)
 
 
 cdef inline void moments_of_block(

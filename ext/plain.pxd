@@ -37,6 +37,10 @@ cdef inline bint is_eps(object eps):
     return type(eps) is float and 0 <= <double>eps < INFINITY
 
 
+cdef inline bint is_reduction(object reduction):
+    return type(reduction) is str and (reduction == "exact" or reduction == "float64")
+
+
 cdef inline bint is_vector(object array, Py_ssize_t length):
     """Tell whether an object is a plain array of one axis."""
     return (
@@ -143,6 +147,11 @@ cdef inline ndarray part(ndarray array, void *data, int dtype, int dimensions, n
     return result
 
 
+cdef inline ndarray row(ndarray array, Py_ssize_t i, npy_intp length):
+    """Return row i of a float64 matrix whose rows have this length."""
+    return part(array, <double *>PyArray_DATA(array) + i * length, NPY_FLOAT64, 1, &length)
+
+
 cdef enum:
     SMALL = 512  # values that are read in no time, wherever they lie
 
@@ -222,3 +231,9 @@ cdef inline object narrowed(const double *values, object parameter):
         for i in range(PyArray_SIZE(result)):
             (<double *>PyArray_DATA(result))[i] = values[i]
     return result
+
+
+cdef inline tuple gradients_of(ndarray dx, ndarray sums, Py_ssize_t length, object weight, object bias):
+    """Return dx, dweight and dbias, of which ``sums`` begins with the last two."""
+    cdef const double *values = <const double *>PyArray_DATA(sums)
+    return dx, narrowed(values, weight), narrowed(values + length, bias)

@@ -4,10 +4,10 @@ The methods return None for what isn't plain, bad input included: that goes the 
 what it can and says what is wrong with the rest.
 """
 
-from numpy cimport PyArray_DATA, import_array, ndarray
+from numpy cimport import_array, ndarray
 from plain cimport (
-    Layout, NPY_FLOAT64, are_vectors, constant, doubles_of_2, doubles_of_3, empty_like, find_layout, is_eps, is_like,
-    is_vector, lengthen_rows, narrowed, npy_intp, part, view, widened,
+    Layout, are_vectors, constant, doubles_of_2, doubles_of_3, empty_like, find_layout, gradients_of, is_eps, is_like,
+    is_reduction, is_vector, lengthen_rows, row, view, widened,
 )
 
 import_array()
@@ -39,14 +39,13 @@ cdef class Batch:
         cdef Layout layout
         cdef bint exact
         cdef Py_ssize_t count
-        cdef npy_intp length
         cdef ndarray y, moments, counts, values
         cdef BatchBackward backward
-        if not find_layout(x, channel_axis, &layout) or type(reduction) is not str:
+        if not find_layout(x, channel_axis, &layout) or not is_reduction(reduction) or not is_eps(eps):
             return None
-        count = layout.samples * layout.size
         exact = reduction == "exact"
-        if not (exact or reduction == "float64") or not is_eps(eps) or count < 2:
+        count = layout.samples * layout.size
+        if count < 2:
             return None
         if channels is not None and layout.channels != channels or not are_vectors(weight, bias, layout.channels):
             return None
@@ -63,11 +62,7 @@ cdef class Batch:
         )
         backward = backward_of(self, x, values, layout, weight, bias, count, exact, moments)
         backward.general, backward.arguments = general, (x, weight, bias, eps, channel_axis, reduction)
-        length = layout.channels
-        return (
-            y, count, part(moments, PyArray_DATA(moments), NPY_FLOAT64, 1, &length),
-            part(moments, <double *>PyArray_DATA(moments) + length, NPY_FLOAT64, 1, &length), backward,
-        )
+        return y, count, row(moments, 0, layout.channels), row(moments, 1, layout.channels), backward
 
     def inference(self, x, running_mean, running_var, weight, bias, eps, channel_axis, general):
         """Return y and the backward."""
@@ -137,7 +132,4 @@ cdef class BatchBackward:
             None, 0, None if layout.size == 1 and self.exact else doubles_of_3(2, layout.samples, layout.channels),
             gradients, None, view(dx, 3, layout.shape), self.calls.threads_for(3 * layout.bytes),
         )
-        return (
-            dx, narrowed(<double *>PyArray_DATA(gradients), self.weight),
-            narrowed(<double *>PyArray_DATA(gradients) + layout.channels, self.bias),
-        )
+        return gradients_of(dx, gradients, layout.channels, self.weight, self.bias)

@@ -4,12 +4,11 @@ As in plain_batch.pyx, None is for what goes the general way.
 """
 
 from numpy cimport (
-    NPY_ARRAY_C_CONTIGUOUS, NPY_FLOAT32, PyArray_CHKFLAGS, PyArray_DATA, PyArray_DIMS, PyArray_NBYTES, PyArray_NDIM,
-    PyArray_SIZE,
+    NPY_ARRAY_C_CONTIGUOUS, NPY_FLOAT32, PyArray_CHKFLAGS, PyArray_DIMS, PyArray_NBYTES, PyArray_NDIM, PyArray_SIZE,
     PyArray_TYPE, import_array, ndarray,
 )
 from plain cimport (
-    doubles_of_2, doubles_of_3, empty_like, filled, is_eps, is_floating, is_like, narrowed, npy_intp, view,
+    doubles_of_2, doubles_of_3, empty_like, filled, gradients_of, is_eps, is_floating, is_like, npy_intp, view,
 )
 
 import_array()
@@ -141,7 +140,4 @@ cdef class FeaturesBackward:
             doubles_of_3(2, min(self.calls.parts, rows), features), gradients, view(dx, 2, self.shape),
             self.calls.threads_for(3 * PyArray_NBYTES(self.x)),
         )
-        return (
-            dx, narrowed(<double *>PyArray_DATA(gradients), self.weight),
-            narrowed(<double *>PyArray_DATA(gradients) + features, self.bias),
-        )
+        return gradients_of(dx, gradients, features, self.weight, self.bias)

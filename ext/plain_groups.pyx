@@ -5,8 +5,8 @@ As in plain_batch.pyx, None is for what goes the general way.
 
 from numpy cimport PyArray_DATA, import_array, ndarray
 from plain cimport (
-    Layout, NPY_FLOAT64, are_vectors, doubles_of_2, doubles_of_3, empty_like, filled, find_layout, is_eps, is_like,
-    narrowed, npy_intp, part, view,
+    Layout, NPY_FLOAT64, are_vectors, doubles_of_2, doubles_of_3, empty_like, filled, find_layout, gradients_of, is_eps,
+    is_like, npy_intp, part, view,
 )
 
 import_array()
@@ -110,7 +110,4 @@ cdef class GroupsBackward:
             doubles_of_3(4, layout.samples, layout.channels), gradients, view(dx, 3, layout.shape),
             self.calls.threads_for(3 * layout.bytes),
         )
-        return (
-            dx, narrowed(<double *>PyArray_DATA(gradients), self.weight),
-            narrowed(<double *>PyArray_DATA(gradients) + layout.channels, self.bias),
-        )
+        return gradients_of(dx, gradients, layout.channels, self.weight, self.bias)

@@ -8,8 +8,8 @@ from libc.stdint cimport int64_t
 from libc.string cimport memcpy
 from numpy cimport NPY_INT64, PyArray_DATA, PyArray_DescrFromType, PyArray_EMPTY, PyArray_TYPE, import_array, ndarray
 from plain cimport (
-    Layout, NPY_FLOAT32, NPY_FLOAT64, are_vectors, constant, doubles_of_2, doubles_of_3, empty_like,
-    find_layout, is_eps, is_like, lengthen_rows, narrowed, npy_intp, part, view, widened,
+    Layout, NPY_FLOAT32, NPY_FLOAT64, are_vectors, constant, doubles_of_2, doubles_of_3, empty_like, find_layout,
+    gradients_of, is_eps, is_like, is_reduction, lengthen_rows, npy_intp, part, row, view, widened,
 )
 
 import_array()
@@ -54,11 +54,9 @@ cdef class Ranks:
         cdef ndarray y, moments, counts, values, rows, words
         cdef object bounds, count, threads, call, number
         cdef RanksBackward backward
-        if not find_layout(x, channel_axis, &layout) or type(reduction) is not str:
+        if not find_layout(x, channel_axis, &layout) or not is_reduction(reduction) or not is_eps(eps):
             return None
         exact = reduction == "exact"
-        if not (exact or reduction == "float64") or not is_eps(eps):
-            return None
         if channels is not None and layout.channels != channels or not are_vectors(weight, bias, layout.channels):
             return None
         length = layout.channels
@@ -103,10 +101,7 @@ cdef class Ranks:
         backward.count, backward.communicator, backward.number = count, communicator, number
         backward.call, backward.call_of, backward.general = call, call_of, general
         backward.arguments = (x, weight, bias, eps, channel_axis, reduction)
-        return (
-            y, count, part(moments, PyArray_DATA(moments), NPY_FLOAT64, 1, &length),
-            part(moments, <double *>PyArray_DATA(moments) + length, NPY_FLOAT64, 1, &length), backward,
-        )
+        return y, count, row(moments, 0, length), row(moments, 1, length), backward
 
 
 cdef object affine(weight, bias):
@@ -200,7 +195,4 @@ cdef class RanksBackward:
             words if self.exact else None, None if self.exact else words, bool(total), gradients,
             view(dx, 3, layout.shape), self.ranks.threads_for(3 * layout.bytes),
         )
-        return (
-            dx, narrowed(<double *>PyArray_DATA(gradients), self.weight),
-            narrowed(<double *>PyArray_DATA(gradients) + layout.channels, self.bias),
-        )
+        return gradients_of(dx, gradients, layout.channels, self.weight, self.bias)
