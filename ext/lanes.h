@@ -1,34 +1,22 @@
-/* The 16 float64 lanes that a row is summed in, as GCC and Clang vector types of the width of this
-   instruction set's registers: the same result in every lane on each of them. Loops that keep sums in a
-   C array are compiled to loads and stores instead, at half the speed, and vectors wider than a register
-   are converted element by element, at a tenth. */
+/* The 16 float64 lanes that a row is summed in, as vectors: the same result in every lane on each instruction set.
+   Loops that keep sums in a C array are compiled to loads and stores instead, at half the speed, and vectors wider
+   than a register are converted element by element, at a tenth. */
 #ifndef SYNCBN_LANES_H
 #define SYNCBN_LANES_H
 
-#include <stddef.h>
-#include <stdint.h>
-#include <string.h>
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
+#include "vector.h"
 
-#if defined(__AVX512F__)
-#define REGISTER_BYTES 64
+#if VECTOR_BYTES == 64
 #define EACH(F) F(a, 0) F(b, 1)
-#elif defined(__AVX__)
-#define REGISTER_BYTES 32
+#elif VECTOR_BYTES == 32
 #define EACH(F) F(a, 0) F(b, 1) F(c, 2) F(d, 3)
 #else
-#define REGISTER_BYTES 16
 #define EACH(F) F(a, 0) F(b, 1) F(c, 2) F(d, 3) F(e, 4) F(f, 5) F(g, 6) F(h, 7)
 #endif
 
-enum { LANES = 16, PER_REGISTER = REGISTER_BYTES / 8 };
+enum { LANES = 16 };
 
-typedef double register_t_ __attribute__((vector_size(REGISTER_BYTES)));
-typedef int64_t register_i64_t_ __attribute__((vector_size(REGISTER_BYTES)));
-
-#define MEMBER(m, i) register_t_ m;
+#define MEMBER(m, i) vector_t m;
 typedef struct {
     EACH(MEMBER)
 } lanes_t;
@@ -37,34 +25,17 @@ typedef struct {
 static inline lanes_t lanes_all(double value)
 {
     lanes_t v;
-#define ALL(m, i) v.m = (register_t_){0} + value;
+#define ALL(m, i) v.m = (vector_t){0} + value;
     EACH(ALL)
 #undef ALL
     return v;
-}
-
-/* A register of float32 made float64. GCC 12 takes three instructions for __builtin_convertvector. */
-static inline register_t_ widened(const float *p)
-{
-#if defined(__AVX512F__)
-    return (register_t_)_mm512_cvtps_pd(_mm256_loadu_ps(p));
-#elif defined(__AVX__)
-    return (register_t_)_mm256_cvtps_pd(_mm_loadu_ps(p));
-#elif defined(__x86_64__)
-    return (register_t_)_mm_cvtps_pd(_mm_castsi128_ps(_mm_loadl_epi64((const __m128i *)p)));
-#else
-    typedef float narrow_t __attribute__((vector_size(REGISTER_BYTES / 2)));
-    narrow_t v;
-    memcpy(&v, p, sizeof v);
-    return __builtin_convertvector(v, register_t_);
-#endif
 }
 
 /* Loads: the address need not be aligned. */
 static inline lanes_t lanes_load_f32(const float *p)
 {
     lanes_t v;
-#define LOAD(m, i) v.m = widened(p + i * PER_REGISTER);
+#define LOAD(m, i) v.m = widened_f32(load_f32(p + i * PER_VECTOR, PER_VECTOR));
     EACH(LOAD)
 #undef LOAD
     return v;
@@ -73,7 +44,7 @@ static inline lanes_t lanes_load_f32(const float *p)
 static inline lanes_t lanes_load_f64(const double *p)
 {
     lanes_t v;
-#define LOAD(m, i) memcpy(&v.m, p + i * PER_REGISTER, sizeof v.m);
+#define LOAD(m, i) v.m = load_f64(p + i * PER_VECTOR, PER_VECTOR);
     EACH(LOAD)
 #undef LOAD
     return v;
@@ -99,19 +70,19 @@ OPERATION(lanes_multiply, MULTIPLY)
 /* The first `count` lanes of v; 0 in the others. */
 static inline lanes_t lanes_first(lanes_t v, ptrdiff_t count)
 {
-    register_i64_t_ lane, bits;
-    for (int j = 0; j < PER_REGISTER; j++)
+    vector_bits_f64 lane, bits;
+    for (int j = 0; j < PER_VECTOR; j++)
         lane[j] = j;
 #define FIRST(m, i)                                         \
     memcpy(&bits, &v.m, sizeof bits);                       \
-    bits &= (lane + (int64_t)(i * PER_REGISTER)) < (int64_t)count; \
+    bits &= (lane + (int64_t)(i * PER_VECTOR)) < (int64_t)count; \
     memcpy(&v.m, &bits, sizeof bits);
     EACH(FIRST)
 #undef FIRST
     return v;
 }
 
-#if REGISTER_BYTES > 16
+#if VECTOR_BYTES > 16
 typedef double quarter_t_ __attribute__((vector_size(32)));
 typedef double pair_t_ __attribute__((vector_size(16)));
 
@@ -125,13 +96,13 @@ static inline double sum_of_4_(quarter_t_ q)
 /* The fixed tree: lane j takes lane j + 8, then j + 4, then j + 2, then j + 1. */
 static inline double lanes_sum(lanes_t v)
 {
-#if REGISTER_BYTES == 64
-    register_t_ e = v.a + v.b;
+#if VECTOR_BYTES == 64
+    vector_t e = v.a + v.b;
     return sum_of_4_(__builtin_shufflevector(e, e, 0, 1, 2, 3) + __builtin_shufflevector(e, e, 4, 5, 6, 7));
-#elif REGISTER_BYTES == 32
+#elif VECTOR_BYTES == 32
     return sum_of_4_((v.a + v.c) + (v.b + v.d));
 #else
-    register_t_ p = ((v.a + v.e) + (v.c + v.g)) + ((v.b + v.f) + (v.d + v.h));
+    vector_t p = ((v.a + v.e) + (v.c + v.g)) + ((v.b + v.f) + (v.d + v.h));
     return p[0] + p[1];
 #endif
 }

@@ -1,19 +1,16 @@
-/* The loops over every value, for float and double. In C since Cython has no `restrict`, without which each call
-   begins with checks whether arrays overlap. */
+/* The loops over every value, for float and double: in C, for vectors. */
 #ifndef SYNCBN_LOOPS_H
 #define SYNCBN_LOOPS_H
 
 #include "fixed_point.h"
+#include "vector.h"
 #include <math.h>
-#include <stddef.h>
 
 /* Into the second-level cache. */
 #define PREFETCH_FOR_READING(p) __builtin_prefetch(p, 0, 2)
 #define PREFETCH_FOR_WRITING(p) __builtin_prefetch(p, 1, 2)
 
 enum { FEW_CHANNELS = 1024 };
-
-#define ALWAYS_INLINE static inline __attribute__((always_inline))
 
 #define real float
 #define of_type(name) name##_f32

@@ -4,46 +4,46 @@
    with a value in each of some neighbouring channels. Computed in float64, rounded once. */
 
 #define LINE ((ptrdiff_t)(64 / sizeof(real))) /* values in a cache line */
-#define EACH(count) for (ptrdiff_t i = 0; i < (count); i++)
+#define NUMBERS(p) of_type(widened)(of_type(load)((p), n))
+#define FACTORS(p) load_f64((p), n)
 
 /* Add x - origin and its square to sums: of `rounds` values of each channel, which lie `apart`. */
 ALWAYS_INLINE void of_type(add_moments)(
-    const real *restrict x, ptrdiff_t apart, int rounds, const double *restrict origin, double *restrict sum,
-    double *restrict square, ptrdiff_t width)
+    const real *x, ptrdiff_t apart, int rounds, const double *origin, double *sum, double *square, ptrdiff_t width)
 {
-    EACH(width) {
-        double total = sum[i], squares = square[i];
+    STRIPS(width, {
+        vector_t total = FACTORS(sum + i), squares = FACTORS(square + i), x0 = FACTORS(origin + i);
         for (int k = 0; k < rounds; k++) {
-            double d = x[k * apart + i] - origin[i];
+            vector_t d = NUMBERS(x + k * apart + i) - x0;
             total += d;
             squares += d * d;
         }
-        sum[i] = total;
-        square[i] = squares;
-    }
+        store_f64(sum + i, total, n);
+        store_f64(square + i, squares, n);
+    });
 }
 
 /* Add dy and dy * (x - mean). */
 ALWAYS_INLINE void of_type(add_gradients)(
-    const real *restrict x, const real *restrict dy, ptrdiff_t apart, int rounds, const double *restrict mean,
-    double *restrict sum, double *restrict product, ptrdiff_t width)
+    const real *x, const real *dy, ptrdiff_t apart, int rounds, const double *mean, double *sum, double *product,
+    ptrdiff_t width)
 {
-    EACH(width) {
-        double total = sum[i], products = product[i];
+    STRIPS(width, {
+        vector_t total = FACTORS(sum + i), products = FACTORS(product + i), centre = FACTORS(mean + i);
         for (int k = 0; k < rounds; k++) {
-            double g = dy[k * apart + i];
+            vector_t g = NUMBERS(dy + k * apart + i);
             total += g;
-            products += g * (x[k * apart + i] - mean[i]);
+            products += g * (NUMBERS(x + k * apart + i) - centre);
         }
-        sum[i] = total;
-        product[i] = products;
-    }
+        store_f64(sum + i, total, n);
+        store_f64(product + i, products, n);
+    });
 }
 
 /* The same of all channels; meanwhile the values that lie `next` come into the second-level cache. */
 ALWAYS_INLINE void of_type(moments_of_rounds)(
-    const real *restrict x, ptrdiff_t apart, int rounds, ptrdiff_t next, const double *restrict origin,
-    double *restrict sum, double *restrict square, ptrdiff_t width)
+    const real *x, ptrdiff_t apart, int rounds, ptrdiff_t next, const double *origin, double *sum, double *square,
+    ptrdiff_t width)
 {
     ptrdiff_t at = 0;
     for (; at + LINE <= width; at += LINE) {
@@ -55,8 +55,8 @@ ALWAYS_INLINE void of_type(moments_of_rounds)(
 }
 
 ALWAYS_INLINE void of_type(gradients_of_rounds)(
-    const real *restrict x, const real *restrict dy, ptrdiff_t apart, int rounds, ptrdiff_t next,
-    const double *restrict mean, double *restrict sum, double *restrict product, ptrdiff_t width)
+    const real *x, const real *dy, ptrdiff_t apart, int rounds, ptrdiff_t next, const double *mean, double *sum,
+    double *product, ptrdiff_t width)
 {
     ptrdiff_t at = 0;
     for (; at + LINE <= width; at += LINE) {
@@ -94,29 +94,47 @@ static inline void of_type(gradient_places)(
     }
 }
 
-/* What follows normalization in the same sweep: a residual is added, negative values become 0. Each constant
-   combination becomes a loop of its own. */
-static inline real of_type(finish)(double value, real residual, int relu)
+/* Store what normalization gives, and in the same sweep add a residual (if added) and make negative values 0. */
+ALWAYS_INLINE void of_type(finish)(vector_t value, int added, const real *residual, int relu, real *y, int n)
 {
-    real y = (real)value + residual;
-    return relu && y < 0 ? 0 : y;
+    of_type(vector) result = of_type(narrowed)(value);
+    if (added)
+        result += of_type(load)(residual, n);
+    if (relu)
+        result = (of_type(vector))((of_type(vector_bits))result & ~(result < 0));
+    of_type(store)(y, result, n);
 }
 
-#define FINISHED(count, value)                                                       \
-    if (residual && relu)                                                            \
-        EACH(count) y[i] = of_type(finish)(value, residual[i], 1);                   \
-    else if (residual)                                                               \
-        EACH(count) y[i] = of_type(finish)(value, residual[i], 0);                   \
-    else if (relu)                                                                   \
-        EACH(count) y[i] = (real)(value) < 0 ? 0 : (real)(value);                    \
-    else                                                                             \
-        EACH(count) y[i] = (real)(value);
+/* Call with constant `added` and `relu`: each combination becomes a loop of its own. */
+#define FINISHED(call, ...)          \
+    if (residual && relu)            \
+        of_type(call)(__VA_ARGS__, 1, residual, 1); \
+    else if (residual)               \
+        of_type(call)(__VA_ARGS__, 1, residual, 0); \
+    else if (relu)                   \
+        of_type(call)(__VA_ARGS__, 0, x, 1);        \
+    else                             \
+        of_type(call)(__VA_ARGS__, 0, x, 0)
 
-static inline void of_type(normalize_values)(
-    const real *restrict x, ptrdiff_t count, double mean, double scale, double bias, const real *restrict residual,
-    int relu, real *restrict y)
+ALWAYS_INLINE void of_type(normalize_values)(
+    const real *x, ptrdiff_t count, double mean, double scale, double bias, real *y, int added, const real *residual,
+    int relu)
 {
-    FINISHED(count, (x[i] - mean) * scale + bias)
+    STRIPS(count,
+           of_type(finish)((NUMBERS(x + i) - mean) * scale + bias, added, residual + i, relu, y + i, n));
+}
+
+ALWAYS_INLINE void of_type(normalize_and_fetch)(
+    const real *x, ptrdiff_t count, double mean, double scale, double bias, real *y, const real *ahead, int added,
+    const real *residual, int relu)
+{
+    ptrdiff_t at = 0;
+    if (ahead)
+        for (; at + LINE <= count; at += LINE) {
+            PREFETCH_FOR_READING(ahead + at);
+            of_type(normalize_values)(x + at, LINE, mean, scale, bias, y + at, added, residual + at, relu);
+        }
+    of_type(normalize_values)(x + at, count - at, mean, scale, bias, y + at, added, residual + at, relu);
 }
 
 /* Meanwhile the values at `ahead`, which are next, come into the second-level cache. */
@@ -124,134 +142,146 @@ static inline void of_type(normalize_row)(
     const real *x, ptrdiff_t count, double mean, double scale, double bias, const real *residual, int relu, real *y,
     const real *ahead)
 {
-    ptrdiff_t at = 0;
-    if (ahead)
-        for (; at + LINE <= count; at += LINE) {
-            PREFETCH_FOR_READING(ahead + at);
-            of_type(normalize_values)(x + at, LINE, mean, scale, bias, residual ? residual + at : NULL, relu, y + at);
-        }
-    of_type(normalize_values)(
-        x + at, count - at, mean, scale, bias, residual ? residual + at : NULL, relu, y + at);
+    FINISHED(normalize_and_fetch, x, count, mean, scale, bias, y, ahead);
 }
 
-ALWAYS_INLINE void of_type(normalize_place)(
-    const real *restrict x, ptrdiff_t width, const double *restrict mean, const double *restrict scale,
-    const double *restrict bias, const real *restrict residual, int relu, real *restrict y)
+/* Of `places` neighbouring places, which share the factors. */
+ALWAYS_INLINE void of_type(normalize_some_places)(
+    const real *x, int places, ptrdiff_t width, const double *mean, const double *scale, const double *bias, real *y,
+    int added, const real *residual, int relu)
 {
-    FINISHED(width, (x[i] - mean[i]) * scale[i] + bias[i])
+    STRIPS(width, {
+        vector_t centre = FACTORS(mean + i), factor = FACTORS(scale + i), shift = FACTORS(bias + i);
+        for (ptrdiff_t k = i; k < places * width; k += width)
+            of_type(finish)((NUMBERS(x + k) - centre) * factor + shift, added, residual + k, relu, y + k, n);
+    });
 }
 
-#undef FINISHED
+/* Four at a time where the factors of all channels leave no room in the first-level cache. */
+ALWAYS_INLINE void of_type(normalize_all_places)(
+    const real *x, ptrdiff_t places, ptrdiff_t width, const double *mean, const double *scale, const double *bias,
+    real *y, int added, const real *residual, int relu)
+{
+    ptrdiff_t at = 0, end = places * width;
+    if (width > FEW_CHANNELS)
+        for (; at + 4 * width <= end; at += 4 * width)
+            of_type(normalize_some_places)(
+                x + at, 4, width, mean, scale, bias, y + at, added, residual + at, relu);
+    for (; at < end; at += width)
+        of_type(normalize_some_places)(x + at, 1, width, mean, scale, bias, y + at, added, residual + at, relu);
+}
 
-/* Where the factors of all channels leave no room in the first-level cache, four places share them. */
 static inline void of_type(normalize_places)(
     const real *x, ptrdiff_t places, ptrdiff_t width, const double *mean, const double *scale, const double *bias,
     const real *residual, int relu, real *y)
 {
-    ptrdiff_t at = 0, end = places * width;
-    if (width > FEW_CHANNELS && width % LINE == 0 && !residual && !relu)
-        for (; at + 4 * width <= end; at += 4 * width)
-            for (ptrdiff_t c = at; c < at + width; c += LINE / 2)
-                for (int k = 0; k < 4; k++)
-                    of_type(normalize_place)(
-                        x + c + k * width, LINE / 2, mean + c - at, scale + c - at, bias + c - at, NULL, 0,
-                        y + c + k * width);
-    for (; at < end; at += width)
-        of_type(normalize_place)(x + at, width, mean, scale, bias, residual ? residual + at : NULL, relu, y + at);
+    FINISHED(normalize_all_places, x, places, width, mean, scale, bias, y);
 }
+
+#undef FINISHED
 
 /* dy where y > 0, else 0: the gradient of what went into relu. */
 static inline void of_type(relu_gradient)(
     const real *restrict y, const real *restrict dy, ptrdiff_t count, real *restrict g)
 {
-    EACH(count) g[i] = y[i] > 0 ? dy[i] : 0;
+    for (ptrdiff_t i = 0; i < count; i++)
+        g[i] = y[i] > 0 ? dy[i] : 0;
 }
 
-/* dx = direct * dy - [shift + slope * (x - mean)]; without the bracket where mask is 0. dy may be dx. Meanwhile the
-   values of x and dy that lie `ahead` (0: none do) come into the second-level cache. */
-static inline void of_type(gradient_of_row)(
-    const real *restrict x, const real *restrict dy, ptrdiff_t count, double mean, double direct, double shift,
-    double slope, real *restrict dx)
+/* dx = direct * dy - [shift + slope * (x - mean)]. dy may be dx. */
+ALWAYS_INLINE void of_type(gradient_of_row)(
+    const real *x, const real *dy, ptrdiff_t count, double mean, double direct, double shift, double slope, real *dx)
 {
-    EACH(count) dx[i] = (real)(direct * dy[i] - (shift + slope * (x[i] - mean)));
+    STRIPS(count, {
+        vector_t value = direct * NUMBERS(dy + i) - (shift + slope * (NUMBERS(x + i) - mean));
+        of_type(store)(dx + i, of_type(narrowed)(value), n);
+    });
 }
 
+/* The same, without the bracket where mask is 0. Meanwhile the values of x and dy that lie `ahead` (0: none do) come
+   into the second-level cache. */
 static inline void of_type(input_gradient_row)(
-    const real *restrict x, const real *dy, const unsigned char *restrict mask, ptrdiff_t count, double mean,
-    double direct, double shift, double slope, real *dx, ptrdiff_t ahead)
+    const real *x, const real *dy, const unsigned char *mask, ptrdiff_t count, double mean, double direct,
+    double shift, double slope, real *dx, ptrdiff_t ahead)
 {
     ptrdiff_t at = 0;
-    if (ahead && !mask && dy != dx) {
+    if (mask) {
+        for (; at < count; at++)
+            dx[at] = (real)(mask[at] ? direct * dy[at] - (shift + slope * (x[at] - mean)) : direct * dy[at]);
+        return;
+    }
+    if (ahead)
         for (; at + LINE <= count; at += LINE) {
             PREFETCH_FOR_READING(x + ahead + at);
             PREFETCH_FOR_READING(dy + ahead + at);
             of_type(gradient_of_row)(x + at, dy + at, LINE, mean, direct, shift, slope, dx + at);
         }
-        of_type(gradient_of_row)(x + at, dy + at, count - at, mean, direct, shift, slope, dx + at);
-    } else if (mask)
-        EACH(count) dx[i] = (real)(mask[i] ? direct * dy[i] - (shift + slope * (x[i] - mean)) : direct * dy[i]);
-    else if (dy == dx)
-        EACH(count) dx[i] = (real)(direct * dx[i] - (shift + slope * (x[i] - mean)));
-    else
-        of_type(gradient_of_row)(x, dy, count, mean, direct, shift, slope, dx);
+    of_type(gradient_of_row)(x + at, dy + at, count - at, mean, direct, shift, slope, dx + at);
 }
 
-ALWAYS_INLINE void of_type(gradient_of_place)(
-    const real *restrict x, const real *restrict dy, ptrdiff_t width, const double *restrict mean,
-    const double *restrict direct, const double *restrict shift, const double *restrict slope, real *restrict dx)
+/* Of `places` neighbouring places. */
+ALWAYS_INLINE void of_type(gradient_of_places)(
+    const real *x, const real *dy, int places, ptrdiff_t width, const double *mean, const double *direct,
+    const double *shift, const double *slope, real *dx)
 {
-    EACH(width) dx[i] = (real)(direct[i] * dy[i] - (shift[i] + slope[i] * (x[i] - mean[i])));
+    STRIPS(width, {
+        vector_t centre = FACTORS(mean + i), a = FACTORS(direct + i), b = FACTORS(shift + i), c = FACTORS(slope + i);
+        for (ptrdiff_t k = i; k < places * width; k += width) {
+            vector_t value = a * NUMBERS(dy + k) - (b + c * (NUMBERS(x + k) - centre));
+            of_type(store)(dx + k, of_type(narrowed)(value), n);
+        }
+    });
 }
 
 /* Of places, without the bracket where their mask is 0. */
 static inline void of_type(input_gradient_places)(
-    const real *restrict x, const real *dy, const unsigned char *mask, ptrdiff_t places, ptrdiff_t width,
-    const double *restrict mean, const double *restrict direct, const double *restrict shift,
-    const double *restrict slope, real *dx)
+    const real *x, const real *dy, const unsigned char *mask, ptrdiff_t places, ptrdiff_t width, const double *mean,
+    const double *direct, const double *shift, const double *slope, real *dx)
 {
-    ptrdiff_t place = 0;
-    if (width > FEW_CHANNELS && width % LINE == 0 && !mask && dy != dx)
-        for (; place + 4 <= places; place += 4)
-            for (ptrdiff_t c = 0; c < width; c += LINE / 2)
-                for (ptrdiff_t at = place * width + c; at < (place + 4) * width; at += width)
-                    of_type(gradient_of_place)(
-                        x + at, dy + at, LINE / 2, mean + c, direct + c, shift + c, slope + c, dx + at);
-    for (ptrdiff_t at = place * width; place < places; place++, at += width)
+    ptrdiff_t place = 0, at = 0;
+    if (width > FEW_CHANNELS && !mask)
+        for (; place + 4 <= places; place += 4, at += 4 * width)
+            of_type(gradient_of_places)(x + at, dy + at, 4, width, mean, direct, shift, slope, dx + at);
+    for (; place < places; place++, at += width)
         if (mask && !mask[place])
-            EACH(width) dx[at + i] = (real)(direct[i] * dy[at + i]);
-        else if (dy == dx)
-            EACH(width) dx[at + i] =
-                (real)(direct[i] * dx[at + i] - (shift[i] + slope[i] * (x[at + i] - mean[i])));
+            STRIPS(width, of_type(store)(
+                dx + at + i, of_type(narrowed)(FACTORS(direct + i) * NUMBERS(dy + at + i)), n));
         else
-            of_type(gradient_of_place)(x + at, dy + at, width, mean, direct, shift, slope, dx + at);
+            of_type(gradient_of_places)(x + at, dy + at, 1, width, mean, direct, shift, slope, dx + at);
 }
 
 /* Of a row of features, each with a weight of its own: (x - mean) * scale * weight + bias. */
 static inline void of_type(normalize_features)(
-    const real *restrict x, ptrdiff_t features, double mean, double scale, const double *restrict weight,
-    const double *restrict bias, real *restrict y)
+    const real *x, ptrdiff_t features, double mean, double scale, const double *weight, const double *bias, real *y)
 {
-    EACH(features) y[i] = (real)((x[i] - mean) * scale * weight[i] + bias[i]);
+    STRIPS(features, {
+        vector_t value = (NUMBERS(x + i) - mean) * scale * FACTORS(weight + i) + FACTORS(bias + i);
+        of_type(store)(y + i, of_type(narrowed)(value), n);
+    });
 }
 
 /* Add a row's dy * (x - mean) * scale and dy to the gradients of weight and bias. */
 static inline void of_type(add_feature_gradients)(
-    const real *restrict x, const real *restrict dy, ptrdiff_t features, double mean, double scale,
-    double *restrict dweight, double *restrict dbias)
+    const real *x, const real *dy, ptrdiff_t features, double mean, double scale, double *dweight, double *dbias)
 {
-    EACH(features) {
-        dweight[i] += dy[i] * (x[i] - mean) * scale;
-        dbias[i] += dy[i];
-    }
+    STRIPS(features, {
+        vector_t g = NUMBERS(dy + i);
+        store_f64(dweight + i, FACTORS(dweight + i) + g * (NUMBERS(x + i) - mean) * scale, n);
+        store_f64(dbias + i, FACTORS(dbias + i) + g, n);
+    });
 }
 
 /* dx = scale * weight * dy - [shift + slope * (x - mean)]. */
 static inline void of_type(gradient_of_features)(
-    const real *restrict x, const real *restrict dy, ptrdiff_t features, double mean, double scale,
-    const double *restrict weight, double shift, double slope, real *restrict dx)
+    const real *x, const real *dy, ptrdiff_t features, double mean, double scale, const double *weight, double shift,
+    double slope, real *dx)
 {
-    EACH(features) dx[i] = (real)(scale * weight[i] * dy[i] - (shift + slope * (x[i] - mean)));
+    STRIPS(features, {
+        vector_t value = scale * FACTORS(weight + i) * NUMBERS(dy + i) - (shift + slope * (NUMBERS(x + i) - mean));
+        of_type(store)(dx + i, of_type(narrowed)(value), n);
+    });
 }
 
-#undef EACH
+#undef FACTORS
+#undef NUMBERS
 #undef LINE
