@@ -70,7 +70,7 @@ cdef inline void sum_rows(
     cdef double following[2][WIDTH]
     cdef Py_ssize_t block, n, c, row
     cdef double per_count_unit = 1 / count_unit_of(most)
-    cdef double count, inverse, weight, offset, shift, shift_rest, m, m_rest, m2, value, rest, high
+    cdef double count, inverse, weight, total, offset, shift, shift_rest, m, m_rest, m2, value, rest, high
     cdef double square_m, square_rest, part
     for c in range(width):
         centre[c] = centre_of(highest[c], lowest[c])
@@ -87,18 +87,19 @@ cdef inline void sum_rows(
             weight = count * per_count_unit
             row = n * stride
             for c in range(width):
-                # D₁/n, and M2 = D₂ − D₁²/n, which may cancel
-                shift = deviation[row + c] * inverse
-                shift_rest = quotient_rest(deviation[row + c], 0, count, inverse, shift)
-                value = deviation[row + c] * shift
-                m2 = square[row + c] - value
-                m2 = m2 - (product_error(deviation[row + c], shift, value) + deviation[row + c] * shift_rest)
+                # D₁/n, and M2 = D₂ − D₁²/n, which may cancel; scaled first, so that no error of a product underflows
+                total = deviation[row + c] * scale[c]
+                shift = total * inverse
+                shift_rest = quotient_rest(total, 0, count, inverse, shift)
+                value = total * shift
+                m2 = square[row + c] * scale[c] * scale[c] - value
+                m2 = m2 - (product_error(total, shift, value) + total * shift_rest)
                 # m = x₀ − centre + D₁/n, as m + m_rest
-                offset = first[row + c] - centre[c]
+                rest = first[row + c] - centre[c]
+                offset = rest * scale[c]
+                rest = sum_error(first[row + c], -centre[c], rest) * scale[c]
                 m = offset + shift
-                m_rest = sum_error(offset, shift, m) + sum_error(first[row + c], -centre[c], offset) + shift_rest
-                m_rest = m_rest * scale[c]
-                m = m * scale[c]
+                m_rest = sum_error(offset, shift, m) + rest + shift_rest
                 # n·m
                 value = weight * m
                 high = bits_above(value, LEADING)
@@ -110,7 +111,7 @@ cdef inline void sum_rows(
                 square_rest = weight * (product_error(m, m, square_m) + 2 * m * m_rest)
                 value = weight * square_m
                 square_rest = square_rest + product_error(weight, square_m, value)
-                part = larger(0, m2) * scale[c] * scale[c] * per_count_unit
+                part = larger(0, m2) * per_count_unit
                 square_m = value + part
                 square_rest = square_rest + sum_error(value, part, square_m)
                 high = bits_above(square_m, LEADING)

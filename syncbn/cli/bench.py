@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from syncbn._dispatch.threads import usable_cores
 from syncbn.cli.command import Command
 from syncbn.cli.errors import UsageError, require
 from syncbn.cli.launch import THREAD_VARIABLES
@@ -18,7 +19,7 @@ from syncbn.comm import Communicator
 from syncbn.experiments.bench.kernels import SHAPES
 from syncbn.experiments.bench.report import BenchReport
 from syncbn.experiments.bn_layers import NETWORKS
-from syncbn.experiments.machine import load_average, usable_cores
+from syncbn.experiments.machine import load_average
 from syncbn.experiments.report import dumps
 from syncbn.experiments.scale.measurement import CALLS, ROUNDS, Measurement, measure
 

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from syncbn._dispatch.kernels import available, which
-from syncbn._dispatch.threads import thread_limit
+from syncbn._dispatch.threads import thread_limit, usable_cores
 from syncbn.cli.launch import THREAD_VARIABLES, find_mpiexec, library_of
 from syncbn.comm import Communicator
 from syncbn.experiments.latency import SIZES, allreduce_microseconds
-from syncbn.experiments.machine import cpu_model, host_name, instruction_sets, usable_cores
+from syncbn.experiments.machine import cpu_model, host_name, instruction_sets
 from syncbn.experiments.versions import versions
 
 _MAPS = Path("/proc/self/maps")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import platform
 import socket
@@ -12,7 +11,6 @@ BUSY = 0.5
 """Load from which on times are not to be trusted."""
 
 _CPUINFO = Path("/proc/cpuinfo")
-_CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 _FLAGS = {  # as /proc/cpuinfo names them: what people call them
     "sse2": "SSE2",
     "avx": "AVX",
@@ -24,19 +22,6 @@ _FLAGS = {  # as /proc/cpuinfo names them: what people call them
     "asimd": "NEON",
     "sve": "SVE",
 }
-
-
-def usable_cores() -> int:
-    """Return how many cores this process may use: its affinity, or a container's quota if that is less."""
-    try:
-        cores = len(os.sched_getaffinity(0))
-    except AttributeError:  # not on macOS
-        cores = os.cpu_count() or 1
-    try:
-        quota, period = _CGROUP_QUOTA.read_text().split()
-        return max(1, min(cores, math.ceil(int(quota) / int(period))))
-    except (OSError, ValueError):  # no cgroup, or "max"
-        return cores
 
 
 def load_average() -> float:

@@ -7,8 +7,9 @@ from importlib import metadata
 from importlib.util import find_spec
 
 from syncbn import __version__
+from syncbn._dispatch.threads import usable_cores
 from syncbn.comm.library import import_mpi
-from syncbn.experiments.machine import cpu_model, usable_cores
+from syncbn.experiments.machine import cpu_model
 
 
 def versions() -> dict[str, str | int | None]:
@@ -42,7 +43,7 @@ def mpi_library() -> str | None:
     """Return name and version of the MPI library, None without mpi4py or a library."""
     try:
         mpi = import_mpi()
-    except (ImportError, RuntimeError):  # RuntimeError: mpi4py is there and finds no library to load
+    except ImportError:
         return None
     said: str = mpi.Get_library_version()
     first_line = " ".join(said.replace("\0", "").splitlines()[0].split())

@@ -66,21 +66,22 @@ def moment_sums(
         count_unit = count_unit_of(range_w)
         weight = count * (1 / count_unit)
         inverse = 1 / count
-        shift = deviation * inverse
-        shift_rest = quotient_rest(deviation, 0.0, count, inverse, shift)
-        product = deviation * shift
-        m2 = square - product - (product_error(deviation, shift, product) + deviation * shift_rest)
-        offset = first - centre
+        total = deviation * scale
+        shift = total * inverse
+        shift_rest = quotient_rest(total, 0.0, count, inverse, shift)
+        product = total * shift
+        m2 = square * scale * scale - product - (product_error(total, shift, product) + total * shift_rest)
+        offset = (first - centre) * scale
+        offset_rest = sum_error(first, -centre, first - centre) * scale
         m = offset + shift
-        m_rest = sum_error(offset, shift, m) + sum_error(first, -centre, offset) + shift_rest
-        m, m_rest = m * scale, m_rest * scale
+        m_rest = sum_error(offset, shift, m) + offset_rest + shift_rest
         value = weight * m
         to_words(value, product_error(weight, m, value) + weight * m_rest, scale, words_4c[:2])
         of_mean = m * m
         rest = weight * (product_error(m, m, of_mean) + 2 * m * m_rest)
         value = weight * of_mean
         rest = rest + product_error(weight, of_mean, value)
-        part = np.fmax(m2, 0.0) * scale * scale * (1 / count_unit)
+        part = np.fmax(m2, 0.0) * (1 / count_unit)
         to_words(value + part, rest + sum_error(value, part, value + part), scale, words_4c[2:])
 
 

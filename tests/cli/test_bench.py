@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from matplotlib.image import imread
 
+from syncbn._dispatch.threads import usable_cores
 from syncbn.cli.bench import thread_counts
 from syncbn.cli.launch import mpiexec_command
 from syncbn.experiments.bench.kernels import SHAPES
-from syncbn.experiments.machine import usable_cores
 from syncbn.experiments.overhead import KINDS
 from syncbn.experiments.scale.measurement import sizes_for
 

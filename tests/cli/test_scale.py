@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from matplotlib.image import imread
 
+from syncbn._dispatch.threads import usable_cores
 from syncbn.cli.launch import mpiexec_command
-from syncbn.experiments.machine import usable_cores
 from syncbn.experiments.scale.measurement import sizes_for
 
 GIVEN = ["--alpha", "2", "--bandwidth", "10", "--channels", "64,300", "--step-ms", "100"]

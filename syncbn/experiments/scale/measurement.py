@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from syncbn._dispatch.threads import usable_cores
 from syncbn.comm import Communicator
 from syncbn.experiments.latency import allreduce_microseconds
-from syncbn.experiments.machine import host_name, usable_cores
+from syncbn.experiments.machine import host_name
 from syncbn.experiments.overhead import KINDS, arrival_delays, layer_times
 from syncbn.experiments.scale.fit import Timing
 
