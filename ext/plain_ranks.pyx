@@ -28,16 +28,20 @@ cdef class Ranks:
         From bytes that are read to a number of threads.
     nothing : ndarray
         Of no values: what to agree on where there are no ranges.
+    rows_of_values : callable
+        From an array whose rows are one value each to their sums, where other ranks have longer rows.
     """
 
     cdef object kernels
     cdef object threads_for
     cdef object nothing
+    cdef object rows_of_values
 
-    def __init__(self, kernels, threads_for, nothing):
+    def __init__(self, kernels, threads_for, nothing, rows_of_values):
         self.kernels = kernels
         self.threads_for = threads_for
         self.nothing = nothing
+        self.rows_of_values = rows_of_values
 
     def forward(
         self, x, weight, bias, eps, channel_axis, reduction, channels, communicator, name, call_of, check_count, general
@@ -51,8 +55,8 @@ cdef class Ranks:
         cdef Layout layout
         cdef bint exact
         cdef npy_intp length
-        cdef ndarray y, moments, counts, values, rows, words
-        cdef object bounds, count, threads, call, number
+        cdef ndarray y, moments, counts, values, rows, words, bounds
+        cdef object count, threads, call, number
         cdef RanksBackward backward
         if not find_layout(x, channel_axis, &layout) or not is_reduction(reduction) or not is_eps(eps):
             return None
@@ -72,7 +76,7 @@ cdef class Ranks:
             counts = constant(layout.samples, layout.size)
             rows = None if exact and layout.size == 1 else doubles_of_3(3, layout.samples, length)
             moments = doubles_of_2(5, length)
-            bounds = communicator.maxima(1 + 2 * length) if exact else None
+            bounds = <ndarray>communicator.maxima(1 + 2 * length) if exact else None
             words = communicator.summands(1 + 4 * length, INT64 if exact else FLOAT64)
             set_count(words, layout.samples * layout.size, exact)
             threads = self.threads_for(layout.bytes)
@@ -81,6 +85,8 @@ cdef class Ranks:
             communicator.agree(call_of("forward", *call), self.nothing, error)
             raise
         number = communicator.agree(call_of("forward", *call), bounds if exact else self.nothing)
+        if exact and layout.size == 1 and (<double *>PyArray_DATA(bounds))[0] > 1:
+            rows = self.rows_of_values(values)
         self.kernels.rank_sums(
             values, layout.channels_last, None, counts, rows, bounds,
             words_after_count(words, length) if exact else None, None if exact else words_after_count(words, length),
@@ -89,7 +95,7 @@ cdef class Ranks:
         communicator.allreduce_agreed(words)
         count = count_in(words, exact)
         if count < 2:
-            check_count(count, x.shape)
+            check_count(count, x.shape, communicator)
         self.kernels.rank_normalize(
             values, layout.channels_last, count, bounds, words_after_count(words, length) if exact else None,
             None if exact else words_after_count(words, length), widened(weight), widened(bias), eps, None, False,

@@ -34,19 +34,6 @@ class Moments:
         return self.var * (self.count / max(self.count - 1, 1))
 
 
-def check_count(count: int, shape: tuple[int, ...]) -> None:
-    """Raise ValueError when ``count`` values per channel over all ranks have no statistics; x has ``shape`` here."""
-    if count > 1:
-        return
-    if count == 1:
-        raise ValueError(
-            f"batch normalization needs more than 1 value per channel over all ranks, got 1 "
-            f"(x of shape {shape} on this rank)"
-        )
-    if 0 not in shape:
-        raise ValueError(f"mask selects no value of x on any rank (x of shape {shape} on this rank)")
-
-
 @np.errstate(all="ignore")  # infinities and NaN of the statistics say it
 def update_running(
     running_mean: FloatArray,

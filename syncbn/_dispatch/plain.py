@@ -10,7 +10,7 @@ from typing import Any
 
 from syncbn._dispatch.features import PARTS
 from syncbn._dispatch.kernels import kernels, which
-from syncbn._dispatch.ranks import NOTHING
+from syncbn._dispatch.ranks import NOTHING, rows_of_values
 from syncbn._dispatch.threads import threads_for
 
 
@@ -23,4 +23,4 @@ def _short_way(name: str, kind: str, *constants: Any) -> Any:
 batch = _short_way("plain_batch", "Batch")
 features = _short_way("plain_features", "Features", PARTS)
 groups = _short_way("plain_groups", "Groups")
-ranks = _short_way("plain_ranks", "Ranks", NOTHING)
+ranks = _short_way("plain_ranks", "Ranks", NOTHING, rows_of_values)

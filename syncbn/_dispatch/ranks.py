@@ -45,22 +45,27 @@ class RankKernels(BatchShapes):
         kernels.rank_ranges(x, self.last, mask_ns, counts, rows, range_w, threads_for(self.bytes))
         return rows, NOTHING if range_w is None else range_w
 
+    def words(self, count: int) -> Any:
+        """Return memory for what to sum over ranks, (1 + 4C,): ``count``, and words of their sums."""
+        words = np.empty(1 + 4 * self.channels, self.words_dtype)
+        words[0] = count
+        return words
+
     def sums(
         self,
         x: FloatArray,
         mask_ns: MaskArray | None,
         counts: Float64Array,
-        count: int,
         rows: Float64Array | None,
         range_w: Float64Array,
-    ) -> Any:
-        """Return what to sum over ranks, (1 + 4C,): values per channel, and words of their sums."""
-        words = np.empty(1 + 4 * self.channels, self.words_dtype)
-        words[0] = count
+        words: Any,
+    ) -> None:
+        """Write the words."""
+        if rows is None and range_w[0] > 1:
+            rows = rows_of_values(x)
         kernels.rank_sums(
             x, self.last, mask_ns, counts, rows, *self._either(range_w, words[1:]), threads_for(self.bytes)
         )
-        return words
 
     def normalize(
         self,
@@ -110,6 +115,10 @@ class RankKernels(BatchShapes):
         kernels.rank_gradient_ranges(x, dy, self.last, moments_5c, y, g, rows, largest_2c, threads)
         return rows, NOTHING if largest_2c is None else largest_2c
 
+    def gradient_words(self) -> Any:
+        """Return memory for words twice: to sum over ranks, and to keep."""
+        return np.empty((2, 4 if self.exact else 2, self.channels), self.words_dtype)
+
     def gradient_sums(
         self,
         x: FloatArray,
@@ -117,13 +126,12 @@ class RankKernels(BatchShapes):
         moments_5c: Float64Array,
         rows: Float64Array | None,
         largest_2c: Float64Array,
-    ) -> Any:
-        """Return words twice: to sum over ranks, and to keep."""
-        words = np.empty((2, 4 if self.exact else 2, self.channels), self.words_dtype)
+        words: Any,
+    ) -> None:
+        """Write the words."""
         maxima, exact, plain = (largest_2c, words[1], None) if self.exact else (None, None, words[1])
         kernels.rank_gradient_sums(x, g, self.last, moments_5c, rows, maxima, exact, plain, threads_for(2 * self.bytes))
         words[0] = words[1]
-        return words
 
     def input_gradient(
         self,
@@ -152,6 +160,14 @@ class RankKernels(BatchShapes):
         """Return range, exact words and float64 words, None for those that this kind of sums has not."""
         words = words.reshape(4, self.channels)
         return (range_w, words, None) if self.exact else (None, None, words)
+
+
+def rows_of_values(x_n1c: FloatArray) -> Float64Array:
+    """Return the sums of rows of one value, (3, N, C), as kernels make them of longer rows: those of other ranks."""
+    samples, _, channels = x_n1c.shape
+    rows_3nc = np.zeros((3, samples, channels))
+    rows_3nc[0] = x_n1c[:, 0]
+    return rows_3nc
 
 
 rank_kernels = lru_cache(maxsize=1024)(RankKernels)

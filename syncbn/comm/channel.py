@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -54,7 +55,7 @@ class Channel:
         self.board = Board(comm.Get_rank(), comm.Get_size(), name)
         if duplicate:
             self._comm, request = comm.Idup()
-            self._wait(request)
+            self._wait(lambda: request)
         else:
             self._comm = comm
         self._meet()
@@ -66,7 +67,7 @@ class Channel:
         """Find the seats of the other ranks."""
         place = np.array(self.board.place, np.int64)
         places = np.empty((self.board.size, place.size), np.int64)
-        self._wait(self._comm.Iallgather(place, places), place, places)
+        self._wait(lambda: self._comm.Iallgather(place, places), place, places)
         for rank, other in enumerate(places.tolist()):
             self.board.seat(rank, tuple(other))
         if self.board.size > 1:
@@ -80,30 +81,24 @@ class Channel:
 
     def exchange(self, message: PlannedMessage, op: Any) -> None:
         """Combine a planned message over ranks, in place; all ranks must have agreed on it."""
-        try:
-            request = message.send(self._comm, self.mpi.IN_PLACE, op)
-        except BaseException as error:  # the others have sent theirs, or this one may be on its way
-            departure.abandon(message)
-            self._close_for(error)
-            raise
-        self._wait(request, message)
+        self._wait(lambda: message.send(self._comm, self.mpi.IN_PLACE, op), message)
 
     def allreduce(self, array: NDArray[Any], op: Any) -> None:
         """Combine ``array`` over ranks, in place."""
-        self._wait(self._comm.Iallreduce(self.mpi.IN_PLACE, array, op), array)
+        self._wait(lambda: self._comm.Iallreduce(self.mpi.IN_PLACE, array, op), array)
 
     def broadcast(self, array: NDArray[Any], root: int) -> None:
         """Copy the ``array`` of ``root`` to all ranks, in place."""
-        self._wait(self._comm.Ibcast(array, root), array)
+        self._wait(lambda: self._comm.Ibcast(array, root), array)
 
     def allgather(self, content: bytes) -> list[bytes]:
         """Return the bytes of all ranks."""
         own = np.frombuffer(content, np.uint8)
         size = np.array([own.size], np.int64)
         sizes = np.empty(self.board.size, np.int64)
-        self._wait(self._comm.Iallgather(size, sizes), size, sizes)
+        self._wait(lambda: self._comm.Iallgather(size, sizes), size, sizes)
         everything = np.empty(int(sizes.sum()), np.uint8)
-        self._wait(self._comm.Iallgatherv(own, [everything, sizes.tolist()]), own, everything)
+        self._wait(lambda: self._comm.Iallgatherv(own, [everything, sizes.tolist()]), own, everything)
         return [part.tobytes() for part in np.split(everything, np.cumsum(sizes)[:-1])]
 
     def split(self, color: int, name: str) -> Channel:
@@ -127,10 +122,11 @@ class Channel:
     def _close_for(self, error: BaseException) -> None:
         self.close(type(error), f" in {NumberedCall(self._number, self._call)}")
 
-    def _wait(self, request: Any, *buffers: Any) -> None:
-        """Wait for ``request``; give up where it can't come to its end, and close the channel."""
-        watch = None
+    def _wait(self, send: Callable[[], Any], *buffers: Any) -> None:
+        """Wait for the request that ``send`` returns; give up where it can't come to its end, and close the channel."""
+        request = watch = None
         try:
+            request = send()
             for _ in range(TESTS_BEFORE_YIELD):
                 if request.Test():
                     return
@@ -138,7 +134,7 @@ class Channel:
             while not request.Test():
                 watch.look()
                 os.sched_yield()
-        except BaseException as error:  # KeyboardInterrupt too: the call is half done
+        except BaseException as error:  # KeyboardInterrupt too: the others have sent theirs, and this may be on its way
             departure.abandon(request, *buffers)
             self._close_for(error)
             raise

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Literal, NoReturn, TypeVar
 
@@ -12,6 +15,7 @@ from numpy.typing import NDArray
 from syncbn.comm.call import Signature
 
 T = TypeVar("T")
+NOTHING: NDArray[np.float64] = np.empty(0)
 Op = Literal["sum", "min", "max"]
 
 
@@ -68,6 +72,18 @@ class Communicator(ABC):
         SyncMismatchError
             On every rank, saying what this one called and what did not fit.
         """
+
+    @contextmanager
+    def preparing(self, call: Signature) -> Iterator[None]:
+        """Raise on all ranks what is raised in the block: the others wait in ``call`` to hear of it.
+
+        Collective where it raises; in the block nothing is sent.
+        """
+        try:
+            yield
+        except Exception as error:  # whatever it is
+            self.agree(call, NOTHING, error)
+            raise
 
     @abstractmethod
     def allreduce(self, array: NDArray[Any], op: Op = "sum") -> None:
@@ -133,3 +149,16 @@ _NOT_COPIED = (
     "{} can't be copied or pickled: it is a connection to other processes. Build the layer again "
     "with its communicator and move the values with state_dict() and load_state_dict()."
 )
+
+
+def check_group_size(group_size: object) -> int:
+    """Return ``group_size``, or raise TypeError or ValueError."""
+    if isinstance(group_size, (bool, np.bool_)):
+        raise TypeError(f"group_size must be an integer, got {group_size!r}")
+    try:
+        size = operator.index(group_size)  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(f"group_size must be an integer, got {group_size!r}") from None
+    if size < 1:
+        raise ValueError(f"group_size must be at least 1, got {size}")
+    return size

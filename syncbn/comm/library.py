@@ -15,6 +15,6 @@ def import_mpi() -> ModuleType:
     """Import and return ``mpi4py.MPI`` (this initializes MPI), or say what is missing."""
     try:
         from mpi4py import MPI
-    except ImportError as error:
+    except (ImportError, RuntimeError) as error:  # mpi4py's wheel finds the MPI library only now
         raise ImportError(_MISSING) from error
     return MPI

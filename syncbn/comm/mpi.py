@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from syncbn.comm.call import Signature, Transfer
 from syncbn.comm.channel import Channel
-from syncbn.comm.communicator import Communicator, Op
+from syncbn.comm.communicator import NOTHING, Communicator, Op, check_group_size
 from syncbn.comm.errors import SyncMismatchError
 from syncbn.comm.library import import_mpi
 from syncbn.comm.message import FIRST_MESSAGE_BYTES
@@ -27,8 +27,7 @@ OPS: dict[Op, str] = {"sum": "SUM", "min": "MIN", "max": "MAX"}
 LARGEST_PLAN = 1 << 18
 """Bytes of a message for which memory and a request are kept: the words of 8,191 channels."""
 
-_NO_MAXIMA = np.empty(0)
-_FLOAT64 = _NO_MAXIMA.dtype
+_FLOAT64 = NOTHING.dtype
 
 
 class MPIComm(Communicator):
@@ -61,9 +60,7 @@ class MPIComm(Communicator):
         base = mpi.COMM_WORLD if comm is None else comm
         if not isinstance(base, mpi.Intracomm):
             raise TypeError(f"comm must be an mpi4py intracommunicator, got {type(base).__name__}")
-        if timeout is not None and not timeout > 0:
-            raise ValueError(f"timeout must be positive seconds or None, got {timeout}")
-        self._take(Channel(base, base.Get_name(), timeout, duplicate=True))
+        self._take(Channel(base, base.Get_name(), _seconds(timeout), duplicate=True))
 
     def _take(self, channel: Channel) -> None:
         self._channel = channel
@@ -77,7 +74,7 @@ class MPIComm(Communicator):
 
     @timeout.setter
     def timeout(self, seconds: float | None) -> None:
-        self._channel.timeout = seconds
+        self._channel.timeout = _seconds(seconds)
 
     def agree(self, call: Signature, maxima: NDArray[np.float64], error: Exception | None = None) -> int:
         """Check that all ranks make the same call, and combine ``maxima`` over ranks by MAX, in place. Collective."""
@@ -119,14 +116,14 @@ class MPIComm(Communicator):
 
     def _raise_mismatch(self, call: Signature, error: Exception | None) -> NoReturn:
         """Raise on every rank. All of them are here: each saw from the first message that they differ."""
-        report = pickle.dumps((self._number, call, str(error or "")))
-        reports: list[tuple[int, Signature, str]] = list(map(pickle.loads, self._channel.allgather(report)))
+        report = pickle.dumps((self._number, call, None if error is None else _described(error)))
+        reports: list[tuple[int, Signature, str | None]] = list(map(pickle.loads, self._channel.allgather(report)))
         number, self._number = self._number, 0
         if error is not None:
             raise error
         lines = []
         for rank, (other_number, other, text) in enumerate(reports):
-            if text:
+            if text is not None:
                 lines.append(f"rank {rank} had bad input: {text}")
             elif other_number != number:
                 lines.append(f"rank {rank} was at call {other_number}, {other}")
@@ -169,7 +166,7 @@ class MPIComm(Communicator):
     def _agree_on_array(self, operation: str, array: NDArray[Any], detail: str, error: Exception | None) -> None:
         error = error or _unfit(array)
         size, dtype = (0, "") if error else (array.size, str(array.dtype))
-        self.agree(Transfer(operation, size, dtype, detail), _NO_MAXIMA, error)
+        self.agree(Transfer(operation, size, dtype, detail), NOTHING, error)
 
     def allgather(self, value: T) -> list[T]:
         """Return the values (any picklable object) of all ranks, in rank order. Collective."""
@@ -178,21 +175,22 @@ class MPIComm(Communicator):
             content = pickle.dumps(value)
         except Exception as error:  # whatever an object raises that can't be pickled
             failure = error
-        self.agree(Transfer("allgather"), _NO_MAXIMA, failure)
+        self.agree(Transfer("allgather"), NOTHING, failure)
         self.bytes_sent += len(content)
         return list(map(pickle.loads, self._channel.allgather(content)))
 
     def barrier(self) -> None:
         """Wait until all ranks are here. Collective."""
-        self.agree(Transfer("barrier"), _NO_MAXIMA)
+        self.agree(Transfer("barrier"), NOTHING)
 
     def split(self, group_size: int) -> MPIComm:
         """Return the communicator of this rank's group of ``group_size`` consecutive ranks.
 
         Collective. The last group is smaller where ``group_size`` does not divide ``size``.
         """
-        error = None if group_size >= 1 else ValueError(f"group_size must be at least 1, got {group_size}")
-        self.agree(Transfer("split", detail=f"group_size={group_size}"), _NO_MAXIMA, error)
+        with self.preparing(Transfer("split", detail="group_size")):
+            group_size = check_group_size(group_size)
+        self.agree(Transfer("split", detail=f"group_size={group_size}"), NOTHING)
         color = self.rank // group_size
         first, last = color * group_size, min((color + 1) * group_size, self.size) - 1
         group = MPIComm.__new__(MPIComm)
@@ -203,7 +201,7 @@ class MPIComm(Communicator):
     def free(self) -> None:
         """Free the duplicate; further calls raise ValueError. Collective."""
         if not self._channel.closed:
-            self.agree(Transfer("free"), _NO_MAXIMA)
+            self.agree(Transfer("free"), NOTHING)
             self._channel.free()
 
     def __exit__(
@@ -221,8 +219,22 @@ class MPIComm(Communicator):
         return self._channel
 
 
+def _seconds(timeout: float | None) -> float | None:
+    if timeout is None or (isinstance(timeout, (int, float)) and timeout > 0):
+        return timeout
+    raise ValueError(f"timeout must be positive seconds or None, got {timeout!r}")
+
+
+def _described(error: Exception) -> str:
+    """Return an error's text, or its name where it has none, or none that can be had."""
+    try:
+        return str(error) or type(error).__name__
+    except Exception:
+        return type(error).__name__
+
+
 def _wrong_choice(name: str, value: object, choices: Collection[object]) -> ValueError | None:
-    if value in choices:
+    if isinstance(value, (str, int)) and value in choices:
         return None
     return ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
 

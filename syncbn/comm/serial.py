@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syncbn.comm.call import Signature
-from syncbn.comm.communicator import Communicator, Op
+from syncbn.comm.communicator import Communicator, Op, check_group_size
 
 T = TypeVar("T")
 
@@ -48,8 +48,7 @@ class SerialComm(Communicator):
 
     def split(self, group_size: int) -> SerialComm:
         """Return another communicator of this process."""
-        if group_size < 1:
-            raise ValueError(f"group_size must be at least 1, got {group_size}")
+        check_group_size(group_size)
         return SerialComm()
 
     def free(self) -> None:

@@ -9,8 +9,10 @@ import numpy as np
 from syncbn._dispatch.batch import BatchKernels, batch_kernels
 from syncbn._dispatch.checks import check_out
 from syncbn._dispatch.layout import parameter_gradients
+from syncbn.comm import SERIAL
+from syncbn.functional._count import check_count
 from syncbn.functional._input import BatchInput
-from syncbn.moments import Moments, check_count
+from syncbn.moments import Moments
 from syncbn.typing import Float64Array, FloatArray
 
 
@@ -21,7 +23,7 @@ def normalize_alone(given: BatchInput) -> tuple[FloatArray, Moments, Any]:
         given.x, given.mask, given.weight64, given.bias64, given.eps, given.residual, given.relu, given.y
     )
     if count < 2:
-        check_count(count, given.layout.shape)
+        check_count(count, given.layout.shape, SERIAL)
     y = given.layout.restore(given.y, given.out)
     return y, Moments(count, moments_5c[0], moments_5c[1]), backward_alone(given, kernels, count, moments_5c)
 

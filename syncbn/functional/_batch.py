@@ -7,12 +7,12 @@ from typing import Any, Protocol
 from numpy.typing import ArrayLike
 
 from syncbn._dispatch import plain
-from syncbn._dispatch.ranks import NOTHING
 from syncbn.comm import SERIAL, Call, Communicator, SerialComm
 from syncbn.functional._alone import general_backward, normalize_alone
-from syncbn.functional._input import BatchInput
+from syncbn.functional._count import check_count
+from syncbn.functional._input import BatchInput, unknown_call
 from syncbn.functional._together import general_backward_together, normalize_together
-from syncbn.moments import Moments, check_count
+from syncbn.moments import Moments
 from syncbn.typing import FloatArray
 
 
@@ -53,11 +53,8 @@ def normalize_batch(
         if found:
             y, count, mean, var, backward = found
             return y, Moments(count, mean, var), backward
-    try:
+    with communicator.preparing(unknown_call("forward", name)):
         given = BatchInput(x, weight, bias, eps, channel_axis, mask, reduction, residual, relu, out, channels)
-    except Exception as error:  # whatever it is, the others wait to hear of it
-        communicator.agree(Call("forward", name, 0, "", "", 0.0, ""), NOTHING, error)
-        raise
     if alone:
         return normalize_alone(given)
     return normalize_together(given, communicator, name)

@@ -9,6 +9,7 @@ import numpy as np
 from syncbn._dispatch.checks import check_eps, check_floating, check_out, check_parameter, check_same_shape
 from syncbn._dispatch.layout import ChannelLayout, MaskArray, check_channels, mask_view
 from syncbn.comm import Call
+from syncbn.comm.call import Direction
 from syncbn.typing import FloatArray
 
 Reduction = Literal["exact", "float64"]
@@ -19,6 +20,11 @@ def check_reduction(reduction: str) -> str:
     if not (isinstance(reduction, str) and reduction in ("exact", "float64")):
         raise ValueError(f"reduction must be 'exact' or 'float64', got {reduction!r}")
     return reduction
+
+
+def unknown_call(direction: Direction, name: str) -> Call:
+    """Return what a rank says of a call whose input it could not read."""
+    return Call(direction, name, 0, "", "", 0.0, "")
 
 
 class BatchInput:

@@ -13,27 +13,30 @@ import numpy as np
 
 from syncbn._dispatch.checks import check_out
 from syncbn._dispatch.layout import parameter_gradients
-from syncbn._dispatch.ranks import NOTHING, rank_kernels
-from syncbn.comm import Call, Communicator
-from syncbn.functional._input import BatchInput
-from syncbn.moments import Moments, check_count
+from syncbn._dispatch.ranks import rank_kernels
+from syncbn.comm import Communicator
+from syncbn.functional._count import check_count
+from syncbn.functional._input import BatchInput, unknown_call
+from syncbn.moments import Moments
 from syncbn.typing import Float64Array, FloatArray
 
 
 def normalize_together(given: BatchInput, communicator: Communicator, name: str) -> tuple[FloatArray, Moments, Any]:
     """Return y, the moments and the backward of this rank's batch. Collective, and so is the backward."""
-    layout, residual = given.layout, given.residual
-    kernels = rank_kernels(layout, given.reduction == "exact")
-    x, y = kernels.seen(given.x), kernels.seen(given.y)
-    mask, counts, own = kernels.counted(given.mask)
-    rows, range_w = kernels.ranges(x, mask, counts)
-    number = communicator.agree(given.call(name), range_w)
-    words = kernels.sums(x, mask, counts, own, rows, range_w)
+    layout, residual, call = given.layout, given.residual, given.call(name)
+    with communicator.preparing(call):
+        kernels = rank_kernels(layout, given.reduction == "exact")
+        x, y = kernels.seen(given.x), kernels.seen(given.y)
+        added = None if residual is None else kernels.seen(residual)
+        mask, counts, own = kernels.counted(given.mask)
+        rows, range_w = kernels.ranges(x, mask, counts)
+        words = kernels.words(own)
+    number = communicator.agree(call, range_w)
+    kernels.sums(x, mask, counts, rows, range_w, words)
     communicator.allreduce_agreed(words)
     count = int(words[0])
     if count < 2:
-        check_count(count, layout.shape)
-    added = None if residual is None else kernels.seen(residual)
+        check_count(count, layout.shape, communicator)
     moments_5c = kernels.normalize(x, range_w, words, given.weight64, given.bias64, given.eps, added, given.relu, y)
     backward = _backward(given, communicator, name, number, count, moments_5c)
     return layout.restore(given.y, given.out), Moments(count, moments_5c[0], moments_5c[1]), backward
@@ -50,23 +53,21 @@ def _backward(
 
     def backward(dy: FloatArray, *, total: bool = False, out: FloatArray | None = None) -> Any:
         call = given.call(name, forward_number=number)
-        try:
+        with communicator.preparing(call):
             g = kernels.seen(layout.view(given.check_gradient(dy)))
             if out is not None:
                 out = check_out(out, "out", layout.shape, layout.dtype, given.x, dy, *((given.y,) if relu else ()))
-        except Exception as error:
-            communicator.agree(call, NOTHING, error)
-            raise
-        result = layout.empty(out)
-        dx = kernels.seen(result)
-        if relu:
-            selected = dx if residual is None else np.empty_like(dx)
-            rows, largest_2c = kernels.gradient_ranges(x, g, moments_5c, y, selected)
-            g = selected
-        else:
-            rows, largest_2c = kernels.gradient_ranges(x, g, moments_5c, None, None)
+            result = layout.empty(out)
+            dx = kernels.seen(result)
+            if relu:
+                selected = dx if residual is None else np.empty_like(dx)
+                rows, largest_2c = kernels.gradient_ranges(x, g, moments_5c, y, selected)
+                g = selected
+            else:
+                rows, largest_2c = kernels.gradient_ranges(x, g, moments_5c, None, None)
+            words = kernels.gradient_words()
         communicator.agree(call, largest_2c)
-        words = kernels.gradient_sums(x, g, moments_5c, rows, largest_2c)
+        kernels.gradient_sums(x, g, moments_5c, rows, largest_2c, words)
         communicator.allreduce_agreed(words[0])
         gradients_4c = kernels.input_gradient(x, g, mask, count, moments_5c, largest_2c, words, total, dx)
         gradients = (layout.restore(result, out), *parameter_gradients(gradients_4c, given.weight, given.bias))
@@ -89,9 +90,6 @@ def general_backward_together(
     *forward: Any,
 ) -> Any:
     """Return the backward of a forward that has gone the short way of plain arrays, for a dy that can't."""
-    try:
+    with communicator.preparing(unknown_call("backward", name)):
         given = BatchInput(x, weight, bias, eps, channel_axis, None, reduction, backward_only=True)
-    except Exception as error:  # such as too little memory: the others wait to hear of it
-        communicator.agree(Call("backward", name, 0, "", "", 0.0, ""), NOTHING, error)
-        raise
     return _backward(given, communicator, name, *forward)

@@ -107,6 +107,8 @@ def test_one_process_is_a_communicator_like_any_other():
         comm.agree(CALL, EMPTY, ValueError("bad"))
     with pytest.raises(ValueError, match="group_size must be at least 1, got 0"):
         comm.split(0)
+    with pytest.raises(TypeError, match=r"group_size must be an integer, got 1\.0"):
+        comm.split(1.0)
     assert copy.deepcopy(comm).size == pickle.loads(pickle.dumps(comm)).size == 1
 
 

@@ -73,6 +73,8 @@ def test_what_is_no_communicator_is_refused(comm):
         MPIComm("world")
     with pytest.raises(ValueError, match="timeout must be positive"):
         MPIComm(timeout=0)
+    with pytest.raises(ValueError, match="timeout must be positive seconds or None, got 'soon'"):
+        comm.timeout = "soon"
     with pytest.raises(TypeError, match="comm must be None, an mpi4py intracommunicator or a syncbn communicator"):
         F.batch_norm(np.ones((2, 2)), comm="world")
     comm.barrier()

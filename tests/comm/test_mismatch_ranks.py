@@ -153,7 +153,11 @@ def test_bad_choices_reach_all_ranks(comm):
             "op must be one of 'sum', 'min', 'max', got 'mean'",
         ),
         (lambda root: comm.broadcast(np.zeros(3), root), comm.size, 0, f"root must be one of .*, got {comm.size}"),
+        (lambda op: comm.allreduce(np.zeros(3), op), [], "sum", r"op must be one of .*, got \[\]"),
         (comm.split, 0, 1, "group_size must be at least 1, got 0"),
+        (comm.split, "2", 1, "group_size must be an integer, got '2'"),
+        (comm.split, 1.5, 1, "group_size must be an integer, got 1.5"),
+        (comm.split, True, 1, "group_size must be an integer, got True"),
         (comm.allgather, lambda: None, 1, "pickle"),
     ):
         with pytest.raises(Exception if mine else SyncMismatchError, match=text):

@@ -9,6 +9,7 @@ from syncbn import MPIComm, SyncMismatchError
 from syncbn import functional as F
 from syncbn._dispatch import plain
 from syncbn._dispatch.kernels import which
+from syncbn._dispatch.ranks import RankKernels
 
 pytestmark = [
     pytest.mark.ranks,
@@ -22,6 +23,16 @@ SHAPES = {
     "ranges of their own message": (3, 200),
     "too many to plan": (3, 9000),
 }
+
+
+class UntoldError(Exception):
+    """Has no text that can be had."""
+
+    def __str__(self):
+        raise ValueError("none")
+
+    def __repr__(self):
+        return "UntoldError"
 
 
 class Ways:
@@ -73,26 +84,36 @@ def test_ranks_may_go_different_ways(comm, rng, monkeypatch, shape, dtype, reduc
                 assert one.dtype == another.dtype
 
 
+@pytest.mark.parametrize("error", [MemoryError("no memory"), MemoryError(), UntoldError()], ids=repr)
 @pytest.mark.parametrize("direction", ["forward", "backward"])
-def test_an_error_on_the_short_way_is_told_to_the_others(comm, rng, monkeypatch, direction):
+@pytest.mark.parametrize("way", ["short", "general"])
+def test_an_error_before_the_first_message_is_told_to_the_others(comm, rng, monkeypatch, way, direction, error):
     """Such as too little memory. Then the next call of all goes on, with the same messages."""
     x = rng.standard_normal((4, 3)).astype(np.float32)
-    expected = F.batch_norm(x, comm=comm)[2](x)[0]
-    backward = F.batch_norm(x, comm=comm)[2]
+    mask = np.array([True, True, True, False]) if way == "general" else None
+
+    def forward():
+        return F.batch_norm(x, mask=mask, comm=comm)
+
+    def raising(*_):
+        raise error
+
+    expected = forward()[2](x)[0]
+    backward = forward()[2]
     culprit = comm.size - 1
-    if comm.rank == culprit:
-        monkeypatch.setattr(comm, "summands", Raising())
-    with pytest.raises(MemoryError if comm.rank == culprit else SyncMismatchError, match="no memory"):
-        F.batch_norm(x, comm=comm) if direction == "forward" else backward(x)
+    if comm.rank == culprit and way == "short":
+        monkeypatch.setattr(comm, "summands", raising)
+    elif comm.rank == culprit:
+        monkeypatch.setattr(RankKernels, "ranges", raising)
+        monkeypatch.setattr(RankKernels, "gradient_ranges", raising)
+    what = type(error) if comm.rank == culprit else SyncMismatchError
+    with pytest.raises(
+        what,
+        match=None if comm.rank == culprit else f"rank {culprit} had bad input: (no memory|MemoryError|UntoldError)",
+    ):
+        forward() if direction == "forward" else backward(x)
     monkeypatch.undo()
-    np.testing.assert_array_equal(F.batch_norm(x, comm=comm)[2](x)[0], expected)
-
-
-class Raising:
-    """Has no memory."""
-
-    def __call__(self, *_):
-        raise MemoryError("no memory")
+    np.testing.assert_array_equal(forward()[2](x)[0], expected)
 
 
 @pytest.mark.parametrize("bad", [{"x": "x"}, {"relu": np.array([True, False])}, {"eps": -1.0}], ids=str)

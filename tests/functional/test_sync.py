@@ -51,15 +51,30 @@ def test_local_statistics_do_differ(comm, rng):
     assert np.allclose(backward(dy[mine])[0], whole_backward(dy)[0][mine], atol=1e-2) == (comm.size == 1)
 
 
+@pytest.mark.parametrize("order", ["=", "S"], ids=["native", "swapped"])
 @pytest.mark.parametrize("reduction", ["exact", "float64"])
-def test_rows_of_other_lengths_on_other_ranks(comm, rng, reduction):
-    """Batch 2 and length 10^(rank + 1): statistics are over all values, whatever their shape."""
-    parts = [rng.standard_normal((2, 3, 10 ** (r + 1))) + r for r in range(comm.size)]
-    flat = np.concatenate([part.swapaxes(0, 1).reshape(3, -1) for part in parts], axis=1)
-    _, moments, _ = F.batch_norm(parts[comm.rank], comm=comm, reduction=reduction)
-    assert moments.count == flat.shape[1]
-    np.testing.assert_allclose(moments.mean, flat.mean(axis=1), rtol=1e-12)
-    np.testing.assert_allclose(moments.var, flat.var(axis=1), rtol=1e-12)
+def test_rows_of_other_lengths_on_other_ranks(comm, rng, reduction, order):
+    """Batch 4, and rows of 1, 10, 100 … values: statistics are over all values, whatever their shape."""
+    shapes = [(4, 3), (4, 3, 2, 5), (4, 3, 100), (4, 3, 1), (4, 3, 10)][: comm.size]
+    parts = [rng.standard_normal(shape) + r for r, shape in enumerate(shapes)]
+    gradients = [rng.standard_normal(shape) for shape in shapes]
+    whole, dy = (
+        np.concatenate([part.swapaxes(0, 1).reshape(3, -1) for part in several], axis=1).T.copy()
+        for several in (parts, gradients)
+    )
+    expected_y, expected, expected_backward = F.batch_norm(whole, reduction=reduction)
+    expected_dx = expected_backward(dy)[0]
+    start = 4 * sum(part[0, 0].size for part in parts[: comm.rank])
+
+    x = parts[comm.rank].astype(parts[comm.rank].dtype.newbyteorder(order))
+    y, moments, backward = F.batch_norm(x, comm=comm, reduction=reduction)
+    dx = backward(gradients[comm.rank])[0]
+    assert moments.count == len(whole)
+    np.testing.assert_allclose(moments.mean, expected.mean, rtol=1e-12)
+    np.testing.assert_allclose(moments.var, expected.var, rtol=1e-12)
+    for mine, everywhere in ((y, expected_y), (dx, expected_dx)):
+        flat = mine.swapaxes(0, 1).reshape(3, -1).T
+        np.testing.assert_allclose(flat, everywhere[start : start + len(flat)], rtol=1e-11, atol=1e-11)
 
 
 def test_one_sample_on_each_rank_and_empty_ranks(comm, rng):
@@ -85,6 +100,9 @@ def test_one_value_per_channel_over_all_ranks_is_an_error_on_every_rank(comm):
         F.batch_norm(x, comm=comm)
     with pytest.raises(ValueError, match="mask selects no value of x on any rank"):
         F.batch_norm(np.ones((2, 3)), mask=np.False_, comm=comm)
+    rows = 2 if comm.rank == comm.size - 1 else 0
+    with pytest.raises(ValueError, match="mask selects no value of x on any rank"):
+        F.batch_norm(np.ones((rows, 3)), mask=np.zeros(rows, bool), comm=comm)
 
 
 def test_many_channels_need_a_longer_message(comm, rng):
