@@ -51,8 +51,7 @@ class MaxPool2d(Pool2d):
             dx = empty_maps(x_shape, dtype, channels_last)
             dx[...] = 0
             for tap, (to, at) in enumerate(taps):
-                won = winner[to] == tap
-                dx[at] += dy[to] * won
+                dx[at] += np.where(winner[to] == tap, dy[to], dtype.type(0))
             return dx
 
         return y, backward

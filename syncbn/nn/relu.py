@@ -20,6 +20,6 @@ class ReLU(Module):
         dtype = x.dtype
 
         def backward(dy: FloatArray) -> FloatArray:
-            return np.multiply(check_grad("ReLU", dy, positive.shape, dtype), positive)
+            return np.where(positive, check_grad("ReLU", dy, positive.shape, dtype), dtype.type(0))
 
         return y, backward

@@ -33,23 +33,22 @@ def check_parameters(model: Module, comm: Communicator) -> None:
     """
     if comm.size == 1:
         return
-    named = list(model.named_parameters())
-    digests = comm.allgather(_digest(*(parameter for _, parameter in named)))
+    prints = {name: _fingerprint(parameter) for name, parameter in model.named_parameters()}
+    digests = comm.allgather(hashlib.blake2b(repr(prints).encode()).digest())
     expected, _ = Counter(digests).most_common(1)[0]
     odd = [rank for rank, digest in enumerate(digests) if digest != expected]
     if not odd:
         return
     even = digests.index(expected)
-    details = comm.allgather([(name, _digest(parameter)) for name, parameter in named])
-    first = next(name for position, (name, _) in enumerate(named) if len({str(d[position]) for d in details}) > 1)
+    everywhere = comm.allgather(prints)
+    names = dict.fromkeys(name for theirs in everywhere for name in theirs)  # in the order of the models
+    first = next((name for name in names if len({theirs.get(name) for theirs in everywhere}) > 1), "their order")
     raise ParameterMismatchError(
         f"parameters differ between ranks: rank{'s' * (len(odd) > 1)} {', '.join(map(str, odd))} "
         f"from rank {even}; the first that differs is {first!r}"
     )
 
 
-def _digest(*parameters: Parameter) -> bytes:
-    digest = hashlib.blake2b(digest_size=16)
-    for parameter in parameters:
-        digest.update(parameter.data.tobytes())
-    return digest.digest()
+def _fingerprint(parameter: Parameter) -> tuple[object, ...]:
+    data = parameter.data
+    return data.shape, str(data.dtype), hashlib.blake2b(data.tobytes(), digest_size=16).digest()

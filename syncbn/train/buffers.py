@@ -7,8 +7,9 @@ evaluating and saving change nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,18 +20,28 @@ from syncbn.layers import Module
 UInt8Array = NDArray[np.uint8]
 
 
+def pack(arrays: Iterable[NDArray[Any]]) -> UInt8Array:
+    """Return the bytes of arrays, one after the other: of any dtype, also of those that MPI has no type for."""
+    return np.frombuffer(bytearray().join(array.tobytes() for array in arrays), np.uint8)
+
+
+def unpack(packed: UInt8Array, arrays: Iterable[NDArray[Any]]) -> None:
+    """Copy ``packed``, which came from `pack` of such arrays, into them."""
+    stored, start = packed.tobytes(), 0
+    for array in arrays:
+        values = np.frombuffer(stored, array.dtype, array.size, offset=start)
+        array[...] = values.reshape(array.shape)
+        start += array.nbytes
+
+
 def pack_buffers(model: Module) -> UInt8Array:
-    """Return the bytes of all buffers, one after the other."""
-    return np.frombuffer(bytearray().join(array.tobytes() for _, array in model.named_buffers()), np.uint8)
+    """Return the bytes of all buffers."""
+    return pack(array for _, array in model.named_buffers())
 
 
 def unpack_buffers(model: Module, packed: UInt8Array) -> None:
     """Copy ``packed``, which came from `pack_buffers` of the same model, into the buffers."""
-    stored, start = packed.tobytes(), 0
-    for _, array in model.named_buffers():
-        values = np.frombuffer(stored, array.dtype, array.size, offset=start)
-        array[...] = values.reshape(array.shape)
-        start += array.nbytes
+    unpack(packed, (array for _, array in model.named_buffers()))
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from syncbn.comm import Communicator
 from syncbn.layers import Module
 from syncbn.nn import Optimizer
-from syncbn.train.buffers import gather_buffers, unpack_buffers
+from syncbn.train.buffers import gather_buffers, pack, unpack, unpack_buffers
 from syncbn.train.checkpoint import CheckpointError, decode, encode, write_atomically
 from syncbn.train.history import EpochRecord, Position
 from syncbn.train.snapshot import Snapshot, differences
@@ -22,8 +22,9 @@ def broadcast_state(model: Module, comm: Communicator) -> None:
     if comm.size == 1:
         return
     state = model.state_dict()
-    for array in state.values():
-        comm.broadcast(array)
+    packed = pack(state.values())
+    comm.broadcast(packed)
+    unpack(packed, state.values())
     model.load_state_dict(state)
 
 

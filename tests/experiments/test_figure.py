@@ -44,4 +44,6 @@ def test_picture(tmp_path: Path, seeds: int) -> None:
 
 
 def test_all_diverged(tmp_path: Path) -> None:
-    save_figure(tmp_path / "picture.png", [run("none", 2, 0, [], diverged=True)], "a title")
+    path = tmp_path / "picture.png"
+    save_figure(path, [run("none", 2, 0, [], diverged=True)], "a title")
+    assert imread(path)[..., :3].min() < 0.5  # axes and words at least

@@ -87,6 +87,12 @@ def test_tied_maxima_give_the_gradient_to_the_first():
     np.testing.assert_array_equal(backward(np.array([[[[3.0, 5.0]]]])), [[[[3, 0, 5, 0], [0, 0, 0, 0]]]])
 
 
+def test_an_infinite_gradient_goes_to_the_maximum_alone():
+    x = np.arange(4.0).reshape(1, 1, 2, 2)
+    dx = MaxPool2d(2)(x)[1](np.full((1, 1, 1, 1), np.inf))
+    np.testing.assert_array_equal(dx, [[[[0, 0], [0, np.inf]]]])
+
+
 def test_nan_wins_and_padding_never_does():
     x = np.full((1, 1, 2, 4), -5.0)
     x[0, 0, 0, 1] = np.nan

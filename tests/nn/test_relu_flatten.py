@@ -24,6 +24,13 @@ def test_relu_values_and_derivative_at_zero():
     np.testing.assert_array_equal(backward(np.full(7, 2.0)), [0, 0, 0, 2, 0, 2, 0])
 
 
+def test_what_relu_stops_is_zero_whatever_the_gradient():
+    x, dy = np.array([-1.0, -1.0, -1.0, 1.0]), np.array([np.inf, np.nan, -2.0, np.inf])
+    dx = ReLU()(x)[1](dy)
+    np.testing.assert_array_equal(dx, [0, 0, 0, np.inf])
+    assert not np.signbit(dx).any()
+
+
 @pytest.mark.parametrize("shape", [(2, 3, 4, 5), (4, 5), (6,)])
 def test_flatten_gradients(shape, rng):
     check_module(Flatten(), rng.standard_normal(shape), rng)

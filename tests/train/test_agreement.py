@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 
+from syncbn import BatchNorm
+from syncbn.nn import SGD, Dense, Sequential
 from syncbn.train import ParameterMismatchError, Trainer, check_parameters
 
 pytestmark = pytest.mark.ranks
@@ -16,6 +20,14 @@ def test_ranks_begin_with_rank_0s_values(comm, build):
     expected = build("bn", comm, seed=0).model.state_dict()
     for name, value in trainer.model.state_dict().items():
         np.testing.assert_array_equal(value, expected[name])
+
+
+def test_ranks_begin_with_rank_0s_values_also_in_float16(comm):
+    """MPI has no type for float16."""
+    norm = BatchNorm(3, dtype=np.float16)
+    norm.weight.data[...] = comm.rank + 1
+    Trainer(model := Sequential(norm, Dense(3, 2)), SGD(model.parameters(), 0.1), comm)
+    np.testing.assert_array_equal(norm.weight.data, np.ones(3, np.float16))
 
 
 def test_one_bit_on_one_rank_is_found_on_all(comm, build):
@@ -31,6 +43,25 @@ def test_one_bit_on_one_rank_is_found_on_all(comm, build):
     # Of two ranks nobody knows which is wrong; of more, most are right.
     with pytest.raises(ParameterMismatchError, match=rf"rank {odd} from rank 0; the first that differs is '1\.bias'"):
         check_parameters(model, comm)
+
+
+def test_models_of_other_sizes_or_dtypes_are_found_on_all(comm):
+    """Also where the bytes of all parameters are the same."""
+    last = comm.rank == comm.size - 1
+    for ours, others, name in (
+        ([Dense(3, 4), Dense(4, 2)], [Dense(3, 4)], r"1\.weight"),
+        ([Dense(4, 3, bias=False)], [Dense(3, 4, bias=False)], r"0\.weight"),
+        ([BatchNorm(4, dtype=np.float64)], [BatchNorm(8)], r"0\.weight"),
+    ):
+        model = Sequential(*(ours if last else others))
+        for parameter in model.parameters():
+            parameter.data[...] = 0
+        with (
+            pytest.raises(ParameterMismatchError, match=rf"the first that differs is '{name}'")
+            if comm.size > 1
+            else nullcontext()
+        ):
+            check_parameters(model, comm)
 
 
 def test_buffers_may_differ(comm, build):
