@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 
 from syncbn import __version__
 from syncbn.cli import bench, compare, completion, doctor, ranks, scale
 from syncbn.cli.command import Command, open_world
 from syncbn.cli.errors import CommandError, UsageError
-from syncbn.cli.launch import LaunchError
 from syncbn.cli.parser import Parser
 
 DESCRIPTION = "Synchronized batch normalization for CPUs, over MPI."
@@ -39,16 +37,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         if unknown:
             raise UsageError(f"unrecognized arguments: {' '.join(unknown)}")
         code = _run(options.command, options, arguments)
+        sys.stdout.flush()
     except UsageError as error:
         code = _fail(options.prog, str(error), 2)
-    except (CommandError, LaunchError) as error:
+    except CommandError as error:
         code = _fail(options.prog, str(error), 1)
-    except Exception:
-        if not ranks.under_mpiexec():
-            raise
-        traceback.print_exc()
-        sys.stderr.flush()
-        os._exit(1)  # the ordinary way out waits in MPI_Finalize for the other ranks
+    except BrokenPipeError:  # who reads has what they wanted, such as head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python would flush it again, and fail
+        code = 1
     if completion.launched():
         completion.report(code)
         return 0  # another code would make mpiexec complain; the launcher reads the report

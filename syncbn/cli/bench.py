@@ -8,19 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from syncbn._dispatch.threads import usable_cores
-from syncbn.cli.command import Command
-from syncbn.cli.errors import UsageError, require
+from syncbn.cli.errors import UsageError
 from syncbn.cli.launch import THREAD_VARIABLES
-from syncbn.cli.measuring import measured
-from syncbn.cli.output import check_directory, check_json, show
+from syncbn.cli.measuring import MeasuringCommand, measured
 from syncbn.cli.parser import add_json, add_ranks
-from syncbn.cli.parts import Parts
 from syncbn.comm import Communicator
 from syncbn.experiments.bench.kernels import SHAPES
 from syncbn.experiments.bench.report import BenchReport
 from syncbn.experiments.bn_layers import NETWORKS
-from syncbn.experiments.machine import load_average
-from syncbn.experiments.report import dumps
 from syncbn.experiments.scale.measurement import CALLS, ROUNDS, Measurement, measure
 
 DESCRIPTION = """\
@@ -52,13 +47,11 @@ def add_parser(subparsers: Any) -> None:
     parser.set_defaults(command=BenchCommand, prog=parser.prog)
 
 
-class BenchCommand(Command):
+class BenchCommand(MeasuringCommand):
     """Measures, advises and prints."""
 
     def __init__(self, options: argparse.Namespace) -> None:
-        self.load = load_average()
         super().__init__(options)
-        require("bench", ("rich", "scipy", *(["matplotlib"] if options.output else [])))
         if options.network not in NETWORKS:
             raise UsageError(f"unknown network {options.network!r} (choose from {', '.join(NETWORKS)})")
         for name in ("batch", "rounds"):
@@ -68,9 +61,6 @@ class BenchCommand(Command):
         if options.batch == 1 and any(len(shape) == 1 for shape in layers):
             raise UsageError(f"argument --batch: local BN of {options.network} needs at least 2 samples")
         self.shapes = {(options.batch, *shape): count for shape, count in layers.items()}
-        check_json(options.json)
-        if options.output:
-            check_directory(options.output)
 
     def launch(self, arguments: Sequence[str]) -> int:  # noqa: ARG002 (the processes get settings of their own)
         """Measure kernels with each number of threads and then the ranks, each in processes of their own."""
@@ -85,7 +75,7 @@ class BenchCommand(Command):
 
     def _measure(self) -> int:
         counts = thread_counts(usable_cores())
-        with Parts("stderr" if self.options.json == "-" else "stdout", len(counts) + 1).shown() as parts:
+        with self.parts(len(counts) + 1).shown() as parts:
             kernels: list[dict[str, Any]] = []
             for threads in counts:
                 parts.begin(f"kernels with {threads} thread{'s' * (threads > 1)}")
@@ -99,21 +89,13 @@ class BenchCommand(Command):
     def _finish(self, kernels: list[dict[str, Any]], measurement: Measurement) -> int:
         layers = sum(self.shapes.values())
         report = BenchReport(self.options.network, self.options.batch, layers, kernels, measurement, self.load)
-        text, found = report.as_text(), report.as_json()
-        show(text, found, self.options.json)
-        if self.options.output:
-            self._write(report, text, found)
-        return 0
+        return self.finish(report, "bench", _save_figure)
 
-    def _write(self, report: BenchReport, text: str, found: dict[str, Any]) -> None:
-        from syncbn.experiments.bench.figure import save_figure
 
-        paths = [self.options.output / f"bench.{end}" for end in ("png", "json", "txt")]
-        save_figure(paths[0], report)
-        paths[1].write_text(dumps(found), encoding="utf-8")
-        paths[2].write_text(text + "\n", encoding="utf-8")
-        if self.options.json != "-":
-            print(f"\nwritten: {', '.join(map(str, paths))}")
+def _save_figure(path: Path, report: BenchReport) -> None:
+    from syncbn.experiments.bench.figure import save_figure  # needs matplotlib
+
+    save_figure(path, report)
 
 
 def thread_counts(cores: int) -> list[int]:

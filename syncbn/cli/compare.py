@@ -10,14 +10,14 @@ from typing import Any
 from syncbn import data
 from syncbn.cli.command import Command
 from syncbn.cli.errors import UsageError, require
-from syncbn.cli.output import check_directory
-from syncbn.cli.parser import add_ranks, comma_list
+from syncbn.cli.output import check_directory, check_json, show
+from syncbn.cli.parser import add_json, add_ranks, comma_list
 from syncbn.cli.progress import make_observer
 from syncbn.comm import Communicator
 from syncbn.experiments.compare import compare
 from syncbn.experiments.config import LR_BATCH, NETWORKS, REDUCTIONS, CompareConfig
 from syncbn.experiments.normalizers import NORMALIZERS
-from syncbn.experiments.report import Report, dumps
+from syncbn.experiments.report import Report
 
 DESCRIPTION = """\
 Train the same network with each normalizer, at each batch per rank and with
@@ -63,7 +63,7 @@ def add_parser(subparsers: Any) -> None:
         help=f"SyncBN's sums: {' or '.join(REDUCTIONS)} (default: %(default)s)")  # fmt: skip
     add("--output", type=Path, default=Path("syncbn-compare"), metavar="DIR",
         help="where the files go (default: %(default)s)")  # fmt: skip
-    add("--json", action="store_true", help="print the JSON instead of the table")
+    add_json(parser)
     parser.set_defaults(command=CompareCommand, prog=parser.prog)
 
 
@@ -81,6 +81,7 @@ class CompareCommand(Command):
             self.config.check_batches(self.ranks, len(self.dataset.x_train))
         except (ValueError, OSError) as error:
             raise UsageError(str(error)) from error
+        check_json(options.json)
         check_directory(options.output)
 
     def run(self, comm: Communicator) -> int:
@@ -88,15 +89,12 @@ class CompareCommand(Command):
         if comm.rank > 0:
             compare(self.config, self.dataset, comm)
             return 0
-        observer = make_observer("stderr" if self.options.json else "stdout")
+        observer = make_observer("stderr" if self.options.json == "-" else "stdout")
         report = Report(self.options.output, self.config, comm.size, self.dataset.name)
         compare(self.config, self.dataset, comm, observer, report.add)
         report.finish()
-        if self.options.json:
-            print(dumps(report.as_json(complete=True)), end="")
-        else:
-            files = ", ".join(str(path) for path in (report.figure, report.json, report.text))
-            print(f"\n{report.as_text()}\n\nwritten: {files}")
+        files = report.figure, report.json, report.text
+        show(f"\n{report.as_text()}", report.as_json(complete=True), self.options.json, files)
         return 0
 
     def interrupted(self) -> str:

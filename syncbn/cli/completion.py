@@ -28,4 +28,5 @@ def report(exit_code: int) -> None:
 def read(directory: Path, size: int) -> list[int | None]:
     """Return the exit code of every rank, None for one that wrote none."""
     files = [directory / str(rank) for rank in range(size)]
-    return [int(file.read_text(encoding="ascii")) if file.exists() else None for file in files]
+    texts = [file.read_text(encoding="ascii") if file.exists() else "" for file in files]
+    return [int(text) if text else None for text in texts]  # empty: a rank was killed as it began to write

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
+import argparse
 from typing import Any
 
 from syncbn.cli.command import Command
 from syncbn.cli.diagnosis import diagnose
-from syncbn.cli.parser import add_ranks
+from syncbn.cli.output import check_json, show
+from syncbn.cli.parser import add_json, add_ranks
 from syncbn.comm import Communicator
 
 DESCRIPTION = (
@@ -29,18 +30,22 @@ def add_parser(subparsers: Any) -> None:
         "doctor", help="look at MPI, cores, threads and kernels, and warn", description=DESCRIPTION, epilog=EPILOG
     )
     add_ranks(parser, default=1)
-    parser.add_argument("--json", action="store_true", help="print JSON instead of lines")
+    add_json(parser)
     parser.set_defaults(command=DoctorCommand, prog=parser.prog)
 
 
 class DoctorCommand(Command):
     """Looks, measures and prints."""
 
+    def __init__(self, options: argparse.Namespace) -> None:
+        super().__init__(options)
+        check_json(options.json)
+
     def run(self, comm: Communicator) -> int:
         """Print what was found on rank 0; the exit code is 1 where something is broken. Collective."""
         found = diagnose(comm)
         if comm.rank == 0:
-            print(json.dumps(found, indent=2) if self.options.json else as_text(found))
+            show(as_text(found), found, self.options.json)
         return 1 if found["problems"] else 0
 
 

@@ -17,14 +17,11 @@ from typing import NoReturn
 
 from syncbn._dispatch.threads import usable_cores
 from syncbn.cli import completion, terminal
+from syncbn.cli.errors import CommandError
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 _INSTALL = "pip install 'syncbn[mpi]' (without the mpich wheel where the cluster has its own MPI)"
-
-
-class LaunchError(Exception):
-    """The ranks could not be started, or did not all come to their end; one line."""
 
 
 def run_on_ranks(argv: Sequence[str], ranks: int, program: Sequence[str] = ("-m", "syncbn.cli")) -> int:
@@ -35,11 +32,11 @@ def run_on_ranks(argv: Sequence[str], ranks: int, program: Sequence[str] = ("-m"
 
     Raises
     ------
-    LaunchError
+    CommandError
         No mpiexec, no mpi4py, or a rank was lost.
     """
     if importlib.util.find_spec("mpi4py") is None:
-        raise LaunchError(f"{ranks} ranks need mpi4py: {_INSTALL}")
+        raise CommandError(f"{ranks} ranks need mpi4py: {_INSTALL}")
     command, environment = mpiexec_command(ranks)
     command += [sys.executable, "-m", "mpi4py", *program, *argv]
     with tempfile.TemporaryDirectory(prefix="syncbn-") as directory:
@@ -54,10 +51,12 @@ def run_on_ranks(argv: Sequence[str], ranks: int, program: Sequence[str] = ("-m"
             finally:
                 _end(process)
         codes = completion.read(Path(directory), ranks)
+    if mpiexec_code == -signal.SIGPIPE:  # it passes on what the ranks print
+        raise BrokenPipeError
     lost = [str(rank) for rank, code in enumerate(codes) if code is None]
     if lost:
         who = f"rank{'s' * (len(lost) > 1)} {', '.join(lost)} of {ranks}"
-        raise LaunchError(f"{who} ended without finishing (exit code of mpiexec: {mpiexec_code})")
+        raise CommandError(f"{who} ended without finishing (exit code of mpiexec: {mpiexec_code})")
     return max(code for code in codes if code is not None) or mpiexec_code
 
 
@@ -65,7 +64,7 @@ def mpiexec_command(ranks: int) -> tuple[list[str], dict[str, str]]:
     """Return the beginning of the command for so many ranks, and the environment that it needs."""
     mpiexec = find_mpiexec()
     if mpiexec is None:
-        raise LaunchError(f"{ranks} ranks need mpiexec, which is neither beside this Python nor on PATH: {_INSTALL}")
+        raise CommandError(f"{ranks} ranks need mpiexec, which is neither beside this Python nor on PATH: {_INSTALL}")
     command = [str(mpiexec), "-n", str(ranks)]
     if library_of(mpiexec) != "Open MPI":
         return command, {}

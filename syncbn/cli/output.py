@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +30,15 @@ def check_json(option: str | None) -> None:
         check_directory(path.parent, "--json")
 
 
-def show(text: str, found: dict[str, Any], json_option: str | None) -> None:
-    """Print the text, or with ``--json`` alone the JSON; with a file, write the JSON there."""
+def show(text: str, found: dict[str, Any], json_option: str | None, written: Iterable[Path] = ()) -> None:
+    """Print the text, or with ``--json`` alone the JSON; with a file, write that there. Name what was ``written``."""
+    files = list(written)
+    if json_option not in (None, "-"):
+        files.append(Path(json_option))
+        files[-1].write_text(dumps(found), encoding="utf-8")
     if json_option == "-":
         print(dumps(found), end="")
-        return
-    print(text)
-    if json_option is not None:
-        Path(json_option).write_text(dumps(found), encoding="utf-8")
-        print(f"\nwritten: {json_option}")
+    else:
+        print(text)
+        if files:
+            print(f"\nwritten: {', '.join(map(str, files))}")

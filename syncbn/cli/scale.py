@@ -8,17 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from syncbn.cli.command import Command
-from syncbn.cli.errors import CommandError, UsageError, require
-from syncbn.cli.measuring import measured
-from syncbn.cli.output import check_directory, check_json, show
+from syncbn.cli.errors import CommandError, UsageError
+from syncbn.cli.measuring import MeasuringCommand, measured
 from syncbn.cli.parser import add_json, add_ranks, comma_list
-from syncbn.cli.parts import Parts
 from syncbn.comm import Communicator, SerialComm
 from syncbn.experiments.bn_layers import NETWORKS
 from syncbn.experiments.config import REDUCTIONS
-from syncbn.experiments.machine import load_average
-from syncbn.experiments.report import dumps
 from syncbn.experiments.scale.algorithms import as_mpich
 from syncbn.experiments.scale.computing import network_milliseconds, resnet50_milliseconds
 from syncbn.experiments.scale.config import ScaleConfig
@@ -83,16 +78,14 @@ def add_parser(subparsers: Any) -> None:
     parser.set_defaults(command=ScaleCommand, prog=parser.prog)
 
 
-class ScaleCommand(Command):
+class ScaleCommand(MeasuringCommand):
     """Measures where there is something to measure, predicts and prints."""
 
     def __init__(self, options: argparse.Namespace) -> None:
-        self.load = load_average()
         self.given = _given_link(options)
         if self.given is not None or options.preset is not None:
             options.ranks_default = 1
         super().__init__(options)
-        require("scale", ("rich", "scipy", *(["matplotlib"] if options.output else [])))
         names = {name for name, entry in ScaleConfig.__dataclass_fields__.items() if entry.init}
         try:
             self.config = ScaleConfig(**{name: getattr(options, name) for name in names})
@@ -107,15 +100,12 @@ class ScaleCommand(Command):
         if options.step_ms is not None and not options.step_ms > 0:
             raise UsageError("argument --step-ms: must be positive")
         self.sigma = _sigma(options.skew, self.ranks)
-        check_json(options.json)
-        if options.output:
-            check_directory(options.output)
 
     def launch(self, arguments: Sequence[str]) -> int:  # noqa: ARG002 (the ranks get settings of their own)
         """Measure on 2 ranks up to all that were asked for, each number of them on its own."""
         settings = {"shapes": list(self.config.shapes.items()), "rounds": ROUNDS, "calls": CALLS}
         counts = range(2, self.ranks + 1)
-        with Parts("stderr" if self.options.json == "-" else "stdout", len(counts)).shown() as parts:
+        with self.parts(len(counts)).shown() as parts:
             found = []
             for count in counts:
                 parts.begin(f"measuring {count} ranks")
@@ -138,11 +128,8 @@ class ScaleCommand(Command):
             *self._computing(measurements),
             self.load,
         )
-        text, found = report.as_text(), report.as_json()
-        show(text, found, self.options.json)
-        if self.options.output:
-            self._write(report, text, found)
-        return 0
+        preset = self.options.preset
+        return self.finish(report, f"scale-{preset}" if preset else "scale", _save_figure)
 
     def _machine(self, fitted: Machine | None, measurements: Sequence[Measurement]) -> tuple[Machine, str]:
         options = self.options
@@ -178,16 +165,11 @@ class ScaleCommand(Command):
         there = _calmest(measurements) if measurements else measure(SerialComm(), self.config.shapes)
         return resnet50_milliseconds(batch, there), f"matrix products and BN alone at the speed here, {batch} samples"
 
-    def _write(self, report: ScaleReport, text: str, found: dict[str, Any]) -> None:
-        from syncbn.experiments.scale.figure import save_figure
 
-        name = "scale" + (f"-{self.options.preset}" if self.options.preset else "")
-        paths = [self.options.output / f"{name}.{end}" for end in ("png", "json", "txt")]
-        save_figure(paths[0], report)
-        paths[1].write_text(dumps(found), encoding="utf-8")
-        paths[2].write_text(text + "\n", encoding="utf-8")
-        if self.options.json != "-":
-            print(f"\nwritten: {', '.join(map(str, paths))}")
+def _save_figure(path: Path, report: ScaleReport) -> None:
+    from syncbn.experiments.scale.figure import save_figure  # needs matplotlib
+
+    save_figure(path, report)
 
 
 def _calmest(measurements: Sequence[Measurement]) -> Measurement:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -42,6 +43,23 @@ def test_two_ranks_measure_the_allreduce() -> None:
     assert found["problems"] == []
     assert [entry["bytes"] for entry in found["allreduce"]] == list(SIZES)
     assert all(0 < entry["microseconds"] < 1e6 for entry in found["allreduce"])
+
+
+def test_json_goes_to_a_file_beside_the_text(tmp_path: Path) -> None:
+    file = tmp_path / "doctor.json"
+    result = doctor("--json", str(file))
+    assert result.stdout.endswith(f"\nwritten: {file}\n")
+    assert json.loads(file.read_text())["ranks"]["total"] == 1
+
+
+@pytest.mark.parametrize("ranks", ["1", "2"])
+def test_a_reader_that_leaves_early_is_no_error(ranks: str) -> None:
+    command = [sys.executable, "-m", "syncbn.cli", "doctor", "--ranks", ranks, "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
 
 
 def test_works_without_mpi4py() -> None:

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from syncbn.cli import launch
-from syncbn.cli.launch import LaunchError, library_of, mpiexec_command
+from syncbn.cli.errors import CommandError
+from syncbn.cli.launch import library_of, mpiexec_command
 
 # What the ranks run instead of the command, by the name of the first argument.
 STAND_IN = """
@@ -62,7 +63,7 @@ def test_a_lost_rank_is_a_failure(tmp_path: Path, how: str) -> None:
     process = run(tmp_path, 2, how)
     _, errors = process.communicate(timeout=30)
     assert process.returncode != 0
-    assert "LaunchError: rank" in errors
+    assert "CommandError: rank" in errors
     assert "ended without finishing" in errors
 
 
@@ -104,7 +105,7 @@ def test_cores_are_shared_among_the_ranks_unless_the_user_decides(tmp_path: Path
 
 def test_no_mpiexec(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launch, "find_mpiexec", lambda: None)
-    with pytest.raises(LaunchError, match=r"pip install 'syncbn\[mpi\]'"):
+    with pytest.raises(CommandError, match=r"pip install 'syncbn\[mpi\]'"):
         mpiexec_command(4)
 
 
