@@ -46,6 +46,11 @@ class MPIComm(Communicator):
     timeout : float, optional
         Seconds that a call may wait for the other ranks before `SyncTimeoutError`. Default: for ever.
 
+    Attributes
+    ----------
+    freed : bool
+        Whether `free` was called.
+
     Raises
     ------
     ImportError
@@ -65,6 +70,7 @@ class MPIComm(Communicator):
     def _take(self, channel: Channel) -> None:
         self._channel = channel
         self.rank, self.size = channel.board.rank, channel.board.size
+        self.freed = False
         self._number = 0
 
     @property
@@ -202,7 +208,13 @@ class MPIComm(Communicator):
         """Free the duplicate; further calls raise ValueError. Collective."""
         if not self._channel.closed:
             self.agree(Transfer("free"), NOTHING)
+            self.release()
+
+    def release(self) -> None:
+        """Free the duplicate where all ranks are known to do so. Collective."""
+        if not self._channel.closed:
             self._channel.free()
+            self.freed = True
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

@@ -18,8 +18,8 @@ def world() -> MPIComm:
 def wrap(comm: Any) -> MPIComm:
     """Return the wrapper that is kept with an mpi4py communicator, making it at the first call.
 
-    Collective at the first call. The wrapper is an attribute of the MPI communicator, so call numbers
-    live as long as it does.
+    Collective at the first call. The wrapper is an attribute of the MPI communicator: call numbers live as long as
+    it does, and with it the wrapper is freed. One that was freed before makes room for another.
     """
     global _keyval
     mpi: Any = import_mpi()
@@ -28,9 +28,15 @@ def wrap(comm: Any) -> MPIComm:
             f"comm must be None, an mpi4py intracommunicator or a syncbn communicator, got {type(comm).__name__}"
         )
     if _keyval is None:
-        _keyval = mpi.Comm.Create_keyval()
+        _keyval = mpi.Comm.Create_keyval(delete_fn=_free)
     wrapper: MPIComm | None = comm.Get_attr(_keyval)
-    if wrapper is None:
+    if wrapper is None or wrapper.freed:
         wrapper = MPIComm(comm)
         comm.Set_attr(_keyval, wrapper)
     return wrapper
+
+
+def _free(comm: Any, keyval: int, wrapper: MPIComm) -> None:  # noqa: ARG001 (the signature of a callback)
+    """Free the wrapper of a communicator that all ranks are freeing; that of the world goes with the process."""
+    if comm != import_mpi().COMM_WORLD:
+        wrapper.release()

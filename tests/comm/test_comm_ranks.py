@@ -6,10 +6,11 @@ import time
 
 import numpy as np
 import pytest
+from mpi4py import MPI
 
 from syncbn import MPIComm, SyncLostRankError, SyncTimeoutError
 from syncbn import functional as F
-from syncbn.comm import Call
+from syncbn.comm import Call, as_communicator, departure
 from syncbn.comm.message import FIRST_MESSAGE_WORDS
 
 pytestmark = pytest.mark.ranks
@@ -111,6 +112,25 @@ def test_a_timeout_names_call_and_layer_and_closes_the_communicator(comm):
         with pytest.raises(ValueError, match=closed):
             call()
     own.free()  # nothing to do
+    comm.barrier()
+
+
+def test_a_wrapper_lives_as_long_as_its_mpi_communicator(comm):
+    """Others would be left behind: their number is limited."""
+    x = np.arange(6.0).reshape(3, 2)
+    theirs = MPI.COMM_WORLD.Dup()
+    F.batch_norm(x, comm=theirs)
+    boards = len(departure._boards)
+    assert as_communicator(theirs) is as_communicator(theirs)
+    as_communicator(theirs).free()
+    F.batch_norm(x, comm=theirs)  # makes another
+    assert len(departure._boards) == boards
+    theirs.Free()
+    for _ in range(3):
+        other = MPI.COMM_WORLD.Dup()
+        F.batch_norm(x, comm=other)
+        other.Free()
+    assert len(departure._boards) == boards - (comm.size > 1)
     comm.barrier()
 
 
