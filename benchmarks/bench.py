@@ -29,7 +29,7 @@ from rich.console import Console
 from sections import SECTIONS
 
 from syncbn._dispatch.kernels import which
-from syncbn.cli.launch import LaunchError
+from syncbn.cli.errors import CommandError
 from syncbn.experiments.machine import instruction_sets
 from syncbn.experiments.versions import package_version, versions
 
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     try:
         results = run(names, passes, rounds, progress)
-    except (MeasurementError, LaunchError) as error:
+    except (MeasurementError, CommandError) as error:
         print(error, file=sys.stderr)
         return 2
     recorded = record.read_targets(options.record or (output or OUTPUT) / record.JSON)

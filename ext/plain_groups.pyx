@@ -29,10 +29,11 @@ cdef class Groups:
         self.kernels = kernels
         self.threads_for = threads_for
 
-    def forward(self, x, num_groups, weight, bias, eps, channel_axis, general):
+    def forward(self, x, num_groups, weight, bias, eps, channel_axis, channels, general):
         """Return y, μ and var of the groups, the number of values in each, and the backward.
 
-        ``num_groups`` is None for instances: channels of more than one value. ``general`` makes the backward that takes
+        ``num_groups`` is None for instances: channels of more than one value. ``channels`` is what x must have, or
+        None. ``general`` makes the backward that takes
         any dy from x, channel_axis, weight, bias, weight in float64 and what the kernel has written.
         """
         cdef Layout layout
@@ -50,7 +51,9 @@ cdef class Groups:
             groups = num_groups
         else:
             return None
-        if layout.channels % groups or not are_vectors(weight, bias, layout.channels):
+        if channels is not None and layout.channels != channels or layout.channels % groups:
+            return None
+        if not are_vectors(weight, bias, layout.channels):
             return None
         y = empty_like(x)
         backward = GroupsBackward.__new__(GroupsBackward)

@@ -7,21 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from results import Results
 
 from report.traffic import COPY, gigabytes_per_second
+from syncbn.experiments.picture import BLUE, GREEN, GREY, ORANGE, PINK, SKY, YELLOW, add_legend, new_figure, tidy
 
-STYLES = {  # colours of Okabe & Ito, which colour-blind readers can tell apart, and a marker each
-    "syncbn": ("#0072b2", "o"),
-    "syncbn float64": ("#56b4e9", "D"),
-    "torch": ("#d55e00", "s"),
-    "jax": ("#009e73", "^"),
-    "onnxruntime": ("#cc79a7", "v"),
-    "local": ("#7f7f7f", "x"),
-    "1 thread": ("#0072b2", "o"),
-    "2 threads": ("#e69f00", "P"),
+STYLES = {
+    "syncbn": (BLUE, "o"),
+    "syncbn float64": (SKY, "D"),
+    "torch": (ORANGE, "s"),
+    "jax": (GREEN, "^"),
+    "onnxruntime": (PINK, "v"),
+    "local": (GREY, "x"),
+    "1 thread": (BLUE, "o"),
+    "2 threads": (YELLOW, "P"),
 }
 PANELS = (
     ("forward, NCHW", "forward, channels-last", "forward, dense", "evaluation"),
@@ -31,9 +30,7 @@ PANELS = (
 
 def draw_speed(path: Path, results: Results, title: str) -> None:
     """Draw GB/s of each shape and kernel, with the speed of a copy of the same array."""
-    figure = Figure(figsize=(16, 9), layout="constrained")
-    FigureCanvasAgg(figure)
-    figure.suptitle(title)
+    figure = new_figure(16, 9, title)
     grid = figure.subplots(len(PANELS), len(PANELS[0]), sharey=True)
     seen: dict[str, Any] = {}
     for row, names in zip(grid, PANELS, strict=True):
@@ -45,7 +42,7 @@ def draw_speed(path: Path, results: Results, title: str) -> None:
     for row in grid:
         row[0].set_ylabel("GB/s of memory that has to be moved")
     if seen:
-        figure.legend(seen.values(), seen.keys(), loc="outside lower center", ncols=len(seen), frameon=False)
+        add_legend(figure, seen.values(), seen.keys())
     figure.savefig(path, dpi=110)
 
 
@@ -63,8 +60,7 @@ def _draw_bars(axes: Any, group: str, results: Results) -> dict[str, Any]:
     handles["copy of the same array"] = axes.hlines(copies, place - 0.45, place + 0.45, colors="black", lw=2)
     axes.set_xticks(place, [case.name for case in cases], rotation=40, ha="right", fontsize="small")
     axes.set_title(group, fontsize="medium")
-    axes.grid(axis="y", alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
+    tidy(axes, "y")
     return handles
 
 
@@ -73,9 +69,7 @@ def draw_growth(path: Path, results: Results, title: str, cores: int) -> None:
     groups = results.groups("growth")
     columns = min(4, len(groups))
     rows = -(-len(groups) // columns)
-    figure = Figure(figsize=(4 * columns, 4 * rows), layout="constrained")
-    FigureCanvasAgg(figure)
-    figure.suptitle(title)
+    figure = new_figure(4 * columns, 4 * rows, title)
     seen: dict[str, Any] = {}
     grid = figure.subplots(rows, columns, squeeze=False).flat
     for axes, group in zip(grid, [*groups, *[""] * (rows * columns - len(groups))], strict=True):
@@ -83,7 +77,7 @@ def draw_growth(path: Path, results: Results, title: str, cores: int) -> None:
             seen |= _draw_curves(axes, group, results, cores)
         else:
             axes.set_visible(False)
-    figure.legend(seen.values(), seen.keys(), loc="outside lower center", ncols=len(seen), frameon=False)
+    add_legend(figure, seen.values(), seen.keys())
     figure.savefig(path, dpi=110)
 
 
@@ -114,5 +108,4 @@ def _label(axes: Any, group: str, points: Sequence[float]) -> None:
     axes.minorticks_off()
     axes.set_title(group.removeprefix("growth, "), fontsize="medium")
     axes.set_ylabel("forward + backward, µs")
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
+    tidy(axes)

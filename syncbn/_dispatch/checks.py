@@ -11,6 +11,15 @@ from numpy.typing import NDArray
 from syncbn.typing import Float64Array, FloatArray
 
 
+def check_integer(name: str, value: Any, minimum: int = 1) -> int:
+    """Return ``value`` as an int; raise TypeError unless it is an integer, and ValueError below ``minimum``."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name} must be an integer, got {value!r}")
+    if value < minimum:
+        raise ValueError(f"{name} must be at least {minimum}, got {value}")
+    return int(value)
+
+
 def check_floating(array: Any, name: str, min_ndim: int = 0) -> FloatArray:
     """Return ``array``, or raise TypeError or ValueError when it isn't a real floating ndarray."""
     if type(array) is not np.ndarray and not isinstance(array, (np.ndarray, np.floating)):

@@ -15,9 +15,10 @@ from syncbn.cli.parser import add_json, add_ranks, comma_list
 from syncbn.cli.progress import make_observer
 from syncbn.comm import Communicator
 from syncbn.experiments.compare import compare
-from syncbn.experiments.config import LR_BATCH, NETWORKS, REDUCTIONS, CompareConfig
+from syncbn.experiments.config import LR_BATCH, NETWORKS, CompareConfig
 from syncbn.experiments.normalizers import NORMALIZERS
 from syncbn.experiments.report import Report
+from syncbn.functional._input import REDUCTIONS
 
 DESCRIPTION = """\
 Train the same network with each normalizer, at each batch per rank and with

@@ -13,7 +13,6 @@ from syncbn.cli.measuring import MeasuringCommand, measured
 from syncbn.cli.parser import add_json, add_ranks, comma_list
 from syncbn.comm import Communicator, SerialComm
 from syncbn.experiments.bn_layers import NETWORKS
-from syncbn.experiments.config import REDUCTIONS
 from syncbn.experiments.scale.algorithms import as_mpich
 from syncbn.experiments.scale.computing import network_milliseconds, resnet50_milliseconds
 from syncbn.experiments.scale.config import ScaleConfig
@@ -24,6 +23,7 @@ from syncbn.experiments.scale.model import Machine
 from syncbn.experiments.scale.published import PUBLISHED
 from syncbn.experiments.scale.report import ScaleReport
 from syncbn.experiments.scale.skew import MeasuredSkew, NormalSkew, Skew
+from syncbn.functional._input import REDUCTIONS
 
 DESCRIPTION = """\
 Predict what synchronizing costs in a training step on up to 32,767 ranks, with recursive

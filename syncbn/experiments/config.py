@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from syncbn.experiments.normalizers import NORMALIZERS, Network, Reduction
+from syncbn.experiments.normalizers import NORMALIZERS, Network
+from syncbn.functional._input import REDUCTIONS, Reduction
 
 NETWORKS: tuple[Network, ...] = ("mlp", "resnet")
-REDUCTIONS: tuple[Reduction, ...] = ("exact", "float64")
 LR_BATCH = 32
 """Global batch to which `CompareConfig.lr` belongs."""
 
@@ -89,14 +89,16 @@ class CompareConfig:
         """Raise ValueError where a batch is too large for the data, or too small to have a variance."""
         if max(self.batches) * ranks > samples:
             raise ValueError(
-                f"{max(self.batches)} samples per rank on {_count(ranks, 'rank')} are more than the {samples} there are"
+                f"{max(self.batches)} samples per rank on {counted(ranks, 'rank')} "
+                f"are more than the {samples} there are"
             )
         alone = [name for name in self.norms if name == "bn" or (name == "syncbn" and ranks == 1)]
         if self.network == "mlp" and min(self.batches) == 1 and alone:
             raise ValueError(f"norm {alone[0]!r} needs batches of at least 2: one sample has no variance")
 
 
-def _count(number: int, noun: str) -> str:
+def counted(number: int, noun: str) -> str:
+    """Return ``2 ranks``, ``1 rank``."""
     return f"{number} {noun}{'s' * (number != 1)}"
 
 

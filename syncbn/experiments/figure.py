@@ -9,18 +9,19 @@ from typing import Any
 import numpy as np
 
 from syncbn.experiments.normalizers import NORMALIZERS
+from syncbn.experiments.picture import BLACK, BLUE, GREEN, GREY, ORANGE, PINK, SKY, YELLOW, add_legend, new_figure, tidy
 from syncbn.experiments.results import Cell, Run, summarize
 from syncbn.experiments.statistics import CONFIDENCE, interval
 
-STYLES = {  # colours of Okabe & Ito, which colour-blind readers can tell apart, and a marker each
-    "none": ("#7f7f7f", "x"),
-    "bn": ("#d55e00", "s"),
-    "syncbn": ("#0072b2", "o"),
-    "gn": ("#009e73", "^"),
-    "ln": ("#e69f00", "D"),
-    "in": ("#cc79a7", "v"),
-    "wn": ("#56b4e9", "P"),
-    "rms": ("#000000", "*"),
+STYLES = {
+    "none": (GREY, "x"),
+    "bn": (ORANGE, "s"),
+    "syncbn": (BLUE, "o"),
+    "gn": (GREEN, "^"),
+    "ln": (YELLOW, "D"),
+    "in": (PINK, "v"),
+    "wn": (SKY, "P"),
+    "rms": (BLACK, "*"),
 }
 DODGE = 0.035
 """Share of an octave by which neighbouring error bars are moved apart."""
@@ -34,12 +35,8 @@ def save_figure(path: Path, runs: Sequence[Run], title: str) -> None:
     ImportError
         matplotlib is not there.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     cells = summarize(runs)
-    figure = Figure(figsize=(11, 5), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(11, 5)
     left, right = figure.subplots(1, 2, sharey=True)
     figure.suptitle(title)
     _draw_errors(left, cells)
@@ -48,7 +45,7 @@ def save_figure(path: Path, runs: Sequence[Run], title: str) -> None:
     left.set_ylim(75 * lowest, 101)
     handles, labels = left.get_legend_handles_labels()
     handles = [handle[0] for handle in handles]  # the line and marker, without the error bar
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+    add_legend(figure, handles, labels)
     figure.savefig(path, dpi=150)
 
 
@@ -107,5 +104,4 @@ def _finish(axes: Any) -> None:
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
     axes.yaxis.set_major_formatter(ScalarFormatter())
     axes.yaxis.set_minor_formatter(NullFormatter())
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
+    tidy(axes)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from syncbn.comm import Communicator
+from syncbn.functional._input import Reduction
 from syncbn.layers import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, Module, RMSNorm, SyncBatchNorm
 
 Network = Literal["mlp", "resnet"]
-Reduction = Literal["exact", "float64"]
 NormFactory = Callable[[int], Module]
 
 GROUPS = 8

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from syncbn.experiments.config import LR_BATCH, CompareConfig
+from syncbn.experiments.config import LR_BATCH, CompareConfig, counted
 from syncbn.experiments.figure import save_figure
 from syncbn.experiments.results import Run, summarize
 from syncbn.experiments.table import table
@@ -54,8 +54,8 @@ class Report:
         """What was run, in one line."""
         config = self.config
         return (
-            f"{self.data}, {config.network}, {_count(self.ranks, 'rank')}, {_count(config.epochs, 'epoch')}, "
-            f"{_count(config.seeds, 'seed')}, learning rate {config.lr:g}·(global batch)/{LR_BATCH}"
+            f"{self.data}, {config.network}, {counted(self.ranks, 'rank')}, {counted(config.epochs, 'epoch')}, "
+            f"{counted(config.seeds, 'seed')}, learning rate {config.lr:g}·(global batch)/{LR_BATCH}"
         )
 
     def as_text(self) -> str:
@@ -85,7 +85,3 @@ class Report:
 def dumps(value: dict[str, Any]) -> str:
     """Return JSON that every reader takes: no NaN or Infinity."""
     return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -13,11 +13,12 @@ from syncbn.comm.call import Direction
 from syncbn.typing import FloatArray
 
 Reduction = Literal["exact", "float64"]
+REDUCTIONS: tuple[Reduction, ...] = get_args(Reduction)
 
 
 def check_reduction(reduction: str) -> str:
     """Return ``reduction``, or raise ValueError when there is none of that name."""
-    if not (isinstance(reduction, str) and reduction in ("exact", "float64")):
+    if not (isinstance(reduction, str) and reduction in REDUCTIONS):
         raise ValueError(f"reduction must be 'exact' or 'float64', got {reduction!r}")
     return reduction
 

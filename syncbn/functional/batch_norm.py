@@ -163,13 +163,33 @@ def batch_norm_inference(
     ----------
     Ioffe & Szegedy 2015, arXiv:1502.03167, Algorithm 2.
     """
+    return normalize_with(
+        x, running_mean, running_var, weight, bias, eps, channel_axis, residual, relu, out, channels=None
+    )
+
+
+def normalize_with(
+    x: FloatArray,
+    running_mean: FloatArray,
+    running_var: FloatArray,
+    weight: FloatArray | None,
+    bias: FloatArray | None,
+    eps: float,
+    channel_axis: int,
+    residual: FloatArray | None = None,
+    relu: bool = False,
+    out: FloatArray | None = None,
+    *,
+    channels: int | None,
+) -> tuple[FloatArray, InferenceBackward]:
+    """Do what `batch_norm_inference` says; ``channels`` is what a layer expects of x. Not collective."""
     if plain.batch and residual is out is None and relu is False:
         found: tuple[FloatArray, InferenceBackward] | None = plain.batch.inference(
             x, running_mean, running_var, weight, bias, eps, channel_axis, general_backward
         )
         if found:
             return found
-    given = BatchInput(x, weight, bias, eps, channel_axis, None, "exact", residual, relu, out)
+    given = BatchInput(x, weight, bias, eps, channel_axis, None, "exact", residual, relu, out, channels)
     layout = given.layout
     mean64, var64 = (
         _statistic(array, what, layout.channels)

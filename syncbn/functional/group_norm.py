@@ -10,7 +10,7 @@ import numpy as np
 from syncbn._dispatch import groups as kernels
 from syncbn._dispatch import plain
 from syncbn._dispatch.checks import check_eps, check_floating, check_parameter, check_same_shape, to_float64
-from syncbn._dispatch.layout import ChannelLayout, parameter_gradients
+from syncbn._dispatch.layout import ChannelLayout, check_channels, parameter_gradients
 from syncbn.typing import Float64Array, FloatArray
 
 AffineBackward = Callable[[FloatArray], tuple[FloatArray, FloatArray | None, FloatArray | None]]
@@ -72,13 +72,18 @@ class GroupMoments(NamedTuple):
 
 
 def normalize_groups(
-    x: Any, num_groups: int | None, weight: Any, bias: Any, eps: float, channel_axis: int
+    x: Any, num_groups: int | None, weight: Any, bias: Any, eps: float, channel_axis: int, channels: int | None = None
 ) -> tuple[FloatArray, GroupMoments, AffineBackward]:
-    """Do what `group_norm` says (None: one channel a group), and return the moments too. Not collective."""
-    if found := normalize_plain(x, num_groups, weight, bias, eps, channel_axis):
+    """Do what `group_norm` says (None: one channel a group), and return the moments too.
+
+    Not collective. ``channels`` is what a layer expects of x.
+    """
+    if found := normalize_plain(x, num_groups, weight, bias, eps, channel_axis, channels):
         return found
     x = check_floating(x, "x", min_ndim=2)
     layout = ChannelLayout.of(x, channel_axis)
+    if channels is not None:
+        check_channels(layout, channels)
     groups = _check_groups(num_groups, layout)
     shape = (layout.channels,)
     weight = check_parameter(weight, "weight", shape)
@@ -94,12 +99,12 @@ def normalize_groups(
 
 
 def normalize_plain(
-    x: Any, num_groups: int | None, weight: Any, bias: Any, eps: float, channel_axis: int
+    x: Any, num_groups: int | None, weight: Any, bias: Any, eps: float, channel_axis: int, channels: int | None
 ) -> tuple[FloatArray, GroupMoments, AffineBackward] | None:
     """Do the same the short way, or return None where there is none."""
     if plain.groups is None:
         return None
-    found = plain.groups.forward(x, num_groups, weight, bias, eps, channel_axis, _backward_of_plain)
+    found = plain.groups.forward(x, num_groups, weight, bias, eps, channel_axis, channels, _backward_of_plain)
     if found is None:
         return None
     y, mean, var, size, backward = found

@@ -53,10 +53,18 @@ def instance_norm(
 
 
 def normalize_instances(
-    x: FloatArray, weight: FloatArray | None, bias: FloatArray | None, eps: float, channel_axis: int
+    x: FloatArray,
+    weight: FloatArray | None,
+    bias: FloatArray | None,
+    eps: float,
+    channel_axis: int,
+    channels: int | None = None,
 ) -> tuple[FloatArray, GroupMoments, AffineBackward]:
-    """Do what `instance_norm` says, and return the moments too. Not collective."""
-    if found := normalize_plain(x, None, weight, bias, eps, channel_axis):
+    """Do what `instance_norm` says, and return the moments too.
+
+    Not collective. ``channels`` is what a layer expects of x.
+    """
+    if found := normalize_plain(x, None, weight, bias, eps, channel_axis, channels):
         return found
     x = check_floating(x, "x", min_ndim=2)
     axis = check_axis(channel_axis, x.ndim)
@@ -65,4 +73,4 @@ def normalize_instances(
         raise ValueError(
             f"instance normalization needs more than 1 value per channel of each sample, got shape {x.shape}"
         )
-    return normalize_groups(x, None, weight, bias, eps, channel_axis)
+    return normalize_groups(x, None, weight, bias, eps, channel_axis, channels)

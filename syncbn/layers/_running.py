@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from syncbn._dispatch.checks import check_integer
 from syncbn.layers._affine import floating_dtype
-from syncbn.layers._checks import check_positive
 from syncbn.layers.module import Module
 from syncbn.moments import Moments, update_running
 from syncbn.typing import FloatArray
@@ -25,7 +25,7 @@ class RunningStatistics(Module):
         super().__init__()
         if momentum is not None and not 0 <= momentum <= 1:
             raise ValueError(f"momentum must be in [0, 1] or None, got {momentum!r}")
-        self.num_features = check_positive("num_features", num_features)
+        self.num_features = check_integer("num_features", num_features)
         self.momentum = momentum
         self.track_running_stats = track
         dtype = floating_dtype(dtype)

@@ -5,11 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import DTypeLike
 
-from syncbn._dispatch.checks import check_eps, check_floating
-from syncbn._dispatch.layout import ChannelLayout, check_channels
-from syncbn.functional.group_norm import group_norm
+from syncbn._dispatch.checks import check_eps, check_integer
+from syncbn.functional.group_norm import normalize_groups
 from syncbn.layers._affine import add_grads, beta, gamma, value_of
-from syncbn.layers._checks import check_positive
 from syncbn.layers.module import Module
 from syncbn.typing import Backward, FloatArray
 
@@ -56,8 +54,8 @@ class GroupNorm(Module):
         channel_axis: int = 1,
     ) -> None:
         super().__init__()
-        self.num_groups = check_positive("num_groups", num_groups)
-        self.num_channels = check_positive("num_channels", num_channels)
+        self.num_groups = check_integer("num_groups", num_groups)
+        self.num_channels = check_integer("num_channels", num_channels)
         if num_channels % num_groups:
             raise ValueError(f"num_groups must divide num_channels, got {num_groups} and {num_channels}")
         self.eps = check_eps(eps)
@@ -67,14 +65,14 @@ class GroupNorm(Module):
 
     def forward(self, x: FloatArray) -> tuple[FloatArray, Backward]:
         """Return y and its backward."""
-        check_channels(ChannelLayout.of(check_floating(x, "x", min_ndim=2), self.channel_axis), self.num_channels)
-        y, gradients = group_norm(
+        y, _, gradients = normalize_groups(
             x,
             self.num_groups,
             value_of(self.weight),
             value_of(self.bias),
-            eps=self.eps,
-            channel_axis=self.channel_axis,
+            self.eps,
+            self.channel_axis,
+            self.num_channels,
         )
 
         def backward(dy: FloatArray) -> FloatArray:

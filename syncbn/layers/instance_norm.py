@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import DTypeLike
 
-from syncbn._dispatch.checks import check_eps, check_floating
-from syncbn._dispatch.layout import ChannelLayout, check_channels
-from syncbn.functional.batch_norm import batch_norm_inference
+from syncbn._dispatch.checks import check_eps
+from syncbn.functional.batch_norm import normalize_with
 from syncbn.functional.instance_norm import normalize_instances
 from syncbn.layers._affine import add_grads, beta, gamma, value_of
 from syncbn.layers._running import RunningStatistics
@@ -72,14 +71,20 @@ class InstanceNorm(RunningStatistics):
 
     def forward(self, x: FloatArray) -> tuple[FloatArray, Backward]:
         """Return y and its backward."""
-        check_channels(ChannelLayout.of(check_floating(x, "x", min_ndim=2), self.channel_axis), self.num_features)
         weight, bias = value_of(self.weight), value_of(self.bias)
         if not self.training and self.running_mean is not None and self.running_var is not None:
-            y, gradients = batch_norm_inference(
-                x, self.running_mean, self.running_var, weight, bias, eps=self.eps, channel_axis=self.channel_axis
+            y, gradients = normalize_with(
+                x,
+                self.running_mean,
+                self.running_var,
+                weight,
+                bias,
+                self.eps,
+                self.channel_axis,
+                channels=self.num_features,
             )
         else:
-            y, moments, gradients = normalize_instances(x, weight, bias, self.eps, self.channel_axis)
+            y, moments, gradients = normalize_instances(x, weight, bias, self.eps, self.channel_axis, self.num_features)
             if self.training and moments.mean.size:
                 mean, var = moments.mean.mean(axis=0), moments.var.mean(axis=0)
                 self._track(Moments(moments.size, mean, var))

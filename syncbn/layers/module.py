@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from numpy.typing import ArrayLike, NDArray
@@ -89,6 +90,17 @@ class Module:
     def eval(self) -> Module:
         """Switch to evaluation. Evaluation never communicates."""
         return self.train(False)
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Switch to evaluation for a while, and every module back to what it was in afterwards."""
+        modes = [(module, module.training) for _, module in self.named_modules()]
+        self.eval()
+        try:
+            yield
+        finally:
+            for module, training in modes:
+                module.training = training
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
         """Return copies of all parameters and buffers by name, with PyTorch's names."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from syncbn._dispatch.checks import check_integer
 from syncbn.typing import FloatArray
 
 Pair = tuple[int, int]
@@ -39,24 +39,13 @@ def check_grad(layer: str, dy: FloatArray, shape: tuple[int, ...], dtype: np.dty
     return np.asarray(dy, dtype)
 
 
-def check_size(name: str, value: int, minimum: int = 1) -> int:
-    """Return ``value`` as an int of at least ``minimum``."""
-    try:
-        size = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be an integer, got {value!r}") from None
-    if size < minimum:
-        raise ValueError(f"{name} must be at least {minimum}, got {size}")
-    return size
-
-
 def check_pair(name: str, value: int | Sequence[int], minimum: int = 1) -> Pair:
     """Return (vertical, horizontal) from one integer for both or from a pair."""
     if not isinstance(value, Sequence):
         value = (value, value)
     if len(value) != 2:
         raise ValueError(f"{name} must be an integer or a pair of integers, got {value!r}")
-    return check_size(name, value[0], minimum), check_size(name, value[1], minimum)
+    return check_integer(name, value[0], minimum), check_integer(name, value[1], minimum)
 
 
 def check_number(name: str, value: float, *, below: float = math.inf) -> float:

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import DTypeLike
 
+from syncbn._dispatch.checks import check_integer
 from syncbn.layers.module import Module
 from syncbn.layers.parameter import Parameter
-from syncbn.nn._checks import check_grad, check_input, check_pair, check_size
+from syncbn.nn._checks import check_grad, check_input, check_pair
 from syncbn.nn._correlate import correlate
 from syncbn.nn.init import Initializer, he_normal
 from syncbn.typing import Backward, FloatArray
@@ -48,8 +49,8 @@ class Conv2d(Module):
         dtype: DTypeLike = np.float32,
     ) -> None:
         super().__init__()
-        self.in_channels = check_size("in_channels", in_channels)
-        self.out_channels = check_size("out_channels", out_channels)
+        self.in_channels = check_integer("in_channels", in_channels)
+        self.out_channels = check_integer("out_channels", out_channels)
         self.kernel_size = check_pair("kernel_size", kernel_size)
         self.stride = check_pair("stride", stride)
         self.padding = check_pair("padding", padding, minimum=0)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import DTypeLike
 
+from syncbn._dispatch.checks import check_integer
 from syncbn.layers.module import Module
 from syncbn.layers.parameter import Parameter
-from syncbn.nn._checks import check_grad, check_input, check_size
+from syncbn.nn._checks import check_grad, check_input
 from syncbn.nn.init import Initializer, he_normal
 from syncbn.typing import Backward, FloatArray
 
@@ -46,8 +47,8 @@ class Dense(Module):
         dtype: DTypeLike = np.float32,
     ) -> None:
         super().__init__()
-        self.in_features = check_size("in_features", in_features)
-        self.out_features = check_size("out_features", out_features)
+        self.in_features = check_integer("in_features", in_features)
+        self.out_features = check_integer("out_features", out_features)
         rng = np.random.default_rng() if rng is None else rng
         self.weight = Parameter(init((self.out_features, self.in_features), rng, dtype))
         self.bias = Parameter(np.zeros(self.out_features, dtype)) if bias else None

@@ -9,7 +9,8 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
-from syncbn.nn._checks import check_number, check_size
+from syncbn._dispatch.checks import check_integer
+from syncbn.nn._checks import check_number
 
 
 @dataclass(frozen=True)
@@ -34,11 +35,11 @@ class Schedule(ABC):
 
     def __post_init__(self) -> None:
         check_number("lr", self.lr)
-        check_size("warmup_steps", self.warmup_steps, minimum=0)
+        check_integer("warmup_steps", self.warmup_steps, minimum=0)
 
     def __call__(self, step: int) -> float:
         """Return the learning rate of ``step``, counted from 0 and including the warm-up."""
-        check_size("step", step, minimum=0)
+        check_integer("step", step, minimum=0)
         if step < self.warmup_steps:
             return self.lr * (step + 1) / self.warmup_steps
         return self._after_warmup(step)
@@ -106,7 +107,7 @@ class CosineSchedule(Schedule):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_number("final_lr", self.final_lr)
-        if check_size("total_steps", self.total_steps) <= self.warmup_steps:
+        if check_integer("total_steps", self.total_steps) <= self.warmup_steps:
             raise ValueError(f"total_steps must be more than warmup_steps {self.warmup_steps}, got {self.total_steps}")
 
     def _after_warmup(self, step: int) -> float:

@@ -7,8 +7,8 @@ from typing import TextIO
 
 import numpy as np
 
+from syncbn._dispatch.checks import check_integer
 from syncbn.layers.module import Module
-from syncbn.nn._checks import check_size
 from syncbn.nn.sequential import Sequential
 
 _WIDTHS = 26, 24, 9  # of the columns, at least
@@ -40,7 +40,7 @@ def summary(model: Module, input_shape: Sequence[int], file: TextIO | None = Non
     ValueError, TypeError
         The network doesn't take samples of ``input_shape``; from the layer concerned.
     """
-    shape = [check_size("input_shape", size) for size in input_shape]
+    shape = [check_integer("input_shape", size) for size in input_shape]
     layers = list(model.named_children()) if isinstance(model, Sequential) else [("", model)]
     rows: list[tuple[str, ...]] = [("Layer (type)", "Output Shape", "Param #")]
     for (name, layer), output in zip(layers, _output_shapes(model, [layer for _, layer in layers], shape), strict=True):
@@ -59,19 +59,14 @@ def summary(model: Module, input_shape: Sequence[int], file: TextIO | None = Non
 
 
 def _output_shapes(model: Module, layers: list[Module], shape: list[int]) -> list[tuple[int, ...]]:
-    modes = [(module, module.training) for _, module in model.named_modules()]
     dtype = next((parameter.data.dtype for parameter in model.parameters()), np.dtype(np.float32))
     # Two samples: normalizers without running statistics refuse one value per channel.
     x = np.zeros((2, *shape), dtype)
     shapes = []
-    model.eval()
-    try:
+    with model.evaluating():
         for layer in layers:
             x, _ = layer(x)
             shapes.append(x.shape[1:])
-    finally:
-        for module, training in modes:
-            module.training = training
     return shapes
 
 

@@ -67,10 +67,3 @@ def check_samples(x: FloatArray, y: NDArray[np.integer]) -> None:
         raise TypeError(f"expected samples of floats and labels of integers, got {x.dtype} and {y.dtype}")
     if x.ndim < 2 or y.shape != x.shape[:1]:
         raise ValueError(f"expected samples of shape (N, ...) and labels of shape (N,), got {x.shape} and {y.shape}")
-
-
-def check_count(name: str, value: int, minimum: int = 1) -> int:
-    """Return ``value``; raise ValueError unless it is an integer of at least ``minimum``."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < minimum:
-        raise ValueError(f"{name} must be an integer of at least {minimum}, got {value!r}")
-    return int(value)

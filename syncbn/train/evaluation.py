@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from syncbn._dispatch.checks import check_integer
 from syncbn.comm import CommLike, Transfer
 from syncbn.layers import Module
 from syncbn.nn import softmax_cross_entropy
 from syncbn.train.buffers import rank_0_buffers
-from syncbn.train.config import check_count, check_samples
+from syncbn.train.config import check_samples
 from syncbn.train.order import shard
 from syncbn.train.sharing import errors_shared, find_communicator
 from syncbn.typing import FloatArray
@@ -69,10 +68,10 @@ def evaluate(
     totals = np.zeros(2)
     with errors_shared(comm, what):
         check_samples(x, y)
-        check_count("batch_size", batch_size)
+        check_integer("batch_size", batch_size)
         if not len(x):
             raise ValueError("evaluation needs at least one sample")
-    with rank_0_buffers(model, comm), errors_shared(comm, what), evaluating(model):
+    with rank_0_buffers(model, comm), errors_shared(comm, what), model.evaluating():
         own = shard(len(x), comm.rank, comm.size)
         for start in range(own.start, own.stop, batch_size):
             part = slice(start, min(start + batch_size, own.stop))
@@ -82,15 +81,3 @@ def evaluate(
             totals[1] += np.count_nonzero(logits.argmax(axis=1) != y[part])
     comm.allreduce(totals)
     return Evaluation(float(totals[0]) / len(x), float(totals[1]) / len(x), len(x))
-
-
-@contextmanager
-def evaluating(model: Module) -> Iterator[None]:
-    """Put the model into evaluation mode for a while, and every module back into its own afterwards."""
-    modes = [(module, module.training) for _, module in model.named_modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training

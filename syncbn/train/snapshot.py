@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from syncbn._dispatch.checks import check_integer
 from syncbn.train.checkpoint import CheckpointError
-from syncbn.train.config import check_count
 from syncbn.train.history import EpochRecord, Position
 
 VERSION = 1
@@ -74,8 +74,8 @@ class Snapshot:
             if meta["version"] != VERSION:
                 raise CheckpointError(f"of version {meta['version']}; this syncbn reads version {VERSION}")
             position = Position(**meta["position"])
-            check_count("epoch", position.epoch, 0)
-            check_count("step", position.step, 0)
+            check_integer("epoch", position.epoch, 0)
+            check_integer("step", position.step, 0)
             return cls(
                 config=dict(meta["config"]),
                 data=dict(meta["data"]),

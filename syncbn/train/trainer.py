@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from syncbn._dispatch.checks import check_integer
 from syncbn.comm import CommLike, Transfer
 from syncbn.layers import Module
 from syncbn.nn import Optimizer
 from syncbn.train.agreement import check_parameters
-from syncbn.train.config import check_count, check_samples, describe_data, describe_training
+from syncbn.train.config import check_samples, describe_data, describe_training
 from syncbn.train.evaluation import Evaluation, evaluate
 from syncbn.train.history import EpochRecord, Position, Progress
 from syncbn.train.order import DataOrder
@@ -103,10 +104,10 @@ class Trainer:
         self.history: list[EpochRecord] = []
         self._data: dict[str, str] = {}
         with errors_shared(self.comm, Transfer("Trainer")):
-            self.global_batch = check_count("batch_per_rank", batch_per_rank) * self.comm.size
-            check_count("seed", seed, 0)
+            self.global_batch = check_integer("batch_per_rank", batch_per_rank) * self.comm.size
+            check_integer("seed", seed, 0)
             if check_every is not None:
-                check_count("check_every", check_every)
+                check_integer("check_every", check_every)
             known = {id(parameter) for parameter in model.parameters()}
             if not all(id(parameter) in known for parameter in optimizer.parameters):
                 raise ValueError("the optimizer has a Parameter that is not in the model")
@@ -179,11 +180,11 @@ class Trainer:
             if validation_data is not None:
                 check_samples(*validation_data)
             if checkpoint_steps is not None:
-                check_count("checkpoint_steps", checkpoint_steps)
+                check_integer("checkpoint_steps", checkpoint_steps)
             order = DataOrder(len(x), self.global_batch, self.seed, self.drop_last)
             data = describe_data(x, y)
             options = {
-                "epochs": check_count("epochs", epochs, 0),
+                "epochs": check_integer("epochs", epochs, 0),
                 "validation_data": validation_data is None or describe_data(*validation_data),
                 "checkpoint": checkpoint is None,
                 "checkpoint_steps": checkpoint_steps,

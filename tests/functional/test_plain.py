@@ -156,7 +156,7 @@ def test_what_is_not_plain_goes_the_general_way(kind, what, rng):
     forward = getattr(plain, kind).forward
     arguments = {
         "batch": lambda x, w: (x, w, w, 1e-5, 1, "exact", None, None),
-        "groups": lambda x, w: (x, 1, w, w, 1e-5, 1, None),
+        "groups": lambda x, w: (x, 1, w, w, 1e-5, 1, None, None),
         "features": lambda x, w: (x, 6, w, w, 1e-5, True, None),
     }[kind]
     assert forward(*arguments(x, weight)) is not None

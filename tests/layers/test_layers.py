@@ -249,13 +249,13 @@ def test_gamma_and_beta_are_spared_by_weight_decay():
 @pytest.mark.parametrize(
     ("make", "text"),
     [
-        (lambda: BatchNorm(0), "num_features must be a positive integer, got 0"),
+        (lambda: BatchNorm(0), "num_features must be at least 1, got 0"),
         (lambda: BatchNorm(3, momentum=2.0), "momentum must be in"),
         (lambda: BatchNorm(3, eps=-1.0), "eps"),
         (lambda: SyncBatchNorm(3, comm=SerialComm(), reduction="fast"), "reduction must be"),
         (lambda: GroupNorm(3, 4), "num_groups must divide num_channels, got 3 and 4"),
-        (lambda: GroupNorm(2.0, 4), "num_groups must be a positive integer, got 2.0"),
-        (lambda: GroupNorm(1, True), "num_channels must be a positive integer, got True"),
+        (lambda: GroupNorm(2.0, 4), r"num_groups must be an integer, got 2\.0"),
+        (lambda: GroupNorm(1, True), "num_channels must be an integer, got True"),
         (lambda: GroupNorm(1, 3, channel_axis=2)(np.ones((4, 3), np.float32)), "channel_axis must be in"),
         (lambda: WeightNorm(Dense(2, 3), axis=2), "axis must be in"),
         (lambda: BatchNorm(3)(np.ones((4, 5), np.float32)), r"x must have 3 channels on axis 1, got shape \(4, 5\)"),
@@ -263,10 +263,16 @@ def test_gamma_and_beta_are_spared_by_weight_decay():
         (lambda: BatchNorm(3)(np.ones((1, 3), np.float32)), "more than 1 value per channel"),
         (lambda: GroupNorm(1, 3)(np.ones((4, 5), np.float32)), "x must have 3 channels"),
         (lambda: InstanceNorm(3)(np.ones((4, 5, 2), np.float32)), "x must have 3 channels"),
+        (lambda: InstanceNorm(3, affine=True)(np.ones((4, 5, 2), np.float32)), "x must have 3 channels"),
+        (lambda: BatchNorm(3).eval()(np.ones((4, 5), np.float32)), "x must have 3 channels"),
+        (
+            lambda: InstanceNorm(3, track_running_stats=True).eval()(np.ones((4, 5, 2), np.float32)),
+            "x must have 3 channels",
+        ),
     ],
 )
 def test_bad_input_says_what_came_and_what_was_expected(make, text):
-    with pytest.raises(ValueError, match=text):
+    with pytest.raises((ValueError, TypeError), match=text):
         make()
 
 

@@ -8,8 +8,9 @@ import numpy as np
 
 from syncbn.experiments.bench.report import BenchReport
 from syncbn.experiments.overhead import KINDS
+from syncbn.experiments.picture import BLUE, GREEN, GREY, ORANGE, new_figure, tidy
 
-COLORS = {"copy": "#7f7f7f", "forward": "#0072b2", "backward": "#d55e00"}  # of Okabe & Ito
+COLORS = {"copy": GREY, "forward": BLUE, "backward": ORANGE}
 
 
 def save_figure(path: Path, report: BenchReport) -> None:
@@ -20,11 +21,7 @@ def save_figure(path: Path, report: BenchReport) -> None:
     ImportError
         matplotlib is not there.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(14, 4.5), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(14, 4.5)
     left, middle, right = figure.subplots(1, 3, width_ratios=(3, 2, 1))
     labels = [f"{'×'.join(map(str, row['shape']))}\n{row['threads']} thr." for row in report.kernels]
     places = np.arange(len(labels))
@@ -34,14 +31,13 @@ def save_figure(path: Path, report: BenchReport) -> None:
     left.set_ylabel("memory moved (GB/s)")
     left.legend(frameon=False)
     timings = [t for t in report.measurement.timings if t.ranks > 1]
-    middle.plot([t.nbytes for t in timings], [t.microseconds for t in timings], color="#0072b2", marker="o")
+    middle.plot([t.nbytes for t in timings], [t.microseconds for t in timings], color=BLUE, marker="o")
     middle.set_xscale("log", base=2)
     middle.set_yscale("log")
     middle.set_xlabel("bytes")
     middle.set_ylabel(f"allreduce on {report.measurement.ranks} ranks (µs)")
-    right.bar(KINDS, [report.measurement.layers[kind] / 1e3 for kind in KINDS], color="#009e73")
+    right.bar(KINDS, [report.measurement.layers[kind] / 1e3 for kind in KINDS], color=GREEN)
     right.set_ylabel(f"BN layers of {report.network} (ms per step)")
     for axes in (left, middle, right):
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(alpha=0.25)
+        tidy(axes)
     figure.savefig(path, dpi=110)

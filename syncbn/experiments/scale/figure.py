@@ -5,14 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from syncbn.experiments.picture import BLACK, BLUE, GREEN, ORANGE, add_legend, new_figure, tidy
 from syncbn.experiments.scale.algorithms import ALGORITHMS
 from syncbn.experiments.scale.report import ScaleReport
 
-STYLES = {  # colours of Okabe & Ito
-    "recursive doubling": ("#0072b2", "o"),
-    "Rabenseifner": ("#009e73", "s"),
-    "ring": ("#d55e00", "^"),
-    "as MPICH": ("#000000", "x"),
+STYLES = {
+    "recursive doubling": (BLUE, "o"),
+    "Rabenseifner": (GREEN, "s"),
+    "ring": (ORANGE, "^"),
+    "as MPICH": (BLACK, "x"),
 }
 LINES = ("-", "--", ":", "-.")
 
@@ -25,13 +26,8 @@ def save_figure(path: Path, report: ScaleReport) -> None:
     ImportError
         matplotlib is not there.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     panels = 1 if report.computing is None else 2
-    figure = Figure(figsize=(5.5 * panels, 5), layout="constrained")
-    FigureCanvasAgg(figure)
-    figure.suptitle(f"{report.config.title}\n{report.origin}", fontsize="medium")
+    figure = new_figure(5.5 * panels, 5, f"{report.config.title}\n{report.origin}", fontsize="medium")
     first, *rest = figure.subplots(1, panels, squeeze=False)[0]
     _draw(first, report, "step_milliseconds", 1.0)
     first.set_ylabel("synchronizing (ms per step)")
@@ -43,7 +39,7 @@ def save_figure(path: Path, report: ScaleReport) -> None:
         axes.set_ylim(top=100)
         axes.yaxis.set_major_formatter("{x:g}")
     handles, labels = first.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
+    add_legend(figure, handles, labels, 3)
     figure.savefig(path, dpi=110)
 
 
@@ -58,5 +54,4 @@ def _draw(axes: Any, report: ScaleReport, attribute: str, factor: float) -> None
             axes.plot(x, y, color=color, marker=marker, ls=line, ms=4, lw=1.2, label=label)
     axes.set_xscale("log", base=2)
     axes.set_xlabel("ranks")
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
+    tidy(axes)

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 
 from syncbn.comm.message import FIRST_MESSAGE_WORDS, FirstMessage
-from syncbn.experiments.normalizers import Reduction
+from syncbn.functional._input import Reduction
 
 Direction = Literal["forward", "backward"]
 DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
