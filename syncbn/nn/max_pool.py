@@ -7,6 +7,7 @@ import numpy as np
 from syncbn.nn._checks import check_grad
 from syncbn.nn._maps import empty_maps, is_channels_last
 from syncbn.nn._pool import Pool2d
+from syncbn.nn._select import select
 from syncbn.typing import Backward, FloatArray
 
 
@@ -51,7 +52,7 @@ class MaxPool2d(Pool2d):
             dx = empty_maps(x_shape, dtype, channels_last)
             dx[...] = 0
             for tap, (to, at) in enumerate(taps):
-                dx[at] += np.where(winner[to] == tap, dy[to], dtype.type(0))
+                dx[at] += select(dy[to], winner[to] == tap)
             return dx
 
         return y, backward

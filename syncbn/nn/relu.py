@@ -6,6 +6,7 @@ import numpy as np
 
 from syncbn.layers.module import Module
 from syncbn.nn._checks import check_dtype, check_grad
+from syncbn.nn._select import select
 from syncbn.typing import Backward, FloatArray
 
 
@@ -20,6 +21,6 @@ class ReLU(Module):
         dtype = x.dtype
 
         def backward(dy: FloatArray) -> FloatArray:
-            return np.where(positive, check_grad("ReLU", dy, positive.shape, dtype), dtype.type(0))
+            return select(check_grad("ReLU", dy, positive.shape, dtype), positive)
 
         return y, backward
