@@ -4,14 +4,19 @@
 from libc.math cimport INFINITY
 from libc.stdint cimport uintptr_t
 from numpy cimport (
-    NPY_ARRAY_ALIGNED, NPY_ARRAY_C_CONTIGUOUS, NPY_FLOAT32, NPY_FLOAT64, NPY_KEEPORDER, NPY_ORDER, PyArray_CHKFLAGS,
-    PyArray_DATA, PyArray_DIMS, PyArray_EMPTY, PyArray_ISNOTSWAPPED, PyArray_ITEMSIZE, PyArray_NDIM, PyArray_SIZE,
-    PyArray_STRIDES, PyArray_SetBaseObject, PyArray_SimpleNewFromData, PyArray_TYPE, ndarray, npy_intp,
+    NPY_ARRAY_ALIGNED, NPY_ARRAY_C_CONTIGUOUS, NPY_ARRAY_WRITEABLE, NPY_FLOAT32, NPY_FLOAT64, NPY_KEEPORDER, NPY_ORDER,
+    PyArray_CHKFLAGS, PyArray_CLEARFLAGS, PyArray_DATA, PyArray_DIMS, PyArray_EMPTY, PyArray_ISNOTSWAPPED,
+    PyArray_ITEMSIZE, PyArray_NDIM, PyArray_SIZE, PyArray_STRIDES, PyArray_SetBaseObject, PyArray_SimpleNewFromData,
+    PyArray_TYPE, ndarray, npy_intp,
 )
 from cpython.ref cimport Py_INCREF
 
 cdef extern from "numpy/arrayobject.h":
     object PyArray_NewLikeArray(ndarray prototype, NPY_ORDER order, void *dtype, bint subclass)
+
+
+cdef enum:
+    MOST_ROWS = 1 << 28  # for more the words of exact sums have no room
 
 
 cdef struct Layout:
@@ -75,6 +80,8 @@ cdef inline bint find_layout(object x, object channel_axis, Layout *layout):
     first = is_contiguous(<ndarray>x, axis, False)
     last = (layout.size == 1 or not first) and is_contiguous(<ndarray>x, axis, True)
     if layout.bytes == 0 or not (last if layout.size == 1 else first or last):
+        return False
+    if layout.samples > MOST_ROWS:
         return False
     # In rows of one value, channels are the only axis worth a vector.
     layout.channels_last = last
@@ -148,8 +155,10 @@ cdef inline ndarray part(ndarray array, void *data, int dtype, int dimensions, n
 
 
 cdef inline ndarray row(ndarray array, Py_ssize_t i, npy_intp length):
-    """Return row i of a float64 matrix whose rows have this length."""
-    return part(array, <double *>PyArray_DATA(array) + i * length, NPY_FLOAT64, 1, &length)
+    """Return row i of a float64 matrix whose rows have this length, read-only."""
+    cdef ndarray result = part(array, <double *>PyArray_DATA(array) + i * length, NPY_FLOAT64, 1, &length)
+    PyArray_CLEARFLAGS(result, NPY_ARRAY_WRITEABLE)
+    return result
 
 
 cdef enum:

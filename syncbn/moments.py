@@ -13,13 +13,12 @@ from syncbn.typing import Float64Array, FloatArray
 class Moments:
     """Statistics of one batch over all ranks of a communicator.
 
-    Not to be changed. Nothing enforces it: a frozen dataclass takes three times as long to make.
-
     Attributes
     ----------
     count : int
         Values per channel, M, over all ranks.
     mean : ndarray of float64, shape (C,)
+        Read-only, as var: the backward reads the same memory.
     var : ndarray of float64, shape (C,)
         Biased batch variance, Σ(x−μ)²/M.
     """

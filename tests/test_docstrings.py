@@ -7,6 +7,7 @@ import inspect
 import pkgutil
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -173,3 +174,15 @@ def test_what_is_missing_is_found():
     assert without_docstring(made_up) == ["Incomplete.bare"]
     assert without_parameters(made_up) == ["Incomplete: third"]
     assert without_collective(concerns_ranks(made_up)) == ["Incomplete.bare"]
+
+
+OF_COMMUNICATORS = {"SERIAL", "Call", "CommLike", "Direction", "Signature", "Transfer"}
+"""What the inside of `syncbn.comm` is made of."""
+
+
+@pytest.mark.parametrize("room", ["functional", "layers", "comm", "nn", "train", "data"])
+def test_the_api_page_names_what_a_room_offers(room):
+    page = (Path(__file__).parents[1] / "docs" / "api.md").read_text(encoding="utf-8")
+    shown = set(re.findall(rf"^::: syncbn\.{room}\.(?:\w+\.)*(\w+)$", page, re.M))
+    offered = set(importlib.import_module(f"syncbn.{room}").__all__)
+    assert shown == offered - OF_COMMUNICATORS

@@ -10,8 +10,8 @@ from syncbn._dispatch.batch import BatchKernels, batch_kernels
 from syncbn._dispatch.checks import check_out
 from syncbn._dispatch.layout import parameter_gradients
 from syncbn.comm import SERIAL
-from syncbn.functional._count import check_count
 from syncbn.functional._input import BatchInput
+from syncbn.functional._statistics import check_count, moments_of
 from syncbn.moments import Moments
 from syncbn.typing import Float64Array, FloatArray
 
@@ -25,7 +25,7 @@ def normalize_alone(given: BatchInput) -> tuple[FloatArray, Moments, Any]:
     if count < 2:
         check_count(count, given.layout.shape, SERIAL)
     y = given.layout.restore(given.y, given.out)
-    return y, Moments(count, moments_5c[0], moments_5c[1]), backward_alone(given, kernels, count, moments_5c)
+    return y, moments_of(count, moments_5c), backward_alone(given, kernels, count, moments_5c)
 
 
 def backward_alone(given: BatchInput, kernels: BatchKernels, count: int, moments_5c: Float64Array) -> Any:

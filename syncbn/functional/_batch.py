@@ -9,8 +9,8 @@ from numpy.typing import ArrayLike
 from syncbn._dispatch import plain
 from syncbn.comm import SERIAL, Call, Communicator, SerialComm
 from syncbn.functional._alone import general_backward, normalize_alone
-from syncbn.functional._count import check_count
 from syncbn.functional._input import BatchInput, unknown_call
+from syncbn.functional._statistics import check_count
 from syncbn.functional._together import general_backward_together, normalize_together
 from syncbn.moments import Moments
 from syncbn.typing import FloatArray

@@ -15,6 +15,9 @@ from syncbn.typing import FloatArray
 Reduction = Literal["exact", "float64"]
 REDUCTIONS: tuple[Reduction, ...] = get_args(Reduction)
 
+MOST_ROWS = 1 << 28
+"""Samples of a call on one rank: for more the words of exact sums have no room."""
+
 
 def check_reduction(reduction: str) -> str:
     """Return ``reduction``, or raise ValueError when there is none of that name."""
@@ -86,6 +89,8 @@ class BatchInput:
         layout = self.layout = ChannelLayout.of(x, channel_axis)
         if channels is not None and layout.channels != channels:
             check_channels(layout, channels)
+        if layout.samples > MOST_ROWS:
+            raise ValueError(f"x must have at most {MOST_ROWS} samples, got {layout.samples}")
         shape = (layout.channels,)
         self.x = layout.view(x)
         self.mask = None if mask is None else mask_view(mask, layout)

@@ -15,8 +15,8 @@ from syncbn._dispatch.checks import check_out
 from syncbn._dispatch.layout import parameter_gradients
 from syncbn._dispatch.ranks import rank_kernels
 from syncbn.comm import Communicator
-from syncbn.functional._count import check_count
 from syncbn.functional._input import BatchInput, unknown_call
+from syncbn.functional._statistics import check_count, moments_of
 from syncbn.moments import Moments
 from syncbn.typing import Float64Array, FloatArray
 
@@ -39,7 +39,7 @@ def normalize_together(given: BatchInput, communicator: Communicator, name: str)
         check_count(count, layout.shape, communicator)
     moments_5c = kernels.normalize(x, range_w, words, given.weight64, given.bias64, given.eps, added, given.relu, y)
     backward = _backward(given, communicator, name, number, count, moments_5c)
-    return layout.restore(given.y, given.out), Moments(count, moments_5c[0], moments_5c[1]), backward
+    return layout.restore(given.y, given.out), moments_of(count, moments_5c), backward
 
 
 def _backward(

@@ -260,6 +260,7 @@ X = np.ones((4, 3, 2), np.float32)
         ({"mask": np.ones((4, 2))}, TypeError, "mask must have dtype bool, got float64"),
         ({"mask": np.ones((4, 3), bool)}, ValueError, r"broadcastable .* \(4, 2\), got shape \(4, 3\)"),
         ({"mask": np.zeros((4, 2), bool)}, ValueError, "mask selects no value"),
+        ({"x": np.broadcast_to(X[:1, :, 0], (2**28 + 1, 3))}, ValueError, "at most 268435456 samples, got 268435457"),
         ({"reduction": "float32"}, ValueError, "reduction must be 'exact' or 'float64'"),
         ({"comm": "world"}, (TypeError, ImportError), "."),
         ({"x": X[:1, :, :1]}, ValueError, "more than 1 value per channel"),
@@ -268,6 +269,14 @@ X = np.ones((4, 3, 2), np.float32)
 def test_bad_input_says_what_came_and_what_was_expected(arguments, error, text):
     with pytest.raises(error, match=text):
         F.batch_norm(**{"x": X, **arguments})
+
+
+@pytest.mark.parametrize("order", ["=", "S"], ids=["short way", "general way"])
+def test_moments_can_not_be_changed_under_the_backward(order):
+    _, moments, _ = F.batch_norm(X.astype(X.dtype.newbyteorder(order)))
+    for statistic in (moments.mean, moments.var):
+        with pytest.raises(ValueError, match="read-only"):
+            statistic += 1
 
 
 def test_a_bad_upstream_gradient_says_so():

@@ -1,10 +1,18 @@
-"""The check that there is something to take statistics of."""
+"""What can be said of statistics, and whether there are any."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from syncbn.comm import Communicator
+from syncbn.moments import Moments
+from syncbn.typing import Float64Array
+
+
+def moments_of(count: int, moments_5c: Float64Array) -> Moments:
+    """Return μ and var of what a kernel has written, which the backward reads: nobody may change it any more."""
+    moments_5c.flags.writeable = False
+    return Moments(count, moments_5c[0], moments_5c[1])
 
 
 def check_count(count: int, shape: tuple[int, ...], communicator: Communicator) -> None:
