@@ -4,8 +4,8 @@
     python benchmarks/bench.py --quick                  a look: one pass, nothing written
     python benchmarks/bench.py --only inference limits  some sections, nothing written
 
-A complete run writes speed.json, speed.txt, speed.png and growth.png into --output, and is judged by the
-speed.json that lay there before. A target that was met then and is now missed by more than noise is lost:
+A complete run writes speed.json, speed.txt, targets.txt (its beginning), speed.png and growth.png into --output,
+and is judged by the speed.json that lay there before. A target that was met then and is now missed by more than noise is lost:
 the exit code is 1, and the files go into --output/lost, so that the record stays. Exit code 2: no measurement.
 """
 
@@ -30,15 +30,16 @@ from sections import SECTIONS
 
 from syncbn._dispatch.kernels import which
 from syncbn.cli.errors import CommandError
-from syncbn.experiments.machine import instruction_sets
+from syncbn.experiments.machine import BUSY, cpu_model, instruction_sets
 from syncbn.experiments.versions import package_version, versions
 
-OUTPUT = Path("docs/benchmarks")
+RECORDS = Path("docs/benchmarks")
+"""With a directory for each machine."""
+
 PEERS = ("torch", "jax", "onnxruntime", "onnx")
 LOAD_BEFORE = round(os.getloadavg()[0], 2)
 """Processes that ran here in the minute before the run: 0 on a quiet machine."""
 
-NOTABLE_LOAD = 0.5
 COMPLETE = (6, 5)
 QUICK = (1, 3)
 """Passes and rounds."""
@@ -49,10 +50,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _options(argv)
     complete = not options.quick and options.only is None
     passes, rounds = QUICK if options.quick else COMPLETE
-    output = options.output or (OUTPUT if complete else None)
+    here = RECORDS / record.directory_name(cpu_model())
+    output = options.output or (here if complete else None)
     names = [name for name in SECTIONS if options.only is None or name in options.only]
     start = time.monotonic()
-    if LOAD_BEFORE > NOTABLE_LOAD:
+    if LOAD_BEFORE > BUSY:
         print(f"other processes are running here (load {LOAD_BEFORE}): times will be noisy", file=sys.stderr)
 
     def progress(number: int, case: Measurement) -> None:
@@ -68,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (MeasurementError, CommandError) as error:
         print(error, file=sys.stderr)
         return 2
-    recorded = record.read_targets(options.record or (output or OUTPUT) / record.JSON)
+    recorded = record.read_targets(options.record or (output or here) / record.JSON)
     judged = [(outcome, verdict(outcome, recorded.get(outcome.target.name))) for outcome in evaluate(results)]
     settings = {"complete": complete, "passes": passes, "rounds": rounds, "sections": names}
     about = describe()
@@ -99,10 +101,11 @@ def write(
 
     directory.mkdir(parents=True, exist_ok=True)
     record.write(directory, about, settings, judged, results)
-    text = io.StringIO()
-    tables.show(Console(file=text, width=tables.WIDTH), about, settings, judged, results)
-    lines = (line.rstrip() for line in text.getvalue().splitlines())
-    (directory / "speed.txt").write_text("\n".join(lines).strip() + "\n")
+    for name, cases in (("speed.txt", results), ("targets.txt", Results())):
+        text = io.StringIO()
+        tables.show(Console(file=text, width=tables.WIDTH), about, settings, judged, cases)
+        lines = (line.rstrip() for line in text.getvalue().splitlines())
+        (directory / name).write_text("\n".join(lines).strip() + "\n")
     title = f"{about['cpu']}, float32, one thread"
     pictures.draw_speed(directory / "speed.png", results, f"Memory speed: {title}")
     if results.groups("growth"):
@@ -117,7 +120,9 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--quick", action="store_true", help="one pass of few rounds: noisy, and never judged as lost")
     parser.add_argument("--only", nargs="+", choices=list(SECTIONS), metavar="SECTION", help="these sections alone")
-    parser.add_argument("--output", type=Path, metavar="DIRECTORY", help=f"default of a complete run: {OUTPUT}")
+    parser.add_argument(
+        "--output", type=Path, metavar="DIRECTORY", help=f"default of a complete run: one for this machine in {RECORDS}"
+    )
     parser.add_argument("--record", type=Path, metavar="JSON", help="judge by this run (default: the one in --output)")
     return parser.parse_args(argv)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,12 @@ from results import Results
 JSON = "speed.json"
 LOST = "lost"
 """Where a run that has lost a target is written, so that it does not replace the record that it is judged by."""
+
+
+def directory_name(cpu: str) -> str:
+    """Return the name of a machine's directory: times of one processor are no record for another."""
+    words = re.sub(r"\([^)]*\)", " ", cpu.lower())  # (R), (TM)
+    return re.sub(r"[^a-z0-9]+", "-", words).strip("-") or "unknown"
 
 
 def read_targets(path: Path) -> dict[str, dict[str, Any]]:

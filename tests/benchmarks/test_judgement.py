@@ -81,6 +81,12 @@ def test_noise_is_no_loss() -> None:
     assert verdict(outcome(SPEED, 1.0, (1.0,)), recorded(SPEED, 2.5)) == "within noise"  # one pass can't tell
 
 
+def test_each_machine_has_a_record_of_its_own() -> None:
+    names = {"Intel(R) Xeon(R) Processor": "intel-xeon-processor", "AMD EPYC 9B45 64-Core": "amd-epyc-9b45-64-core"}
+    assert {cpu: record.directory_name(cpu) for cpu in names} == names
+    assert record.directory_name("") == "unknown"
+
+
 def test_exit_code_and_the_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     about = {"cpu": "a processor", "cores": 2, "instruction_sets": [], "kernels": "baseline", "load": 0.0}
     monkeypatch.setattr(bench, "describe", lambda: about)
