@@ -5,8 +5,9 @@
     python benchmarks/bench.py --only inference limits  some sections, nothing written
 
 A complete run writes speed.json, speed.txt, targets.txt (its beginning), speed.png and growth.png into --output,
-and is judged by the speed.json that lay there before. A target that was met then and is now missed by more than noise is lost:
-the exit code is 1, and the files go into --output/lost, so that the record stays. Exit code 2: no measurement.
+and is judged by the speed.json that lay there before. A target that was met then and is now missed by more than
+noise is lost: the exit code is 1, and the files go into --output/lost, so that the record stays. Exit code 2: no
+measurement.
 """
 
 from __future__ import annotations

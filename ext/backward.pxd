@@ -73,7 +73,7 @@ cdef inline void gradient_rows(
             at = n * shape.sample_stride + c
             row = n * shape.channels + c
             gradient_rows_of_band(x + at, dy + at, shape.channels, shape.size, min(band, shape.channels - c),
-                                  backward.mean + c, backward.rows[0] + row, backward.rows[1] + row)
+                                  shape.far, backward.mean + c, backward.rows[0] + row, backward.rows[1] + row)
         else:
             at = part * shape.size
             gradient_row(x + at, x + size, dy + at, dy + size, shape.size, backward.mean[part % parts],

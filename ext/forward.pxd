@@ -69,7 +69,8 @@ cdef inline void moment_rows(
             row = n * shape.channels + c
             moment_rows_of_band(
                 x + n * shape.sample_stride + c, shape.channels, after(mask, n * shape.size), shape.size,
-                min(band, shape.channels - c), forward.rows[0] + row, forward.rows[1] + row, forward.rows[2] + row,
+                min(band, shape.channels - c), shape.far, forward.rows[0] + row, forward.rows[1] + row,
+                forward.rows[2] + row,
             )
         else:
             moment_row(x + part * shape.size, end, after(mask, n * shape.size), shape.size, forward.rows[0] + part,

@@ -76,7 +76,7 @@ cdef void forward_all(
         c = part % parts * band
         row = n * shape.channels + c
         moment_rows_of_band(x + n * shape.sample_stride + c, shape.channels, NULL, shape.size,
-                            min(band, shape.channels - c), groups.rows[0] + row, groups.rows[1] + row,
+                            min(band, shape.channels - c), shape.far, groups.rows[0] + row, groups.rows[1] + row,
                             groups.rows[2] + row)
     for part in prange(shape.samples * groups.count, nogil=True, num_threads=threads, schedule="static"):
         moments_of_group(x, shape, groups, part, eps)
@@ -192,7 +192,7 @@ cdef void backward_all(
         c = part % parts * band
         row = n * shape.channels + c
         at = n * shape.sample_stride + c
-        gradient_rows_of_band(x + at, dy + at, shape.channels, shape.size, min(band, shape.channels - c),
+        gradient_rows_of_band(x + at, dy + at, shape.channels, shape.size, min(band, shape.channels - c), shape.far,
                               groups.rows[0] + row, groups.factors[0] + row, groups.factors[1] + row)
     for part in prange(shape.samples * groups.count, nogil=True, num_threads=threads, schedule="static"):
         factors_of_group(shape, groups, part)

@@ -71,12 +71,13 @@ cdef inline void moment_row(
 
 
 cdef inline void moment_rows_of_band(
-    const floating *x, Py_ssize_t stride, const unsigned char *mask, Py_ssize_t count, Py_ssize_t width,
+    const floating *x, Py_ssize_t stride, const unsigned char *mask, Py_ssize_t count, Py_ssize_t width, bint far,
     double *first, double *deviation, double *square,
 ) noexcept nogil:
     """Do the same for the rows of up to 256 neighbouring channels, whose values lie ``stride`` apart.
 
-    Memory is read in its order: channel by channel it would be torn into pieces that no prefetcher follows.
+    Memory is read in its order: channel by channel it would be torn into pieces that no prefetcher follows. What is
+    ``far``, in memory, is fetched earlier than what is in a cache.
     """
     cdef double sums[LANES][ROOM]
     cdef double squares[LANES][ROOM]
@@ -93,7 +94,8 @@ cdef inline void moment_rows_of_band(
         while start + LANES <= count:
             rounds = min(ROUNDS, (count - start) // LANES)
             for j in range(LANES):
-                moment_places(x + (start + j) * stride, round, rounds, stride, first, sums[j], squares[j], width)
+                moment_places(x + (start + j) * stride, round, rounds, rounds * round if far else stride, first,
+                              sums[j], squares[j], width)
             start += rounds * LANES
     for s in range(start, count):
         if mask is NULL or mask[s]:
@@ -170,13 +172,14 @@ cdef inline void gradient_row(
 
 
 cdef inline void gradient_rows_of_band(
-    const floating *x, const floating *dy, Py_ssize_t stride, Py_ssize_t count, Py_ssize_t width,
+    const floating *x, const floating *dy, Py_ssize_t stride, Py_ssize_t count, Py_ssize_t width, bint far,
     const double *mean, double *total, double *product,
 ) noexcept nogil:
     """Do the same for the rows of up to 256 neighbouring channels."""
     cdef double sums[LANES][ROOM]
     cdef double products[LANES][ROOM]
     cdef Py_ssize_t s, j, at, start = 0
+    cdef Py_ssize_t round = LANES * stride
     cdef int rounds
     clear_lanes(sums, width)
     clear_lanes(products, width)
@@ -184,11 +187,12 @@ cdef inline void gradient_rows_of_band(
         rounds = min(ROUNDS, (count - start) // LANES)
         for j in range(LANES):
             at = (start + j) * stride
-            gradient_places(x + at, dy + at, LANES * stride, rounds, stride, mean, sums[j], products[j], width)
+            gradient_places(x + at, dy + at, round, rounds, rounds * round if far else stride, mean, sums[j],
+                            products[j], width)
         start += rounds * LANES
     for s in range(start, count):
         at = s * stride
-        gradient_places(x + at, dy + at, LANES * stride, 1, stride, mean, sums[s % LANES], products[s % LANES], width)
+        gradient_places(x + at, dy + at, round, 1, stride, mean, sums[s % LANES], products[s % LANES], width)
     combine(sums, width, total)
     combine(products, width, product)
 

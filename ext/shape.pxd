@@ -1,6 +1,10 @@
 # How the values of a call lie in memory.
-from numpy cimport ndarray
+from numpy cimport PyArray_NBYTES, ndarray
 from arrays cimport length
+
+cdef enum:
+    FAR_BYTES = 1 << 24
+
 
 cdef struct Shape:
     Py_ssize_t samples
@@ -8,6 +12,7 @@ cdef struct Shape:
     Py_ssize_t size  # values of a row
     Py_ssize_t sample_stride  # values of a sample
     bint channels_last
+    bint far  # more bytes than a cache holds: they come from memory
     bint columns  # exact sums straight from values: a row is one value
 
 
@@ -18,6 +23,7 @@ cdef inline Shape shape_of(ndarray x, bint channels_last, bint exact) noexcept:
     shape.size = length(x, 1 if channels_last else 2)
     shape.sample_stride = shape.channels * shape.size
     shape.channels_last = channels_last
+    shape.far = PyArray_NBYTES(x) > FAR_BYTES
     shape.columns = exact and channels_last and shape.size == 1
     return shape
 
