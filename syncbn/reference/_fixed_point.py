@@ -14,6 +14,7 @@ GRID = Fraction(1, 2**81)
 TOO_LARGE = 2.0**990
 
 
+@np.errstate(invalid="ignore")  # ∞ − ∞ in a channel that is not finite
 def centre_and_reach(range_w: Float64Array) -> tuple[Float64Array, Float64Array]:
     """Return the centre of each channel's range, and how far it reaches from there.
 
