@@ -71,10 +71,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (MeasurementError, CommandError) as error:
         print(error, file=sys.stderr)
         return 2
-    recorded = record.read_targets(options.record or (output or here) / record.JSON)
+    about = describe()
+    recorded = record.read_targets(options.record or (output or here) / record.JSON, about)
     judged = [(outcome, verdict(outcome, recorded.get(outcome.target.name))) for outcome in evaluate(results)]
     settings = {"complete": complete, "passes": passes, "rounds": rounds, "sections": names}
-    about = describe()
     tables.show(Console(width=max(tables.WIDTH, Console().width)), about, settings, judged, results)
     lost = [outcome.target.name for outcome, said in judged if said == "lost"]
     if output is not None:

@@ -21,13 +21,18 @@ def directory_name(cpu: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", words).strip("-") or "unknown"
 
 
-def read_targets(path: Path) -> dict[str, dict[str, Any]]:
-    """Return the recorded targets by name; nothing where there is no record, or one of a short run."""
+MACHINE = ("cpu", "cores", "instruction_sets")
+"""What must be the same: virtual machines of several generations may have a processor of one name."""
+
+
+def read_targets(path: Path, about: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the recorded targets by name; nothing without a record, or with that of a short run or another machine."""
     try:
         record = json.loads(path.read_text())
     except FileNotFoundError:
         return {}
-    if not record["settings"]["complete"]:
+    same = all(record["versions"].get(key) == about[key] for key in MACHINE)
+    if not (record["settings"]["complete"] and same):
         return {}
     return {target["name"]: target for target in record["targets"]}
 

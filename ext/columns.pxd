@@ -5,9 +5,10 @@
 from cython cimport floating
 from libc.math cimport INFINITY
 from libc.stdint cimport int64_t
+from exact cimport sum_rows
 from fixed_point cimport EXTRACTED, LEADING, add_block, centre_of, inverse_unit_of, reach_of
 from loops cimport column_gradient_range, column_gradient_sums, column_range, column_sums
-from words cimport WIDTH, carry_all, clear
+from words cimport MOMENT_WORDS, WIDTH, carry_all, clear
 
 
 cdef inline void range_of_columns(
@@ -62,6 +63,30 @@ cdef inline void sum_columns(
                                 following[1], width)
         end(scale, leading, following, width, words, apart)
     carry_all(words, apart, width)
+
+
+cdef inline void sum_columns_among_rows(
+    const floating *x, Py_ssize_t stride, const unsigned char *mask, double most, Py_ssize_t samples, Py_ssize_t width,
+    const double *highest, const double *lowest, int64_t *words, Py_ssize_t apart,
+) noexcept nogil:
+    """Do the same where other ranks have rows of up to ``most`` values, scaled as these are: rare, so one by one."""
+    cdef double first[WIDTH]
+    cdef double nothing[WIDTH]
+    cdef int64_t row[MOMENT_WORDS * WIDTH]
+    cdef double one = 1
+    cdef Py_ssize_t n, w, c
+    clear(words, apart, width)
+    for c in range(width):
+        nothing[c] = 0
+    for n in range(samples):
+        if mask is NULL or mask[n]:
+            for c in range(width):
+                first[c] = x[n * stride + c]
+            sum_rows(first, nothing, nothing, 0, &one, most, 1, width, highest, lowest, row, WIDTH)
+            for w in range(MOMENT_WORDS):
+                for c in range(width):
+                    words[w * apart + c] += row[w * WIDTH + c]
+            carry_all(words, apart, width)
 
 
 cdef inline void begin(double (*leading)[WIDTH], double (*following)[WIDTH], Py_ssize_t width) noexcept nogil:

@@ -44,7 +44,7 @@ static inline void extract_with_rest(double value, double rest, double *leading,
 enum { EXTRACTED = 2048 };
 
 /* Words for the wire: the sum in units of 2^-81 is high * 2^48 + low. 32,767 ranks' lows fit in int64, and so
-   do the highs of 2^28 values. */
+   do the highs of 2^30 values, each of at most 2^32. */
 enum { WORD_BITS = 48 };
 #define WORD_MASK (((int64_t)1 << WORD_BITS) - 1)
 

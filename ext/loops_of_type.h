@@ -94,14 +94,14 @@ static inline void of_type(gradient_places)(
     }
 }
 
-/* Store what normalization gives, and in the same sweep add a residual (if added) and make negative values 0. */
+/* Store what normalization gives, and in the same sweep add a residual (if added) and make negative values and -0 +0. */
 ALWAYS_INLINE void of_type(finish)(vector_t value, int added, const real *residual, int relu, real *y, int n)
 {
     of_type(vector) result = of_type(narrowed)(value);
     if (added)
         result += of_type(load)(residual, n);
     if (relu)
-        result = (of_type(vector))((of_type(vector_bits))result & ~(result < 0));
+        result = (of_type(vector))((of_type(vector_bits))result & ~(result <= 0));
     of_type(store)(y, result, n);
 }
 

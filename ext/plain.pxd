@@ -15,10 +15,6 @@ cdef extern from "numpy/arrayobject.h":
     object PyArray_NewLikeArray(ndarray prototype, NPY_ORDER order, void *dtype, bint subclass)
 
 
-cdef enum:
-    MOST_ROWS = 1 << 28  # for more the words of exact sums have no room
-
-
 cdef struct Layout:
     Py_ssize_t samples
     Py_ssize_t channels
@@ -80,8 +76,6 @@ cdef inline bint find_layout(object x, object channel_axis, Layout *layout):
     first = is_contiguous(<ndarray>x, axis, False)
     last = (layout.size == 1 or not first) and is_contiguous(<ndarray>x, axis, True)
     if layout.bytes == 0 or not (last if layout.size == 1 else first or last):
-        return False
-    if layout.samples > MOST_ROWS:
         return False
     # In rows of one value, channels are the only axis worth a vector.
     layout.channels_last = last

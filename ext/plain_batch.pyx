@@ -21,14 +21,18 @@ cdef class Batch:
     kernels : namespace
     threads_for : callable
         From bytes that are read to a number of threads.
+    most_rows : int
+        Samples for which exact sums have room.
     """
 
     cdef object kernels
     cdef object threads_for
+    cdef Py_ssize_t most_rows
 
-    def __init__(self, kernels, threads_for):
+    def __init__(self, kernels, threads_for, most_rows):
         self.kernels = kernels
         self.threads_for = threads_for
+        self.most_rows = most_rows
 
     def forward(self, x, weight, bias, eps, channel_axis, reduction, channels, general):
         """Return y, values per channel, μ, var and the backward.
@@ -45,7 +49,7 @@ cdef class Batch:
             return None
         exact = reduction == "exact"
         count = layout.samples * layout.size
-        if count < 2:
+        if count < 2 or (exact and layout.samples > self.most_rows):
             return None
         if channels is not None and layout.channels != channels or not are_vectors(weight, bias, layout.channels):
             return None

@@ -26,22 +26,22 @@ cdef class Ranks:
     kernels : namespace
     threads_for : callable
         From bytes that are read to a number of threads.
+    most_rows : int
+        Samples of all ranks for which exact sums have room.
     nothing : ndarray
         Of no values: what to agree on where there are no ranges.
-    rows_of_values : callable
-        From an array whose rows are one value each to their sums, where other ranks have longer rows.
     """
 
     cdef object kernels
     cdef object threads_for
+    cdef Py_ssize_t most_rows
     cdef object nothing
-    cdef object rows_of_values
 
-    def __init__(self, kernels, threads_for, nothing, rows_of_values):
+    def __init__(self, kernels, threads_for, most_rows, nothing):
         self.kernels = kernels
         self.threads_for = threads_for
+        self.most_rows = most_rows
         self.nothing = nothing
-        self.rows_of_values = rows_of_values
 
     def forward(
         self, x, weight, bias, eps, channel_axis, reduction, channels, communicator, name, call_of, check_count, general
@@ -61,6 +61,8 @@ cdef class Ranks:
         if not find_layout(x, channel_axis, &layout) or not is_reduction(reduction) or not is_eps(eps):
             return None
         exact = reduction == "exact"
+        if exact and layout.samples > self.most_rows // <Py_ssize_t>communicator.size:
+            return None
         if channels is not None and layout.channels != channels or not are_vectors(weight, bias, layout.channels):
             return None
         length = layout.channels
@@ -85,8 +87,6 @@ cdef class Ranks:
             communicator.agree(call_of("forward", *call), self.nothing, error)
             raise
         number = communicator.agree(call_of("forward", *call), bounds if exact else self.nothing)
-        if exact and layout.size == 1 and (<double *>PyArray_DATA(bounds))[0] > 1:
-            rows = self.rows_of_values(values)
         self.kernels.rank_sums(
             values, layout.channels_last, None, counts, rows, bounds,
             words_after_count(words, length) if exact else None, None if exact else words_after_count(words, length),

@@ -12,7 +12,7 @@ from arrays cimport doubles, integers, is_float32, mask_of, memory
 from backward cimport (
     Backward, backward_of, factors_of_channel, gradient_rows, input_gradient, select_gradients,
 )
-from columns cimport largest_of_columns, range_of_columns, sum_columns, sum_gradient_columns
+from columns cimport largest_of_columns, range_of_columns, sum_columns, sum_columns_among_rows, sum_gradient_columns
 from exact cimport (
     largest_count, largest_of_rows, moments_of_words, range_of_rows, sum_row_values, sum_rows, total_of_words,
 )
@@ -99,9 +99,12 @@ cdef void sums_of(
         if not forward.exact:
             sum_rows_float64(forward.rows[0] + c, forward.rows[1] + c, forward.rows[2] + c, shape.channels,
                              forward.counts, shape.samples, width, sums + c, shape.channels)
-        elif shape.columns:
+        elif shape.columns and range_w[0] <= 1:
             sum_columns(x + c, shape.channels, mask, shape.samples, width, highest + c, lowest + c, words + c,
                         shape.channels)
+        elif shape.columns:
+            sum_columns_among_rows(x + c, shape.channels, mask, range_w[0], shape.samples, width, highest + c,
+                                   lowest + c, words + c, shape.channels)
         else:
             sum_rows(forward.rows[0] + c, forward.rows[1] + c, forward.rows[2] + c, shape.channels, forward.counts,
                      range_w[0], shape.samples, width, highest + c, lowest + c, words + c, shape.channels)

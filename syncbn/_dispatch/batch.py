@@ -18,6 +18,9 @@ from syncbn.typing import Float64Array, FloatArray
 BLOCK_AS_FITS = 0
 """The kernels take as many channels at a time as fit in the cache."""
 
+MOST_ROWS = 1 << 30
+"""Rows of all ranks that exact sums have room for: each adds up to 2³² to a word of 63 bits."""
+
 
 class BatchShapes:
     """What kernels of batch normalization take for arrays of one layout.

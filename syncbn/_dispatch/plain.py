@@ -8,9 +8,10 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
+from syncbn._dispatch.batch import MOST_ROWS
 from syncbn._dispatch.features import PARTS
 from syncbn._dispatch.kernels import kernels, which
-from syncbn._dispatch.ranks import NOTHING, rows_of_values
+from syncbn._dispatch.ranks import NOTHING
 from syncbn._dispatch.threads import threads_for
 
 
@@ -20,7 +21,7 @@ def _short_way(name: str, kind: str, *constants: Any) -> Any:
     return getattr(import_module(f"syncbn._kernels.{name}"), kind)(kernels, threads_for, *constants)
 
 
-batch = _short_way("plain_batch", "Batch")
+batch = _short_way("plain_batch", "Batch", MOST_ROWS)
 features = _short_way("plain_features", "Features", PARTS)
 groups = _short_way("plain_groups", "Groups")
-ranks = _short_way("plain_ranks", "Ranks", NOTHING, rows_of_values)
+ranks = _short_way("plain_ranks", "Ranks", MOST_ROWS, NOTHING)

@@ -61,8 +61,6 @@ class RankKernels(BatchShapes):
         words: Any,
     ) -> None:
         """Write the words."""
-        if rows is None and range_w[0] > 1:
-            rows = rows_of_values(x)
         kernels.rank_sums(
             x, self.last, mask_ns, counts, rows, *self._either(range_w, words[1:]), threads_for(self.bytes)
         )
@@ -160,14 +158,6 @@ class RankKernels(BatchShapes):
         """Return range, exact words and float64 words, None for those that this kind of sums has not."""
         words = words.reshape(4, self.channels)
         return (range_w, words, None) if self.exact else (None, None, words)
-
-
-def rows_of_values(x_n1c: FloatArray) -> Float64Array:
-    """Return the sums of rows of one value, (3, N, C), as kernels make them of longer rows: those of other ranks."""
-    samples, _, channels = x_n1c.shape
-    rows_3nc = np.zeros((3, samples, channels))
-    rows_3nc[0] = x_n1c[:, 0]
-    return rows_3nc
 
 
 rank_kernels = lru_cache(maxsize=1024)(RankKernels)

@@ -10,12 +10,11 @@ from pathlib import Path
 LEAST_BYTES = 1 << 20
 """Smaller arrays are done before a second thread has woken up."""
 
-GIVEN = ("OMP_NUM_THREADS", "SLURM_CPUS_PER_TASK")
-"""Where users say how many threads a rank takes."""
+LOCAL_RANKS = ("MPI_LOCALNRANKS", "OMPI_COMM_WORLD_LOCAL_SIZE", "MV2_COMM_WORLD_LOCAL_SIZE")
+"""Where MPI's launchers (MPICH, Open MPI, MVAPICH) tell a process how many ranks its node has."""
 
-LOCAL_RANKS = ("MPI_LOCALNRANKS", "OMPI_COMM_WORLD_LOCAL_SIZE", "MV2_COMM_WORLD_LOCAL_SIZE", "SLURM_NTASKS_PER_NODE")
-"""Where launchers (MPICH, Open MPI, MVAPICH, Slurm) tell a process how many ranks its node has."""
-
+SLURM_CORES, SLURM_RANKS = "SLURM_CPUS_PER_TASK", "SLURM_NTASKS_PER_NODE"
+"""Where Slurm tells a task how many cores it has, and how many tasks there are. Other launchers' ranks share a task."""
 
 CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
@@ -35,11 +34,12 @@ def usable_cores() -> int:
 
 @cache
 def thread_limit() -> int:
-    """Return what `GIVEN` says, else the usable cores ÷ this node's ranks: found once, as OpenMP does."""
-    if threads := next((number for name in GIVEN if (number := _number(name))), 0):
+    """Return ``OMP_NUM_THREADS`` if it is set, else this rank's share of the usable cores: found once, as by OpenMP."""
+    if threads := _number("OMP_NUM_THREADS"):
         return threads
-    ranks = next((number for name in LOCAL_RANKS if (number := _number(name))), 1)
-    return max(1, usable_cores() // ranks)
+    if ranks := next((number for name in LOCAL_RANKS if (number := _number(name))), 0):
+        return max(1, usable_cores() // ranks)
+    return _number(SLURM_CORES) or max(1, usable_cores() // max(1, _number(SLURM_RANKS)))
 
 
 def threads_for(size: int) -> int:

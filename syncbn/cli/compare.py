@@ -95,7 +95,7 @@ class CompareCommand(Command):
         compare(self.config, self.dataset, comm, observer, report.add)
         report.finish()
         files = report.figure, report.json, report.text
-        show(f"\n{report.as_text()}", report.as_json(complete=True), self.options.json, files)
+        show(f"\n{report.as_text()}", report.as_json(complete=True), self.options.json, lambda: files)
         return 0
 
     def interrupted(self) -> str:

@@ -50,13 +50,18 @@ class MeasuringCommand(Command):
 
     def finish(self, report: Report, name: str, save_figure: Callable[[Path, Any], None]) -> int:
         """Print the report, write it to the directory if there is one, and return the exit code."""
-        text, found, paths = report.as_text(), report.as_json(), []
-        if self.options.output:
-            paths = [self.options.output / f"{name}.{end}" for end in ("png", "json", "txt")]
-            save_figure(paths[0], report)
+        text, found = report.as_text(), report.as_json()
+
+        def write() -> list[Path]:
+            if not self.options.output:
+                return []
+            paths = [self.options.output / f"{name}.{end}" for end in ("txt", "json", "png")]
+            paths[0].write_text(text + "\n", encoding="utf-8")
             paths[1].write_text(dumps(found), encoding="utf-8")
-            paths[2].write_text(text + "\n", encoding="utf-8")
-        show(text, found, self.options.json, paths)
+            save_figure(paths[2], report)
+            return paths
+
+        show(text, found, self.options.json, write)
         return 0
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from syncbn.cli.errors import UsageError
+from syncbn.cli.errors import CommandError, UsageError
 from syncbn.experiments.report import dumps
 
 
@@ -30,15 +30,23 @@ def check_json(option: str | None) -> None:
         check_directory(path.parent, "--json")
 
 
-def show(text: str, found: dict[str, Any], json_option: str | None, written: Iterable[Path] = ()) -> None:
-    """Print the text, or with ``--json`` alone the JSON; with a file, write that there. Name what was ``written``."""
-    files = list(written)
-    if json_option not in (None, "-"):
-        files.append(Path(json_option))
-        files[-1].write_text(dumps(found), encoding="utf-8")
-    if json_option == "-":
-        print(dumps(found), end="")
-    else:
-        print(text)
-        if files:
-            print(f"\nwritten: {', '.join(map(str, files))}")
+def show(
+    text: str, found: dict[str, Any], json_option: str | None, write: Callable[[], Iterable[Path]] = tuple
+) -> None:
+    """Print the text, or with ``--json`` alone the JSON. Then ``write`` files, and that of ``--json FILE``: name them.
+
+    Raises
+    ------
+    CommandError
+        A file could not be written.
+    """
+    print(dumps(found) if json_option == "-" else text, end="" if json_option == "-" else "\n", flush=True)
+    try:
+        files = list(write())
+        if json_option not in (None, "-"):
+            files.append(Path(json_option))
+            files[-1].write_text(dumps(found), encoding="utf-8")
+    except OSError as error:
+        raise CommandError(f"can't write {error.filename or json_option}: {error.strerror}") from error
+    if files and json_option != "-":
+        print(f"\nwritten: {', '.join(map(str, files))}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -52,13 +53,14 @@ class Channel:
         self.timeout = timeout
         self._number, self._call = 0, _MAKING
         self.closed = ""
-        self.board = Board(comm.Get_rank(), comm.Get_size(), name)
-        if duplicate:
-            self._comm, request = comm.Idup()
-            self._wait(lambda: request)
-        else:
-            self._comm = comm
-        self._meet()
+        with departure.making() if comm.Get_size() > 1 else nullcontext():
+            self.board = Board(comm.Get_rank(), comm.Get_size(), name)
+            if duplicate:
+                self._comm, request = comm.Idup()
+                self._wait(lambda: request)
+            else:
+                self._comm = comm
+            self._meet()
         self.first = FirstMessage()
         self._first = PlannedMessage(self.first.buffer)
         self.planned = PlannedMessages()

@@ -8,7 +8,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from types import TracebackType
 from typing import Any
@@ -26,16 +27,31 @@ wait for ranks that are gone. On this node all have come to their end when the t
 _boards: list[Board] = []
 """Of all communicators of several ranks that were not freed."""
 
+_making = 0
+"""Communicators of several ranks that were begun, and did not come to be."""
+
 _uncaught: BaseException | None = None
+
+_pid = 0
+"""Of the process that was told; a child by fork is another one."""
 
 _abandoned: list[tuple[Any, ...]] = []
 """Requests that were given up, and their buffers, kept for good: a collective can't be cancelled, MPI may
 still write into the buffer, and mpi4py's request does not keep it alive."""
 
 
+@contextmanager
+def making() -> Iterator[None]:
+    """Make a communicator of several ranks: what is raised in the block has left the others in the middle of it."""
+    global _making
+    _prepare()
+    _making += 1
+    yield
+    _making -= 1
+
+
 def watch(board: Board) -> None:
     """Take part in the end of this process, until `forget`."""
-    _prepare()
     _boards.append(board)
 
 
@@ -53,13 +69,16 @@ def abandon(request: Any, *buffers: Any) -> None:
 @cache
 def _prepare() -> None:
     """Be told of an uncaught exception, and of the end of this process."""
+    global _pid
+    _pid = os.getpid()
     hook = sys.excepthook
 
     def excepthook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
         global _uncaught
         if not hasattr(sys, "ps1"):  # on Python's prompt life goes on
             _uncaught = error
-            Presence.own().text = f"{kind.__name__}: {error}"
+            with suppress(OSError):  # it may be what could not be made
+                Presence.own().text = f"{kind.__name__}: {error}"
         hook(kind, error, traceback)
 
     sys.excepthook = excepthook
@@ -72,14 +91,15 @@ def _depart() -> None:
     After an uncaught exception MPI_Finalize would wait for ranks that wait for this one, and where a
     rank has died it would wait for that.
     """
-    own = Presence.own()
-    if os.getpid() != own.address.pid:  # a child of this process, by fork
+    if os.getpid() != _pid:  # a child of this process, by fork
         return
-    if _uncaught is None:
-        own.text = ""
-    own.words[ENDED] = 1
+    with suppress(OSError):
+        own = Presence.own()
+        if _uncaught is None:
+            own.text = ""
+        own.words[ENDED] = 1
     others = {seat.presence for board in _boards for seat in board.others.values()}
-    if _boards and (_uncaught is not None or any(other.died for other in others)):
+    if (_boards or _making) and (_uncaught is not None or any(other.died for other in others)):
         from mpi4py.run import set_abort_status
 
         _wait_for(others, GRACE_SECONDS)

@@ -139,7 +139,8 @@ class MPIComm(Communicator):
 
     def allreduce(self, array: NDArray[Any], op: Op = "sum") -> None:
         """Combine ``array`` (contiguous, same shape and dtype on all ranks) over ranks, in place. Collective."""
-        self._agree_on_array("allreduce", array, f"op={op!r}", _wrong_choice("op", op, OPS))
+        error = _wrong_choice("op", op, OPS) or _unfit(array) or _without_op(array, op)
+        self._agree_on_array("allreduce", array, f"op={op!r}", error)
         self._allreduce(array, OPS[op])
 
     def allreduce_agreed(self, array: NDArray[Any]) -> None:
@@ -165,7 +166,9 @@ class MPIComm(Communicator):
 
     def broadcast(self, array: NDArray[Any], root: int = 0) -> None:
         """Copy ``array`` (contiguous) of rank ``root`` to all ranks, in place. Collective."""
-        self._agree_on_array("broadcast", array, f"root={root!r}", _wrong_choice("root", root, range(self.size)))
+        wrong = _wrong_choice("root", root, range(self.size))
+        root = root if wrong else int(root)
+        self._agree_on_array("broadcast", array, f"root={root!r}", wrong)
         self.bytes_sent += array.nbytes
         self._channel.broadcast(array, root)
 
@@ -232,7 +235,7 @@ class MPIComm(Communicator):
 
 
 def _seconds(timeout: float | None) -> float | None:
-    if timeout is None or (isinstance(timeout, (int, float)) and timeout > 0):
+    if timeout is None or (isinstance(timeout, (int, float, np.integer, np.floating)) and timeout > 0):
         return timeout
     raise ValueError(f"timeout must be positive seconds or None, got {timeout!r}")
 
@@ -246,9 +249,15 @@ def _described(error: Exception) -> str:
 
 
 def _wrong_choice(name: str, value: object, choices: Collection[object]) -> ValueError | None:
-    if isinstance(value, (str, int)) and value in choices:
+    if isinstance(value, (str, int, np.integer)) and value in choices:
         return None
     return ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+
+
+def _without_op(array: NDArray[Any], op: str) -> Exception | None:
+    if array.dtype.kind in ("iufc" if op == "sum" else "iuf"):
+        return None
+    return TypeError(f"MPI has no {op} of {array.dtype}: convert the array first")
 
 
 def _unfit(array: object) -> Exception | None:

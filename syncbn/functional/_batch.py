@@ -54,7 +54,9 @@ def normalize_batch(
             y, count, mean, var, backward = found
             return y, Moments(count, mean, var), backward
     with communicator.preparing(unknown_call("forward", name)):
-        given = BatchInput(x, weight, bias, eps, channel_axis, mask, reduction, residual, relu, out, channels)
+        given = BatchInput(
+            x, weight, bias, eps, channel_axis, mask, reduction, residual, relu, out, channels, communicator.size
+        )
     if alone:
         return normalize_alone(given)
     return normalize_together(given, communicator, name)

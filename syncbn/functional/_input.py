@@ -6,6 +6,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from syncbn._dispatch.batch import MOST_ROWS
 from syncbn._dispatch.checks import check_eps, check_floating, check_out, check_parameter, check_same_shape
 from syncbn._dispatch.layout import ChannelLayout, MaskArray, check_channels, mask_view
 from syncbn.comm import Call
@@ -14,9 +15,6 @@ from syncbn.typing import FloatArray
 
 Reduction = Literal["exact", "float64"]
 REDUCTIONS: tuple[Reduction, ...] = get_args(Reduction)
-
-MOST_ROWS = 1 << 28
-"""Samples of a call on one rank: for more the words of exact sums have no room."""
 
 
 def check_reduction(reduction: str) -> str:
@@ -83,14 +81,18 @@ class BatchInput:
         relu: bool = False,
         out: Any = None,
         channels: int | None = None,
+        ranks: int = 1,
         backward_only: bool = False,
     ) -> None:
         x = check_floating(x, "x", min_ndim=2)
         layout = self.layout = ChannelLayout.of(x, channel_axis)
         if channels is not None and layout.channels != channels:
             check_channels(layout, channels)
-        if layout.samples > MOST_ROWS:
-            raise ValueError(f"x must have at most {MOST_ROWS} samples, got {layout.samples}")
+        if check_reduction(reduction) == "exact" and layout.samples > MOST_ROWS // ranks:
+            raise ValueError(
+                f"exact sums have room for {MOST_ROWS // ranks} samples on each rank (of {ranks}), got "
+                f"{layout.samples}: take reduction='float64'"
+            )
         shape = (layout.channels,)
         self.x = layout.view(x)
         self.mask = None if mask is None else mask_view(mask, layout)
@@ -99,7 +101,7 @@ class BatchInput:
         self.weight64 = None if weight is None else weight.astype(np.float64)  # a copy is aligned
         self.bias64 = None if bias is None else bias.astype(np.float64)
         self.eps = check_eps(eps)
-        self.reduction = check_reduction(reduction)
+        self.reduction = reduction
         self.relu = bool(relu)
         self.residual = self.out = None
         if residual is not None:

@@ -189,7 +189,7 @@ def normalize_with(
         )
         if found:
             return found
-    given = BatchInput(x, weight, bias, eps, channel_axis, None, "exact", residual, relu, out, channels)
+    given = BatchInput(x, weight, bias, eps, channel_axis, None, "float64", residual, relu, out, channels)
     layout = given.layout
     mean64, var64 = (
         _statistic(array, what, layout.channels)

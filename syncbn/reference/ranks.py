@@ -71,6 +71,9 @@ def rank_sums(
 ) -> None:
     """Find words of the sums of rows or columns: exact, or in float64."""
     mask_ns = NO_MASK if mask_ns is None else mask_ns
+    if rows_3nc is None and range_w[0] > 1:  # other ranks have longer rows
+        rows_3nc = np.zeros((3, len(count_n), x.shape[2]))
+        rows_3nc[0] = x[:, 0]
     if rows_3nc is None:
         moment_sums_columns(_columns(x), mask_ns.ravel(), range_w, words_4c, threads)
     elif words_4c is not None:

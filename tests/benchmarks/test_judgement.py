@@ -97,7 +97,7 @@ def test_exit_code_and_the_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         return bench.main(["--output", str(tmp_path), *options])
 
     assert run(2.5, "--quick") == 0
-    assert record.read_targets(tmp_path / record.JSON) == {}  # a short run is no record
+    assert record.read_targets(tmp_path / record.JSON, about) == {}  # a short run is no record
     assert run(1.5) == 0  # never met, so not lost
     assert run(2.5) == 0
     good = (tmp_path / record.JSON).read_text()
@@ -107,6 +107,8 @@ def test_exit_code_and_the_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert json.loads((tmp_path / record.LOST / record.JSON).read_text())["targets"][0]["verdict"] == "lost"
     assert "lost" in (tmp_path / record.LOST / "speed.txt").read_text()
     assert run(2.4) == 0
+    assert record.read_targets(tmp_path / record.JSON, about)
+    assert record.read_targets(tmp_path / record.JSON, about | {"cores": 64}) == {}  # of another machine
 
 
 def test_candidates_must_agree() -> None:

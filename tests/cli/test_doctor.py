@@ -52,6 +52,13 @@ def test_json_goes_to_a_file_beside_the_text(tmp_path: Path) -> None:
     assert json.loads(file.read_text())["ranks"]["total"] == 1
 
 
+def test_what_was_found_is_printed_before_a_file_that_can_not_be_written() -> None:
+    result = doctor("--json", "/dev/full")
+    assert result.returncode == 1
+    assert "kernels" in result.stdout
+    assert result.stderr == "syncbn doctor: error: can't write /dev/full: No space left on device\n"
+
+
 @pytest.mark.parametrize("ranks", ["1", "2"])
 def test_a_reader_that_leaves_early_is_no_error(ranks: str) -> None:
     command = [sys.executable, "-m", "syncbn.cli", "doctor", "--ranks", ranks, "--json"]

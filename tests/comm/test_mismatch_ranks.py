@@ -142,6 +142,24 @@ def test_an_array_that_can_not_be_sent(comm, array, error, text):
     comm.barrier()
 
 
+@pytest.mark.parametrize(("dtype", "op"), [(bool, "sum"), (bool, "max"), (complex, "max"), (complex, "min")])
+def test_an_operation_that_mpi_lacks_leaves_the_communicator_usable(comm, dtype, op):
+    with pytest.raises(TypeError, match=f"MPI has no {op} of {np.dtype(dtype)}"):
+        comm.allreduce(np.ones(3, dtype), op)
+    comm.barrier()
+
+
+def test_numpys_numbers_are_numbers(comm):
+    array = np.full(3, comm.rank, np.float32)
+    comm.broadcast(array, np.int64(comm.size - 1) if comm.rank else comm.size - 1)
+    np.testing.assert_array_equal(array, comm.size - 1)
+    comm.split(np.int32(2)).free()
+    before = comm.timeout
+    comm.timeout = np.float32(600)
+    comm.barrier()
+    comm.timeout = before
+
+
 def test_bad_choices_reach_all_ranks(comm):
     culprit = comm.size - 1
     mine = comm.rank == culprit

@@ -72,7 +72,7 @@ def test_bits_are_those_of_other_processors(dtype, reduction):
 
 def test_threads_come_from_the_environment(monkeypatch, tmp_path):
     limit = threads.thread_limit.__wrapped__  # without what was found before
-    for name in (*threads.LOCAL_RANKS, *threads.GIVEN):
+    for name in ("OMP_NUM_THREADS", *threads.LOCAL_RANKS, threads.SLURM_CORES, threads.SLURM_RANKS):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(threads, "CGROUP_QUOTA", tmp_path / "cpu.max")
     monkeypatch.setattr(threads.os, "sched_getaffinity", lambda _: set(range(8)))
@@ -80,12 +80,14 @@ def test_threads_come_from_the_environment(monkeypatch, tmp_path):
     for quota, cores in (("max 100000", 8), ("250000 100000", 3), ("5000 100000", 1), ("1600000 100000", 8)):
         threads.CGROUP_QUOTA.write_text(quota)
         assert limit() == cores
-    monkeypatch.setenv("MPI_LOCALNRANKS", "3")
+    monkeypatch.setenv("SLURM_NTASKS_PER_NODE", "4")
+    assert limit() == 2
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "6")
+    assert limit() == 6
+    monkeypatch.setenv("MPI_LOCALNRANKS", "3")  # mpiexec within one task
     assert limit() == 2
     monkeypatch.setenv("MPI_LOCALNRANKS", "20")
     assert limit() == 1
-    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "6")
-    assert limit() == 6
     monkeypatch.setenv("OMP_NUM_THREADS", "5,2")
     assert limit() == 5
     assert threads.threads_for(threads.LEAST_BYTES - 1) == 1

@@ -260,7 +260,11 @@ X = np.ones((4, 3, 2), np.float32)
         ({"mask": np.ones((4, 2))}, TypeError, "mask must have dtype bool, got float64"),
         ({"mask": np.ones((4, 3), bool)}, ValueError, r"broadcastable .* \(4, 2\), got shape \(4, 3\)"),
         ({"mask": np.zeros((4, 2), bool)}, ValueError, "mask selects no value"),
-        ({"x": np.broadcast_to(X[:1, :, 0], (2**28 + 1, 3))}, ValueError, "at most 268435456 samples, got 268435457"),
+        (
+            {"x": np.broadcast_to(X[:1, :, 0], (2**30 + 1, 3))},
+            ValueError,
+            "room for 1073741824 samples .* 1073741825",
+        ),
         ({"reduction": "float32"}, ValueError, "reduction must be 'exact' or 'float64'"),
         ({"comm": "world"}, (TypeError, ImportError), "."),
         ({"x": X[:1, :, :1]}, ValueError, "more than 1 value per channel"),

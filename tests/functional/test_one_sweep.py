@@ -86,6 +86,18 @@ def test_inference_gets_the_bits_of_separate_steps(rng, last, relu, added):
         assert same_bits(one, other)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("last", [False, True])
+def test_relu_makes_negative_zeros_positive(rng, shape, last, dtype):
+    x, _, dy, weight, bias = arrays(rng, shape, last, dtype)
+    weight[...], bias[...] = 0, -0.0
+    assert np.signbit(F.batch_norm(x, weight, bias)[0]).any()
+    assert not np.signbit(F.batch_norm(x, weight, bias, relu=True)[0]).any()
+    y, _ = separate(lambda x: F.batch_norm(x, weight, bias), x, None, dy, True)
+    assert same_bits(F.batch_norm(x, weight, bias, relu=True)[0], y)
+
+
 def test_float16_is_rounded_once_after_all_steps(rng):
     x, residual, dy, weight, bias = arrays(rng, (4, 3, 5), False, np.float16)
     y, _, backward = F.batch_norm(x, weight, bias, residual=residual, relu=True)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 
 import pytest
-from hangs.launch import Ending, is_mpich, run
+from hangs.launch import LIMIT_SECONDS, Ending, is_mpich, run
+from harness.launch import mpiexec_command
 
 pytest.importorskip("mpi4py")
 
@@ -102,3 +106,27 @@ def test_a_rank_that_is_interrupted_while_it_waits(ranks, tmp_path):
     ending = run("is_interrupted", ranks, tmp_path)
     assert ending.code, ending.output
     assert ending.raised[0] == "KeyboardInterrupt: ", ending
+
+
+@pytest.mark.parametrize("ranks", RANKS)
+def test_a_rank_that_fails_while_the_first_communicator_is_made(ranks):
+    """It is on no board yet, and the others are in the middle of a collective."""
+    script = (
+        "from mpi4py import MPI\n"
+        "from syncbn import MPIComm\n"
+        "from syncbn.comm import channel\n"
+        "def board(*_): raise OSError(28, 'No space left on device')\n"
+        "if MPI.COMM_WORLD.rank == MPI.COMM_WORLD.size - 1: channel.Board = board\n"
+        "MPIComm()\n"
+    )
+    command, environment = mpiexec_command(ranks)
+    ended = subprocess.run(
+        [*command, sys.executable, "-c", script],
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=LIMIT_SECONDS,
+    )
+    assert ended.returncode != 0
+    assert "No space left on device" in ended.stderr

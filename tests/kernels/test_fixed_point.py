@@ -113,8 +113,8 @@ def test_plain_float64_sums_do_differ_by_order():
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-def test_the_largest_sums_of_2_to_the_28_rows_on_32767_ranks_fit_int64(sign):
-    values = np.full(8192, sign * BELOW_ONE)
+def test_the_largest_sums_of_2_to_the_30_rows_on_32767_ranks_fit_int64(sign):
+    values = np.full(32768, sign * BELOW_ONE)
     total, _ = sum_on_ranks([values], RANKS)
     assert total == float(Fraction(values[0]) * values.size * RANKS)
 
@@ -129,8 +129,8 @@ def test_the_largest_sums_of_2_to_the_28_rows_on_32767_ranks_fit_int64(sign):
         [1e-30, 1.0, 1.0],
     ],
 )
-def test_the_largest_moments_of_2_to_the_28_rows_on_32767_ranks_fit_int64(row):
-    rows = np.tile(row, (8192, 1))
+def test_the_largest_moments_of_2_to_the_30_rows_on_32767_ranks_fit_int64(row):
+    rows = np.tile(row, (32768, 1))
     mean, var = moments_on_ranks([rows], RANKS)
     exact_mean, exact_var = exact_moments(row)
     assert mean == pytest.approx(float(exact_mean), rel=4e-16, abs=1e-16)
