@@ -73,11 +73,16 @@ def warnings_about(found: dict[str, Any]) -> list[str]:
         out.append("two MPI libraries are loaded: " + ", ".join(found["mpi_files"]))
     if ranks > cores:
         out.append(f"{ranks} ranks share {cores} cores: they wait for each other, and timings say little")
-    threads = blas_threads(found["threads"], cores)
-    if 1 < ranks <= cores and ranks * threads > cores:
-        out.append(f"{ranks} ranks × {threads} BLAS threads > {cores} cores: set OMP_NUM_THREADS={cores // ranks}")
-    if ranks > cores and threads > 1:
-        out.append(f"{threads} BLAS threads per rank: set OMP_NUM_THREADS=1")
+    for what, threads in (
+        ("BLAS", blas_threads(found["threads"], cores)),
+        ("kernel", found["kernels"]["threads"]),
+    ):
+        if 1 < ranks <= cores and ranks * threads > cores:
+            out.append(
+                f"{ranks} ranks × {threads} {what} threads > {cores} cores: set OMP_NUM_THREADS={cores // ranks}"
+            )
+        if ranks > cores and threads > 1:
+            out.append(f"{threads} {what} threads per rank: set OMP_NUM_THREADS=1")
     used, builds = found["kernels"]["used"], found["kernels"]["builds"]
     if used == "reference":
         out.append("the kernels are reference (SYNCBN_KERNELS), many times slower than compiled ones")

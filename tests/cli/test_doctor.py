@@ -102,9 +102,13 @@ def test_no_warnings_about_a_healthy_machine() -> None:
         ({"mpi_files": ["/a/libmpi.so.12", "/b/libmpi.so.40"]}, "two MPI libraries are loaded"),
         ({"machine": {"usable_cores": 3}}, "4 ranks share 3 cores"),
         ({"machine": {"usable_cores": 4}}, "4 ranks × 2 BLAS threads > 4 cores: set OMP_NUM_THREADS=1"),
-        ({"kernels": {"used": "reference", "builds": ["baseline"]}}, "the kernels are reference"),
+        ({"kernels": {"used": "reference", "builds": ["baseline"], "threads": 1}}, "the kernels are reference"),
         (
-            {"kernels": {"used": "baseline", "builds": ["avx2", "baseline"]}},
+            {"kernels": {"used": "avx2", "builds": ["avx2"], "threads": 3}},
+            "4 ranks × 3 kernel threads > 8 cores: set OMP_NUM_THREADS=2",
+        ),
+        (
+            {"kernels": {"used": "baseline", "builds": ["avx2", "baseline"], "threads": 1}},
             "the kernels are baseline (SYNCBN_KERNELS), slower than avx2",
         ),
     ],
