@@ -3,14 +3,16 @@ from cython cimport floating
 
 cdef extern from "loops.h" nogil:
     void prefetch_for_writing "PREFETCH_FOR_WRITING" (const void *p)
+    void combine_lanes(const double *, Py_ssize_t, double *, Py_ssize_t)
     void moment_places_f32(
-        const float *, Py_ssize_t, int, Py_ssize_t, const double *, double *, double *, Py_ssize_t)
+        const float *, Py_ssize_t, int, bint, Py_ssize_t, const double *, double *, double *, Py_ssize_t)
     void moment_places_f64(
-        const double *, Py_ssize_t, int, Py_ssize_t, const double *, double *, double *, Py_ssize_t)
+        const double *, Py_ssize_t, int, bint, Py_ssize_t, const double *, double *, double *, Py_ssize_t)
     void gradient_places_f32(
-        const float *, const float *, Py_ssize_t, int, Py_ssize_t, const double *, double *, double *, Py_ssize_t)
+        const float *, const float *, Py_ssize_t, int, bint, Py_ssize_t, const double *, double *, double *, Py_ssize_t)
     void gradient_places_f64(
-        const double *, const double *, Py_ssize_t, int, Py_ssize_t, const double *, double *, double *, Py_ssize_t)
+        const double *, const double *, Py_ssize_t, int, bint, Py_ssize_t, const double *, double *, double *,
+        Py_ssize_t)
     void normalize_row_f32(
         const float *, Py_ssize_t, double, double, double, const float *, bint, float *, const float *)
     void normalize_row_f64(
@@ -70,23 +72,23 @@ cdef extern from "loops.h" nogil:
 
 
 cdef inline void moment_places(
-    const floating *x, Py_ssize_t apart, int rounds, Py_ssize_t next, const double *origin, double *sums,
+    const floating *x, Py_ssize_t apart, int rounds, bint begin, Py_ssize_t next, const double *origin, double *sums,
     double *squares, Py_ssize_t width,
 ) noexcept nogil:
     if floating is float:
-        moment_places_f32(x, apart, rounds, next, origin, sums, squares, width)
+        moment_places_f32(x, apart, rounds, begin, next, origin, sums, squares, width)
     else:
-        moment_places_f64(x, apart, rounds, next, origin, sums, squares, width)
+        moment_places_f64(x, apart, rounds, begin, next, origin, sums, squares, width)
 
 
 cdef inline void gradient_places(
-    const floating *x, const floating *dy, Py_ssize_t apart, int rounds, Py_ssize_t next, const double *mean,
-    double *sums, double *products, Py_ssize_t width,
+    const floating *x, const floating *dy, Py_ssize_t apart, int rounds, bint begin, Py_ssize_t next,
+    const double *mean, double *sums, double *products, Py_ssize_t width,
 ) noexcept nogil:
     if floating is float:
-        gradient_places_f32(x, dy, apart, rounds, next, mean, sums, products, width)
+        gradient_places_f32(x, dy, apart, rounds, begin, next, mean, sums, products, width)
     else:
-        gradient_places_f64(x, dy, apart, rounds, next, mean, sums, products, width)
+        gradient_places_f64(x, dy, apart, rounds, begin, next, mean, sums, products, width)
 
 
 cdef inline void normalize_row(

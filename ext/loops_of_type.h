@@ -6,13 +6,15 @@
 #define LINE ((ptrdiff_t)(64 / sizeof(real))) /* values in a cache line */
 #define NUMBERS(p) of_type(widened)(of_type(load)((p), n))
 #define FACTORS(p) load_f64((p), n)
+#define SUMS(p) (begin ? (vector_t){0} : FACTORS(p))
 
-/* Add x - origin and its square to sums: of `rounds` values of each channel, which lie `apart`. */
+/* Add x - origin and its square to sums (to 0 where they begin): of `rounds` values of each channel, which lie `apart`. */
 ALWAYS_INLINE void of_type(add_moments)(
-    const real *x, ptrdiff_t apart, int rounds, const double *origin, double *sum, double *square, ptrdiff_t width)
+    const real *x, ptrdiff_t apart, int rounds, int begin, const double *origin, double *sum, double *square,
+    ptrdiff_t width)
 {
     STRIPS(width, {
-        vector_t total = FACTORS(sum + i), squares = FACTORS(square + i), x0 = FACTORS(origin + i);
+        vector_t total = SUMS(sum + i), squares = SUMS(square + i), x0 = FACTORS(origin + i);
         for (int k = 0; k < rounds; k++) {
             vector_t d = NUMBERS(x + k * apart + i) - x0;
             total += d;
@@ -25,11 +27,11 @@ ALWAYS_INLINE void of_type(add_moments)(
 
 /* Add dy and dy * (x - mean). */
 ALWAYS_INLINE void of_type(add_gradients)(
-    const real *x, const real *dy, ptrdiff_t apart, int rounds, const double *mean, double *sum, double *product,
-    ptrdiff_t width)
+    const real *x, const real *dy, ptrdiff_t apart, int rounds, int begin, const double *mean, double *sum,
+    double *product, ptrdiff_t width)
 {
     STRIPS(width, {
-        vector_t total = FACTORS(sum + i), products = FACTORS(product + i), centre = FACTORS(mean + i);
+        vector_t total = SUMS(sum + i), products = SUMS(product + i), centre = FACTORS(mean + i);
         for (int k = 0; k < rounds; k++) {
             vector_t g = NUMBERS(dy + k * apart + i);
             total += g;
@@ -42,21 +44,21 @@ ALWAYS_INLINE void of_type(add_gradients)(
 
 /* The same of all channels; meanwhile the values that lie `next` come into the second-level cache. */
 ALWAYS_INLINE void of_type(moments_of_rounds)(
-    const real *x, ptrdiff_t apart, int rounds, ptrdiff_t next, const double *origin, double *sum, double *square,
-    ptrdiff_t width)
+    const real *x, ptrdiff_t apart, int rounds, int begin, ptrdiff_t next, const double *origin, double *sum,
+    double *square, ptrdiff_t width)
 {
     ptrdiff_t at = 0;
     for (; at + LINE <= width; at += LINE) {
         for (int k = 0; k < rounds; k++)
             PREFETCH_FOR_READING(x + k * apart + next + at);
-        of_type(add_moments)(x + at, apart, rounds, origin + at, sum + at, square + at, LINE);
+        of_type(add_moments)(x + at, apart, rounds, begin, origin + at, sum + at, square + at, LINE);
     }
-    of_type(add_moments)(x + at, apart, rounds, origin + at, sum + at, square + at, width - at);
+    of_type(add_moments)(x + at, apart, rounds, begin, origin + at, sum + at, square + at, width - at);
 }
 
 ALWAYS_INLINE void of_type(gradients_of_rounds)(
-    const real *x, const real *dy, ptrdiff_t apart, int rounds, ptrdiff_t next, const double *mean, double *sum,
-    double *product, ptrdiff_t width)
+    const real *x, const real *dy, ptrdiff_t apart, int rounds, int begin, ptrdiff_t next, const double *mean,
+    double *sum, double *product, ptrdiff_t width)
 {
     ptrdiff_t at = 0;
     for (; at + LINE <= width; at += LINE) {
@@ -64,35 +66,58 @@ ALWAYS_INLINE void of_type(gradients_of_rounds)(
             PREFETCH_FOR_READING(x + k * apart + next + at);
             PREFETCH_FOR_READING(dy + k * apart + next + at);
         }
-        of_type(add_gradients)(x + at, dy + at, apart, rounds, mean + at, sum + at, product + at, LINE);
+        of_type(add_gradients)(x + at, dy + at, apart, rounds, begin, mean + at, sum + at, product + at, LINE);
     }
-    of_type(add_gradients)(x + at, dy + at, apart, rounds, mean + at, sum + at, product + at, width - at);
+    of_type(add_gradients)(x + at, dy + at, apart, rounds, begin, mean + at, sum + at, product + at, width - at);
 }
 
-/* Of one to four places of one lane, so that the sums are loaded and stored once: each number is a loop of its own. */
-static inline void of_type(moment_places)(
+/* Of one to four places of one lane, so that the sums are loaded and stored once. Each number is a loop of its own. */
+#define OF_ROUNDS(call, begin, x, ...)                         \
+    switch (rounds) {                                          \
+    case 1: of_type(call)(x, apart, 1, begin, __VA_ARGS__); break; \
+    case 2: of_type(call)(x, apart, 2, begin, __VA_ARGS__); break; \
+    case 3: of_type(call)(x, apart, 3, begin, __VA_ARGS__); break; \
+    case 4: of_type(call)(x, apart, 4, begin, __VA_ARGS__); break; \
+    }
+#define BOTH x, dy
+
+/* The first places are not inlined: the loop over all others stays small. */
+static __attribute__((noinline)) void of_type(begin_moments)(
     const real *x, ptrdiff_t apart, int rounds, ptrdiff_t next, const double *origin, double *sum, double *square,
     ptrdiff_t width)
 {
-    switch (rounds) {
-    case 1: of_type(moments_of_rounds)(x, apart, 1, next, origin, sum, square, width); break;
-    case 2: of_type(moments_of_rounds)(x, apart, 2, next, origin, sum, square, width); break;
-    case 3: of_type(moments_of_rounds)(x, apart, 3, next, origin, sum, square, width); break;
-    case 4: of_type(moments_of_rounds)(x, apart, 4, next, origin, sum, square, width); break;
-    }
+    OF_ROUNDS(moments_of_rounds, 1, x, next, origin, sum, square, width)
 }
 
-static inline void of_type(gradient_places)(
+static inline void of_type(moment_places)(
+    const real *x, ptrdiff_t apart, int rounds, int begin, ptrdiff_t next, const double *origin, double *sum,
+    double *square, ptrdiff_t width)
+{
+    if (begin)
+        of_type(begin_moments)(x, apart, rounds, next, origin, sum, square, width);
+    else
+        OF_ROUNDS(moments_of_rounds, 0, x, next, origin, sum, square, width)
+}
+
+static __attribute__((noinline)) void of_type(begin_gradients)(
     const real *x, const real *dy, ptrdiff_t apart, int rounds, ptrdiff_t next, const double *mean, double *sum,
     double *product, ptrdiff_t width)
 {
-    switch (rounds) {
-    case 1: of_type(gradients_of_rounds)(x, dy, apart, 1, next, mean, sum, product, width); break;
-    case 2: of_type(gradients_of_rounds)(x, dy, apart, 2, next, mean, sum, product, width); break;
-    case 3: of_type(gradients_of_rounds)(x, dy, apart, 3, next, mean, sum, product, width); break;
-    case 4: of_type(gradients_of_rounds)(x, dy, apart, 4, next, mean, sum, product, width); break;
-    }
+    OF_ROUNDS(gradients_of_rounds, 1, BOTH, next, mean, sum, product, width)
 }
+
+static inline void of_type(gradient_places)(
+    const real *x, const real *dy, ptrdiff_t apart, int rounds, int begin, ptrdiff_t next, const double *mean,
+    double *sum, double *product, ptrdiff_t width)
+{
+    if (begin)
+        of_type(begin_gradients)(x, dy, apart, rounds, next, mean, sum, product, width);
+    else
+        OF_ROUNDS(gradients_of_rounds, 0, BOTH, next, mean, sum, product, width)
+}
+
+#undef BOTH
+#undef OF_ROUNDS
 
 /* Store what normalization gives, and in the same sweep add a residual (if added) and make negative values and -0 +0. */
 ALWAYS_INLINE void of_type(finish)(vector_t value, int added, const real *residual, int relu, real *y, int n)
@@ -282,6 +307,7 @@ static inline void of_type(gradient_of_features)(
     });
 }
 
+#undef SUMS
 #undef FACTORS
 #undef NUMBERS
 #undef LINE

@@ -7,7 +7,7 @@ from lanes cimport (
     lanes, lanes_add, lanes_all, lanes_first, lanes_load_f32, lanes_load_f64, lanes_multiply, lanes_subtract,
     lanes_sum,
 )
-from loops cimport gradient_places, moment_places, prefetch_for_writing
+from loops cimport combine_lanes, gradient_places, moment_places, prefetch_for_writing
 
 cdef enum:
     LANES = 16
@@ -84,8 +84,9 @@ cdef inline void moment_rows_of_band(
     cdef Py_ssize_t s, j, start = 0, c, values = selected(mask, count)
     cdef Py_ssize_t round = LANES * stride  # from a place to the next of its lane
     cdef int rounds
-    clear_lanes(sums, width)
-    clear_lanes(squares, width)
+    if mask is not NULL or count < LANES:  # else the first places of each lane are written, not added
+        clear_lanes(sums, width)
+        clear_lanes(squares, width)
     while mask is not NULL and start < count and not mask[start]:
         start += 1
     for c in range(width):
@@ -94,14 +95,14 @@ cdef inline void moment_rows_of_band(
         while start + LANES <= count:
             rounds = min(ROUNDS, (count - start) // LANES)
             for j in range(LANES):
-                moment_places(x + (start + j) * stride, round, rounds, rounds * round if far else stride, first,
-                              sums[j], squares[j], width)
+                moment_places(x + (start + j) * stride, round, rounds, start == 0, rounds * round if far else stride,
+                              first, sums[j], squares[j], width)
             start += rounds * LANES
     for s in range(start, count):
         if mask is NULL or mask[s]:
-            moment_places(x + s * stride, round, 1, stride, first, sums[s % LANES], squares[s % LANES], width)
-    combine(sums, width, deviation)
-    combine(squares, width, square)
+            moment_places(x + s * stride, round, 1, False, stride, first, sums[s % LANES], squares[s % LANES], width)
+    combine_lanes(&sums[0][0], ROOM, deviation, width)
+    combine_lanes(&squares[0][0], ROOM, square, width)
     for c in range(width):
         centre_row(x + c, stride, mask, count, values, first + c, deviation + c, square + c)
 
@@ -181,20 +182,21 @@ cdef inline void gradient_rows_of_band(
     cdef Py_ssize_t s, j, at, start = 0
     cdef Py_ssize_t round = LANES * stride
     cdef int rounds
-    clear_lanes(sums, width)
-    clear_lanes(products, width)
+    if count < LANES:
+        clear_lanes(sums, width)
+        clear_lanes(products, width)
     while start + LANES <= count:
         rounds = min(ROUNDS, (count - start) // LANES)
         for j in range(LANES):
             at = (start + j) * stride
-            gradient_places(x + at, dy + at, round, rounds, rounds * round if far else stride, mean, sums[j],
-                            products[j], width)
+            gradient_places(x + at, dy + at, round, rounds, start == 0, rounds * round if far else stride, mean,
+                            sums[j], products[j], width)
         start += rounds * LANES
     for s in range(start, count):
         at = s * stride
-        gradient_places(x + at, dy + at, round, 1, stride, mean, sums[s % LANES], products[s % LANES], width)
-    combine(sums, width, total)
-    combine(products, width, product)
+        gradient_places(x + at, dy + at, round, 1, False, stride, mean, sums[s % LANES], products[s % LANES], width)
+    combine_lanes(&sums[0][0], ROOM, total, width)
+    combine_lanes(&products[0][0], ROOM, product, width)
 
 
 cdef inline Py_ssize_t band_of(Py_ssize_t samples, Py_ssize_t channels, int threads) noexcept nogil:
@@ -208,15 +210,3 @@ cdef inline void clear_lanes(double (*parts)[ROOM], Py_ssize_t width) noexcept n
     for j in range(LANES):
         for c in range(width):
             parts[j][c] = 0
-
-
-cdef inline void combine(double (*parts)[ROOM], Py_ssize_t width, double *total) noexcept nogil:
-    """Combine the lanes of rows in the order of ``lanes_sum``."""
-    cdef Py_ssize_t j, c, half = LANES // 2
-    while half > 0:
-        for j in range(half):
-            for c in range(width):
-                parts[j][c] += parts[j + half][c]
-        half = half // 2
-    for c in range(width):
-        total[c] = parts[0][c]
