@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from exact.batches import Batch, batches, normalized, of_samples, running, shares_of_gradients
 from exact.bits import assert_same_bits, same_bits
+from syncbn._dispatch.kernels import which
 
 pytestmark = pytest.mark.ranks
 
@@ -58,4 +59,5 @@ def test_float64_sums_do_not_always_have_the_bits_of_one_process(comm, rng):
         whole = of_samples(normalized(batch, reduction="float64"), mine)
         differ |= {name for name in own if not same_bits(own[name], whole[name])}
     everywhere = set().union(*comm.allgather(differ))
-    assert everywhere == {"y", "dx", "mean", "var"}  # on one rank too: the samples come in another order
+    # On one rank too: the samples come in another order. The twins' means are rounded once.
+    assert everywhere == {"y", "dx", "var"} | ({"mean"} if which != "reference" else set())
