@@ -130,7 +130,8 @@ ALWAYS_INLINE void of_type(finish)(vector_t value, int added, const real *residu
     of_type(store)(y, result, n);
 }
 
-/* Call with constant `added` and `relu`: each combination becomes a loop of its own. */
+/* Call with constant `added` and `relu`: each combination becomes a loop of its own. x stands for a residual that is
+   not read. */
 #define FINISHED(call, ...)          \
     if (residual && relu)            \
         of_type(call)(__VA_ARGS__, 1, residual, 1); \

@@ -13,6 +13,7 @@ from syncbn.cli.launch import THREAD_VARIABLES
 from syncbn.cli.measuring import MeasuringCommand, measured
 from syncbn.cli.parser import add_json, add_ranks
 from syncbn.comm import Communicator
+from syncbn.experiments.bench.figure import save_figure
 from syncbn.experiments.bench.kernels import SHAPES
 from syncbn.experiments.bench.report import BenchReport
 from syncbn.experiments.bn_layers import NETWORKS
@@ -89,13 +90,7 @@ class BenchCommand(MeasuringCommand):
     def _finish(self, kernels: list[dict[str, Any]], measurement: Measurement) -> int:
         layers = sum(self.shapes.values())
         report = BenchReport(self.options.network, self.options.batch, layers, kernels, measurement, self.load)
-        return self.finish(report, "bench", _save_figure)
-
-
-def _save_figure(path: Path, report: BenchReport) -> None:
-    from syncbn.experiments.bench.figure import save_figure  # needs matplotlib
-
-    save_figure(path, report)
+        return self.finish(report, "bench", save_figure)
 
 
 def thread_counts(cores: int) -> list[int]:

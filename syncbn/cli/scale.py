@@ -16,6 +16,7 @@ from syncbn.experiments.bn_layers import NETWORKS
 from syncbn.experiments.scale.algorithms import as_mpich
 from syncbn.experiments.scale.computing import network_milliseconds, resnet50_milliseconds
 from syncbn.experiments.scale.config import ScaleConfig
+from syncbn.experiments.scale.figure import save_figure
 from syncbn.experiments.scale.fit import fit_call, fit_machine
 from syncbn.experiments.scale.links import Hockney, LogGP
 from syncbn.experiments.scale.measurement import CALLS, ROUNDS, Measurement, measure
@@ -129,7 +130,7 @@ class ScaleCommand(MeasuringCommand):
             self.load,
         )
         preset = self.options.preset
-        return self.finish(report, f"scale-{preset}" if preset else "scale", _save_figure)
+        return self.finish(report, f"scale-{preset}" if preset else "scale", save_figure)
 
     def _machine(self, fitted: Machine | None, measurements: Sequence[Measurement]) -> tuple[Machine, str]:
         options = self.options
@@ -164,12 +165,6 @@ class ScaleCommand(MeasuringCommand):
             return network_milliseconds(network, batch), f"measured here, {batch} samples"  # type: ignore[arg-type]
         there = _calmest(measurements) if measurements else measure(SerialComm(), self.config.shapes)
         return resnet50_milliseconds(batch, there), f"matrix products and BN alone at the speed here, {batch} samples"
-
-
-def _save_figure(path: Path, report: ScaleReport) -> None:
-    from syncbn.experiments.scale.figure import save_figure  # needs matplotlib
-
-    save_figure(path, report)
 
 
 def _calmest(measurements: Sequence[Measurement]) -> Measurement:

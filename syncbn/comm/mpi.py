@@ -139,8 +139,7 @@ class MPIComm(Communicator):
 
     def allreduce(self, array: NDArray[Any], op: Op = "sum") -> None:
         """Combine ``array`` (contiguous, same shape and dtype on all ranks) over ranks, in place. Collective."""
-        error = _wrong_choice("op", op, OPS) or _unfit(array) or _without_op(array, op)
-        self._agree_on_array("allreduce", array, f"op={op!r}", error)
+        self._agree_on_array("allreduce", array, f"op={op!r}", _wrong_choice("op", op, OPS), op)
         self._allreduce(array, OPS[op])
 
     def allreduce_agreed(self, array: NDArray[Any]) -> None:
@@ -172,8 +171,10 @@ class MPIComm(Communicator):
         self.bytes_sent += array.nbytes
         self._channel.broadcast(array, root)
 
-    def _agree_on_array(self, operation: str, array: NDArray[Any], detail: str, error: Exception | None) -> None:
-        error = error or _unfit(array)
+    def _agree_on_array(
+        self, operation: str, array: NDArray[Any], detail: str, error: Exception | None, op: Op | None = None
+    ) -> None:
+        error = error or _unfit(array, op)
         size, dtype = (0, "") if error else (array.size, str(array.dtype))
         self.agree(Transfer(operation, size, dtype, detail), NOTHING, error)
 
@@ -254,18 +255,14 @@ def _wrong_choice(name: str, value: object, choices: Collection[object]) -> Valu
     return ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
 
 
-def _without_op(array: NDArray[Any], op: str) -> Exception | None:
-    if array.dtype.kind in ("iufc" if op == "sum" else "iuf"):
-        return None
-    return TypeError(f"MPI has no {op} of {array.dtype}: convert the array first")
-
-
-def _unfit(array: object) -> Exception | None:
-    """Return what is wrong with an array that is to be sent from and received into, or None."""
+def _unfit(array: object, op: Op | None) -> Exception | None:
+    """Return what is wrong with an array that is to be sent from and received into, or combined by ``op``, or None."""
     if not isinstance(array, np.ndarray):
         return TypeError(f"expected an array, got {type(array).__name__}")
     if array.dtype.kind not in "biufc" or array.dtype == np.float16 or not array.dtype.isnative:
         return TypeError(f"MPI has no type for {array.dtype}: convert the array first")
+    if op and array.dtype.kind not in ("iufc" if op == "sum" else "iuf"):
+        return TypeError(f"MPI has no {op} of {array.dtype}: convert the array first")
     if not array.flags.c_contiguous or not array.flags.writeable:
         return ValueError(f"expected a contiguous writable array, got one of shape {array.shape} that is not")
     return None

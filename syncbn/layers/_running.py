@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from syncbn._dispatch.checks import check_integer
+from syncbn.functional.batch_norm import InferenceBackward, normalize_with
 from syncbn.layers._affine import floating_dtype
 from syncbn.layers.module import Module
 from syncbn.moments import Moments, update_running
@@ -20,6 +21,8 @@ class RunningStatistics(Module):
     running_mean: FloatArray | None
     running_var: FloatArray | None
     num_batches_tracked: NDArray[Any] | None
+    eps: float
+    channel_axis: int
 
     def __init__(self, num_features: int, momentum: float | None, track: bool, dtype: DTypeLike) -> None:
         super().__init__()
@@ -39,6 +42,32 @@ class RunningStatistics(Module):
             self.running_mean[...] = 0
             self.running_var[...] = 1
             self.num_batches_tracked[...] = 0
+
+    def _normalize_with_running(
+        self,
+        x: FloatArray,
+        weight: FloatArray | None,
+        bias: FloatArray | None,
+        residual: FloatArray | None = None,
+        relu: bool = False,
+        out: FloatArray | None = None,
+    ) -> tuple[FloatArray, InferenceBackward] | None:
+        """Return y and its backward in evaluation with running statistics, else None."""
+        if self.training or self.running_mean is None or self.running_var is None:
+            return None
+        return normalize_with(
+            x,
+            self.running_mean,
+            self.running_var,
+            weight,
+            bias,
+            self.eps,
+            self.channel_axis,
+            residual,
+            relu,
+            out,
+            channels=self.num_features,
+        )
 
     def _track(self, moments: Moments) -> None:
         """Move the running statistics towards this batch; momentum None is the cumulative average."""

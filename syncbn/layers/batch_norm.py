@@ -12,7 +12,6 @@ from syncbn._dispatch.checks import check_eps
 from syncbn.comm import SERIAL, CommLike, Communicator, as_communicator, world
 from syncbn.functional._batch import normalize_batch
 from syncbn.functional._input import Reduction, check_reduction
-from syncbn.functional.batch_norm import normalize_with
 from syncbn.layers._affine import add_grads, beta, gamma
 from syncbn.layers._running import RunningStatistics
 from syncbn.typing import FloatArray
@@ -105,20 +104,9 @@ class BatchNorm(RunningStatistics):
         """
         weight = None if self.weight is None else self.weight.data
         bias = None if self.bias is None else self.bias.data
-        if not self.training and self.running_mean is not None and self.running_var is not None:
-            y, gradients = normalize_with(
-                x,
-                self.running_mean,
-                self.running_var,
-                weight,
-                bias,
-                self.eps,
-                self.channel_axis,
-                residual,
-                relu,
-                out,
-                channels=self.num_features,
-            )
+        gradients: Any
+        if found := self._normalize_with_running(x, weight, bias, residual, relu, out):
+            y, gradients = found
         else:
             y, moments, gradients = normalize_batch(
                 x,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import DTypeLike
 
 from syncbn._dispatch.checks import check_eps
-from syncbn.functional.batch_norm import normalize_with
 from syncbn.functional.instance_norm import normalize_instances
 from syncbn.layers._affine import add_grads, beta, gamma, value_of
 from syncbn.layers._running import RunningStatistics
@@ -72,17 +73,9 @@ class InstanceNorm(RunningStatistics):
     def forward(self, x: FloatArray) -> tuple[FloatArray, Backward]:
         """Return y and its backward."""
         weight, bias = value_of(self.weight), value_of(self.bias)
-        if not self.training and self.running_mean is not None and self.running_var is not None:
-            y, gradients = normalize_with(
-                x,
-                self.running_mean,
-                self.running_var,
-                weight,
-                bias,
-                self.eps,
-                self.channel_axis,
-                channels=self.num_features,
-            )
+        gradients: Any
+        if found := self._normalize_with_running(x, weight, bias):
+            y, gradients = found
         else:
             y, moments, gradients = normalize_instances(x, weight, bias, self.eps, self.channel_axis, self.num_features)
             if self.training and moments.mean.size:

@@ -7,11 +7,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
-
 from syncbn.comm import SERIAL, CommLike, Communicator, Transfer, as_communicator, world
-
-NOTHING = np.empty(0)
+from syncbn.comm.communicator import NOTHING
 
 
 @contextmanager

@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from syncbn.comm import Communicator, Transfer
+from syncbn.comm.communicator import NOTHING
 from syncbn.layers import Module
 from syncbn.nn import Optimizer, softmax_cross_entropy
 from syncbn.train.gradients import FlatGradients
 from syncbn.train.order import shard
-from syncbn.train.sharing import NOTHING, own_error
+from syncbn.train.sharing import own_error
 from syncbn.typing import FloatArray, Int64Array
 
 

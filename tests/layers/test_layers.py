@@ -284,9 +284,19 @@ def test_layers_of_one_process_are_copied_and_pickled(rng):
         assert other.weight is not layer.weight
 
 
-def test_without_mpi4py_sync_batch_norm_says_what_is_missing():
+@pytest.mark.parametrize(
+    "missing",
+    [
+        "sys.modules['mpi4py'] = None\n",
+        # mpi4py's wheels look for the library only when MPI is imported
+        "def find(name): raise RuntimeError('cannot load MPI library')\n"
+        "sys.modules['mpi4py'] = types.ModuleType('mpi4py'); sys.modules['mpi4py'].__getattr__ = find\n",
+    ],
+    ids=["mpi4py", "library"],
+)
+def test_without_mpi_sync_batch_norm_says_what_is_missing(missing):
     code = (
-        "import sys; sys.modules['mpi4py'] = None\n"
+        f"import sys, types\n{missing}"
         "import syncbn, numpy as np\n"
         "try: syncbn.SyncBatchNorm(3)\n"
         "except ImportError as error: print(error)\n"
