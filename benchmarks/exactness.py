@@ -17,12 +17,11 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import epochs
 from mpi4py import MPI
 
-from syncbn import MPIComm, data
+from syncbn import MPIComm
 from syncbn.experiments.bn_layers import RESNET50
-from syncbn.experiments.compare import compare
-from syncbn.experiments.config import CompareConfig
 from syncbn.experiments.overhead import layer_times
 from syncbn.experiments.versions import versions
 
@@ -33,8 +32,6 @@ LIMITS = {
     "dense: exact/float64": 3.0,
     "training: exact/float64": 1.02,
 }
-BATCHES = (2, 8, 32)
-IMAGES = 2048
 
 
 def main() -> None:
@@ -53,9 +50,10 @@ def main() -> None:
         if comm.rank == 0:
             print(line(rows[-1]), flush=True)
     convolutional, dense = rows[: len(RESNET50)], rows[len(RESNET50) :]
-    training = measure_training(comm, options.epochs)
+    ways = {reduction: epochs.epoch(comm, reduction) for reduction in ("exact", "float64")}
+    training = epochs.in_turn(ways, options.epochs)
     if comm.rank == 0:
-        print("\n".join(map(training_line, training)), flush=True)
+        print("\n".join(map(epochs.line, training)), flush=True)
     ratios = {
         "resnet50: exact/float64": over_network(convolutional, "exact", "float64"),
         "resnet50: exact/local": over_network(convolutional, "exact", "local"),
@@ -72,7 +70,7 @@ def main() -> None:
             options.output.mkdir(parents=True, exist_ok=True)
             (options.output / "exactness.json").write_text(json.dumps(result, indent=1) + "\n")
             machine = f"{comm.size} ranks, one thread each, {about['cpu']}, {about['mpi_library']}"
-            text = [f"{machine}; medians, forward + backward", "", *map(line, rows), "", *map(training_line, training)]
+            text = [f"{machine}; medians, forward + backward", "", *map(line, rows), "", *map(epochs.line, training)]
             text += ["", *summary]
             (options.output / "exactness.txt").write_text("\n".join(text) + "\n")
 
@@ -85,41 +83,6 @@ def over_network(rows: list[dict], one: str, other: str) -> float:
 def measure(comm: MPIComm, shape: tuple[int, ...], layers: int, rounds: int) -> dict:
     """Time one shape with each layer, in turn; return medians in microseconds."""
     return {"shape": shape, "layers": layers, **layer_times(comm, shape, rounds)}
-
-
-def measure_training(comm: MPIComm, epochs: int) -> list[dict]:
-    """Return seconds of an epoch at each batch, and of all together, with the median of the ratios of pairs."""
-    dataset = data.load("fashion-mnist-10k").first(IMAGES, 1)
-    seconds: dict[str, list[list[float]]] = {"exact": [], "float64": []}
-    for pair in range(epochs + 1):
-        for reduction in sorted(seconds, reverse=pair % 2 == 1):
-            config = CompareConfig(
-                norms=("syncbn",),
-                batches=BATCHES,
-                network="resnet",
-                epochs=1,
-                seeds=1,
-                evaluations=1,
-                reduction=reduction,
-            )
-            found = [run.seconds for run in compare(config, dataset, comm)]
-            seconds[reduction].append([*found, sum(found)])
-    names = [f"batch {batch} per rank" for batch in BATCHES] + ["all"]
-    rows = []
-    for place, name in enumerate(names):
-        exact, plain = ([epoch[place] for epoch in seconds[kind][1:]] for kind in ("exact", "float64"))
-        ratio = statistics.median(one / other for one, other in zip(exact, plain, strict=True))
-        row = {"exact": statistics.median(exact), "float64": statistics.median(plain), "exact/float64": ratio}
-        rows.append({"of": name, **row})
-    return rows
-
-
-def training_line(row: dict) -> str:
-    """Return a row of the training."""
-    return (
-        f"training resnet, {row['of']:18s} float64 {row['float64']:7.3f} s  exact {row['exact']:7.3f} s  "
-        f"exact/float64 {row['exact/float64']:.3f}"
-    )
 
 
 def line(row: dict) -> str:

@@ -28,20 +28,16 @@ cdef class Ranks:
         From bytes that are read to a number of threads.
     most_rows : int
         Samples of all ranks for which exact sums have room.
-    nothing : ndarray
-        Of no values: what to agree on where there are no ranges.
     """
 
     cdef object kernels
     cdef object threads_for
     cdef Py_ssize_t most_rows
-    cdef object nothing
 
-    def __init__(self, kernels, threads_for, most_rows, nothing):
+    def __init__(self, kernels, threads_for, most_rows):
         self.kernels = kernels
         self.threads_for = threads_for
         self.most_rows = most_rows
-        self.nothing = nothing
 
     def forward(
         self, x, weight, bias, eps, channel_axis, reduction, channels, communicator, name, call_of, check_count, general
@@ -56,7 +52,8 @@ cdef class Ranks:
         cdef bint exact
         cdef npy_intp length
         cdef ndarray y, moments, counts, values, rows, words, bounds
-        cdef object count, threads, call, number
+        cdef object count, threads, number
+        cdef object call = None
         cdef RanksBackward backward
         if not find_layout(x, channel_axis, &layout) or not is_reduction(reduction) or not is_eps(eps):
             return None
@@ -66,8 +63,8 @@ cdef class Ranks:
         if channels is not None and layout.channels != channels or not are_vectors(weight, bias, layout.channels):
             return None
         length = layout.channels
-        call = (
-            name, length, "float32" if PyArray_TYPE(x) == NPY_FLOAT32 else "float64", reduction, eps,
+        call = call_of(
+            "forward", name, length, "float32" if PyArray_TYPE(x) == NPY_FLOAT32 else "float64", reduction, eps,
             affine(weight, bias),
         )
         if not exact:
@@ -83,16 +80,23 @@ cdef class Ranks:
             set_count(words, layout.samples * layout.size, exact)
             threads = self.threads_for(layout.bytes)
             self.kernels.rank_ranges(values, layout.channels_last, None, counts, rows, bounds, threads)
+            if not exact:
+                self.kernels.rank_sums(
+                    values, layout.channels_last, None, counts, rows, None, None, words_after_count(words, length),
+                    threads,
+                )
         except Exception as error:  # such as too little memory: the others wait to hear of it
-            communicator.agree(call_of("forward", *call), self.nothing, error)
+            communicator.agree(call, error=error)
             raise
-        number = communicator.agree(call_of("forward", *call), bounds if exact else self.nothing)
-        self.kernels.rank_sums(
-            values, layout.channels_last, None, counts, rows, bounds,
-            words_after_count(words, length) if exact else None, None if exact else words_after_count(words, length),
-            threads,
-        )
-        communicator.allreduce_agreed(words)
+        if exact:
+            number = communicator.agree(call, bounds)
+            self.kernels.rank_sums(
+                values, layout.channels_last, None, counts, rows, bounds, words_after_count(words, length), None,
+                threads,
+            )
+            communicator.allreduce_agreed(words)
+        else:
+            number = communicator.agree(call, summands=words)
         count = count_in(words, exact)
         if count < 2:
             check_count(count, x.shape, communicator)
@@ -105,7 +109,7 @@ cdef class Ranks:
         backward.ranks, backward.x, backward.values, backward.layout = self, x, values, layout
         backward.weight, backward.bias, backward.exact, backward.moments = weight, bias, exact, moments
         backward.count, backward.communicator, backward.number = count, communicator, number
-        backward.call, backward.call_of, backward.general = call, call_of, general
+        backward.call, backward.general = call, general
         backward.arguments = (x, weight, bias, eps, channel_axis, reduction)
         return y, count, row(moments, 0, length), row(moments, 1, length), backward
 
@@ -149,8 +153,7 @@ cdef class RanksBackward:
     cdef object count
     cdef object communicator
     cdef object number
-    cdef tuple call
-    cdef object call_of
+    cdef object call  # the forward
     cdef object general
     cdef tuple arguments
 
@@ -168,10 +171,10 @@ cdef class RanksBackward:
         cdef npy_intp shape[3]
         if out is not None or not is_like(dy, self.x):
             return self.general(
-                *self.arguments, self.communicator, self.call[0], self.number, self.count, self.moments
+                *self.arguments, self.communicator, self.call.layer, self.number, self.count, self.moments
             )(dy, total=total, out=out)
         shape[0], shape[1], shape[2] = 2, 4 if self.exact else 2, layout.channels
-        call = self.call_of("backward", *self.call, self.number)
+        call = self.call.backward
         try:
             dx = empty_like(self.x)
             gradient = view(dy, 3, layout.shape)
@@ -185,16 +188,23 @@ cdef class RanksBackward:
             kernels.rank_gradient_ranges(
                 self.values, gradient, layout.channels_last, self.moments, None, None, rows, largest, threads
             )
+            if not self.exact:
+                kernels.rank_gradient_sums(
+                    self.values, gradient, layout.channels_last, self.moments, rows, None, None, own, threads
+                )
         except Exception as error:
-            self.communicator.agree(call, self.ranks.nothing, error)
+            self.communicator.agree(call, error=error)
             raise
-        self.communicator.agree(call, largest if self.exact else self.ranks.nothing)
-        kernels.rank_gradient_sums(
-            self.values, gradient, layout.channels_last, self.moments, rows, largest, own if self.exact else None,
-            None if self.exact else own, threads,
-        )
+        if self.exact:
+            self.communicator.agree(call, largest, None, self.number)
+            kernels.rank_gradient_sums(
+                self.values, gradient, layout.channels_last, self.moments, rows, largest, own, None, threads
+            )
         memcpy(PyArray_DATA(sent), PyArray_DATA(own), 8 * shape[1] * shape[2])
-        self.communicator.allreduce_agreed(sent)
+        if self.exact:
+            self.communicator.allreduce_agreed(sent)
+        else:
+            self.communicator.agree(call, forward_number=self.number, summands=sent)
         memcpy(PyArray_DATA(words), PyArray_DATA(sent), 8 * shape[1] * shape[2])
         kernels.rank_input_gradient(
             self.values, gradient, layout.channels_last, None, self.count, self.moments, largest,

@@ -23,7 +23,7 @@ ARROWS: dict[str, set[str]] = {
     "functional": {"_dispatch", "comm", "moments"},
     "torch": {"functional", "comm"},
     "_dispatch": {"_kernels", "reference"},
-    "comm": {"moments"},
+    "comm": {"moments", "_dispatch"},
     "data": set(),
     "moments": set(),
     "reference": set(),

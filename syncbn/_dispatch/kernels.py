@@ -17,11 +17,15 @@ _NOT_BUILT = (
 
 def available() -> list[str]:
     """Return the names of the compiled kernels that this processor can run, the fastest first."""
+    return list(compiled("processor").instruction_sets())
+
+
+def compiled(name: str) -> Any:
+    """Return a compiled module."""
     try:
-        processor = import_module("syncbn._kernels.processor")
+        return import_module(f"syncbn._kernels.{name}")
     except ModuleNotFoundError as error:
         raise ImportError(_NOT_BUILT.format(error)) from error
-    return list(processor.instruction_sets())
 
 
 def load_kernels(which: str) -> SimpleNamespace:
@@ -33,11 +37,7 @@ def load_kernels(which: str) -> SimpleNamespace:
         raise ValueError(f"SYNCBN_KERNELS must be one of {choices} on this processor, got {which!r}")
     kernels = SimpleNamespace()
     for name in NAMES:
-        try:
-            module = import_module(f"syncbn._kernels.{name}_{which}")
-        except ModuleNotFoundError as error:
-            raise ImportError(_NOT_BUILT.format(error)) from error
-        vars(kernels).update(_public(module))
+        vars(kernels).update(_public(compiled(f"{name}_{which}")))
     return kernels
 
 

@@ -5,23 +5,21 @@ Its methods return None for what isn't plain, which then goes the general way, i
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Any
 
 from syncbn._dispatch.batch import MOST_ROWS
 from syncbn._dispatch.features import PARTS
-from syncbn._dispatch.kernels import kernels, which
-from syncbn._dispatch.ranks import NOTHING
+from syncbn._dispatch.kernels import compiled, kernels, which
 from syncbn._dispatch.threads import threads_for
 
 
 def _short_way(name: str, kind: str, *constants: Any) -> Any:
     if which == "reference":
         return None
-    return getattr(import_module(f"syncbn._kernels.{name}"), kind)(kernels, threads_for, *constants)
+    return getattr(compiled(name), kind)(kernels, threads_for, *constants)
 
 
 batch = _short_way("plain_batch", "Batch", MOST_ROWS)
 features = _short_way("plain_features", "Features", PARTS)
 groups = _short_way("plain_groups", "Groups")
-ranks = _short_way("plain_ranks", "Ranks", MOST_ROWS, NOTHING)
+ranks = _short_way("plain_ranks", "Ranks", MOST_ROWS)

@@ -4,36 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from dataclasses import dataclass, fields
-from functools import lru_cache
+from dataclasses import dataclass, fields, replace
+from functools import cached_property, lru_cache
 from typing import Literal, NamedTuple
+
+from syncbn._dispatch.message import DIGEST_WORDS
 
 Direction = Literal["forward", "backward"]
 
 WORD_BITS = 40
 """A word and its negative are whole float64 numbers."""
 
-_WORD_MASK = (1 << WORD_BITS) - 1
 
-_DIGEST_WORDS = 3
-_NUMBERS = struct.Struct("=4d")  # native byte order, as the buffer's
-
-HEADER_WORDS = 4 + 2 * _DIGEST_WORDS
-
-
-@dataclass(slots=True)
+@dataclass(frozen=True)
 class Signature:
-    """What a rank says of its call before anything else; ranks agree when all fields are equal.
+    """What a rank says of its call before anything else; ranks agree when all fields are equal."""
 
-    Not to be changed. Nothing enforces it: a frozen dataclass takes three times as long to make.
-    """
-
-    def header(self, number: int) -> bytes:
-        """Return the call and its ``number`` on the communicator as float64 words, each with its negative.
-
-        They are whole numbers below 2⁴⁰.
-        """
-        return _header(number, 0, tuple(getattr(self, field.name) for field in fields(self)))
+    @cached_property
+    def digest(self) -> bytes:
+        """120 bits that differ when a field does, as float64 words, each with its negative."""
+        text = "|".join(str(getattr(self, field.name)) for field in fields(self))
+        bits = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=15).digest(), "little")
+        words = [(bits >> (WORD_BITS * i)) & ((1 << WORD_BITS) - 1) for i in range(DIGEST_WORDS // 2)]
+        return struct.pack(f"={DIGEST_WORDS}d", *words, *(-word for word in words))
 
     def differences(self, other: Signature) -> list[str]:
         """Return ``name mine against theirs`` for each field that differs, or the whole for another kind of call."""
@@ -46,9 +39,9 @@ class Signature:
         ]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True)
 class Call(Signature):
-    """One step of a synchronized layer or function.
+    """One direction of a synchronized layer or function.
 
     Attributes
     ----------
@@ -63,8 +56,6 @@ class Call(Signature):
     eps : float
     affine : str
         Which of weight and bias are there.
-    forward_number : int
-        For a backward: the call number of its forward. For a forward: 0.
     """
 
     direction: Direction
@@ -74,12 +65,11 @@ class Call(Signature):
     reduction: str
     eps: float
     affine: str
-    forward_number: int = 0
 
-    def header(self, number: int) -> bytes:
-        """Return the call and its ``number``; only the number of the forward changes from step to step."""
-        fixed = self.direction, self.layer, self.channels, self.dtype, self.reduction, self.eps, self.affine
-        return _header(number, self.forward_number, fixed)
+    @cached_property
+    def backward(self) -> Call:
+        """The backward of a forward."""
+        return replace(self, direction="backward")
 
     def __str__(self) -> str:
         return (
@@ -88,7 +78,11 @@ class Call(Signature):
         )
 
 
-@dataclass(slots=True)
+call_of = lru_cache(maxsize=4096)(Call)
+"""The call of these fields: one that was made before, since a layer makes the same calls in every step."""
+
+
+@dataclass(frozen=True)
 class Transfer(Signature):
     """A collective that stands alone, such as the sum of gradients.
 
@@ -120,17 +114,3 @@ class NumberedCall(NamedTuple):
 
     def __str__(self) -> str:
         return f"call {self.number}, {self.call}"
-
-
-def _header(number: int, forward_number: int, fixed: tuple[object, ...]) -> bytes:
-    number, origin = number & _WORD_MASK, forward_number & _WORD_MASK
-    return _NUMBERS.pack(number, -number, origin, -origin) + _digest(fixed)
-
-
-@lru_cache(maxsize=1024)
-def _digest(identity: tuple[object, ...]) -> bytes:
-    """Hash in words of 40 bits and their negatives: 120 bits that differ when a field does."""
-    text = "|".join(map(str, identity))
-    digest = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=15).digest(), "little")
-    words = [(digest >> (WORD_BITS * i)) & _WORD_MASK for i in range(_DIGEST_WORDS)]
-    return struct.pack(f"={2 * _DIGEST_WORDS}d", *words, *(-word for word in words))

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from syncbn._dispatch.message import FirstMessage
 from syncbn.comm import departure
 from syncbn.comm.board import Board
 from syncbn.comm.call import NumberedCall, Signature, Transfer
 from syncbn.comm.errors import SyncLostRankError
 from syncbn.comm.library import import_mpi
-from syncbn.comm.message import FirstMessage
 from syncbn.comm.planned import PlannedMessage, PlannedMessages
 from syncbn.comm.watch import Watch
 
@@ -61,7 +61,7 @@ class Channel:
             else:
                 self._comm = comm
             self._meet()
-        self.first = FirstMessage()
+        self.first = FirstMessage(self.board.rank, self.board.size)
         self._first = PlannedMessage(self.first.buffer)
         self.planned = PlannedMessages()
 
@@ -69,7 +69,7 @@ class Channel:
         """Find the seats of the other ranks."""
         place = np.array(self.board.place, np.int64)
         places = np.empty((self.board.size, place.size), np.int64)
-        self._wait(lambda: self._comm.Iallgather(place, places), place, places)
+        self._wait(self._comm.Iallgather, place, places)
         for rank, other in enumerate(places.tolist()):
             self.board.seat(rank, tuple(other))
         if self.board.size > 1:
@@ -83,24 +83,24 @@ class Channel:
 
     def exchange(self, message: PlannedMessage, op: Any) -> None:
         """Combine a planned message over ranks, in place; all ranks must have agreed on it."""
-        self._wait(lambda: message.send(self._comm, self.mpi.IN_PLACE, op), message)
+        self._wait(message.send, self._comm, self.mpi.IN_PLACE, op)
 
     def allreduce(self, array: NDArray[Any], op: Any) -> None:
         """Combine ``array`` over ranks, in place."""
-        self._wait(lambda: self._comm.Iallreduce(self.mpi.IN_PLACE, array, op), array)
+        self._wait(self._comm.Iallreduce, self.mpi.IN_PLACE, array, op)
 
     def broadcast(self, array: NDArray[Any], root: int) -> None:
         """Copy the ``array`` of ``root`` to all ranks, in place."""
-        self._wait(lambda: self._comm.Ibcast(array, root), array)
+        self._wait(self._comm.Ibcast, array, root)
 
     def allgather(self, content: bytes) -> list[bytes]:
         """Return the bytes of all ranks."""
         own = np.frombuffer(content, np.uint8)
         size = np.array([own.size], np.int64)
         sizes = np.empty(self.board.size, np.int64)
-        self._wait(lambda: self._comm.Iallgather(size, sizes), size, sizes)
+        self._wait(self._comm.Iallgather, size, sizes)
         everything = np.empty(int(sizes.sum()), np.uint8)
-        self._wait(lambda: self._comm.Iallgatherv(own, [everything, sizes.tolist()]), own, everything)
+        self._wait(self._comm.Iallgatherv, own, [everything, sizes.tolist()])
         return [part.tobytes() for part in np.split(everything, np.cumsum(sizes)[:-1])]
 
     def split(self, color: int, name: str) -> Channel:
@@ -124,11 +124,11 @@ class Channel:
     def _close_for(self, error: BaseException) -> None:
         self.close(type(error), f" in {NumberedCall(self._number, self._call)}")
 
-    def _wait(self, send: Callable[[], Any], *buffers: Any) -> None:
-        """Wait for the request that ``send`` returns; give up where it can't come to its end, and close the channel."""
+    def _wait(self, send: Callable[..., Any], *arguments: Any) -> None:
+        """Send, and wait for the request; give up where it can't come to its end, and close the channel."""
         request = watch = None
         try:
-            request = send()
+            request = send(*arguments)
             for _ in range(TESTS_BEFORE_YIELD):
                 if request.Test():
                     return
@@ -137,7 +137,7 @@ class Channel:
                 watch.look()
                 os.sched_yield()
         except BaseException as error:  # KeyboardInterrupt too: the others have sent theirs, and this may be on its way
-            departure.abandon(request, *buffers)
+            departure.abandon(request, send, arguments)
             self._close_for(error)
             raise
         finally:

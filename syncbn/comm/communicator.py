@@ -48,8 +48,15 @@ class Communicator(ABC):
         return f"{kind} #{self._layers}"
 
     @abstractmethod
-    def agree(self, call: Signature, maxima: NDArray[np.float64], error: Exception | None = None) -> int:
-        """Check that all ranks make the same call, and combine ``maxima`` over ranks by MAX, in place.
+    def agree(
+        self,
+        call: Signature,
+        maxima: NDArray[np.float64] = NOTHING,
+        error: Exception | None = None,
+        forward_number: int = 0,
+        summands: NDArray[np.float64] | None = None,
+    ) -> int:
+        """Check that all ranks make the same call, and combine ``maxima`` or ``summands`` over ranks, in place.
 
         Collective.
 
@@ -58,9 +65,13 @@ class Communicator(ABC):
         call : Signature
             What this rank calls.
         maxima : ndarray of float64, contiguous
-            As many words on every rank as follow from ``call``; may be empty.
+            To be combined by MAX: as many words on every rank as follow from ``call``; may be empty.
         error : Exception, optional
             This rank's own input is bad: raise it here, and `SyncMismatchError` on the others.
+        forward_number : int
+            Of a backward: the number of its forward, which must agree too.
+        summands : ndarray of float64, contiguous, optional
+            To be added up, instead of maxima. A word that is NaN on a rank may come out as infinity.
 
         Returns
         -------
@@ -82,7 +93,7 @@ class Communicator(ABC):
         try:
             yield
         except Exception as error:  # whatever it is
-            self.agree(call, NOTHING, error)
+            self.agree(call, error=error)
             raise
 
     @abstractmethod

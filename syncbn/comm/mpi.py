@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from syncbn._dispatch import message
 from syncbn.comm.call import Signature, Transfer
 from syncbn.comm.channel import Channel
 from syncbn.comm.communicator import NOTHING, Communicator, Op, check_group_size
 from syncbn.comm.errors import SyncMismatchError
 from syncbn.comm.library import import_mpi
-from syncbn.comm.message import FIRST_MESSAGE_BYTES
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -82,20 +82,32 @@ class MPIComm(Communicator):
     def timeout(self, seconds: float | None) -> None:
         self._channel.timeout = _seconds(seconds)
 
-    def agree(self, call: Signature, maxima: NDArray[np.float64], error: Exception | None = None) -> int:
-        """Check that all ranks make the same call, and combine ``maxima`` over ranks by MAX, in place. Collective."""
+    def agree(
+        self,
+        call: Signature,
+        maxima: NDArray[np.float64] = NOTHING,
+        error: Exception | None = None,
+        forward_number: int = 0,
+        summands: NDArray[np.float64] | None = None,
+    ) -> int:
+        """Check that all ranks make the same call, and combine ``maxima`` or ``summands`` over ranks, in place.
+
+        Collective.
+        """
         channel = self._open()
         self._number = number = self._number + 1
         first = channel.first
-        fits = first.write(call.header(number), maxima, error is not None)
-        self.bytes_sent += FIRST_MESSAGE_BYTES
+        fits = first.write(call.digest, number, forward_number, error is not None, maxima, summands)
+        self.bytes_sent += message.NBYTES
         channel.exchange_first(number, call)
         if not first.agrees():
-            self._raise_mismatch(call, error)
+            self._raise_mismatch(call, forward_number, error)
         if fits:
-            first.read_maxima(maxima)
-        else:
+            first.read(maxima, summands)
+        elif summands is None:
             self._combine(maxima, "MAX")
+        else:
+            self._combine(summands, "SUM")
         return number
 
     def maxima(self, size: int) -> NDArray[np.float64]:
@@ -120,21 +132,25 @@ class MPIComm(Communicator):
             return np.empty(size, dtype)
         return self._channel.planned.get(op, size, dtype).buffer
 
-    def _raise_mismatch(self, call: Signature, error: Exception | None) -> NoReturn:
+    def _raise_mismatch(self, call: Signature, forward_number: int, error: Exception | None) -> NoReturn:
         """Raise on every rank. All of them are here: each saw from the first message that they differ."""
-        report = pickle.dumps((self._number, call, None if error is None else _described(error)))
-        reports: list[tuple[int, Signature, str | None]] = list(map(pickle.loads, self._channel.allgather(report)))
+        report = pickle.dumps((self._number, call, forward_number, None if error is None else _described(error)))
+        reports: list[tuple[int, Signature, int, str | None]] = list(map(pickle.loads, self._channel.allgather(report)))
         number, self._number = self._number, 0
         if error is not None:
             raise error
         lines = []
-        for rank, (other_number, other, text) in enumerate(reports):
+        for rank, (other_number, other, other_forward, text) in enumerate(reports):
             if text is not None:
                 lines.append(f"rank {rank} had bad input: {text}")
             elif other_number != number:
                 lines.append(f"rank {rank} was at call {other_number}, {other}")
             elif differences := other.differences(call):
                 lines.append(f"rank {rank} called {', '.join(differences)}")
+            elif other_forward != forward_number:
+                lines.append(
+                    f"rank {rank} called the backward of call {other_forward} against that of call {forward_number}"
+                )
         raise SyncMismatchError(f"rank {self.rank} at call {number}: {call}; but " + "; ".join(lines))
 
     def allreduce(self, array: NDArray[Any], op: Op = "sum") -> None:
@@ -176,7 +192,7 @@ class MPIComm(Communicator):
     ) -> None:
         error = error or _unfit(array, op)
         size, dtype = (0, "") if error else (array.size, str(array.dtype))
-        self.agree(Transfer(operation, size, dtype, detail), NOTHING, error)
+        self.agree(Transfer(operation, size, dtype, detail), error=error)
 
     def allgather(self, value: T) -> list[T]:
         """Return the values (any picklable object) of all ranks, in rank order. Collective."""
@@ -185,13 +201,13 @@ class MPIComm(Communicator):
             content = pickle.dumps(value)
         except Exception as error:  # whatever an object raises that can't be pickled
             failure = error
-        self.agree(Transfer("allgather"), NOTHING, failure)
+        self.agree(Transfer("allgather"), error=failure)
         self.bytes_sent += len(content)
         return list(map(pickle.loads, self._channel.allgather(content)))
 
     def barrier(self) -> None:
         """Wait until all ranks are here. Collective."""
-        self.agree(Transfer("barrier"), NOTHING)
+        self.agree(Transfer("barrier"))
 
     def split(self, group_size: int) -> MPIComm:
         """Return the communicator of this rank's group of ``group_size`` consecutive ranks.
@@ -200,7 +216,7 @@ class MPIComm(Communicator):
         """
         with self.preparing(Transfer("split", detail="group_size")):
             group_size = check_group_size(group_size)
-        self.agree(Transfer("split", detail=f"group_size={group_size}"), NOTHING)
+        self.agree(Transfer("split", detail=f"group_size={group_size}"))
         color = self.rank // group_size
         first, last = color * group_size, min((color + 1) * group_size, self.size) - 1
         group = MPIComm.__new__(MPIComm)
@@ -211,7 +227,7 @@ class MPIComm(Communicator):
     def free(self) -> None:
         """Free the duplicate; further calls raise ValueError. Collective."""
         if not self._channel.closed:
-            self.agree(Transfer("free"), NOTHING)
+            self.agree(Transfer("free"))
             self.release()
 
     def release(self) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syncbn.comm.call import Signature
-from syncbn.comm.communicator import Communicator, Op, check_group_size
+from syncbn.comm.communicator import NOTHING, Communicator, Op, check_group_size
 
 T = TypeVar("T")
 
@@ -23,7 +23,14 @@ class SerialComm(Communicator):
         super().__init__()
         self._calls = 0
 
-    def agree(self, call: Signature, maxima: NDArray[np.float64], error: Exception | None = None) -> int:  # noqa: ARG002
+    def agree(
+        self,
+        call: Signature,  # noqa: ARG002
+        maxima: NDArray[np.float64] = NOTHING,  # noqa: ARG002
+        error: Exception | None = None,
+        forward_number: int = 0,  # noqa: ARG002
+        summands: NDArray[np.float64] | None = None,  # noqa: ARG002
+    ) -> int:
         """Raise ``error`` if there is one; one process agrees with itself."""
         if error is not None:
             raise error

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from numpy.typing import ArrayLike
 
 from syncbn._dispatch import plain
-from syncbn.comm import SERIAL, Call, Communicator, SerialComm
+from syncbn.comm import SERIAL, Communicator, SerialComm, call_of
 from syncbn.functional._alone import general_backward, normalize_alone
 from syncbn.functional._input import BatchInput, unknown_call
 from syncbn.functional._statistics import check_count
@@ -49,7 +49,9 @@ def normalize_batch(
         if alone:
             found = plain.batch.forward(*given_plain, general_backward)
         else:
-            found = plain.ranks.forward(*given_plain, communicator, name, Call, check_count, general_backward_together)
+            found = plain.ranks.forward(
+                *given_plain, communicator, name, call_of, check_count, general_backward_together
+            )
         if found:
             y, count, mean, var, backward = found
             return y, Moments(count, mean, var), backward

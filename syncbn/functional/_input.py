@@ -9,7 +9,7 @@ import numpy as np
 from syncbn._dispatch.batch import MOST_ROWS
 from syncbn._dispatch.checks import check_eps, check_floating, check_out, check_parameter, check_same_shape
 from syncbn._dispatch.layout import ChannelLayout, MaskArray, check_channels, mask_view
-from syncbn.comm import Call
+from syncbn.comm import Call, call_of
 from syncbn.comm.call import Direction
 from syncbn.typing import FloatArray
 
@@ -26,7 +26,7 @@ def check_reduction(reduction: str) -> str:
 
 def unknown_call(direction: Direction, name: str) -> Call:
     """Return what a rank says of a call whose input it could not read."""
-    return Call(direction, name, 0, "", "", 0.0, "")
+    return call_of(direction, name, 0, "", "", 0.0, "")
 
 
 class BatchInput:
@@ -115,18 +115,17 @@ class BatchInput:
         """Return a gradient of y, or raise."""
         return check_same_shape(dy, self.layout.shape)
 
-    def call(self, name: str, forward_number: int | None = None) -> Call:
-        """Return what ranks compare."""
+    def call(self, name: str) -> Call:
+        """Return what ranks compare of the forward."""
         affine = "+".join(n for n, p in (("weight", self.weight), ("bias", self.bias)) if p is not None)
-        return Call(
-            "forward" if forward_number is None else "backward",
+        return call_of(
+            "forward",
             name,
             self.layout.channels,
             self.layout.dtype_name,
             self.reduction,
             self.eps,
             affine or "none",
-            forward_number or 0,
         )
 
 

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from typing import Any
 
 from syncbn.comm import SERIAL, CommLike, Communicator, Transfer, as_communicator, world
-from syncbn.comm.communicator import NOTHING
 
 
 @contextmanager
@@ -31,7 +30,7 @@ def errors_shared(comm: Communicator, what: Transfer) -> Iterator[None]:
     except Exception as caught:
         error = own_error(comm, caught)
     if comm.size > 1:
-        comm.agree(what, NOTHING, error)
+        comm.agree(what, error=error)
     elif error is not None:
         raise error
 

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from syncbn.comm import Communicator, Transfer
-from syncbn.comm.communicator import NOTHING
 from syncbn.layers import Module
 from syncbn.nn import Optimizer, softmax_cross_entropy
 from syncbn.train.gradients import FlatGradients
@@ -72,7 +71,7 @@ class TrainingStep:
             loss = self._forward_backward(x, y, batch)
         except Exception as caught:
             error = own_error(self.comm, caught)
-        self.comm.agree(self._call, NOTHING, error)
+        self.comm.agree(self._call, error=error)
         loss = self.gradients.add_over_ranks(loss, self.comm)
         self.optimizer.step()
         return StepResult(loss, perf_counter() - start, self._bytes_sent() - bytes_before)

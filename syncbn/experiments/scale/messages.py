@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple, get_args
 
-import numpy as np
-
-from syncbn.comm.message import FIRST_MESSAGE_WORDS, FirstMessage
+from syncbn._dispatch.message import NBYTES, ROOM
 from syncbn.functional._input import Reduction
 
 Direction = Literal["forward", "backward"]
@@ -23,11 +21,12 @@ class Message(NamedTuple):
     nbytes: int
 
 
-def layer_messages(channels: int, direction: Direction, reduction: Reduction) -> tuple[Message, ...]:
+def layer_messages(channels: int, direction: Direction, reduction: Reduction, ranks: int) -> tuple[Message, ...]:
     """Return the allreduces of one layer in one direction, in their order.
 
     First a MAX of one fixed size with the header and, in exact arithmetic, the ranges of the channels; a
-    MAX of their own where they do not fit in there; then the SUM:
+    MAX of their own where they do not fit in there; then the SUM. In float64 the first message gathers the
+    sums of all ranks where they fit in there, and is the only one.
 
     ========= ========================= =================== ==================
     reduction direction                 ranges (float64)    sums (8-byte words)
@@ -44,11 +43,14 @@ def layer_messages(channels: int, direction: Direction, reduction: Reduction) ->
         C.
     direction : {"forward", "backward"}
     reduction : {"exact", "float64"}
+    ranks : int
+        That share statistics.
     """
     count = int(direction == "forward")
     ranges = count + 2 * channels if reduction == "exact" else 0
     sums = 2 * channels if (reduction, direction) == ("float64", "backward") else count + 4 * channels
-    out = [Message("max", FIRST_MESSAGE_WORDS * WORD)]
-    if not FirstMessage.holds(np.empty(ranges)):
-        out.append(Message("max", ranges * WORD))
-    return (*out, Message("sum", sums * WORD))
+    first = Message("max", NBYTES)
+    if reduction == "float64" and ranks * sums <= ROOM:
+        return (first,)
+    own = () if ranges <= ROOM else (Message("max", ranges * WORD),)
+    return (first, *own, Message("sum", sums * WORD))

@@ -1,0 +1,90 @@
+"""What the header costs with which every call begins: training with it against training with bare messages.
+
+    mpiexec -n 2 python -m mpi4py benchmarks/header.py [--output DIRECTORY]
+
+Epochs of the residual network of `syncbn compare` are trained in turn with `MPIComm` and with one that neither
+describes nor compares calls: the ranges of exact sums travel alone, in messages of their own size, and a call
+without ranges (the sum of gradients) sends nothing before its sums. Every rank runs one thread. Printed is the
+median of the ratios of neighbouring epochs, and the middle half of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import epochs
+import numpy as np
+from mpi4py import MPI
+
+from syncbn import MPIComm
+from syncbn.comm import call_of
+from syncbn.comm.communicator import NOTHING
+from syncbn.experiments.versions import versions
+from syncbn.functional import _batch
+
+LIMIT = 1.02
+DESCRIBED = call_of("forward", "", 0, "", "", 0.0, "")
+COMPARED = "with header/without"
+
+
+class BareComm(MPIComm):
+    """Ranks that trust each other."""
+
+    def agree(self, _call: Any, maxima: np.ndarray = NOTHING, error: Any = None, *_: Any) -> int:
+        """Combine the maxima, and no more."""
+        if error is not None:
+            raise error
+        self._number += 1
+        if maxima.size:
+            self._combine(maxima, "MAX")
+        return self._number
+
+    def maxima(self, size: int) -> np.ndarray:
+        """Return memory of a message of its own."""
+        return self._memory("MAX", size, np.dtype(np.float64))
+
+
+def without_header(comm: BareComm) -> epochs.Way:
+    """Return what trains without describing calls either. Collective."""
+    train = epochs.epoch(comm)
+
+    def way(dataset: Any) -> list[float]:
+        call_of, _batch.call_of = _batch.call_of, lambda *_: DESCRIBED
+        try:
+            return train(dataset)
+        finally:
+            _batch.call_of = call_of
+
+    return way
+
+
+def main() -> None:
+    """Run, print the table and write it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--epochs", type=int, default=21, help="pairs of epochs")
+    parser.add_argument("--output", type=Path, metavar="DIRECTORY", help="write header.txt and header.json there")
+    options = parser.parse_args()
+    comm = MPIComm()
+    ways = {"with header": epochs.epoch(comm), "without": without_header(BareComm())}
+    rows = epochs.in_turn(ways, options.epochs)
+    if comm.rank == 0:
+        about = versions()
+        machine = f"{comm.size} ranks, one thread each, {about['cpu']}, {about['mpi_library']}"
+        text = [machine, "", *map(epochs.line, rows), "", f"{COMPARED} {rows[-1][COMPARED]:.3f}  (limit {LIMIT:.2f})"]
+        print("\n".join(text))
+        if options.output:
+            options.output.mkdir(parents=True, exist_ok=True)
+            (options.output / "header.txt").write_text("\n".join(text) + "\n")
+            result = {"versions": about, "ranks": comm.size, "training": rows, "limit": LIMIT}
+            (options.output / "header.json").write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
+    MPI.COMM_WORLD.Barrier()
