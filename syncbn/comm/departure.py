@@ -12,13 +12,16 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 from syncbn.comm.board import Board
-from syncbn.comm.presence import ENDED, Presence
+from syncbn.comm.presence import ENDED, IN_ORDER, VANISHED, Presence
 
 GRACE_SECONDS = 1.0
 """Ending the job kills the other ranks: first they may raise their own errors and say what they were in."""
+
+LEAVE_SECONDS = 3.0
+"""For which `os._exit` is put off: the others notice, raise and end the job, before a launcher kills them."""
 
 ABORT_SECONDS, FINALIZE_SECONDS = 5, 30
 """What MPI may take to end the job, or to finalize: MPICH's MPI_Abort can return, and then MPI_Finalize would
@@ -83,6 +86,12 @@ def _prepare() -> None:
 
     sys.excepthook = excepthook
     atexit.register(_depart)
+    leave = os._exit
+
+    def _exit(status: int) -> NoReturn:
+        leave(_status_of_leaving(status) if os.getpid() == _pid and _boards else status)
+
+    os._exit = _exit
 
 
 def _depart() -> None:
@@ -97,8 +106,8 @@ def _depart() -> None:
         own = Presence.own()
         if _uncaught is None:
             own.text = ""
-        own.words[ENDED] = 1
-    others = {seat.presence for board in _boards for seat in board.others.values()}
+        own.words[ENDED] = IN_ORDER
+    others = _others()
     if (_boards or _making) and (_uncaught is not None or any(other.died for other in others)):
         from mpi4py.run import set_abort_status
 
@@ -108,6 +117,23 @@ def _depart() -> None:
     elif _abandoned:
         _wait_for(others, math.inf)
         _end_after(FINALIZE_SECONDS)
+
+
+def _status_of_leaving(status: int) -> int:
+    """Let the others see that this process is about to vanish; return its exit code, not 0 if they are still there."""
+    with suppress(OSError):
+        Presence.own().words[ENDED] = VANISHED
+    others = _others()
+    deadline = time.monotonic() + LEAVE_SECONDS
+    while not all(other.words[ENDED] == VANISHED for other in others):
+        if time.monotonic() > deadline:
+            return status or 1
+        time.sleep(0.02)
+    return status
+
+
+def _others() -> set[Presence]:
+    return {seat.presence for board in _boards for seat in board.others.values()}
 
 
 def _wait_for(others: Iterable[Presence], seconds: float) -> None:

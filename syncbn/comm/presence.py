@@ -8,7 +8,7 @@ Words of a page, all int64::
 
     NONCE      a random number, by which others know that they opened the right page
     STARTED    when the process started, which tells it from a later one of the same number
-    ENDED      1 once its script is at an end
+    ENDED      IN_ORDER once its script is at an end, VANISHED once it has called os._exit
     WAIT       number of the wait that it is in; 0 while it does not wait, or not for long
     LOOKS      how often it has looked at the pages of others
     BLOCKER    (3 words) address of the page of a process that it waits for, or zeros
@@ -29,6 +29,8 @@ NONCE, STARTED, ENDED, WAIT, LOOKS, BLOCKER, TEXT, SEATS = 0, 1, 2, 3, 4, 5, 8, 
 
 WORDS = 8192
 """Pages that are never touched cost nothing, and no MPI library has room for so many communicators."""
+
+IN_ORDER, VANISHED = 1, 2
 
 _NAME = "syncbn-presence"
 
@@ -104,14 +106,16 @@ class Presence:
 
     @property
     def died(self) -> bool:
-        """Whether the process is gone and did not come to its end in order."""
+        """Whether the process is gone, or about to go, and did not come to its end in order."""
+        if self.words[ENDED]:
+            return self.words[ENDED] == VANISHED
         state, started = _state(self.address.pid)
-        return not self.words[ENDED] and (state in "ZX" or started != self.words[STARTED])
+        return state in "ZX" or started != self.words[STARTED]
 
     @property
     def ended(self) -> str:
         """How the process came to its end; "" while it lives."""
-        if self.words[ENDED]:
+        if self.words[ENDED] == IN_ORDER:
             return f"ended with {self.text}" if self.text else "came to the end of its script without this call"
         return "was killed or left by os._exit: see what it wrote" if self.died else ""
 

@@ -32,13 +32,11 @@ def is_mpich() -> bool:
     return "HYDRA" in subprocess.run([launcher, "--version"], capture_output=True, text=True, check=False).stdout
 
 
-def run(
-    scenario: str, ranks: int, directory: Path, *, program: Sequence[str] = (), options: Sequence[str] = ()
-) -> Ending:
-    """Run ``mpiexec OPTIONS python PROGRAM scenario.py SCENARIO`` on so many ranks."""
-    (launcher, *arguments), environment = mpiexec_command(ranks)
+def run(scenario: str, ranks: int, directory: Path, *, program: Sequence[str] = ()) -> Ending:
+    """Run ``mpiexec python PROGRAM scenario.py SCENARIO`` on so many ranks."""
+    launcher, environment = mpiexec_command(ranks)
     script = str(Path(__file__).with_name("scenario.py"))
-    command = [launcher, *options, *arguments, sys.executable, *program, script, scenario, str(directory)]
+    command = [*launcher, sys.executable, *program, script, scenario, str(directory)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", **environment}
     output = directory / "output"
     with output.open("wb") as file:

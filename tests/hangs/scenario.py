@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from syncbn import MPIComm, SyncBatchNorm, SyncError, SyncLostRankError
+from syncbn.comm import departure
 
 comm = MPIComm()
 culprit = comm.rank == comm.size - 1
@@ -100,6 +101,30 @@ def leaves_and_others_catch() -> None:
         except SyncLostRankError as error:
             report(error)
             raise SystemExit(0) from None
+
+
+def leaves_by_os_exit_while_others_compute() -> None:
+    if culprit:
+        os._exit(0)
+    time.sleep(30)
+
+
+def all_leave_by_os_exit() -> None:
+    """As some do to save the time that libraries take to end."""
+    if culprit:
+        time.sleep(0.5)
+    os._exit(0)
+
+
+def a_child_leaves_by_os_exit() -> None:
+    if culprit:
+        start = time.monotonic()
+        child = os.fork()
+        if child == 0:
+            os._exit(7)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+        assert time.monotonic() - start < departure.LEAVE_SECONDS
+    last(x)
 
 
 def leaves_by_os_exit_and_others_catch() -> None:

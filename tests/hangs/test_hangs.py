@@ -82,13 +82,24 @@ def test_a_rank_that_is_killed(ranks, tmp_path):
 @pytest.mark.parametrize("scenario", ["leaves_by_os_exit", "leaves_by_os_exit_and_others_catch"])
 @pytest.mark.parametrize("ranks", RANKS)
 def test_a_rank_that_vanishes_with_exit_code_0(scenario, ranks, tmp_path):
-    """MPICH's mpiexec would kill the others at once, and may exit with 0."""
-    options = ["-disable-auto-cleanup"] if is_mpich() else []
-    check(run(scenario, ranks, tmp_path, options=options), NOTHING, LOST + "was killed or left by os._exit")
+    """MPICH's mpiexec kills the others as soon as it is gone, and may exit with 0."""
+    check(run(scenario, ranks, tmp_path), NOTHING, LOST + "was killed or left by os._exit")
 
 
-def test_a_rank_that_vanishes_under_the_launcher_as_it_is(tmp_path):
-    assert run("leaves_by_os_exit", 2, tmp_path).code is not None
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_a_rank_that_vanishes_while_nobody_waits_for_it(ranks, tmp_path):
+    check(run("leaves_by_os_exit_while_others_compute", ranks, tmp_path), NOTHING, NOTHING)
+
+
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_a_child_of_a_rank_may_vanish(ranks, tmp_path):
+    check(run("a_child_leaves_by_os_exit", ranks, tmp_path), NOTHING, NOTHING, aborts=False)
+
+
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_all_ranks_may_vanish_together(ranks, tmp_path):
+    """Open MPI calls it an error to end without MPI_Finalize."""
+    check(run("all_leave_by_os_exit", ranks, tmp_path), NOTHING, NOTHING, aborts=not is_mpich())
 
 
 @pytest.mark.parametrize(
