@@ -80,23 +80,16 @@ cdef class Ranks:
             set_count(words, layout.samples * layout.size, exact)
             threads = self.threads_for(layout.bytes)
             self.kernels.rank_ranges(values, layout.channels_last, None, counts, rows, bounds, threads)
-            if not exact:
-                self.kernels.rank_sums(
-                    values, layout.channels_last, None, counts, rows, None, None, words_after_count(words, length),
-                    threads,
-                )
         except Exception as error:  # such as too little memory: the others wait to hear of it
             communicator.agree(call, error=error)
             raise
-        if exact:
-            number = communicator.agree(call, bounds)
-            self.kernels.rank_sums(
-                values, layout.channels_last, None, counts, rows, bounds, words_after_count(words, length), None,
-                threads,
-            )
-            communicator.allreduce_agreed(words)
-        else:
-            number = communicator.agree(call, summands=words)
+        number = communicator.agree(call, bounds) if exact else communicator.agree(call)
+        self.kernels.rank_sums(
+            values, layout.channels_last, None, counts, rows, bounds,
+            words_after_count(words, length) if exact else None, None if exact else words_after_count(words, length),
+            threads,
+        )
+        communicator.allreduce_agreed(words)
         count = count_in(words, exact)
         if count < 2:
             check_count(count, x.shape, communicator)
@@ -188,23 +181,19 @@ cdef class RanksBackward:
             kernels.rank_gradient_ranges(
                 self.values, gradient, layout.channels_last, self.moments, None, None, rows, largest, threads
             )
-            if not self.exact:
-                kernels.rank_gradient_sums(
-                    self.values, gradient, layout.channels_last, self.moments, rows, None, None, own, threads
-                )
         except Exception as error:
             self.communicator.agree(call, error=error)
             raise
         if self.exact:
             self.communicator.agree(call, largest, None, self.number)
-            kernels.rank_gradient_sums(
-                self.values, gradient, layout.channels_last, self.moments, rows, largest, own, None, threads
-            )
-        memcpy(PyArray_DATA(sent), PyArray_DATA(own), 8 * shape[1] * shape[2])
-        if self.exact:
-            self.communicator.allreduce_agreed(sent)
         else:
-            self.communicator.agree(call, forward_number=self.number, summands=sent)
+            self.communicator.agree(call, forward_number=self.number)
+        kernels.rank_gradient_sums(
+            self.values, gradient, layout.channels_last, self.moments, rows, largest, own if self.exact else None,
+            None if self.exact else own, threads,
+        )
+        memcpy(PyArray_DATA(sent), PyArray_DATA(own), 8 * shape[1] * shape[2])
+        self.communicator.allreduce_agreed(sent)
         memcpy(PyArray_DATA(words), PyArray_DATA(sent), 8 * shape[1] * shape[2])
         kernels.rank_input_gradient(
             self.values, gradient, layout.channels_last, None, self.count, self.moments, largest,

@@ -1,4 +1,4 @@
-"""The first message of every collective call: compiled, or its readable twin."""
+"""The messages of collective calls: compiled, or their readable twins."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from syncbn._dispatch.kernels import compiled, which
 from syncbn.reference import message as twin
 from syncbn.reference.message import DIGEST_WORDS, ROOM, WORDS
 
-FirstMessage: Any = twin.FirstMessage if which == "reference" else compiled("message").FirstMessage
+_kind: Any = twin if which == "reference" else compiled("message")
+FirstMessage = _kind.FirstMessage
+PlannedMessage = _kind.PlannedMessage
 
 NBYTES = 8 * WORDS
-"""Of a message."""
+"""Of a first message."""
 
-__all__ = ["DIGEST_WORDS", "NBYTES", "ROOM", "FirstMessage"]
+__all__ = ["DIGEST_WORDS", "NBYTES", "ROOM", "FirstMessage", "PlannedMessage"]

@@ -13,6 +13,8 @@ from syncbn._dispatch.layout import ChannelLayout, MaskArray
 from syncbn._dispatch.threads import threads_for
 from syncbn.typing import Float64Array, FloatArray
 
+NOTHING: Float64Array = np.empty(0)
+
 
 class RankKernels(BatchShapes):
     """The kernels of each of several ranks, for arrays of one layout.
@@ -36,12 +38,12 @@ class RankKernels(BatchShapes):
 
     def ranges(
         self, x: FloatArray, mask_ns: MaskArray | None, counts: Float64Array
-    ) -> tuple[Float64Array | None, Float64Array | None]:
-        """Return the sums of rows, (3, N, C), and what to agree on by MAX: the range, (1 + 2C,), or None."""
+    ) -> tuple[Float64Array | None, Float64Array]:
+        """Return the sums of rows, (3, N, C), and what to agree on by MAX: the range, (1 + 2C,), or nothing."""
         rows = None if self.rows_shape is None else np.empty((3, *self.rows_shape))
         range_w = np.empty(1 + 2 * self.channels) if self.exact else None
         kernels.rank_ranges(x, self.last, mask_ns, counts, rows, range_w, threads_for(self.bytes))
-        return rows, range_w
+        return rows, NOTHING if range_w is None else range_w
 
     def words(self, count: int) -> Any:
         """Return memory for what to sum over ranks, (1 + 4C,): ``count``, and words of their sums."""
@@ -55,7 +57,7 @@ class RankKernels(BatchShapes):
         mask_ns: MaskArray | None,
         counts: Float64Array,
         rows: Float64Array | None,
-        range_w: Float64Array | None,
+        range_w: Float64Array,
         words: Any,
     ) -> None:
         """Write the words."""
@@ -66,7 +68,7 @@ class RankKernels(BatchShapes):
     def normalize(
         self,
         x: FloatArray,
-        range_w: Float64Array | None,
+        range_w: Float64Array,
         words: Any,
         weight_c: Float64Array | None,
         bias_c: Float64Array | None,
@@ -98,8 +100,8 @@ class RankKernels(BatchShapes):
 
     def gradient_ranges(
         self, x: FloatArray, dy: FloatArray, moments_5c: Float64Array, y: FloatArray | None, g: FloatArray | None
-    ) -> tuple[Float64Array | None, Float64Array | None]:
-        """Return the sums of rows, (2, N, C), and what to agree on by MAX: the largest, (2, C), or None.
+    ) -> tuple[Float64Array | None, Float64Array]:
+        """Return the sums of rows, (2, N, C), and what to agree on by MAX: the largest, (2, C), or nothing.
 
         With ``y`` (of a forward with relu), write dy where y > 0 to ``g``.
         """
@@ -109,7 +111,7 @@ class RankKernels(BatchShapes):
         if not self.bytes:
             y = g = None
         kernels.rank_gradient_ranges(x, dy, self.last, moments_5c, y, g, rows, largest_2c, threads)
-        return rows, largest_2c
+        return rows, NOTHING if largest_2c is None else largest_2c
 
     def gradient_words(self) -> Any:
         """Return memory for words twice: to sum over ranks, and to keep."""
@@ -121,7 +123,7 @@ class RankKernels(BatchShapes):
         g: FloatArray,
         moments_5c: Float64Array,
         rows: Float64Array | None,
-        largest_2c: Float64Array | None,
+        largest_2c: Float64Array,
         words: Any,
     ) -> None:
         """Write the words."""
@@ -136,7 +138,7 @@ class RankKernels(BatchShapes):
         mask_ns: MaskArray | None,
         count: int,
         moments_5c: Float64Array,
-        largest_2c: Float64Array | None,
+        largest_2c: Float64Array,
         words: Any,
         total: bool,
         dx: FloatArray,
@@ -152,7 +154,7 @@ class RankKernels(BatchShapes):
         )
         return gradients_4c
 
-    def _either(self, range_w: Float64Array | None, words: Any) -> tuple[Any, Any, Any]:
+    def _either(self, range_w: Float64Array, words: Any) -> tuple[Any, Any, Any]:
         """Return range, exact words and float64 words, None for those that this kind of sums has not."""
         words = words.reshape(4, self.channels)
         return (range_w, words, None) if self.exact else (None, None, words)

@@ -5,24 +5,22 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from syncbn._dispatch.message import FirstMessage
+from syncbn._dispatch.message import FirstMessage, PlannedMessage
 from syncbn.comm import departure
 from syncbn.comm.board import Board
 from syncbn.comm.call import NumberedCall, Signature, Transfer
 from syncbn.comm.errors import SyncLostRankError
 from syncbn.comm.library import import_mpi
-from syncbn.comm.planned import PlannedMessage, PlannedMessages
+from syncbn.comm.planned import MOST_BYTES, PlannedMessages
 from syncbn.comm.watch import Watch
 
 _MAKING: Signature = Transfer("making the communicator")
-
-TESTS_BEFORE_YIELD = 20
-"""A few microseconds. Then a waiting rank gives its core away at each test, since ranks may share cores."""
 
 
 class Channel:
@@ -43,7 +41,8 @@ class Channel:
     ----------
     first : FirstMessage
         To be written before `exchange_first` and read after it.
-    planned : PlannedMessages
+    planned : dict of str to PlannedMessages
+        By name of the operation.
     closed : str
         Why there can't be any further message; "" while there can.
     """
@@ -61,9 +60,12 @@ class Channel:
             else:
                 self._comm = comm
             self._meet()
-        self.first = FirstMessage(self.board.rank, self.board.size)
-        self._first = PlannedMessage(self.first.buffer)
-        self.planned = PlannedMessages()
+        self.first = FirstMessage()
+        self._first = self._plan(self.first.buffer, "MAX")
+        self.planned = {op: PlannedMessages(partial(self._plan, op=op)) for op in ("MAX", "SUM")}
+
+    def _plan(self, buffer: NDArray[Any], op: str) -> Any:
+        return PlannedMessage(buffer, self._comm, self.mpi.IN_PLACE, getattr(self.mpi, op))
 
     def _meet(self) -> None:
         """Find the seats of the other ranks."""
@@ -79,15 +81,28 @@ class Channel:
         """Begin ``call``: combine what was written to ``first`` over ranks."""
         self._number, self._call = number, call
         self.board.enter()
-        self.exchange(self._first, self.mpi.MAX)
+        self._wait(self._first.send)
 
-    def exchange(self, message: PlannedMessage, op: Any) -> None:
-        """Combine a planned message over ranks, in place; all ranks must have agreed on it."""
-        self._wait(message.send, self._comm, self.mpi.IN_PLACE, op)
+    def combine(self, array: NDArray[Any], op: str) -> None:
+        """Combine ``array`` over ranks, in place; all ranks must have agreed on its size and dtype.
 
-    def allreduce(self, array: NDArray[Any], op: Any) -> None:
+        Whether a message is planned is told by these alone, so all ranks do the same.
+        """
+        planned = self.planned[op]
+        message = planned.find(array)
+        if message is not None:
+            self._wait(message.send)
+        elif array.nbytes > MOST_BYTES:
+            self.allreduce(array, op)
+        else:
+            memory = planned.lend(array.size, array.dtype)
+            memory[...] = array.reshape(-1)
+            self._wait(planned.find(memory).send)
+            array[...] = memory.reshape(array.shape)
+
+    def allreduce(self, array: NDArray[Any], op: str) -> None:
         """Combine ``array`` over ranks, in place."""
-        self._wait(self._comm.Iallreduce, self.mpi.IN_PLACE, array, op)
+        self._wait(self._comm.Iallreduce, self.mpi.IN_PLACE, array, getattr(self.mpi, op))
 
     def broadcast(self, array: NDArray[Any], root: int) -> None:
         """Copy the ``array`` of ``root`` to all ranks, in place."""
@@ -113,7 +128,8 @@ class Channel:
         departure.forget(self.board)
         self.board.free()
         self._first.free()
-        self.planned.free()
+        for planned in self.planned.values():
+            planned.free()
         self._comm.Free()
 
     def close(self, error: type[BaseException], where: str = "") -> None:
@@ -125,13 +141,15 @@ class Channel:
         self.close(type(error), f" in {NumberedCall(self._number, self._call)}")
 
     def _wait(self, send: Callable[..., Any], *arguments: Any) -> None:
-        """Send, and wait for the request; give up where it can't come to its end, and close the channel."""
+        """Send, and wait for the request; give up where it can't come to its end, and close the channel.
+
+        A waiting rank gives its core away at each test, since ranks may share cores.
+        """
         request = watch = None
         try:
             request = send(*arguments)
-            for _ in range(TESTS_BEFORE_YIELD):
-                if request.Test():
-                    return
+            if request is None:  # at its end already
+                return
             watch = Watch(self.board, NumberedCall(self._number, self._call), self.timeout)
             while not request.Test():
                 watch.look()

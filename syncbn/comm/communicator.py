@@ -54,9 +54,8 @@ class Communicator(ABC):
         maxima: NDArray[np.float64] = NOTHING,
         error: Exception | None = None,
         forward_number: int = 0,
-        summands: NDArray[np.float64] | None = None,
     ) -> int:
-        """Check that all ranks make the same call, and combine ``maxima`` or ``summands`` over ranks, in place.
+        """Check that all ranks make the same call, and combine ``maxima`` over ranks by MAX, in place.
 
         Collective.
 
@@ -65,13 +64,11 @@ class Communicator(ABC):
         call : Signature
             What this rank calls.
         maxima : ndarray of float64, contiguous
-            To be combined by MAX: as many words on every rank as follow from ``call``; may be empty.
+            As many words on every rank as follow from ``call``; may be empty.
         error : Exception, optional
             This rank's own input is bad: raise it here, and `SyncMismatchError` on the others.
         forward_number : int
             Of a backward: the number of its forward, which must agree too.
-        summands : ndarray of float64, contiguous, optional
-            To be added up, instead of maxima. A word that is NaN on a rank may come out as infinity.
 
         Returns
         -------

@@ -24,9 +24,6 @@ T = TypeVar("T")
 
 OPS: dict[Op, str] = {"sum": "SUM", "min": "MIN", "max": "MAX"}
 
-LARGEST_PLAN = 1 << 18
-"""Bytes of a message for which memory and a request are kept: the words of 8,191 channels."""
-
 _FLOAT64 = NOTHING.dtype
 
 
@@ -88,26 +85,23 @@ class MPIComm(Communicator):
         maxima: NDArray[np.float64] = NOTHING,
         error: Exception | None = None,
         forward_number: int = 0,
-        summands: NDArray[np.float64] | None = None,
     ) -> int:
-        """Check that all ranks make the same call, and combine ``maxima`` or ``summands`` over ranks, in place.
+        """Check that all ranks make the same call, and combine ``maxima`` over ranks by MAX, in place.
 
         Collective.
         """
         channel = self._open()
         self._number = number = self._number + 1
         first = channel.first
-        fits = first.write(call.digest, number, forward_number, error is not None, maxima, summands)
+        fits = first.write(call.digest, number, forward_number, error is not None, maxima)
         self.bytes_sent += message.NBYTES
         channel.exchange_first(number, call)
         if not first.agrees():
             self._raise_mismatch(call, forward_number, error)
         if fits:
-            first.read(maxima, summands)
-        elif summands is None:
-            self._combine(maxima, "MAX")
+            first.read(maxima)
         else:
-            self._combine(summands, "SUM")
+            self._combine(maxima, "MAX")
         return number
 
     def maxima(self, size: int) -> NDArray[np.float64]:
@@ -117,20 +111,14 @@ class MPIComm(Communicator):
         """
         channel = self._open()
         room = channel.first.room(size)
-        return self._memory("MAX", size, _FLOAT64) if room is None else room
+        return channel.planned["MAX"].lend(size, _FLOAT64) if room is None else room
 
     def summands(self, size: int, dtype: np.dtype[Any]) -> NDArray[Any]:
         """Return memory that `allreduce_agreed` sums without a copy, for one call.
 
         Not collective.
         """
-        self._open()
-        return self._memory("SUM", size, dtype)
-
-    def _memory(self, op: str, size: int, dtype: np.dtype[Any]) -> NDArray[Any]:
-        if size * dtype.itemsize > LARGEST_PLAN:
-            return np.empty(size, dtype)
-        return self._channel.planned.get(op, size, dtype).buffer
+        return self._open().planned["SUM"].lend(size, dtype)
 
     def _raise_mismatch(self, call: Signature, forward_number: int, error: Exception | None) -> NoReturn:
         """Raise on every rank. All of them are here: each saw from the first message that they differ."""
@@ -156,7 +144,9 @@ class MPIComm(Communicator):
     def allreduce(self, array: NDArray[Any], op: Op = "sum") -> None:
         """Combine ``array`` (contiguous, same shape and dtype on all ranks) over ranks, in place. Collective."""
         self._agree_on_array("allreduce", array, f"op={op!r}", _wrong_choice("op", op, OPS), op)
-        self._allreduce(array, OPS[op])
+        channel = self._open()
+        self.bytes_sent += array.nbytes
+        channel.allreduce(array, OPS[op])
 
     def allreduce_agreed(self, array: NDArray[Any]) -> None:
         """Sum ``array`` over ranks, in place: the second message of the call just agreed on. Collective."""
@@ -164,20 +154,9 @@ class MPIComm(Communicator):
 
     def _combine(self, array: NDArray[Any], op: str) -> None:
         """Combine an array that all ranks have agreed on."""
-        if array.nbytes > LARGEST_PLAN:
-            self._allreduce(array, op)
-            return
         channel = self._open()
         self.bytes_sent += array.nbytes
-        message = channel.planned.get(op, array.size, array.dtype)
-        message.give(array)
-        channel.exchange(message, getattr(channel.mpi, op))
-        message.take(array)
-
-    def _allreduce(self, array: NDArray[Any], op: str) -> None:
-        channel = self._open()
-        self.bytes_sent += array.nbytes
-        channel.allreduce(array, getattr(channel.mpi, op))
+        channel.combine(array, op)
 
     def broadcast(self, array: NDArray[Any], root: int = 0) -> None:
         """Copy ``array`` (contiguous) of rank ``root`` to all ranks, in place. Collective."""

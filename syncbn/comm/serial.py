@@ -29,7 +29,6 @@ class SerialComm(Communicator):
         maxima: NDArray[np.float64] = NOTHING,  # noqa: ARG002
         error: Exception | None = None,
         forward_number: int = 0,  # noqa: ARG002
-        summands: NDArray[np.float64] | None = None,  # noqa: ARG002
     ) -> int:
         """Raise ``error`` if there is one; one process agrees with itself."""
         if error is not None:

@@ -7,8 +7,6 @@ their order.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +14,7 @@ import numpy as np
 from syncbn._dispatch.checks import check_out
 from syncbn._dispatch.layout import parameter_gradients
 from syncbn._dispatch.ranks import rank_kernels
-from syncbn.comm import Call, Communicator
+from syncbn.comm import Communicator
 from syncbn.functional._input import BatchInput, unknown_call
 from syncbn.functional._statistics import check_count, moments_of
 from syncbn.moments import Moments
@@ -33,9 +31,9 @@ def normalize_together(given: BatchInput, communicator: Communicator, name: str)
         mask, counts, own = kernels.counted(given.mask)
         rows, range_w = kernels.ranges(x, mask, counts)
         words = kernels.words(own)
-    number = _add_up(
-        communicator, call, 0, range_w, words, partial(kernels.sums, x, mask, counts, rows, range_w, words)
-    )
+    number = communicator.agree(call, range_w)
+    kernels.sums(x, mask, counts, rows, range_w, words)
+    communicator.allreduce_agreed(words)
     count = int(words[0])
     if count < 2:
         check_count(count, layout.shape, communicator)
@@ -67,8 +65,9 @@ def _backward(
             else:
                 rows, largest_2c = kernels.gradient_ranges(x, g, moments_5c, None, None)
             words = kernels.gradient_words()
-        write = partial(kernels.gradient_sums, x, g, moments_5c, rows, largest_2c, words)
-        _add_up(communicator, call, number, largest_2c, words[0], write)
+        communicator.agree(call, largest_2c, forward_number=number)
+        kernels.gradient_sums(x, g, moments_5c, rows, largest_2c, words)
+        communicator.allreduce_agreed(words[0])
         gradients_4c = kernels.input_gradient(x, g, mask, count, moments_5c, largest_2c, words, total, dx)
         gradients = (layout.restore(result, out), *parameter_gradients(gradients_4c, given.weight, given.bias))
         if residual is None:
@@ -76,28 +75,6 @@ def _backward(
         return *gradients, layout.restore(g) if relu else dy
 
     return backward
-
-
-def _add_up(
-    communicator: Communicator,
-    call: Call,
-    forward_number: int,
-    maxima: Float64Array | None,
-    words: Any,
-    write: Callable[[], None],
-) -> int:
-    """Agree on the call and sum the words that ``write`` writes; return the call's number.
-
-    Exact sums are written once the maxima of all ranks are there; the others go with the first message. Collective.
-    """
-    if maxima is not None:
-        number = communicator.agree(call, maxima, forward_number=forward_number)
-        write()
-        communicator.allreduce_agreed(words)
-        return number
-    with communicator.preparing(call):
-        write()
-    return communicator.agree(call, forward_number=forward_number, summands=words)
 
 
 def general_backward_together(

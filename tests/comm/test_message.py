@@ -23,11 +23,11 @@ def kinds(request):
     return {"compiled": both[:1], "twin": both[1:], "both": both}[request.param]
 
 
-def written(kinds, size, rank, *, call=CALL, number=7, forward_number=0, failed=False, maxima=NOTHING, summands=None):
+def written(kinds, rank, *, call=CALL, number=7, forward_number=0, failed=False, maxima=NOTHING):
     """The first message of a rank, and whether its words fit."""
-    message = kinds[rank % len(kinds)](rank, size)
-    message.write(CALL.digest, 3, 2, True, np.full(ROOM, 300.0), None)  # a message before must leave no trace
-    return message, message.write(call.digest, number, forward_number, failed, maxima, summands)
+    message = kinds[rank % len(kinds)]()
+    message.write(CALL.digest, 3, 2, True, np.full(ROOM, 300.0))  # a message before must leave no trace
+    return message, message.write(call.digest, number, forward_number, failed, maxima)
 
 
 def combine(*messages):
@@ -42,74 +42,46 @@ def test_messages_of_agreeing_ranks_bring_the_maxima(kinds, size):
     rng = np.random.default_rng(size)
     maxima = rng.standard_normal((3, size))
     expected = maxima.max(axis=0)
-    messages, fit = zip(*(written(kinds, 3, rank, maxima=m) for rank, m in enumerate(maxima)), strict=True)
+    messages, fit = zip(*(written(kinds, rank, maxima=m) for rank, m in enumerate(maxima)), strict=True)
     assert len({m.buffer.size for m in messages}) == 1
     assert set(fit) == {size <= ROOM}
     combine(*messages)
     for message, own in zip(messages, maxima, strict=True):
         assert message.agrees()
         if fit[0]:
-            message.read(own, None)
+            message.read(own)
             np.testing.assert_array_equal(own, expected)
-
-
-@pytest.mark.parametrize(
-    ("shape", "ranks", "fits"), [((9,), 3, True), ((4, 7), 2, True), ((61,), 4, True), ((62,), 4, False)]
-)
-def test_messages_of_agreeing_ranks_bring_the_sum_where_all_summands_fit(kinds, shape, ranks, fits):
-    rng = np.random.default_rng(ranks)
-    summands = rng.standard_normal((ranks, *shape))
-    summands.flat[:3] = -0.0, np.inf, -np.inf
-    expected = summands.sum(axis=0)
-    messages, fit = zip(*(written(kinds, ranks, rank, summands=own) for rank, own in enumerate(summands)), strict=True)
-    assert set(fit) == {fits}
-    combine(*messages)
-    for message, own in zip(messages, summands, strict=True):
-        assert message.agrees()
-        if fits:
-            message.read(NOTHING, own)
-            np.testing.assert_array_equal(own, expected)
-
-
-def test_a_summand_that_is_nan_leaves_nothing_finite_and_the_others_alone(kinds):
-    summands = np.array([[np.nan, 1.0], [2.0, 3.0]])
-    messages = [written(kinds, 2, rank, summands=own)[0] for rank, own in enumerate(summands)]
-    combine(*messages)
-    messages[0].read(NOTHING, summands[0])
-    assert not np.isfinite(summands[0, 0])
-    assert summands[0, 1] == 4.0
 
 
 @pytest.mark.parametrize("other", [{"number": 8}, {"forward_number": 1}, {"call": replace(CALL, channels=3)}])
 @pytest.mark.parametrize("ranks", [2, 3, 5])
 def test_a_difference_is_seen_on_every_rank(kinds, other, ranks):
-    messages = [written(kinds, ranks, rank, **(other if rank == ranks - 1 else {}))[0] for rank in range(ranks)]
+    messages = [written(kinds, rank, **(other if rank == ranks - 1 else {}))[0] for rank in range(ranks)]
     combine(*messages)
     assert not any(message.agrees() for message in messages)
 
 
 @pytest.mark.parametrize("culprits", [{1}, {0, 1, 2}])
 def test_a_failed_rank_is_seen_on_every_rank(kinds, culprits):
-    messages = [written(kinds, 3, rank, failed=rank in culprits)[0] for rank in range(3)]
+    messages = [written(kinds, rank, failed=rank in culprits)[0] for rank in range(3)]
     combine(*messages)
     assert not any(message.agrees() for message in messages)
 
 
 def test_maxima_may_be_written_in_place(kinds):
-    message = kinds[0](0, 1)
+    message = kinds[0]()
     room = message.room(3)
     room[...] = 1.0, 2.0, 3.0
-    assert message.write(CALL.digest, 1, 0, False, room, None)
+    assert message.write(CALL.digest, 1, 0, False, room)
     assert np.array_equal(message.room(3), [1.0, 2.0, 3.0])
     assert message.room(ROOM).size == ROOM
     assert message.room(ROOM + 1) is None
     message.buffer[-ROOM] = 5.0
-    message.read(room, None)
+    message.read(room)
     assert room[0] == 5.0
 
 
 @pytest.mark.parametrize("array", [np.zeros(4, np.float32), np.zeros(8)[::2]])
 def test_the_compiled_one_takes_words_alone(array):
-    for given in ((array, None), (NOTHING, array)):
-        with pytest.raises(TypeError, match="contiguous float64"):
-            compiled.FirstMessage(0, 2).write(CALL.digest, 1, 0, False, *given)
+    with pytest.raises(TypeError, match="contiguous float64"):
+        compiled.FirstMessage().write(CALL.digest, 1, 0, False, array)

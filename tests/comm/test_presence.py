@@ -11,10 +11,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from syncbn.comm import departure
 from syncbn.comm.board import Board
 from syncbn.comm.call import NumberedCall, Transfer
 from syncbn.comm.errors import SyncLostRankError, SyncTimeoutError
-from syncbn.comm.presence import ENDED, LOOKS, WAIT, Address, Presence
+from syncbn.comm.presence import ENDED, IN_ORDER, LOOKS, VANISHED, WAIT, Address, Presence
 from syncbn.comm.watch import LOOK_SECONDS, Watch
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="pages are shared on Linux alone")
@@ -100,11 +101,30 @@ def test_a_killed_process_is_seen_before_and_after_its_parent_has_noticed(child,
 
 
 def test_a_process_that_ended_in_order_was_not_killed(child, board):
-    child.do(f"own.words[{ENDED}] = 1; own.text = 'KeyError: 3'")
+    child.do(f"own.words[{ENDED}] = {IN_ORDER}; own.text = 'KeyError: 3'")
     assert board.lost() == {1: "ended with KeyError: 3"}
     child.kill()
     assert not board.others[1].presence.died
     assert board.lost() == {1: "ended with KeyError: 3"}
+
+
+def test_a_process_that_is_about_to_vanish_is_as_good_as_dead(child, board):
+    child.do(f"own.words[{ENDED}] = {VANISHED}")
+    assert board.others[1].presence.died
+    assert "left by os._exit" in board.lost()[1]
+
+
+@pytest.mark.parametrize("status", [0, 3])
+@pytest.mark.parametrize("other", [0, IN_ORDER, VANISHED])
+def test_who_leaves_others_behind_does_not_leave_with_0(child, board, other, status, monkeypatch):
+    monkeypatch.setattr(departure, "_boards", [board])
+    monkeypatch.setattr(departure, "LEAVE_SECONDS", 0.1)
+    child.do(f"own.words[{ENDED}] = {other}")
+    try:
+        assert departure._status_of_leaving(status) == (status if other == VANISHED else status or 1)
+        assert Presence.own().words[ENDED] == VANISHED
+    finally:
+        Presence.own().words[ENDED] = 0
 
 
 def test_a_closed_communicator_is_seen(child, board):

@@ -135,15 +135,12 @@ def test_measured_delays_agree_with_a_normal_of_the_same_spread(rng: np.random.G
 
 
 def test_messages_of_a_layer() -> None:
-    assert layer_messages(64, "forward", "exact", 9) == (("max", 2048), ("sum", 8 * 257))
-    assert layer_messages(64, "backward", "exact", 9) == (("max", 2048), ("sum", 8 * 256))
-    assert layer_messages(123, "forward", "exact", 9) == (("max", 2048), ("max", 8 * 247), ("sum", 8 * 493))
-    assert layer_messages(122, "backward", "exact", 9) == (("max", 2048), ("sum", 8 * 488))
-    assert layer_messages(256, "forward", "float64", 9) == (("max", 2048), ("sum", 8 * 1025))
-    assert layer_messages(256, "backward", "float64", 9) == (("max", 2048), ("sum", 8 * 512))
-    assert layer_messages(15, "forward", "float64", 4) == (("max", 2048),)
-    assert layer_messages(16, "forward", "float64", 4) == (("max", 2048), ("sum", 8 * 65))
-    assert layer_messages(30, "backward", "float64", 4) == (("max", 2048),)
+    assert layer_messages(64, "forward", "exact") == (("max", 2048), ("sum", 8 * 257))
+    assert layer_messages(64, "backward", "exact") == (("max", 2048), ("sum", 8 * 256))
+    assert layer_messages(123, "forward", "exact") == (("max", 2048), ("max", 8 * 247), ("sum", 8 * 493))
+    assert layer_messages(122, "backward", "exact") == (("max", 2048), ("sum", 8 * 488))
+    assert layer_messages(256, "forward", "float64") == (("max", 2048), ("sum", 8 * 1025))
+    assert layer_messages(256, "backward", "float64") == (("max", 2048), ("sum", 8 * 512))
 
 
 class Recorder(SerialComm):
@@ -159,14 +156,13 @@ class Recorder(SerialComm):
         maxima: NDArray[np.float64] = NOTHING,
         error: Exception | None = None,
         forward_number: int = 0,
-        summands: NDArray[np.float64] | None = None,
     ) -> int:
-        first = FirstMessage(0, 1)
-        fits = first.write(call.digest, 0, 0, False, maxima, summands)
+        first = FirstMessage()
+        fits = first.write(call.digest, 0, 0, False, maxima)
         self.sent.append(("max", first.buffer.nbytes))
         if not fits:
-            self.sent.append(("max", maxima.nbytes) if summands is None else ("sum", summands.nbytes))
-        return super().agree(call, maxima, error, forward_number, summands)
+            self.sent.append(("max", maxima.nbytes))
+        return super().agree(call, maxima, error, forward_number)
 
     def allreduce_agreed(self, array: NDArray[np.generic]) -> None:
         self.sent.append(("sum", array.nbytes))
@@ -180,10 +176,10 @@ def test_messages_are_those_that_a_layer_sends(channels: int, reduction: Reducti
     layer = SyncBatchNorm(channels, comm=comm, reduction=reduction)
     x = rng.normal(size=(4, channels)).astype(np.float32)
     _, backward = layer(x)
-    assert tuple(comm.sent) == layer_messages(channels, "forward", reduction, 1)
+    assert tuple(comm.sent) == layer_messages(channels, "forward", reduction)
     comm.sent.clear()
     backward(x)
-    assert tuple(comm.sent) == layer_messages(channels, "backward", reduction, 1)
+    assert tuple(comm.sent) == layer_messages(channels, "backward", reduction)
 
 
 @pytest.mark.ranks
@@ -197,12 +193,12 @@ def test_bytes_on_ranks_are_those_of_the_messages(
     before = comm.bytes_sent
     _, backward = layer(x)
     backward(x)
-    sent = sum(m.nbytes for d in ("forward", "backward") for m in layer_messages(channels, d, reduction, comm.size))
+    sent = sum(m.nbytes for d in ("forward", "backward") for m in layer_messages(channels, d, reduction))
     assert comm.bytes_sent - before == sent
 
 
 def test_a_layer_is_its_messages_and_two_waits() -> None:
-    messages = [m.nbytes for d in ("forward", "backward") for m in layer_messages(300, d, "exact", 16)]
+    messages = [m.nbytes for d in ("forward", "backward") for m in layer_messages(300, d, "exact")]
     expected = 2 * (7.0 + MACHINE.skew.wait(16)) + sum(allreduce_time(MACHINE, ring, 16, nbytes) for nbytes in messages)
     assert layer_time(MACHINE, ring, 16, 300) == pytest.approx(expected)
 

@@ -26,12 +26,6 @@ class Ending:
     output: str
 
 
-def is_mpich() -> bool:
-    """Tell whether mpiexec is MPICH's."""
-    (launcher, *_), _ = mpiexec_command(1)
-    return "HYDRA" in subprocess.run([launcher, "--version"], capture_output=True, text=True, check=False).stdout
-
-
 def run(scenario: str, ranks: int, directory: Path, *, program: Sequence[str] = ()) -> Ending:
     """Run ``mpiexec python PROGRAM scenario.py SCENARIO`` on so many ranks."""
     launcher, environment = mpiexec_command(ranks)

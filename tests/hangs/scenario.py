@@ -109,13 +109,6 @@ def leaves_by_os_exit_while_others_compute() -> None:
     time.sleep(30)
 
 
-def all_leave_by_os_exit() -> None:
-    """As some do to save the time that libraries take to end."""
-    if culprit:
-        time.sleep(0.5)
-    os._exit(0)
-
-
 def a_child_leaves_by_os_exit() -> None:
     if culprit:
         start = time.monotonic()

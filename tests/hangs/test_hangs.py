@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from hangs.launch import LIMIT_SECONDS, Ending, is_mpich, run
+from hangs.launch import LIMIT_SECONDS, Ending, run
 from harness.launch import mpiexec_command
 
 pytest.importorskip("mpi4py")
@@ -94,12 +94,6 @@ def test_a_rank_that_vanishes_while_nobody_waits_for_it(ranks, tmp_path):
 @pytest.mark.parametrize("ranks", [2, 4])
 def test_a_child_of_a_rank_may_vanish(ranks, tmp_path):
     check(run("a_child_leaves_by_os_exit", ranks, tmp_path), NOTHING, NOTHING, aborts=False)
-
-
-@pytest.mark.parametrize("ranks", [2, 4])
-def test_all_ranks_may_vanish_together(ranks, tmp_path):
-    """Open MPI calls it an error to end without MPI_Finalize."""
-    check(run("all_leave_by_os_exit", ranks, tmp_path), NOTHING, NOTHING, aborts=not is_mpich())
 
 
 @pytest.mark.parametrize(

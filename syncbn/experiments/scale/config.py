@@ -75,10 +75,10 @@ class ScaleConfig:
             message
             for width in self.widths
             for direction in DIRECTIONS
-            for message in layer_messages(width, direction, self.reduction, max(self.at))
+            for message in layer_messages(width, direction, self.reduction)
         ]
         sent = sum(message.nbytes for message in messages) / 2**20
         return (
             f"{name}: {len(self.widths)} layers, {sum(self.widths):,} channels, {self.reduction} sums; "
-            f"a step on {max(self.at):,} ranks has {len(messages)} allreduces of {sent:.3g} MiB in all"
+            f"a step has {len(messages)} allreduces of {sent:.3g} MiB in all"
         )

@@ -77,7 +77,7 @@ def fit_call(alone: float, local: float, channels: Sequence[int], software: floa
         κ.
     """
     calls = [(width, direction) for width in channels for direction in DIRECTIONS]
-    messages = sum(len(layer_messages(width, direction, "exact", ranks=1)) for width, direction in calls)
+    messages = sum(len(layer_messages(width, direction, "exact")) for width, direction in calls)
     return max(0.0, (alone - local - software * messages) / len(calls))
 
 

@@ -21,12 +21,11 @@ class Message(NamedTuple):
     nbytes: int
 
 
-def layer_messages(channels: int, direction: Direction, reduction: Reduction, ranks: int) -> tuple[Message, ...]:
+def layer_messages(channels: int, direction: Direction, reduction: Reduction) -> tuple[Message, ...]:
     """Return the allreduces of one layer in one direction, in their order.
 
     First a MAX of one fixed size with the header and, in exact arithmetic, the ranges of the channels; a
-    MAX of their own where they do not fit in there; then the SUM. In float64 the first message gathers the
-    sums of all ranks where they fit in there, and is the only one.
+    MAX of their own where they do not fit in there; then the SUM:
 
     ========= ========================= =================== ==================
     reduction direction                 ranges (float64)    sums (8-byte words)
@@ -43,14 +42,9 @@ def layer_messages(channels: int, direction: Direction, reduction: Reduction, ra
         C.
     direction : {"forward", "backward"}
     reduction : {"exact", "float64"}
-    ranks : int
-        That share statistics.
     """
     count = int(direction == "forward")
     ranges = count + 2 * channels if reduction == "exact" else 0
     sums = 2 * channels if (reduction, direction) == ("float64", "backward") else count + 4 * channels
-    first = Message("max", NBYTES)
-    if reduction == "float64" and ranks * sums <= ROOM:
-        return (first,)
     own = () if ranges <= ROOM else (Message("max", ranges * WORD),)
-    return (first, *own, Message("sum", sums * WORD))
+    return (Message("max", NBYTES), *own, Message("sum", sums * WORD))

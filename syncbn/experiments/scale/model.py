@@ -86,7 +86,7 @@ def layer_time(
         + machine.skew.wait(ranks)
         + sum(
             allreduce_time(machine, algorithm, ranks, message.nbytes)
-            for message in layer_messages(channels, direction, reduction, ranks)
+            for message in layer_messages(channels, direction, reduction)
         )
         for direction in DIRECTIONS
     )
