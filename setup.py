@@ -6,6 +6,7 @@ What calls kernels, plain_NAME.pyx, what asks the processor, and the message of 
 import multiprocessing
 import os
 import platform
+import sys
 from pathlib import Path
 
 import numpy
@@ -28,6 +29,7 @@ if platform.machine().lower() in ("x86_64", "amd64"):
         "avx2": ["-march=x86-64-v3"],
         "avx512": ["-march=x86-64-v4", "-mprefer-vector-width=512"],
     }
+WRAPPED = sys.platform == "linux"  # parallel regions of one thread, see ext/parallel.h
 SHARED = "syncbn._kernels._cyutility"  # what Cython would else put into every module again
 
 once = sorted(path for pattern in ("processor.pyx", "message.pyx", "plain_*.pyx") for path in Path("ext").glob(pattern))
@@ -52,9 +54,9 @@ def extension(name, source, *flags):
         f"syncbn._kernels.{name}",
         [source],
         include_dirs=[numpy.get_include()],
-        define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
+        define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"), *[("SYNCBN_WRAPPED", None)] * WRAPPED],
         extra_compile_args=[*COMPILE_ARGS, *flags],
-        extra_link_args=["-fopenmp"],
+        extra_link_args=["-fopenmp", *["-Wl,--wrap=GOMP_parallel"] * WRAPPED],
         depends=headers,
     )
 

@@ -5,7 +5,7 @@ from libc.stdint cimport int64_t
 from numpy cimport ndarray
 from arrays cimport after, doubles
 from columns cimport largest_of_columns, sum_gradient_columns
-from exact cimport largest_of_rows, sum_row_values, total_of_words
+from exact cimport largest_of_rows, sum_row_values, totals_of_words
 from float64 cimport add_rows
 from loops cimport input_gradient_places, input_gradient_row, relu_gradient
 from rows cimport band_of, gradient_row, gradient_rows_of_band
@@ -130,10 +130,7 @@ cdef inline void totals_of_block(
                 largest_of_rows(sums, shape.channels, shape.samples, width, largest + k * WIDTH)
                 sum_row_values(sums, shape.channels, shape.samples, width, largest + k * WIDTH,
                                words + 2 * k * WIDTH, WIDTH)
-            for c in range(width):
-                totals[k * WIDTH + c] = total_of_words(
-                    words[2 * k * WIDTH + c], words[(2 * k + 1) * WIDTH + c], largest[k * WIDTH + c]
-                )
+            totals_of_words(words + 2 * k * WIDTH, WIDTH, width, largest + k * WIDTH, totals + k * WIDTH)
         else:
             add_rows(sums, shape.channels, shape.samples, width, totals + k * WIDTH)
     for c in range(width):

@@ -20,6 +20,9 @@ from rows cimport gradient_row, moment_row
 from shape cimport Shape, shape_of
 from words cimport WIDTH, parts_of, share_of
 
+cdef extern from "parallel.h":
+    pass
+
 
 cdef enum:
     BLOCK_BYTES = 1 << 17  # of x: with y (or dy and dx) and the next block it stays in the second-level cache

@@ -223,9 +223,16 @@ cdef inline void sum_row_values(
         carry(words + c, words + apart + c)
 
 
-cdef inline double total_of_words(int64_t low_word, int64_t high_word, double largest) noexcept nogil:
-    cdef double low
-    if not largest < TOO_LARGE:
-        return NAN
-    carry(&low_word, &high_word)
-    return words_high(low_word, high_word, &low) * (unit_of(largest) if largest > 0 else 0)
+cdef inline void totals_of_words(
+    const int64_t *words, Py_ssize_t apart, Py_ssize_t width, const double *largest, double *totals
+) noexcept nogil:
+    """Make float64 sums from words over all ranks."""
+    cdef Py_ssize_t c
+    cdef int64_t low_word, high_word
+    cdef double low, unit
+    for c in range(width):
+        low_word = words[c]
+        high_word = words[apart + c]
+        carry(&low_word, &high_word)
+        unit = unit_of(largest[c]) if largest[c] > 0 else 0
+        totals[c] = words_high(low_word, high_word, &low) * (unit if largest[c] < TOO_LARGE else NAN)

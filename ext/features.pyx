@@ -10,6 +10,9 @@ from lanes cimport lanes, lanes_add, lanes_all, lanes_first, lanes_load_f64, lan
 from loops cimport add_feature_gradients, gradient_of_features, normalize_features
 from rows cimport LANES, gradient_row, load, load_part, moment_row
 
+cdef extern from "parallel.h":
+    pass
+
 
 cdef struct Features:
     Py_ssize_t rows

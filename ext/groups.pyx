@@ -12,6 +12,9 @@ from loops cimport input_gradient_row, normalize_row
 from rows cimport band_of, gradient_row, gradient_rows_of_band, moment_row, moment_rows_of_band
 from shape cimport Shape, shape_of, tile_of, tiles_of
 
+cdef extern from "parallel.h":
+    pass
+
 
 cdef struct Groups:
     Py_ssize_t count  # groups of a sample

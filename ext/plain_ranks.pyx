@@ -28,16 +28,24 @@ cdef class Ranks:
         From bytes that are read to a number of threads.
     most_rows : int
         Samples of all ranks for which exact sums have room.
+    room : int
+        Words that travel with the header.
     """
 
     cdef object kernels
     cdef object threads_for
     cdef Py_ssize_t most_rows
+    cdef Py_ssize_t room
 
-    def __init__(self, kernels, threads_for, most_rows):
+    def __init__(self, kernels, threads_for, most_rows, room):
         self.kernels = kernels
         self.threads_for = threads_for
         self.most_rows = most_rows
+        self.room = room
+
+    cdef ndarray maxima(self, communicator, npy_intp size):
+        """Return memory for maxima: to copy a few takes less than to ask for where they travel."""
+        return doubles_of_2(1, size) if size <= self.room else communicator.maxima(size)
 
     def forward(
         self, x, weight, bias, eps, channel_axis, reduction, channels, communicator, name, call_of, check_count, general
@@ -75,7 +83,7 @@ cdef class Ranks:
             counts = constant(layout.samples, layout.size)
             rows = None if exact and layout.size == 1 else doubles_of_3(3, layout.samples, length)
             moments = doubles_of_2(5, length)
-            bounds = <ndarray>communicator.maxima(1 + 2 * length) if exact else None
+            bounds = self.maxima(communicator, 1 + 2 * length) if exact else None
             words = communicator.summands(1 + 4 * length, INT64 if exact else FLOAT64)
             set_count(words, layout.samples * layout.size, exact)
             threads = self.threads_for(layout.bytes)
@@ -175,7 +183,7 @@ cdef class RanksBackward:
             gradients = doubles_of_2(4, layout.channels)
             words = <ndarray>PyArray_EMPTY(3, shape, NPY_INT64 if self.exact else NPY_FLOAT64, 0)
             own = part(words, <int64_t *>PyArray_DATA(words) + shape[1] * shape[2], PyArray_TYPE(words), 2, shape + 1)
-            largest = self.communicator.maxima(2 * layout.channels) if self.exact else None
+            largest = self.ranks.maxima(self.communicator, 2 * layout.channels) if self.exact else None
             sent = self.communicator.summands(shape[1] * shape[2], INT64 if self.exact else FLOAT64)
             threads = self.ranks.threads_for(2 * layout.bytes)
             kernels.rank_gradient_ranges(

@@ -14,12 +14,15 @@ from backward cimport (
 )
 from columns cimport largest_of_columns, range_of_columns, sum_columns, sum_columns_among_rows, sum_gradient_columns
 from exact cimport (
-    largest_count, largest_of_rows, moments_of_words, range_of_rows, sum_row_values, sum_rows, total_of_words,
+    largest_count, largest_of_rows, moments_of_words, range_of_rows, sum_row_values, sum_rows, totals_of_words,
 )
 from float64 cimport add_rows, moments_of_words_float64, sum_rows_float64
 from forward cimport Forward, factors_of_y, forward_of, moment_rows, normalize
 from shape cimport Shape, shape_of
-from words cimport parts_of, share_of
+from words cimport WIDTH, parts_of, share_of
+
+cdef extern from "parallel.h":
+    pass
 
 
 def rank_ranges(
@@ -254,24 +257,26 @@ def rank_input_gradient(
 ):
     cdef Shape shape = shape_of(x, channels_last, False)
     cdef Backward backward = backward_of(shape, moments_5c, <double>count, words_g4c is not None, None, gradients_4c)
-    cdef Py_ssize_t k, group, c, channels = shape.channels
+    cdef Py_ssize_t part, k, start, width, c, channels = shape.channels
     cdef const double *largest = doubles(largest_2c)
     cdef const int64_t *words = integers(words_g4c)
-    cdef const double *plain = doubles(sums_g2c)
-    cdef double sums[2][2]
-    for c in range(channels):
-        for group in range(2):
-            for k in range(2):
-                if backward.exact:
-                    sums[group][k] = total_of_words(words[(4 * group + 2 * k) * channels + c],
-                                                    words[(4 * group + 2 * k + 1) * channels + c],
-                                                    largest[k * channels + c])
-                else:
-                    sums[group][k] = plain[(2 * group + k) * channels + c]
-        factors_of_channel(backward, c, sums[0][0], sums[0][1])
-        if not total:
-            backward.dweight[c] = backward.invstd[c] * sums[1][1]
-            backward.dbias[c] = sums[1][0]
+    cdef const double *sums[4]  # over all ranks and of this one alone, of g and of g·(x − μ)
+    cdef double totals[4][WIDTH]
+    for part in range(parts_of(channels, WIDTH)):
+        start = part * WIDTH
+        width = min(WIDTH, channels - start)
+        for k in range(4):
+            if backward.exact:
+                sums[k] = totals[k]
+                totals_of_words(words + 2 * k * channels + start, channels, width, largest + k % 2 * channels + start,
+                                totals[k])
+            else:
+                sums[k] = doubles(sums_g2c) + k * channels + start
+        for c in range(width):
+            factors_of_channel(backward, start + c, sums[0][c], sums[1][c])
+            if not total:
+                backward.dweight[start + c] = backward.invstd[start + c] * sums[3][c]
+                backward.dbias[start + c] = sums[2][c]
     if is_float32(x):
         input_gradient(<const float *>memory(x), <const float *>memory(g), shape, mask_of(mask_ns), backward,
                        <float *>memory(dx), threads)

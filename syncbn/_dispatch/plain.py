@@ -10,6 +10,7 @@ from typing import Any
 from syncbn._dispatch.batch import MOST_ROWS
 from syncbn._dispatch.features import PARTS
 from syncbn._dispatch.kernels import compiled, kernels, which
+from syncbn._dispatch.message import ROOM
 from syncbn._dispatch.threads import threads_for
 
 
@@ -22,4 +23,4 @@ def _short_way(name: str, kind: str, *constants: Any) -> Any:
 batch = _short_way("plain_batch", "Batch", MOST_ROWS)
 features = _short_way("plain_features", "Features", PARTS)
 groups = _short_way("plain_groups", "Groups")
-ranks = _short_way("plain_ranks", "Ranks", MOST_ROWS)
+ranks = _short_way("plain_ranks", "Ranks", MOST_ROWS, ROOM)
