@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -12,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syncbn._dispatch.checks import check_axis
-from syncbn.typing import BoolArray, Float64Array, FloatArray
+from syncbn._dispatch.conversion import contiguous, to_dtype, work_dtype
+from syncbn.typing import BoolArray, FloatArray
 
 MaskArray = NDArray[np.uint8]
 
@@ -102,8 +102,8 @@ class ChannelLayout:
 
     @cached_property
     def work_dtype(self) -> np.dtype[Any]:
-        """What kernels compute in: float32 for float16."""
-        return _work_dtype(self.dtype)
+        """What kernels compute in."""
+        return work_dtype(self.dtype)
 
     @cached_property
     def _order_is_own(self) -> bool:
@@ -158,38 +158,6 @@ def _is_contiguous(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: i
     return True
 
 
-_FLOAT32 = np.dtype(np.float32)
-
-
-def _work_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    return _FLOAT32 if dtype.itemsize < 4 else dtype
-
-
-def contiguous(array: FloatArray, dtype: np.dtype[Any]) -> FloatArray:
-    """Return ``array`` contiguous, aligned and in ``dtype``; infinite where that can hold no more."""
-    with np.errstate(over="ignore"):
-        return np.require(array, dtype, ["C", "A"])
-
-
-def to_dtype(array: FloatArray, dtype: np.dtype[Any]) -> FloatArray:
-    """Return ``array`` in ``dtype``; what float16 can't hold becomes infinite without a warning."""
-    if array.dtype == dtype:
-        return array
-    with np.errstate(over="ignore"):
-        return array.astype(dtype)
-
-
-def parameter_gradients(
-    gradients_2c: Float64Array, weight: FloatArray | None, bias: FloatArray | None
-) -> tuple[FloatArray | None, FloatArray | None]:
-    """Return the gradients of weight and bias in their shape and dtype, None for one that isn't there."""
-    if weight is None and bias is None:
-        return None, None
-    with np.errstate(over="ignore", under="ignore"):  # infinities say it
-        dweight = None if weight is None else gradients_2c[0].reshape(weight.shape).astype(weight.dtype)
-        return dweight, None if bias is None else gradients_2c[1].reshape(bias.shape).astype(bias.dtype)
-
-
 def check_channels(layout: ChannelLayout, channels: int) -> None:
     """Raise ValueError when the channel axis hasn't ``channels`` entries."""
     if layout.channels != channels:
@@ -208,53 +176,3 @@ def mask_view(mask: Any, layout: ChannelLayout) -> MaskArray:
             f"mask must be broadcastable to x without its channel axis, {layout.shape_ns}, got shape {mask.shape}"
         ) from None
     return np.ascontiguousarray(full).reshape(layout.samples, layout.row_size).view(np.uint8)
-
-
-@dataclass(frozen=True)
-class FeatureLayout:
-    """How an array maps to (R, D) memory: D = all of the trailing ``normalized_shape``, R the axes before.
-
-    Attributes
-    ----------
-    shape, dtype
-        Of the array.
-    features : int
-        D.
-    channels_last : bool
-        Whether the array is in channels-last memory (axis 1 last); results go back to it.
-    """
-
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    features: int
-    channels_last: bool
-
-    @classmethod
-    def of(cls, x: FloatArray, normalized_shape: int | Sequence[int]) -> FeatureLayout:
-        """Find the layout of ``x``, or raise ValueError when it doesn't end in ``normalized_shape``."""
-        trailing = shape_tuple(normalized_shape)
-        if x.shape[max(x.ndim - len(trailing), 0) :] != trailing:
-            raise ValueError(f"x must end in normalized_shape {trailing}, got shape {x.shape}")
-        last = x.ndim > 2 and not x.flags.c_contiguous and np.moveaxis(x, 1, -1).flags.c_contiguous
-        return cls(x.shape, x.dtype.newbyteorder("="), math.prod(trailing), last)
-
-    def view(self, x: FloatArray) -> FloatArray:
-        """Return ``x`` as (R, D) in C order, copied only if it must be."""
-        return contiguous(x, _work_dtype(self.dtype)).reshape(-1, self.features)
-
-    def restore(self, result: FloatArray) -> FloatArray:
-        """Return a kernel's result in the array's own shape, dtype and memory order."""
-        y = to_dtype(result.reshape(self.shape), self.dtype)
-        if self.channels_last:
-            return np.moveaxis(np.ascontiguousarray(np.moveaxis(y, 1, -1)), -1, 1)
-        return y
-
-
-def shape_tuple(normalized_shape: int | Sequence[int]) -> tuple[int, ...]:
-    """Return ``normalized_shape`` as a tuple of positive integers, or raise."""
-    shape = (normalized_shape,) if isinstance(normalized_shape, (int, np.integer)) else tuple(normalized_shape)
-    if not shape or any(isinstance(n, bool) or not isinstance(n, (int, np.integer)) for n in shape):
-        raise TypeError(f"normalized_shape must be an integer or a sequence of integers, got {normalized_shape!r}")
-    if min(shape) < 1:
-        raise ValueError(f"normalized_shape must be positive, got {normalized_shape!r}")
-    return tuple(int(n) for n in shape)

@@ -10,7 +10,8 @@ import numpy as np
 from syncbn._dispatch import features as kernels
 from syncbn._dispatch import plain
 from syncbn._dispatch.checks import check_eps, check_floating, check_parameter, check_same_shape, to_float64
-from syncbn._dispatch.layout import FeatureLayout, parameter_gradients, shape_tuple
+from syncbn._dispatch.conversion import parameter_gradients
+from syncbn._dispatch.feature_layout import FeatureLayout, shape_tuple
 from syncbn.typing import Float64Array, FloatArray
 
 FeaturesBackward = Callable[[FloatArray], tuple[FloatArray, FloatArray | None, FloatArray | None]]

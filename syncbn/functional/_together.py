@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from syncbn._dispatch.checks import check_out
-from syncbn._dispatch.layout import parameter_gradients
+from syncbn._dispatch.conversion import parameter_gradients
 from syncbn._dispatch.ranks import rank_kernels
 from syncbn.comm import Communicator
 from syncbn.functional._input import BatchInput, unknown_call

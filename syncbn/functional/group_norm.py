@@ -10,7 +10,8 @@ import numpy as np
 from syncbn._dispatch import groups as kernels
 from syncbn._dispatch import plain
 from syncbn._dispatch.checks import check_eps, check_floating, check_parameter, check_same_shape, to_float64
-from syncbn._dispatch.layout import ChannelLayout, check_channels, parameter_gradients
+from syncbn._dispatch.conversion import parameter_gradients
+from syncbn._dispatch.layout import ChannelLayout, check_channels
 from syncbn.typing import Float64Array, FloatArray
 
 AffineBackward = Callable[[FloatArray], tuple[FloatArray, FloatArray | None, FloatArray | None]]
