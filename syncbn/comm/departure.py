@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import math
+import operator
 import os
 import signal
 import sys
@@ -15,6 +16,7 @@ from types import TracebackType
 from typing import Any, NoReturn
 
 from syncbn.comm.board import Board
+from syncbn.comm.library import import_mpi
 from syncbn.comm.presence import ENDED, IN_ORDER, VANISHED, Presence
 
 GRACE_SECONDS = 1.0
@@ -89,7 +91,12 @@ def _prepare() -> None:
     leave = os._exit
 
     def _exit(status: int) -> NoReturn:
-        leave(_status_of_leaving(status) if os.getpid() == _pid and _boards else status)
+        status = operator.index(status)
+        try:
+            if os.getpid() == _pid and _boards and not import_mpi().Is_finalized():
+                status = _status_of_leaving(status)
+        finally:  # whatever happens: nobody who calls it expects to live on
+            leave(status)
 
     os._exit = _exit
 
@@ -120,12 +127,15 @@ def _depart() -> None:
 
 
 def _status_of_leaving(status: int) -> int:
-    """Let the others see that this process is about to vanish; return its exit code, not 0 if they are still there."""
+    """Let the others see that this process is about to vanish; return its exit code.
+
+    That is not 0 where one of them still ran and does not vanish too.
+    """
     with suppress(OSError):
         Presence.own().words[ENDED] = VANISHED
-    others = _others()
+    left = [other for other in _others() if not other.ended]
     deadline = time.monotonic() + LEAVE_SECONDS
-    while not all(other.words[ENDED] == VANISHED for other in others):
+    while not all(other.died for other in left):
         if time.monotonic() > deadline:
             return status or 1
         time.sleep(0.02)

@@ -115,13 +115,25 @@ def test_a_process_that_is_about_to_vanish_is_as_good_as_dead(child, board):
 
 
 @pytest.mark.parametrize("status", [0, 3])
-@pytest.mark.parametrize("other", [0, IN_ORDER, VANISHED])
-def test_who_leaves_others_behind_does_not_leave_with_0(child, board, other, status, monkeypatch):
+@pytest.mark.parametrize(
+    ("before", "meanwhile", "left_behind"),
+    [
+        ("pass", "pass", True),
+        ("pass", f"own.words[{ENDED}] = {IN_ORDER}", True),
+        ("pass", f"own.words[{ENDED}] = {VANISHED}", False),
+        (f"own.words[{ENDED}] = {VANISHED}", "pass", False),
+        (f"own.words[{ENDED}] = {IN_ORDER}", "pass", False),
+    ],
+)
+def test_who_leaves_others_behind_does_not_leave_with_0(
+    child, board, before, meanwhile, left_behind, status, monkeypatch
+):
     monkeypatch.setattr(departure, "_boards", [board])
     monkeypatch.setattr(departure, "LEAVE_SECONDS", 0.1)
-    child.do(f"own.words[{ENDED}] = {other}")
+    monkeypatch.setattr(departure.time, "sleep", lambda _: child.do(meanwhile))
+    child.do(before)
     try:
-        assert departure._status_of_leaving(status) == (status if other == VANISHED else status or 1)
+        assert departure._status_of_leaving(status) == (status or 1 if left_behind else status)
         assert Presence.own().words[ENDED] == VANISHED
     finally:
         Presence.own().words[ENDED] = 0
