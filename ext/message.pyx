@@ -36,7 +36,7 @@ cdef class FirstMessage:
             self.rooms[words] = self.buffer[HEAD:HEAD + words]
         return self.rooms[words]
 
-    def write(self, bytes digest, long long number, long long forward_number, bint failed, ndarray maxima):
+    def write(self, bytes digest, long long number, long long forward_number, bint failed, ndarray maxima not None):
         """Write a message; return whether the maxima fit."""
         cdef Py_ssize_t count = PyArray_SIZE(maxima)
         if PyArray_TYPE(maxima) != NPY_FLOAT64 or not PyArray_CHKFLAGS(maxima, NPY_ARRAY_CARRAY):
@@ -58,7 +58,7 @@ cdef class FirstMessage:
         """Tell from the combined words whether all ranks wrote the same header and none failed."""
         return memcmp(self.words, self.written, HEAD * sizeof(double)) == 0
 
-    def read(self, ndarray maxima):
+    def read(self, ndarray maxima not None):
         """Replace maxima that fit by those of all ranks."""
         if PyArray_DATA(maxima) != self.words + HEAD:
             memcpy(PyArray_DATA(maxima), self.words + HEAD, PyArray_SIZE(maxima) * sizeof(double))

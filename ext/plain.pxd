@@ -1,7 +1,7 @@
 # Plain arrays: exactly ndarray, float32 or float64 in native byte order, aligned, with values, and contiguous in one of
 # the two memory orders. What a call needs to know of them, and the memory that it needs, without a Python object in
 # between: after a kernel has swept the caches, each step of the interpreter waits for memory.
-from libc.math cimport INFINITY
+from libc.math cimport INFINITY, signbit
 from libc.stdint cimport uintptr_t
 from numpy cimport (
     NPY_ARRAY_ALIGNED, NPY_ARRAY_C_CONTIGUOUS, NPY_ARRAY_WRITEABLE, NPY_FLOAT32, NPY_FLOAT64, NPY_KEEPORDER, NPY_ORDER,
@@ -35,7 +35,7 @@ cdef inline bint is_floating(object array):
 
 
 cdef inline bint is_eps(object eps):
-    return type(eps) is float and 0 <= <double>eps < INFINITY
+    return type(eps) is float and 0 <= <double>eps < INFINITY and not signbit(<double>eps)
 
 
 cdef inline bint is_reduction(object reduction):

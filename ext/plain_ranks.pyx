@@ -65,6 +65,8 @@ cdef class Ranks:
         cdef RanksBackward backward
         if not find_layout(x, channel_axis, &layout) or not is_reduction(reduction) or not is_eps(eps):
             return None
+        if type(name) is not str:
+            return None
         exact = reduction == "exact"
         if exact and layout.samples > self.most_rows // <Py_ssize_t>communicator.size:
             return None

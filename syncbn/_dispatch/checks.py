@@ -53,7 +53,7 @@ def check_parameter(array: Any, name: str, shape: tuple[int, ...]) -> FloatArray
 
 def check_eps(eps: float) -> float:
     """Return ``eps`` as a float, or raise when it isn't finite and ≥ 0."""
-    if type(eps) is float and 0 <= eps < math.inf:
+    if type(eps) is float and 0 < eps < math.inf:
         return eps
     if isinstance(eps, bool) or not isinstance(eps, (int, float, np.integer, np.floating)):
         raise TypeError(f"eps must be a number, got {eps!r}")
@@ -63,7 +63,7 @@ def check_eps(eps: float) -> float:
         value = math.inf
     if not math.isfinite(value) or value < 0:
         raise ValueError(f"eps must be finite and at least 0, got {eps!r}")
-    return value
+    return value + 0.0  # not −0, which other ranks would see as another one
 
 
 def check_out(

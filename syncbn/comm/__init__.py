@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Union
 
-from syncbn.comm.call import Call, Direction, Signature, Transfer, call_of
+from syncbn.comm.call import Call, Direction, Exchange, Signature, Transfer, call_of
 from syncbn.comm.communicator import Communicator
 from syncbn.comm.errors import SyncError, SyncLostRankError, SyncMismatchError, SyncTimeoutError
 from syncbn.comm.mpi import MPIComm
@@ -36,6 +36,7 @@ __all__ = [
     "CommLike",
     "Communicator",
     "Direction",
+    "Exchange",
     "MPIComm",
     "SerialComm",
     "Signature",

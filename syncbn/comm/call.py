@@ -6,7 +6,7 @@ import hashlib
 import struct
 from dataclasses import dataclass, fields, replace
 from functools import cached_property, lru_cache
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 from syncbn._dispatch.message import DIGEST_WORDS
 
@@ -18,7 +18,15 @@ WORD_BITS = 40
 
 @dataclass(frozen=True)
 class Signature:
-    """What a rank says of its call before anything else; ranks agree when all fields are equal."""
+    """What a rank says of its call before anything else; ranks agree when all fields are equal.
+
+    Attributes
+    ----------
+    followed : bool
+        Whether the first message is followed by others, once ranks have agreed.
+    """
+
+    followed: ClassVar[bool] = False
 
     @cached_property
     def digest(self) -> bytes:
@@ -30,7 +38,7 @@ class Signature:
 
     def differences(self, other: Signature) -> list[str]:
         """Return ``name mine against theirs`` for each field that differs, or the whole for another kind of call."""
-        if type(self) is not type(other):
+        if [field.name for field in fields(self)] != [field.name for field in fields(other)]:
             return [str(self)]
         return [
             f"{field.name} {getattr(self, field.name)!r} against {getattr(other, field.name)!r}"
@@ -57,6 +65,8 @@ class Call(Signature):
     affine : str
         Which of weight and bias are there.
     """
+
+    followed: ClassVar[bool] = True
 
     direction: Direction
     layer: str
@@ -104,6 +114,13 @@ class Transfer(Signature):
     def __str__(self) -> str:
         what = f" of {self.elements} {self.dtype}" if self.dtype else ""
         return f"{self.operation}{what}" + f" ({self.detail})" * bool(self.detail)
+
+
+@dataclass(frozen=True)
+class Exchange(Transfer):
+    """A collective whose elements are sent after the first message."""
+
+    followed: ClassVar[bool] = True
 
 
 class NumberedCall(NamedTuple):

@@ -17,7 +17,7 @@ from syncbn.comm.board import Board
 from syncbn.comm.call import NumberedCall, Signature, Transfer
 from syncbn.comm.errors import SyncLostRankError
 from syncbn.comm.library import import_mpi
-from syncbn.comm.planned import MOST_BYTES, PlannedMessages
+from syncbn.comm.planned import PlannedMessages
 from syncbn.comm.watch import Watch
 
 _MAKING: Signature = Transfer("making the communicator")
@@ -43,6 +43,8 @@ class Channel:
         To be written before `exchange_first` and read after it.
     planned : dict of str to PlannedMessages
         By name of the operation.
+    unfinished : bool
+        Whether a call has begun that has not come to its last message.
     closed : str
         Why there can't be any further message; "" while there can.
     """
@@ -52,6 +54,7 @@ class Channel:
         self.timeout = timeout
         self._number, self._call = 0, _MAKING
         self.closed = ""
+        self.unfinished = False
         with departure.making() if comm.Get_size() > 1 else nullcontext():
             self.board = Board(comm.Get_rank(), comm.Get_size(), name)
             if duplicate:
@@ -80,6 +83,7 @@ class Channel:
     def exchange_first(self, number: int, call: Signature) -> None:
         """Begin ``call``: combine what was written to ``first`` over ranks."""
         self._number, self._call = number, call
+        self.unfinished = True
         self.board.enter()
         self._wait(self._first.send)
 
@@ -88,17 +92,15 @@ class Channel:
 
         Whether a message is planned is told by these alone, so all ranks do the same.
         """
-        planned = self.planned[op]
-        message = planned.find(array)
-        if message is not None:
-            self._wait(message.send)
-        elif array.nbytes > MOST_BYTES:
+        message = self.planned[op].get(array.size, array.dtype)
+        if message is None:
             self.allreduce(array, op)
+        elif array is message.buffer:
+            self._wait(message.send)
         else:
-            memory = planned.lend(array.size, array.dtype)
-            memory[...] = array.reshape(-1)
-            self._wait(planned.find(memory).send)
-            array[...] = memory.reshape(array.shape)
+            message.buffer[...] = array.reshape(-1)
+            self._wait(message.send)
+            array[...] = message.buffer.reshape(array.shape)
 
     def allreduce(self, array: NDArray[Any], op: str) -> None:
         """Combine ``array`` over ranks, in place."""
@@ -136,6 +138,11 @@ class Channel:
         """End it for this rank alone, after an error; ranks that wait for it will see that."""
         self.closed = f"the communicator was closed by {error.__name__}{where}"
         self.board.close(followed=issubclass(error, SyncLostRankError))
+
+    def close_broken_off(self) -> None:
+        """End it for this rank alone where an exception such as Ctrl-C has left a call between its messages."""
+        self.closed = f"the communicator was closed: an exception broke off {NumberedCall(self._number, self._call)}"
+        self.board.close(followed=False)
 
     def _close_for(self, error: BaseException) -> None:
         self.close(type(error), f" in {NumberedCall(self._number, self._call)}")

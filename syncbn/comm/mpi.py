@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syncbn._dispatch import message
-from syncbn.comm.call import Signature, Transfer
+from syncbn.comm.call import Exchange, Signature, Transfer
 from syncbn.comm.channel import Channel
 from syncbn.comm.communicator import NOTHING, Communicator, Op, check_group_size
 from syncbn.comm.errors import SyncMismatchError
@@ -91,6 +91,9 @@ class MPIComm(Communicator):
         Collective.
         """
         channel = self._open()
+        if channel.unfinished:
+            channel.close_broken_off()
+            raise ValueError(channel.closed)
         self._number = number = self._number + 1
         first = channel.first
         fits = first.write(call.digest, number, forward_number, error is not None, maxima)
@@ -102,6 +105,7 @@ class MPIComm(Communicator):
             first.read(maxima)
         else:
             self._combine(maxima, "MAX")
+        channel.unfinished = call.followed
         return number
 
     def maxima(self, size: int) -> NDArray[np.float64]:
@@ -125,6 +129,7 @@ class MPIComm(Communicator):
         report = pickle.dumps((self._number, call, forward_number, None if error is None else _described(error)))
         reports: list[tuple[int, Signature, int, str | None]] = list(map(pickle.loads, self._channel.allgather(report)))
         number, self._number = self._number, 0
+        self._channel.unfinished = False
         if error is not None:
             raise error
         lines = []
@@ -139,7 +144,8 @@ class MPIComm(Communicator):
                 lines.append(
                     f"rank {rank} called the backward of call {other_forward} against that of call {forward_number}"
                 )
-        raise SyncMismatchError(f"rank {self.rank} at call {number}: {call}; but " + "; ".join(lines))
+        what = "; ".join(lines) or "the ranks' headers differ"
+        raise SyncMismatchError(f"rank {self.rank} at call {number}: {call}; but {what}")
 
     def allreduce(self, array: NDArray[Any], op: Op = "sum") -> None:
         """Combine ``array`` (contiguous, same shape and dtype on all ranks) over ranks, in place. Collective."""
@@ -147,10 +153,12 @@ class MPIComm(Communicator):
         channel = self._open()
         self.bytes_sent += array.nbytes
         channel.allreduce(array, OPS[op])
+        channel.unfinished = False
 
     def allreduce_agreed(self, array: NDArray[Any]) -> None:
         """Sum ``array`` over ranks, in place: the second message of the call just agreed on. Collective."""
         self._combine(array, "SUM")
+        self._channel.unfinished = False
 
     def _combine(self, array: NDArray[Any], op: str) -> None:
         """Combine an array that all ranks have agreed on."""
@@ -165,13 +173,14 @@ class MPIComm(Communicator):
         self._agree_on_array("broadcast", array, f"root={root!r}", wrong)
         self.bytes_sent += array.nbytes
         self._channel.broadcast(array, root)
+        self._channel.unfinished = False
 
     def _agree_on_array(
         self, operation: str, array: NDArray[Any], detail: str, error: Exception | None, op: Op | None = None
     ) -> None:
         error = error or _unfit(array, op)
         size, dtype = (0, "") if error else (array.size, str(array.dtype))
-        self.agree(Transfer(operation, size, dtype, detail), error=error)
+        self.agree(Exchange(operation, size, dtype, detail), error=error)
 
     def allgather(self, value: T) -> list[T]:
         """Return the values (any picklable object) of all ranks, in rank order. Collective."""
@@ -180,9 +189,11 @@ class MPIComm(Communicator):
             content = pickle.dumps(value)
         except Exception as error:  # whatever an object raises that can't be pickled
             failure = error
-        self.agree(Transfer("allgather"), error=failure)
+        self.agree(Exchange("allgather"), error=failure)
         self.bytes_sent += len(content)
-        return list(map(pickle.loads, self._channel.allgather(content)))
+        contents = self._channel.allgather(content)
+        self._channel.unfinished = False
+        return list(map(pickle.loads, contents))
 
     def barrier(self) -> None:
         """Wait until all ranks are here. Collective."""
@@ -195,16 +206,19 @@ class MPIComm(Communicator):
         """
         with self.preparing(Transfer("split", detail="group_size")):
             group_size = check_group_size(group_size)
-        self.agree(Transfer("split", detail=f"group_size={group_size}"))
+        self.agree(Exchange("split", detail=f"group_size={group_size}"))
         color = self.rank // group_size
         first, last = color * group_size, min((color + 1) * group_size, self.size) - 1
         group = MPIComm.__new__(MPIComm)
         Communicator.__init__(group)
         group._take(self._channel.split(color, f"ranks {first} to {last} of {self._channel.board.name}"))
+        self._channel.unfinished = False
         return group
 
     def free(self) -> None:
         """Free the duplicate; further calls raise ValueError. Collective."""
+        if self._channel.unfinished:
+            self._channel.close_broken_off()
         if not self._channel.closed:
             self.agree(Transfer("free"))
             self.release()

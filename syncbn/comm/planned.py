@@ -23,22 +23,20 @@ class PlannedMessages:
 
     def __init__(self, plan: Callable[[NDArray[Any]], Any]) -> None:
         self._plan = plan
-        self._lent: dict[tuple[int, np.dtype[Any]], NDArray[Any]] = {}
-        self._planned: dict[int, Any] = {}
+        self._planned: dict[tuple[int, np.dtype[Any]], Any] = {}
+
+    def get(self, size: int, dtype: np.dtype[Any]) -> Any:
+        """Return the message of so many numbers of ``dtype``, or None where that is too many."""
+        message = self._planned.get((size, dtype))
+        if message is None and size * dtype.itemsize <= MOST_BYTES:
+            message = self._planned[size, dtype] = self._plan(np.empty(size, dtype))
+        return message
 
     def lend(self, size: int, dtype: np.dtype[Any]) -> NDArray[Any]:
-        """Return the memory of the message of so many numbers of ``dtype``, or new memory where that is too many."""
-        found = self._lent.get((size, dtype))
-        if found is None:
-            found = np.empty(size, dtype)
-            if found.nbytes <= MOST_BYTES:
-                self._lent[size, dtype] = found
-                self._planned[id(found)] = self._plan(found)
-        return found
-
-    def find(self, memory: NDArray[Any]) -> Any:
-        """Return the message of memory that was lent, or None where it is no such memory."""
-        return self._planned.get(id(memory))
+        """Return the memory of that message, or new memory where there is none."""
+        message = self.get(size, dtype)
+        memory: NDArray[Any] = np.empty(size, dtype) if message is None else message.buffer
+        return memory
 
     def free(self) -> None:
         """Give all requests back; all ranks must be known to be here."""

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from syncbn._dispatch import plain
 from syncbn.comm import SERIAL, Communicator, SerialComm, call_of
 from syncbn.functional._alone import general_backward, normalize_alone
-from syncbn.functional._input import BatchInput, unknown_call
+from syncbn.functional._input import BatchInput, check_name, unknown_call
 from syncbn.functional._statistics import check_count
 from syncbn.functional._together import general_backward_together, normalize_together
 from syncbn.moments import Moments
@@ -56,6 +56,7 @@ def normalize_batch(
             y, count, mean, var, backward = found
             return y, Moments(count, mean, var), backward
     with communicator.preparing(unknown_call("forward", name)):
+        name = check_name(name)
         given = BatchInput(
             x, weight, bias, eps, channel_axis, mask, reduction, residual, relu, out, channels, communicator.size
         )

@@ -26,7 +26,14 @@ def check_reduction(reduction: str) -> str:
 
 def unknown_call(direction: Direction, name: str) -> Call:
     """Return what a rank says of a call whose input it could not read."""
-    return call_of(direction, name, 0, "", "", 0.0, "")
+    return call_of(direction, name if isinstance(name, str) else "", 0, "", "", 0.0, "")
+
+
+def check_name(name: str) -> str:
+    """Return the ``name`` of a call, or raise TypeError."""
+    if not isinstance(name, str):
+        raise TypeError(f"name must be a str, got {type(name).__name__}")
+    return name
 
 
 class BatchInput:

@@ -9,7 +9,7 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from syncbn.comm import Communicator, Transfer
+from syncbn.comm import Communicator, Exchange
 from syncbn.layers import Module
 from syncbn.nn import Optimizer, softmax_cross_entropy
 from syncbn.train.gradients import FlatGradients
@@ -53,7 +53,7 @@ class TrainingStep:
         self.comm = comm
         self.gradients = FlatGradients(optimizer.parameters, wire_dtype)
         self._parameters = [*model.parameters(), *optimizer.parameters]  # finding them takes long
-        self._call = Transfer("the training step", self.gradients.buffer.size, str(self.gradients.buffer.dtype))
+        self._call = Exchange("the training step", self.gradients.buffer.size, str(self.gradients.buffer.dtype))
         # Groups of ranks, over which some layers may take their statistics, count their own bytes.
         of_layers = [getattr(module, "comm", None) for _, module in model.named_modules()]
         self._communicators = {comm, *(c for c in of_layers if isinstance(c, Communicator))}

@@ -30,6 +30,17 @@ def test_collectives(comm):
     comm.barrier()
 
 
+def test_a_call_that_was_broken_off_closes_the_communicator():
+    """Whatever comes next would meet the message that is missing."""
+    for use in (MPIComm.barrier, MPIComm.free):
+        comm = MPIComm()
+        comm.agree(Call("forward", "test", 3, "float32", "exact", 0.0, "none"))
+        if use is MPIComm.free:
+            comm.free()
+        with pytest.raises(ValueError, match="an exception broke off call 1, forward of test"):
+            comm.barrier()
+
+
 def test_bytes_sent_are_counted(comm):
     before = comm.bytes_sent
     comm.allreduce(np.zeros(10, np.float64))

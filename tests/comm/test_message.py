@@ -1,4 +1,5 @@
 """The first message of every call: compiled, its twin, and ranks of which some have the one and some the other."""
+# ruff: noqa: N802 (names of mpi4py)
 
 from __future__ import annotations
 
@@ -85,3 +86,61 @@ def test_maxima_may_be_written_in_place(kinds):
 def test_the_compiled_one_takes_words_alone(array):
     with pytest.raises(TypeError, match="contiguous float64"):
         compiled.FirstMessage().write(CALL.digest, 1, 0, False, array)
+
+
+class Slow:
+    """An MPI communicator, and its request, that comes to its end at the n-th test."""
+
+    def __init__(self, tests: int, *, plans: bool = True) -> None:
+        self.tests, self.plans, self.asked, self.started, self.freed = tests, plans, 0, 0, 0
+
+    def Allreduce_init(self, *arguments: object) -> Slow:
+        if not self.plans:
+            raise NotImplementedError
+        self.arguments = arguments
+        return self
+
+    def Iallreduce(self, *arguments: object) -> Slow:
+        self.arguments = arguments
+        self.started += 1
+        return self
+
+    def Start(self) -> None:
+        self.started += 1
+
+    def Test(self) -> bool:
+        self.asked += 1
+        return self.asked >= self.tests
+
+    def Free(self) -> None:
+        self.freed += 1
+
+
+@pytest.fixture(params=[compiled, twin])
+def planned(request):
+    return request.param.PlannedMessage
+
+
+def test_a_planned_message_is_asked_for_its_end_some_times(planned):
+    buffer = np.zeros(3)
+    for tests in (1, twin.TESTS, twin.TESTS + 1):
+        slow = Slow(tests)
+        message = planned(buffer, slow, "in place", "max")
+        request = message.send()
+        assert slow.arguments[0] == "in place"
+        assert slow.arguments[1] is buffer is message.buffer
+        assert slow.arguments[2] == "max"
+        assert (request, slow.asked) == ((None, tests) if tests <= twin.TESTS else (slow, twin.TESTS))
+        message.send()
+        assert slow.started == 2
+        message.free()
+        assert slow.freed == 1
+
+
+def test_before_mpi_4_a_planned_message_is_an_ordinary_one(planned):
+    slow = Slow(1, plans=False)
+    message = planned(np.zeros(3), slow, "in place", "max")
+    assert message.send() is message.send() is slow
+    assert (slow.started, slow.asked) == (2, 0)
+    message.free()
+    assert slow.freed == 0

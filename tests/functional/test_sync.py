@@ -149,6 +149,7 @@ GOOD = np.ones((4, 3, 2), np.float32) * np.arange(4, dtype=np.float32)[:, None, 
         ({"weight": np.ones(5)}, ValueError, "weight must have shape"),
         ({"mask": np.ones(7, bool)}, ValueError, "mask must be broadcastable"),
         ({"eps": -1.0}, ValueError, "eps must be finite"),
+        ({"name": ["a"]}, TypeError, "name must be a str, got list"),
     ],
 )
 def test_bad_input_on_one_rank_raises_on_all(comm, bad, error, text):
@@ -182,6 +183,11 @@ def test_calls_that_differ_raise_on_all(comm, other, text):
     with pytest.raises(SyncMismatchError, match=text):
         F.batch_norm(**arguments)
     assert F.batch_norm(GOOD, comm=comm)[1].count == 8 * comm.size
+
+
+def test_zero_is_zero_whatever_its_sign(comm):
+    for eps in (-0.0, 0.0) if comm.rank == 0 else (0.0, -0.0):
+        F.batch_norm(GOOD, comm=comm, eps=eps)
 
 
 def test_forward_against_backward_and_backwards_out_of_order(comm):

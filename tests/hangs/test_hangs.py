@@ -30,6 +30,10 @@ SCENARIOS = {  # what the last rank raises, and what the others do
     "raises": ("KeyError: 'unrelated'", LOST + "ended with KeyError: 'unrelated'"),
     "closes_the_communicator": (NOTHING, LOST + "closed the communicator"),
     "never_comes": (NOTHING, TIMEOUT),
+    "is_interrupted_between_messages": (
+        r"ValueError: the communicator was closed: an exception broke off call 2, forward of SyncBatchNorm #2",
+        LOST + "(ended with ValueError: the communicator was closed|closed the communicator)",
+    ),
     "makes_no_communicator": (NOTHING, "SyncTimeoutError: .* making the communicator: nothing is known of .*{culprit}"),
     "mismatch": (
         "SyncMismatchError: .* rank 0 called layer 'SyncBatchNorm #2' against 'SyncBatchNorm #1'",
