@@ -54,6 +54,11 @@ def in_turn(ways: dict[str, Way], pairs: int) -> list[dict]:
     return rows
 
 
+def judged(name: str, ratio: float, limit: float) -> str:
+    """Return a ratio beside its limit."""
+    return f"{name:24s} {ratio:.3f}  (limit {limit:.2f})" + "  missed" * (ratio > limit)
+
+
 def line(row: dict) -> str:
     """Return a row of the table."""
     one, other = list(row)[1:3]

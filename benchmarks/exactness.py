@@ -4,7 +4,8 @@
 
 Every rank runs one thread. Layers: the three are run in turn, forward and backward; printed are medians over
 rounds, and their ratios. A time is that of the slowest rank. Training: epochs of the residual network of `syncbn
-compare` with exact and with float64 sums, in turn; printed is the median of the ratios of neighbouring epochs.
+compare` with exact and with float64 sums, in turn; printed is the median of the ratios of neighbouring epochs. The
+exit code is 1 where a limit is missed.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ import argparse
 import json
 import os
 import statistics
+import sys
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import epochs
-from mpi4py import MPI
 
 from syncbn import MPIComm
 from syncbn.experiments.bn_layers import RESNET50
@@ -60,7 +61,7 @@ def main() -> None:
         "dense: exact/float64": statistics.geometric_mean(row["exact"] / row["float64"] for row in dense),
         "training: exact/float64": training[-1]["exact/float64"],
     }
-    summary = [f"{name:24s} {ratio:.2f}  (limit {LIMITS[name]:.2f})" for name, ratio in ratios.items()]
+    summary = [epochs.judged(name, ratio, LIMITS[name]) for name, ratio in ratios.items()]
     if comm.rank == 0:
         print("\n" + "\n".join(summary))
         if options.output:
@@ -73,6 +74,7 @@ def main() -> None:
             text = [f"{machine}; medians, forward + backward", "", *map(line, rows), "", *map(epochs.line, training)]
             text += ["", *summary]
             (options.output / "exactness.txt").write_text("\n".join(text) + "\n")
+    sys.exit(comm.allgather(any(ratio > LIMITS[name] for name, ratio in ratios.items()))[0])
 
 
 def over_network(rows: list[dict], one: str, other: str) -> float:
@@ -94,4 +96,3 @@ def line(row: dict) -> str:
 
 if __name__ == "__main__":
     main()
-    MPI.COMM_WORLD.Barrier()
