@@ -64,6 +64,6 @@ def line(row: dict) -> str:
     one, other = list(row)[1:3]
     low, high = row["half of the ratios"]
     return (
-        f"training resnet, {row['of']:18s} {other} {row[other]:7.3f} s  {one} {row[one]:7.3f} s  "
+        f"resnet, {row['of']:17s} {other} {row[other]:7.3f} s  {one} {row[one]:7.3f} s  "
         f"{one}/{other} {row[f'{one}/{other}']:.3f} [{low:.3f}, {high:.3f}]"
     )
