@@ -95,7 +95,9 @@ def _prepare() -> None:
         try:
             if os.getpid() == _pid and _boards and not import_mpi().Is_finalized():
                 status = _status_of_leaving(status)
-        finally:  # whatever happens: nobody who calls it expects to live on
+        except BaseException:  # Ctrl-C, while it waits
+            status = status or 1
+        finally:  # nobody who calls it expects to live on
             leave(status)
 
     os._exit = _exit
