@@ -31,7 +31,7 @@ class Signature:
     @cached_property
     def digest(self) -> bytes:
         """120 bits that differ when a field does, as float64 words, each with its negative."""
-        text = "|".join(str(getattr(self, field.name)) for field in fields(self))
+        text = "|".join([str(self.followed), *(str(getattr(self, field.name)) for field in fields(self))])
         bits = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=15).digest(), "little")
         words = [(bits >> (WORD_BITS * i)) & ((1 << WORD_BITS) - 1) for i in range(DIGEST_WORDS // 2)]
         return struct.pack(f"={DIGEST_WORDS}d", *words, *(-word for word in words))

@@ -93,7 +93,7 @@ class MPIComm(Communicator):
         channel = self._open()
         if channel.unfinished:
             channel.close_broken_off()
-            raise ValueError(channel.closed)
+            raise error or ValueError(channel.closed)
         self._number = number = self._number + 1
         first = channel.first
         fits = first.write(call.digest, number, forward_number, error is not None, maxima)
@@ -211,20 +211,22 @@ class MPIComm(Communicator):
         first, last = color * group_size, min((color + 1) * group_size, self.size) - 1
         group = MPIComm.__new__(MPIComm)
         Communicator.__init__(group)
-        group._take(self._channel.split(color, f"ranks {first} to {last} of {self._channel.board.name}"))
-        self._channel.unfinished = False
+        try:
+            group._take(self._channel.split(color, f"ranks {first} to {last} of {self._channel.board.name}"))
+        finally:  # what fails there fails the group, and all ranks have been here
+            self._channel.unfinished = False
         return group
 
     def free(self) -> None:
         """Free the duplicate; further calls raise ValueError. Collective."""
-        if self._channel.unfinished:
-            self._channel.close_broken_off()
-        if not self._channel.closed:
+        if not (self._channel.closed or self._channel.unfinished):
             self.agree(Transfer("free"))
-            self.release()
+        self.release()
 
     def release(self) -> None:
-        """Free the duplicate where all ranks are known to do so. Collective."""
+        """Free the duplicate where all ranks are known to do so, or close it after a broken off call. Collective."""
+        if self._channel.unfinished:
+            self._channel.close_broken_off()
         if not self._channel.closed:
             self._channel.free()
             self.freed = True

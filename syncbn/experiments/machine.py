@@ -47,13 +47,11 @@ def host_name() -> str:
 def cpu_model() -> str:
     """Return the processor's name, or its architecture where the system gives no name.
 
-    A name without a number, as virtual machines give it, is that of many: then family and model stand beside it.
+    Virtual machines give many processors one name: where the system tells family and model, they stand beside it.
     """
     name = _cpuinfo("model name") or platform.processor() or platform.machine()
     family, model = _cpuinfo("cpu family"), _cpuinfo("model")
-    if any(map(str.isdigit, name)) or not (family and model):
-        return name
-    return f"{name}, family {family}, model {model}"
+    return f"{name}, family {family}, model {model}" if family and model else name
 
 
 def instruction_sets() -> list[str]:

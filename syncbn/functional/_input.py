@@ -33,7 +33,7 @@ def check_name(name: str) -> str:
     """Return the ``name`` of a call, or raise TypeError."""
     if not isinstance(name, str):
         raise TypeError(f"name must be a str, got {type(name).__name__}")
-    return name
+    return str.__str__(name)  # other ranks may not know a class of this one
 
 
 class BatchInput:

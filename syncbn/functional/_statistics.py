@@ -28,6 +28,6 @@ def check_count(count: int, shape: tuple[int, ...], communicator: Communicator) 
             f"(x of shape {shape} on this rank)"
         )
     unselected = np.array([0.0 if 0 in shape else 1.0])
-    communicator.allreduce_agreed(unselected)
+    communicator.allreduce(unselected)
     if unselected[0] > 0:
         raise ValueError(f"mask selects no value of x on any rank (x of shape {shape} on this rank)")

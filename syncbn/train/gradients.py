@@ -39,15 +39,18 @@ class FlatGradients:
             piece.reshape(parameter.data.shape) for piece, parameter in zip(pieces, self.parameters, strict=True)
         ]
 
-    def add_over_ranks(self, loss: float, comm: Communicator) -> float:
-        """Replace each ``grad`` by its sum over ranks; return the sum of ``loss``.
-
-        Collective, and the second message of a call that ``comm.agree`` has just begun. A parameter without
-        gradient contributes zeros. The new ``grad`` is valid until the next call.
-        """
+    def take(self, loss: float) -> None:
+        """Take each ``grad``, and ``loss``. A parameter without gradient contributes zeros."""
         for parameter, view in zip(self.parameters, self._views, strict=True):
             view[...] = 0 if parameter.grad is None else parameter.grad
         self.buffer[-1] = loss
+
+    def add_over_ranks(self, comm: Communicator) -> float:
+        """Replace each ``grad`` by the sum over ranks of what was taken; return that of the loss.
+
+        Collective, and the second message of a call that ``comm.agree`` has just begun. The new ``grad`` is valid
+        until the next `take`.
+        """
         comm.allreduce_agreed(self.buffer)
         for parameter, view in zip(self.parameters, self._views, strict=True):
             parameter.grad = view.astype(parameter.data.dtype, copy=False)

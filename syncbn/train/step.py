@@ -63,16 +63,16 @@ class TrainingStep:
 
         Collective. ``before`` is called first, and its errors too reach all ranks.
         """
-        start, bytes_before, loss = perf_counter(), self._bytes_sent(), 0.0
+        start, bytes_before = perf_counter(), self._bytes_sent()
         error: Exception | None = None
         try:
             before()
             start, bytes_before = perf_counter(), self._bytes_sent()
-            loss = self._forward_backward(x, y, batch)
+            self.gradients.take(self._forward_backward(x, y, batch))
         except Exception as caught:
             error = own_error(self.comm, caught)
         self.comm.agree(self._call, error=error)
-        loss = self.gradients.add_over_ranks(loss, self.comm)
+        loss = self.gradients.add_over_ranks(self.comm)
         self.optimizer.step()
         return StepResult(loss, perf_counter() - start, self._bytes_sent() - bytes_before)
 

@@ -11,7 +11,7 @@ from mpi4py import MPI
 from syncbn import MPIComm, SyncLostRankError, SyncTimeoutError
 from syncbn import functional as F
 from syncbn._dispatch.message import NBYTES
-from syncbn.comm import Call, as_communicator, departure
+from syncbn.comm import Call, Transfer, as_communicator, departure
 
 pytestmark = pytest.mark.ranks
 
@@ -39,6 +39,34 @@ def test_a_call_that_was_broken_off_closes_the_communicator():
             comm.free()
         with pytest.raises(ValueError, match="an exception broke off call 1, forward of test"):
             comm.barrier()
+
+
+def test_so_does_one_whose_maxima_were_broken_off(monkeypatch):
+    comm = MPIComm()
+
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(comm, "_combine", fail)
+    with pytest.raises(MemoryError):
+        comm.agree(Call("forward", "test", 300, "float32", "exact", 0.0, "none"), np.zeros(300))
+    with pytest.raises(KeyError, match="the reason"):
+        comm.agree(Transfer("the next call"), error=KeyError("the reason"))
+    with pytest.raises(ValueError, match="an exception broke off call 1, forward of test"):
+        comm.barrier()
+
+
+def test_a_split_that_fails_leaves_the_communicator_as_it_was(monkeypatch):
+    with MPIComm() as comm:
+        with monkeypatch.context() as patch:
+
+            def fail(*_: object) -> None:
+                raise MemoryError
+
+            patch.setattr(comm._channel, "split", fail)
+            with pytest.raises(MemoryError):
+                comm.split(1)
+        comm.barrier()
 
 
 def test_bytes_sent_are_counted(comm):

@@ -28,7 +28,8 @@ def test_gradients_and_loss_are_added_in_one_message(rng):
     made = parameters(rng, *[np.float32] * 4)
     before = [parameter.grad.copy() for parameter in made]
     flat, comm = FlatGradients(made), Doubling()
-    assert flat.add_over_ranks(1.5, comm) == 3.0
+    flat.take(1.5)
+    assert flat.add_over_ranks(comm) == 3.0
     assert comm.sent.dtype == np.float32
     np.testing.assert_array_equal(comm.sent, [*np.concatenate([grad.ravel() for grad in before]), 1.5])
     for parameter, grad in zip(made, before, strict=True):
@@ -38,10 +39,12 @@ def test_gradients_and_loss_are_added_in_one_message(rng):
 def test_a_missing_gradient_is_zero_though_the_last_step_had_one(rng):
     made = parameters(rng, np.float64, np.float64)
     flat = FlatGradients(made)
-    flat.add_over_ranks(0.0, Doubling())
+    flat.take(0.0)
+    flat.add_over_ranks(Doubling())
     kept = made[1].grad.copy()
     made[0].grad = None
-    flat.add_over_ranks(0.0, Doubling())
+    flat.take(0.0)
+    flat.add_over_ranks(Doubling())
     np.testing.assert_array_equal(made[0].grad, np.zeros((3, 2)), strict=True)
     np.testing.assert_array_equal(made[1].grad, 2 * kept)
 
@@ -59,7 +62,8 @@ def test_a_missing_gradient_is_zero_though_the_last_step_had_one(rng):
 def test_dtypes(rng, dtypes, chosen, expected):
     made = parameters(rng, *dtypes)
     flat = FlatGradients(made, chosen)
-    flat.add_over_ranks(0.0, SerialComm())
+    flat.take(0.0)
+    flat.add_over_ranks(SerialComm())
     assert flat.buffer.dtype == expected
     assert [parameter.grad.dtype for parameter in made] == dtypes
 
