@@ -220,6 +220,31 @@ def test_an_error_of_one_rank_reaches_all(comm, build, data, norm, when, culprit
     assert len(trainer.history) == 1
 
 
+class Spoils(Sequential):
+    """Leaves a gradient of a wrong shape."""
+
+    def forward(self, x):
+        y, inner = super().forward(x)
+
+        def backward(dy):
+            dx = inner(dy)
+            self.parameters()[0].grad = np.zeros((7, 7, 7), np.float32)
+            return dx
+
+        return y, backward
+
+
+def test_a_gradient_of_a_wrong_shape_on_one_rank_reaches_all(comm, build, data):
+    culprit = comm.size - 1
+    model = (Spoils if comm.rank == culprit else Sequential)(*build("syncbn", comm).model)
+    trainer = Trainer(model, SGD(model.parameters(), 0.1), comm, batch_per_rank=4)
+    expected, text = (
+        (ValueError, "") if comm.rank == culprit else (SyncMismatchError, f"rank {culprit} had bad input: .*")
+    )
+    with pytest.raises(expected, match=text + "could not broadcast"):
+        trainer.fit(*data, 1)
+
+
 @pytest.mark.parametrize("norm", ["ln", "syncbn"])
 @pytest.mark.parametrize("step", [1, 5])
 def test_an_error_in_a_callback_of_one_rank_reaches_all(comm, build, data, norm, step):
