@@ -10,10 +10,9 @@ import numpy as np
 from syncbn._dispatch.batch import BatchShapes
 from syncbn._dispatch.kernels import kernels
 from syncbn._dispatch.layout import ChannelLayout, MaskArray
+from syncbn._dispatch.message import NOTHING
 from syncbn._dispatch.threads import threads_for
 from syncbn.typing import Float64Array, FloatArray
-
-NOTHING: Float64Array = np.empty(0)
 
 
 class RankKernels(BatchShapes):

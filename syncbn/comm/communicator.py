@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,10 +11,10 @@ from typing import Any, Literal, NoReturn, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from syncbn._dispatch.message import NOTHING
 from syncbn.comm.call import Signature
 
 T = TypeVar("T")
-NOTHING: NDArray[np.float64] = np.empty(0)
 Op = Literal["sum", "min", "max"]
 
 
@@ -157,16 +156,3 @@ _NOT_COPIED = (
     "{} can't be copied or pickled: it is a connection to other processes. Build the layer again "
     "with its communicator and move the values with state_dict() and load_state_dict()."
 )
-
-
-def check_group_size(group_size: object) -> int:
-    """Return ``group_size``, or raise TypeError or ValueError."""
-    if isinstance(group_size, (bool, np.bool_)):
-        raise TypeError(f"group_size must be an integer, got {group_size!r}")
-    try:
-        size = operator.index(group_size)  # type: ignore[arg-type]
-    except TypeError:
-        raise TypeError(f"group_size must be an integer, got {group_size!r}") from None
-    if size < 1:
-        raise ValueError(f"group_size must be at least 1, got {size}")
-    return size

@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syncbn._dispatch import message
+from syncbn._dispatch.checks import check_integer
+from syncbn._dispatch.message import NOTHING
 from syncbn.comm.call import Exchange, Signature, Transfer
 from syncbn.comm.channel import Channel
-from syncbn.comm.communicator import NOTHING, Communicator, Op, check_group_size
+from syncbn.comm.communicator import Communicator, Op
 from syncbn.comm.errors import SyncMismatchError
 from syncbn.comm.library import import_mpi
 
@@ -93,7 +95,7 @@ class MPIComm(Communicator):
         channel = self._open()
         if channel.unfinished:
             channel.close_broken_off()
-            raise error or ValueError(channel.closed)
+            raise ValueError(channel.closed) if error is None else error
         self._number = number = self._number + 1
         first = channel.first
         fits = first.write(call.digest, number, forward_number, error is not None, maxima)
@@ -205,7 +207,7 @@ class MPIComm(Communicator):
         Collective. The last group is smaller where ``group_size`` does not divide ``size``.
         """
         with self.preparing(Transfer("split", detail="group_size")):
-            group_size = check_group_size(group_size)
+            group_size = check_integer("group_size", group_size)
         self.agree(Exchange("split", detail=f"group_size={group_size}"))
         color = self.rank // group_size
         first, last = color * group_size, min((color + 1) * group_size, self.size) - 1

@@ -7,8 +7,10 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from syncbn._dispatch.checks import check_integer
+from syncbn._dispatch.message import NOTHING
 from syncbn.comm.call import Signature
-from syncbn.comm.communicator import NOTHING, Communicator, Op, check_group_size
+from syncbn.comm.communicator import Communicator, Op
 
 T = TypeVar("T")
 
@@ -54,7 +56,7 @@ class SerialComm(Communicator):
 
     def split(self, group_size: int) -> SerialComm:
         """Return another communicator of this process."""
-        check_group_size(group_size)
+        check_integer("group_size", group_size)
         return SerialComm()
 
     def free(self) -> None:

@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from syncbn._dispatch.message import FirstMessage
+from syncbn._dispatch.message import NOTHING, FirstMessage
 from syncbn.comm import Communicator, SerialComm
 from syncbn.comm.call import Signature
-from syncbn.comm.communicator import NOTHING
 from syncbn.experiments.bn_layers import NETWORKS, layer_channels
 from syncbn.experiments.networks import build_network
 from syncbn.experiments.normalizers import Network, Reduction
