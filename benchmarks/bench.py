@@ -29,7 +29,7 @@ from results import Measurement, Results
 from rich.console import Console
 from sections import SECTIONS
 
-from syncbn._dispatch.kernels import which
+from syncbn._core.kernels import which
 from syncbn.cli.errors import CommandError
 from syncbn.experiments.machine import BUSY, cpu_model, instruction_sets
 from syncbn.experiments.versions import package_version, versions

@@ -23,7 +23,7 @@ import epochs
 import numpy as np
 
 from syncbn import MPIComm
-from syncbn._dispatch.message import NOTHING
+from syncbn._core.message import NOTHING
 from syncbn.comm import call_of
 from syncbn.experiments.versions import versions
 from syncbn.functional import _batch

@@ -20,10 +20,10 @@ ARROWS: dict[str, set[str]] = {
     "train": {"nn", "comm"},
     "nn": {"layers"},
     "layers": {"functional", "comm", "moments"},
-    "functional": {"_dispatch", "comm", "moments"},
+    "functional": {"_core", "comm", "moments"},
     "torch": {"functional", "comm"},
-    "_dispatch": {"_kernels", "reference"},
-    "comm": {"moments", "_dispatch"},
+    "_core": {"_kernels", "reference"},
+    "comm": {"moments", "_core"},
     "data": set(),
     "moments": set(),
     "reference": set(),
@@ -32,7 +32,7 @@ ARROWS: dict[str, set[str]] = {
 }
 """Room: the rooms that it may import, with all that these may, and `typing`, which stands below all."""
 
-DOORS = {"_kernels": {"_dispatch"}}
+DOORS = {"_kernels": {"_core"}}
 """Rooms that only these may enter, wherever the arrows lead."""
 
 FRONT = {"cli", "experiments", "torch"}
@@ -163,7 +163,7 @@ def test_a_forbidden_import_is_found(path, source, expected):
         ("cli/good.py", "from syncbn import __version__\nfrom syncbn.layers import BatchNorm"),
         ("experiments/good.py", "def f():\n    import matplotlib.pyplot\nfrom syncbn.data import load"),
         ("torch/good.py", "import torch.nn\nfrom syncbn.functional import batch_norm"),
-        ("_dispatch/good.py", "from syncbn._kernels import rows"),
+        ("_core/good.py", "from syncbn._kernels import rows"),
         ("__init__.py", "from syncbn.layers import BatchNorm"),
     ],
 )

@@ -10,7 +10,7 @@ from case import Candidate
 from shapes import EPS, Problem
 
 from syncbn import functional as F
-from syncbn._dispatch import threads
+from syncbn._core import threads
 from syncbn.experiments.normalizers import Reduction
 
 

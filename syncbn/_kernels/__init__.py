@@ -1,1 +1,1 @@
-"""Compiled kernels, built from ext/*.pyx; `syncbn._dispatch` is the only door to them."""
+"""Compiled kernels, built from ext/*.pyx; `syncbn._core` is the only door to them."""

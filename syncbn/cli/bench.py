@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from syncbn._dispatch.threads import usable_cores
+from syncbn._core.threads import usable_cores
 from syncbn.cli.errors import UsageError
 from syncbn.cli.launch import THREAD_VARIABLES
 from syncbn.cli.measuring import MeasuringCommand, measured

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from syncbn._dispatch.kernels import available, which
-from syncbn._dispatch.threads import thread_limit, usable_cores
+from syncbn._core.kernels import available, which
+from syncbn._core.threads import thread_limit, usable_cores
 from syncbn.cli.launch import THREAD_VARIABLES, find_mpiexec, library_of
 from syncbn.comm import Communicator
 from syncbn.experiments.latency import SIZES, allreduce_microseconds

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from syncbn._dispatch.threads import usable_cores
+from syncbn._core.threads import usable_cores
 from syncbn.cli import completion, terminal
 from syncbn.cli.errors import CommandError
 

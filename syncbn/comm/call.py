@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 from functools import cached_property, lru_cache
 from typing import ClassVar, Literal, NamedTuple
 
-from syncbn._dispatch.message import DIGEST_WORDS
+from syncbn._core.message import DIGEST_WORDS
 
 Direction = Literal["forward", "backward"]
 

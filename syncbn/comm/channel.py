@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from syncbn._dispatch.message import FirstMessage, PlannedMessage
+from syncbn._core.message import FirstMessage, PlannedMessage
 from syncbn.comm import departure
 from syncbn.comm.board import Board
 from syncbn.comm.call import NumberedCall, Signature, Transfer

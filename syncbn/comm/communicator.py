@@ -11,7 +11,7 @@ from typing import Any, Literal, NoReturn, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from syncbn._dispatch.message import NOTHING
+from syncbn._core.message import NOTHING
 from syncbn.comm.call import Signature
 
 T = TypeVar("T")

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from syncbn._dispatch import message
-from syncbn._dispatch.checks import check_integer
-from syncbn._dispatch.message import NOTHING
+from syncbn._core import message
+from syncbn._core.checks import check_integer
+from syncbn._core.message import NOTHING
 from syncbn.comm.call import Exchange, Signature, Transfer
 from syncbn.comm.channel import Channel
 from syncbn.comm.communicator import Communicator, Op

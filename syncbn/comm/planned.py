@@ -18,7 +18,7 @@ class PlannedMessages:
     Parameters
     ----------
     plan : callable
-        Returns the `syncbn._dispatch.message.PlannedMessage` of an array.
+        Returns the `syncbn._core.message.PlannedMessage` of an array.
     """
 
     def __init__(self, plan: Callable[[NDArray[Any]], Any]) -> None:

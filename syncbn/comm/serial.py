@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from syncbn._dispatch.checks import check_integer
-from syncbn._dispatch.message import NOTHING
+from syncbn._core.checks import check_integer
+from syncbn._core.message import NOTHING
 from syncbn.comm.call import Signature
 from syncbn.comm.communicator import Communicator, Op
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from syncbn._dispatch.batch import BatchKernels, batch_kernels
-from syncbn._dispatch.checks import check_out
-from syncbn._dispatch.conversion import parameter_gradients
+from syncbn._core.batch import BatchKernels, batch_kernels
+from syncbn._core.checks import check_out
+from syncbn._core.conversion import parameter_gradients
 from syncbn.comm import SERIAL
 from syncbn.functional._input import BatchInput
 from syncbn.functional._statistics import check_count, moments_of

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from numpy.typing import ArrayLike
 
-from syncbn._dispatch import plain
+from syncbn._core import plain
 from syncbn.comm import SERIAL, Communicator, SerialComm, call_of
 from syncbn.functional._alone import general_backward, normalize_alone
 from syncbn.functional._input import BatchInput, check_name, unknown_call

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from syncbn._dispatch import features as kernels
-from syncbn._dispatch import plain
-from syncbn._dispatch.checks import check_eps, check_floating, check_parameter, check_same_shape, to_float64
-from syncbn._dispatch.conversion import parameter_gradients
-from syncbn._dispatch.feature_layout import FeatureLayout, shape_tuple
+from syncbn._core import features as kernels
+from syncbn._core import plain
+from syncbn._core.checks import check_eps, check_floating, check_parameter, check_same_shape, to_float64
+from syncbn._core.conversion import parameter_gradients
+from syncbn._core.feature_layout import FeatureLayout, shape_tuple
 from syncbn.typing import Float64Array, FloatArray
 
 FeaturesBackward = Callable[[FloatArray], tuple[FloatArray, FloatArray | None, FloatArray | None]]

@@ -6,9 +6,9 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from syncbn._dispatch.batch import MOST_ROWS
-from syncbn._dispatch.checks import check_eps, check_floating, check_out, check_parameter, check_same_shape
-from syncbn._dispatch.layout import ChannelLayout, MaskArray, check_channels, mask_view
+from syncbn._core.batch import MOST_ROWS
+from syncbn._core.checks import check_eps, check_floating, check_out, check_parameter, check_same_shape
+from syncbn._core.layout import ChannelLayout, MaskArray, check_channels, mask_view
 from syncbn.comm import Call, call_of
 from syncbn.comm.call import Direction
 from syncbn.typing import FloatArray

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from syncbn._dispatch.checks import check_out
-from syncbn._dispatch.conversion import parameter_gradients
-from syncbn._dispatch.ranks import rank_kernels
+from syncbn._core.checks import check_out
+from syncbn._core.conversion import parameter_gradients
+from syncbn._core.ranks import rank_kernels
 from syncbn.comm import Communicator
 from syncbn.functional._input import BatchInput, unknown_call
 from syncbn.functional._statistics import check_count, moments_of

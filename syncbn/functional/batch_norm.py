@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from syncbn._dispatch import plain
-from syncbn._dispatch.batch import batch_kernels
-from syncbn._dispatch.checks import check_parameter
+from syncbn._core import plain
+from syncbn._core.batch import batch_kernels
+from syncbn._core.checks import check_parameter
 from syncbn.comm import CommLike, as_communicator
 from syncbn.functional._alone import backward_alone, general_backward
 from syncbn.functional._batch import BatchNormBackward, normalize_batch

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from syncbn._dispatch import groups as kernels
-from syncbn._dispatch import plain
-from syncbn._dispatch.checks import check_eps, check_floating, check_parameter, check_same_shape, to_float64
-from syncbn._dispatch.conversion import parameter_gradients
-from syncbn._dispatch.layout import ChannelLayout, check_channels
+from syncbn._core import groups as kernels
+from syncbn._core import plain
+from syncbn._core.checks import check_eps, check_floating, check_parameter, check_same_shape, to_float64
+from syncbn._core.conversion import parameter_gradients
+from syncbn._core.layout import ChannelLayout, check_channels
 from syncbn.typing import Float64Array, FloatArray
 
 AffineBackward = Callable[[FloatArray], tuple[FloatArray, FloatArray | None, FloatArray | None]]

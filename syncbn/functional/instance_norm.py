@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from syncbn._dispatch.checks import check_axis, check_floating
+from syncbn._core.checks import check_axis, check_floating
 from syncbn.functional.group_norm import AffineBackward, GroupMoments, normalize_groups, normalize_plain
 from syncbn.typing import FloatArray
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from syncbn._dispatch.checks import check_eps
+from syncbn._core.checks import check_eps
 from syncbn.functional._features import FeaturesBackward, normalize_features
 from syncbn.typing import FloatArray
 

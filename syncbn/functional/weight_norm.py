@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from syncbn._dispatch.checks import check_axis, check_floating, check_same_shape
+from syncbn._core.checks import check_axis, check_floating, check_same_shape
 from syncbn.typing import Float64Array, FloatArray
 
 

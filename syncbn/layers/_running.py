@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from syncbn._dispatch.checks import check_integer
+from syncbn._core.checks import check_integer
 from syncbn.functional.batch_norm import InferenceBackward, normalize_with
 from syncbn.layers._affine import floating_dtype
 from syncbn.layers.module import Module

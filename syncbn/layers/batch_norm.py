@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from syncbn._dispatch.checks import check_eps
+from syncbn._core.checks import check_eps
 from syncbn.comm import SERIAL, CommLike, Communicator, as_communicator, world
 from syncbn.functional._batch import normalize_batch
 from syncbn.functional._input import Reduction, check_reduction

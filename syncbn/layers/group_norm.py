@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import DTypeLike
 
-from syncbn._dispatch.checks import check_eps, check_integer
+from syncbn._core.checks import check_eps, check_integer
 from syncbn.functional.group_norm import normalize_groups
 from syncbn.layers._affine import add_grads, beta, gamma, value_of
 from syncbn.layers.module import Module

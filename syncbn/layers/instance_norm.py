@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from syncbn._dispatch.checks import check_eps
+from syncbn._core.checks import check_eps
 from syncbn.functional.instance_norm import normalize_instances
 from syncbn.layers._affine import add_grads, beta, gamma, value_of
 from syncbn.layers._running import RunningStatistics

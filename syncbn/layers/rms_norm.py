@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import DTypeLike
 
-from syncbn._dispatch.checks import check_eps
-from syncbn._dispatch.feature_layout import shape_tuple
+from syncbn._core.checks import check_eps
+from syncbn._core.feature_layout import shape_tuple
 from syncbn.functional.rms_norm import rms_norm
 from syncbn.layers._affine import add_grads, gamma, value_of
 from syncbn.layers.module import Module

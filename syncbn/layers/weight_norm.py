@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from syncbn._dispatch.checks import check_axis
+from syncbn._core.checks import check_axis
 from syncbn.functional.weight_norm import weight_norm
 from syncbn.layers.module import Module
 from syncbn.layers.parameter import Parameter

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from syncbn._dispatch.checks import check_integer
+from syncbn._core.checks import check_integer
 from syncbn.typing import FloatArray
 
 Pair = tuple[int, int]

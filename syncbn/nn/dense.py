@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import DTypeLike
 
-from syncbn._dispatch.checks import check_integer
+from syncbn._core.checks import check_integer
 from syncbn.layers.module import Module
 from syncbn.layers.parameter import Parameter
 from syncbn.nn._checks import check_grad, check_input

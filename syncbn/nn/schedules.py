@@ -9,7 +9,7 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
-from syncbn._dispatch.checks import check_integer
+from syncbn._core.checks import check_integer
 from syncbn.nn._checks import check_number
 
 

@@ -7,7 +7,7 @@ from typing import TextIO
 
 import numpy as np
 
-from syncbn._dispatch.checks import check_integer
+from syncbn._core.checks import check_integer
 from syncbn.layers.module import Module
 from syncbn.nn.sequential import Sequential
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from syncbn._dispatch.checks import check_integer
+from syncbn._core.checks import check_integer
 from syncbn.comm import CommLike, Transfer
 from syncbn.layers import Module
 from syncbn.nn import softmax_cross_entropy

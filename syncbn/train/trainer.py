@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from syncbn._dispatch.checks import check_integer
+from syncbn._core.checks import check_integer
 from syncbn.comm import CommLike, Transfer
 from syncbn.layers import Module
 from syncbn.nn import Optimizer

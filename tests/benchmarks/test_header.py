@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from syncbn import SyncBatchNorm
-from syncbn._dispatch import message
+from syncbn._core import message
 
 pytestmark = pytest.mark.ranks
 

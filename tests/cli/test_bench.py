@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from matplotlib.image import imread
 
-from syncbn._dispatch.threads import usable_cores
+from syncbn._core.threads import usable_cores
 from syncbn.cli.bench import thread_counts
 from syncbn.cli.launch import mpiexec_command
 from syncbn.experiments.bench.kernels import SHAPES

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from matplotlib.image import imread
 
-from syncbn._dispatch.threads import usable_cores
+from syncbn._core.threads import usable_cores
 from syncbn.cli.launch import mpiexec_command
 from syncbn.experiments.scale.measurement import sizes_for
 

@@ -10,7 +10,7 @@ from mpi4py import MPI
 
 from syncbn import MPIComm, SyncLostRankError, SyncTimeoutError
 from syncbn import functional as F
-from syncbn._dispatch.message import NBYTES
+from syncbn._core.message import NBYTES
 from syncbn.comm import Call, Transfer, as_communicator, departure
 
 pytestmark = pytest.mark.ranks

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from syncbn._dispatch.message import ROOM
+from syncbn._core.message import ROOM
 from syncbn._kernels import message as compiled
 from syncbn.comm import Call
 from syncbn.reference import message as twin

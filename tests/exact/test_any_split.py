@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from exact.batches import Batch, batches, normalized, of_samples, running, shares_of_gradients
 from exact.bits import assert_same_bits, same_bits
-from syncbn._dispatch.kernels import which
+from syncbn._core.kernels import which
 
 pytestmark = pytest.mark.ranks
 

@@ -9,7 +9,7 @@ import pytest
 
 from exact.bits import same_bits
 from syncbn import functional as F
-from syncbn._dispatch import kernels, threads
+from syncbn._core import kernels, threads
 
 SHAPES = [(5, 19, 6, 7), (33, 130), (2, 3, 1000)]
 SCALES = {"float32": [1.0], "float64": [1.0, 1e-155, 1e-158]}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from syncbn._dispatch.message import NOTHING, FirstMessage
+from syncbn._core.message import NOTHING, FirstMessage
 from syncbn.comm import Communicator, SerialComm
 from syncbn.comm.call import Signature
 from syncbn.experiments.bn_layers import NETWORKS, layer_channels

@@ -150,7 +150,7 @@ def test_the_channel_axis_may_be_any(rng, axis):
 
 
 def test_channels_last_memory_is_not_copied(rng):
-    from syncbn._dispatch.layout import ChannelLayout
+    from syncbn._core.layout import ChannelLayout
 
     memory = rng.standard_normal((2, 4, 4, 3)).astype(np.float32)
     x = np.moveaxis(memory, -1, 1)

@@ -10,7 +10,7 @@ from odd_arrays import MEMORY, fingerprint
 
 from syncbn import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm
 from syncbn import functional as F
-from syncbn._dispatch.kernels import which
+from syncbn._core.kernels import which
 
 DTYPES = ("float16", "float32", "float64")
 

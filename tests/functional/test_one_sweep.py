@@ -10,7 +10,7 @@ from exact.bits import same_bits
 
 from syncbn import BatchNorm, SerialComm, SyncBatchNorm
 from syncbn import functional as F
-from syncbn._dispatch.kernels import which
+from syncbn._core.kernels import which
 from syncbn.nn import ReLU
 
 SHAPES = [(6, 5), (4, 3, 5, 7), (3, 70, 4)]

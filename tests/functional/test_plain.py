@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from syncbn import functional as F
-from syncbn._dispatch import plain
-from syncbn._dispatch.kernels import which
+from syncbn._core import plain
+from syncbn._core.kernels import which
 
 pytestmark = pytest.mark.skipif(which == "reference", reason="kernels are their twins, which have no short way")
 

@@ -7,9 +7,9 @@ import pytest
 
 from syncbn import MPIComm, SyncMismatchError
 from syncbn import functional as F
-from syncbn._dispatch import plain
-from syncbn._dispatch.kernels import which
-from syncbn._dispatch.ranks import RankKernels
+from syncbn._core import plain
+from syncbn._core.kernels import which
+from syncbn._core.ranks import RankKernels
 
 pytestmark = [
     pytest.mark.ranks,

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syncbn import reference
-from syncbn._dispatch.kernels import available, load_kernels
+from syncbn._core.kernels import available, load_kernels
 
 BUILDS = [vars(load_kernels(which)) for which in available()]
 

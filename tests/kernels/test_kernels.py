@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syncbn import reference
-from syncbn._dispatch.kernels import available, kernels, load_kernels
+from syncbn._core.kernels import available, kernels, load_kernels
 
 BUILDS = {which: vars(load_kernels(which)) for which in available()}
 NAMES = sorted(name for name, kernel in BUILDS["baseline"].items() if callable(kernel))
@@ -141,7 +141,7 @@ def test_group_kernels_agree_with_their_twins(case, groups, eps):
 
 def test_the_package_runs_on_the_reference():
     code = (
-        "import numpy as np; from syncbn import functional as F; from syncbn._dispatch.kernels import which;"
+        "import numpy as np; from syncbn import functional as F; from syncbn._core.kernels import which;"
         "x = np.arange(12.0).reshape(2, 3, 2); y, m, b = F.batch_norm(x); print(which, m.var[0], b(y)[0].shape)"
     )
     run = subprocess.run(

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from syncbn._dispatch.threads import usable_cores
+from syncbn._core.threads import usable_cores
 from syncbn.experiments.bench.advice import Advice, group_advice, rank_advice, reduction_advice, thread_advice
 from syncbn.experiments.machine import busy_warning
 from syncbn.experiments.overhead import KINDS

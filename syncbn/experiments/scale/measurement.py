@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from syncbn._dispatch.threads import usable_cores
+from syncbn._core.threads import usable_cores
 from syncbn.comm import Communicator
 from syncbn.experiments.latency import allreduce_microseconds
 from syncbn.experiments.machine import host_name

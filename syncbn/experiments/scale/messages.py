@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple, get_args
 
-from syncbn._dispatch.message import NBYTES, ROOM
+from syncbn._core.message import NBYTES, ROOM
 from syncbn.functional._input import Reduction
 
 Direction = Literal["forward", "backward"]

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from syncbn._dispatch.conversion import contiguous, to_dtype, work_dtype
+from syncbn._core.conversion import contiguous, to_dtype, work_dtype
 from syncbn.typing import FloatArray
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from syncbn._dispatch.kernels import kernels
-from syncbn._dispatch.threads import threads_for
+from syncbn._core.kernels import kernels
+from syncbn._core.threads import threads_for
 from syncbn.typing import Float64Array, FloatArray
 
 PARTS = 8

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from syncbn._dispatch.batch import MOST_ROWS
-from syncbn._dispatch.features import PARTS
-from syncbn._dispatch.kernels import compiled, kernels, which
-from syncbn._dispatch.message import ROOM
-from syncbn._dispatch.threads import threads_for
+from syncbn._core.batch import MOST_ROWS
+from syncbn._core.features import PARTS
+from syncbn._core.kernels import compiled, kernels, which
+from syncbn._core.message import ROOM
+from syncbn._core.threads import threads_for
 
 
 def _short_way(name: str, kind: str, *constants: Any) -> Any:

@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from syncbn._dispatch.kernels import kernels
-from syncbn._dispatch.layout import ChannelLayout
-from syncbn._dispatch.threads import threads_for
+from syncbn._core.kernels import kernels
+from syncbn._core.layout import ChannelLayout
+from syncbn._core.threads import threads_for
 from syncbn.typing import Float64Array, FloatArray
 
 

@@ -10,9 +10,9 @@ from functools import lru_cache
 
 import numpy as np
 
-from syncbn._dispatch.kernels import kernels
-from syncbn._dispatch.layout import ChannelLayout, MaskArray
-from syncbn._dispatch.threads import threads_for
+from syncbn._core.kernels import kernels
+from syncbn._core.layout import ChannelLayout, MaskArray
+from syncbn._core.threads import threads_for
 from syncbn.typing import Float64Array, FloatArray
 
 BLOCK_AS_FITS = 0

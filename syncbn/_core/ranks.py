@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from syncbn._dispatch.batch import BatchShapes
-from syncbn._dispatch.kernels import kernels
-from syncbn._dispatch.layout import ChannelLayout, MaskArray
-from syncbn._dispatch.message import NOTHING
-from syncbn._dispatch.threads import threads_for
+from syncbn._core.batch import BatchShapes
+from syncbn._core.kernels import kernels
+from syncbn._core.layout import ChannelLayout, MaskArray
+from syncbn._core.message import NOTHING
+from syncbn._core.threads import threads_for
 from syncbn.typing import Float64Array, FloatArray
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from syncbn._dispatch.checks import check_axis
-from syncbn._dispatch.conversion import contiguous, to_dtype, work_dtype
+from syncbn._core.checks import check_axis
+from syncbn._core.conversion import contiguous, to_dtype, work_dtype
 from syncbn.typing import BoolArray, FloatArray
 
 MaskArray = NDArray[np.uint8]

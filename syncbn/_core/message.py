@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from syncbn._dispatch.kernels import compiled, which
+from syncbn._core.kernels import compiled, which
 from syncbn.reference import message as twin
 from syncbn.reference.message import DIGEST_WORDS, ROOM, WORDS
 from syncbn.typing import Float64Array
