@@ -32,11 +32,11 @@ if platform.machine().lower() in ("x86_64", "amd64"):
 WRAPPED = sys.platform == "linux"  # parallel regions of one thread, see ext/parallel.h
 SHARED = "syncbn._kernels._cyutility"  # what Cython would else put into every module again
 
-once = sorted(path for pattern in ("processor.pyx", "message.pyx", "plain_*.pyx") for path in Path("ext").glob(pattern))
+once = sorted(path for pattern in ("processor.pyx", "message.pyx", "plans.pyx") for path in Path("ext").glob(pattern))
 sources = sorted(set(Path("ext").glob("*.pyx")) - set(once))
 if not sources:
     raise SystemExit("ext/*.pyx is missing: build from the root of the repository or of the sdist")
-headers = [header.as_posix() for pattern in ("*.h", "*.pxd") for header in sorted(Path("ext").glob(pattern))]
+headers = [header.as_posix() for pattern in ("*.h", "*.pxd", "*.pxi") for header in sorted(Path("ext").glob(pattern))]
 
 DIRECTIVES = {
     "language_level": "3",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from syncbn import data
+from syncbn._core.checks import REDUCTIONS
 from syncbn.cli.command import Command
 from syncbn.cli.errors import UsageError, require
 from syncbn.cli.output import check_directory, check_json, show
@@ -18,7 +19,6 @@ from syncbn.experiments.compare import compare
 from syncbn.experiments.config import LR_BATCH, NETWORKS, CompareConfig
 from syncbn.experiments.normalizers import NORMALIZERS
 from syncbn.experiments.report import Report
-from syncbn.functional._input import REDUCTIONS
 
 DESCRIPTION = """\
 Train the same network with each normalizer, at each batch per rank and with

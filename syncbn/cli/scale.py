@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from syncbn._core.checks import REDUCTIONS
 from syncbn.cli.errors import CommandError, UsageError
 from syncbn.cli.measuring import MeasuringCommand, measured
 from syncbn.cli.parser import add_json, add_ranks, comma_list
@@ -24,7 +25,6 @@ from syncbn.experiments.scale.model import Machine
 from syncbn.experiments.scale.published import PUBLISHED
 from syncbn.experiments.scale.report import ScaleReport
 from syncbn.experiments.scale.skew import MeasuredSkew, NormalSkew, Skew
-from syncbn.functional._input import REDUCTIONS
 
 DESCRIPTION = """\
 Predict what synchronizing costs in a training step on up to 32,767 ranks, with recursive

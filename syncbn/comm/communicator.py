@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syncbn._core.message import NOTHING
-from syncbn.comm.call import Signature
+from syncbn.comm.call import Signature, call_of
 
 T = TypeVar("T")
 Op = Literal["sum", "min", "max"]
@@ -102,6 +102,40 @@ class Communicator(ABC):
 
         What `agree` has compared must tell that its shape and dtype are the same on all ranks.
         """
+
+    # What plans call; see syncbn._core.plans.
+    @property
+    def _distributed(self) -> Communicator | None:
+        """The protocol that plans use, or None for one process alone."""
+        return self
+
+    def handshake(self, signature: Signature, max_buffer: Any = None, forward: int = 0) -> int:
+        """Check that all ranks make the same call. Collective."""
+        return self.agree(signature, NOTHING if max_buffer is None else max_buffer, None, forward)
+
+    def layer_signature(self, *fields: Any) -> Any:
+        """Return the signature of a forward. Not collective."""
+        return call_of("forward", *fields)
+
+    def unknown_signature(self, direction: Any, layer: Any) -> Any:
+        """Return the signature of a call whose input could not be read. Not collective."""
+        return call_of(direction, layer if isinstance(layer, str) else "", 0, "", "", 0.0, "")
+
+    def collective_errors(self, signature: Any) -> Any:
+        """Raise on all ranks what is raised in the block. Collective."""
+        return self.preparing(signature)
+
+    def max_buffer(self, size: int) -> Any:
+        """Return memory for maxima. Not collective."""
+        return self.maxima(size)
+
+    def sum_buffer(self, size: int, dtype: Any) -> Any:
+        """Return memory for sums. Not collective."""
+        return self.summands(size, dtype)
+
+    def sum(self, array: Any) -> None:
+        """Sum over ranks, in place. Collective."""
+        self.allreduce_agreed(array)
 
     def maxima(self, size: int) -> NDArray[np.float64]:
         """Return memory that `agree` combines without a copy, for one call.

@@ -21,6 +21,8 @@ class SerialComm(Communicator):
     rank = 0
     size = 1
 
+    _distributed = None
+
     def __init__(self) -> None:
         super().__init__()
         self._calls = 0

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from syncbn._core.checks import REDUCTIONS, Reduction
 from syncbn.experiments.normalizers import NORMALIZERS, Network
-from syncbn.functional._input import REDUCTIONS, Reduction
 
 NETWORKS: tuple[Network, ...] = ("mlp", "resnet")
 LR_BATCH = 32

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from syncbn._core.checks import Reduction
 from syncbn.comm import Communicator
 from syncbn.experiments.normalizers import NORMALIZERS, Network, NormFactory
-from syncbn.functional._input import Reduction
 from syncbn.layers import Module, WeightNorm
 from syncbn.nn import Conv2d, Dense, Flatten, GlobalAvgPool2d, ReLU, ResidualBlock, Sequential
 

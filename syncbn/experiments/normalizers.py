@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from syncbn._core.checks import Reduction
 from syncbn.comm import Communicator
-from syncbn.functional._input import Reduction
 from syncbn.layers import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, Module, RMSNorm, SyncBatchNorm
 
 Network = Literal["mlp", "resnet"]

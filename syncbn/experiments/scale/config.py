@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from syncbn._core.checks import REDUCTIONS, Reduction
 from syncbn.experiments.bn_layers import NETWORKS, layer_channels
 from syncbn.experiments.scale.messages import DIRECTIONS, layer_messages
-from syncbn.functional._input import REDUCTIONS, Reduction
 
 MOST_RANKS = 32767
 """More do not fit into the words of exact sums."""

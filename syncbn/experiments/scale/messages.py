@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple, get_args
 
+from syncbn._core.checks import Reduction
 from syncbn._core.message import NBYTES, ROOM
-from syncbn.functional._input import Reduction
 
 Direction = Literal["forward", "backward"]
 DIRECTIONS: tuple[Direction, ...] = get_args(Direction)

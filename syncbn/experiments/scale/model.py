@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from syncbn._core.checks import Reduction
 from syncbn.experiments.scale.algorithms import Algorithm
 from syncbn.experiments.scale.links import Link
 from syncbn.experiments.scale.messages import DIRECTIONS, layer_messages
 from syncbn.experiments.scale.skew import NO_SKEW, Skew
-from syncbn.functional._input import Reduction
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The short way of plain arrays on some ranks and the general way on others: one call, the same bits."""
+"""Plans of several ranks: arrays that are converted on some of them, and errors before the handshake."""
 
 from __future__ import annotations
 
@@ -7,58 +7,38 @@ import pytest
 
 from syncbn import MPIComm, SyncMismatchError
 from syncbn import functional as F
-from syncbn._core import plain
-from syncbn._core.kernels import which
-from syncbn._core.ranks import RankKernels
+from syncbn._core.kernels import kernels
 
-pytestmark = [
-    pytest.mark.ranks,
-    pytest.mark.skipif(which == "reference", reason="kernels are their twins, which have no short way"),
-]
+pytestmark = pytest.mark.ranks
 
 SHAPES = {
     "dense": (3, 5),
     "one row": (1, 5),
     "images": (2, 4, 3, 3),
-    "ranges of their own message": (3, 200),
-    "too many to plan": (3, 9000),
+    "ranges that do not fit the handshake": (3, 200),
+    "more than persistent buffers hold": (3, 9000),
 }
 
 
-class UntoldError(Exception):
-    """Has no text that can be had."""
+class UnprintableError(Exception):
+    """An exception whose str() fails."""
 
     def __str__(self):
         raise ValueError("none")
 
     def __repr__(self):
-        return "UntoldError"
-
-
-class Ways:
-    """Counts which way each forward goes."""
-
-    def __init__(self, short):
-        self.short = short
-        self.found = []
-
-    def forward(self, *arguments):
-        found = self.short.forward(*arguments)
-        self.found.append("short" if found else "general")
-        return found
+        return "UnprintableError"
 
 
 @pytest.mark.parametrize("total", [False, True])
 @pytest.mark.parametrize("reduction", ["exact", "float64"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_ranks_may_go_different_ways(comm, rng, monkeypatch, shape, dtype, reduction, total):
+def test_each_rank_converts_its_own_arrays(comm, rng, shape, dtype, reduction, total):
     x, dy = (rng.standard_normal((2 * comm.size, *SHAPES[shape])) + 5).astype(dtype)[comm.rank :: comm.size]
     weight, bias = rng.standard_normal((2, x.shape[1])).astype(dtype)
     if x.shape[0] * comm.size == 1:
         pytest.skip("one value per channel")
-    ways = Ways(plain.ranks)
-    monkeypatch.setattr(plain, "ranks", ways)
 
     def results(order, gradient_order):
         y, moments, backward = F.batch_norm(order(x), weight, bias, comm=comm, reduction=reduction)
@@ -75,8 +55,6 @@ def test_ranks_may_go_different_ways(comm, rng, monkeypatch, shape, dtype, reduc
 
     first = results(as_is, as_is)
     others = [results(odd_here, as_is), results(as_is, odd_here), results(odd, odd)]
-    here = "general" if comm.rank % 2 else "short"
-    assert ways.found == ["short", here, "short", "general"]
     for other in others:
         for one, another in zip(first, other, strict=True):
             np.testing.assert_array_equal(one, another)
@@ -84,40 +62,32 @@ def test_ranks_may_go_different_ways(comm, rng, monkeypatch, shape, dtype, reduc
                 assert one.dtype == another.dtype
 
 
-@pytest.mark.parametrize("error", [MemoryError("no memory"), MemoryError(), UntoldError()], ids=repr)
+@pytest.mark.parametrize("error", [MemoryError("no memory"), MemoryError(), UnprintableError()], ids=repr)
 @pytest.mark.parametrize("direction", ["forward", "backward"])
-@pytest.mark.parametrize("way", ["short", "general"])
-def test_an_error_before_the_first_message_is_told_to_the_others(comm, rng, monkeypatch, way, direction, error):
-    """Such as too little memory. Then the next call of all goes on, with the same messages."""
+def test_an_error_before_the_handshake_reaches_the_others(comm, rng, monkeypatch, direction, error):
+    """Such as too little memory. The next call then goes on."""
     x = rng.standard_normal((4, 3)).astype(np.float32)
-    mask = np.array([True, True, True, False]) if way == "general" else None
-
-    def forward():
-        return F.batch_norm(x, mask=mask, comm=comm)
 
     def raising(*_):
         raise error
 
-    expected = forward()[2](x)[0]
-    backward = forward()[2]
+    expected = F.batch_norm(x, comm=comm)[2](x)[0]
+    backward = F.batch_norm(x, comm=comm)[2]
     culprit = comm.size - 1
-    if comm.rank == culprit and way == "short":
-        monkeypatch.setattr(comm, "summands", raising)
-    elif comm.rank == culprit:
-        monkeypatch.setattr(RankKernels, "ranges", raising)
-        monkeypatch.setattr(RankKernels, "gradient_ranges", raising)
-    what = type(error) if comm.rank == culprit else SyncMismatchError
-    with pytest.raises(
-        what,
-        match=None if comm.rank == culprit else f"rank {culprit} had bad input: (no memory|MemoryError|UntoldError)",
-    ):
-        forward() if direction == "forward" else backward(x)
+    if comm.rank == culprit:
+        monkeypatch.setattr(kernels, "rank_ranges", raising)
+        monkeypatch.setattr(kernels, "rank_gradient_ranges", raising)
+    with pytest.raises(type(error) if comm.rank == culprit else SyncMismatchError) as raised:
+        F.batch_norm(x, comm=comm) if direction == "forward" else backward(x)
+    if comm.rank != culprit:
+        assert f"rank {culprit} " in str(raised.value)
+        assert (str(error) if type(error) is MemoryError and error.args else type(error).__name__) in str(raised.value)
     monkeypatch.undo()
-    np.testing.assert_array_equal(forward()[2](x)[0], expected)
+    np.testing.assert_array_equal(F.batch_norm(x, comm=comm)[2](x)[0], expected)
 
 
 @pytest.mark.parametrize("bad", [{"x": "x"}, {"relu": np.array([True, False])}, {"eps": -1.0}], ids=str)
-def test_bad_input_beside_plain_arrays_is_told_to_the_others(comm, rng, bad):
+def test_bad_input_of_one_rank_raises_on_all(comm, rng, bad):
     x = rng.standard_normal((4, 3)).astype(np.float32)
     culprit = comm.size - 1
     arguments = {"x": x, "comm": comm, **(bad if comm.rank == culprit else {})}
