@@ -28,32 +28,23 @@ cdef class Ranks:
         From bytes that are read to a number of threads.
     most_rows : int
         Samples of all ranks for which exact sums have room.
-    room : int
-        Words that travel with the header.
     """
 
     cdef object kernels
     cdef object threads_for
     cdef Py_ssize_t most_rows
-    cdef Py_ssize_t room
 
-    def __init__(self, kernels, threads_for, most_rows, room):
+    def __init__(self, kernels, threads_for, most_rows):
         self.kernels = kernels
         self.threads_for = threads_for
         self.most_rows = most_rows
-        self.room = room
-
-    cdef ndarray maxima(self, communicator, npy_intp size):
-        """Return memory for maxima: to copy a few takes less than to ask for where they travel."""
-        return doubles_of_2(1, size) if size <= self.room else communicator.maxima(size)
 
     def forward(
-        self, x, weight, bias, eps, channel_axis, reduction, channels, communicator, name, call_of, check_count, general
+        self, x, weight, bias, eps, channel_axis, reduction, channels, communicator, name, check_count, general
     ):
         """Return y, values per channel over all ranks, μ, var and the backward. Collective, and so is that.
 
-        ``channels`` is what x must have, or None. ``call_of`` makes what ranks compare; ``check_count`` raises for too
-        few values. ``general`` makes the backward that takes any dy from its forward's arguments, the communicator, the
+        ``channels`` is what x must have, or None. ``check_count`` raises for too few values. ``general`` makes the backward that takes any dy from its forward's arguments, the communicator, the
         name, the forward's number, the count and the moments.
         """
         cdef Layout layout
@@ -61,7 +52,7 @@ cdef class Ranks:
         cdef npy_intp length
         cdef ndarray y, moments, counts, values, rows, words, bounds
         cdef object count, threads, number
-        cdef object call = None
+        cdef object signature, protocol = communicator._protocol
         cdef RanksBackward backward
         if not find_layout(x, channel_axis, &layout) or not is_reduction(reduction) or not is_eps(eps):
             return None
@@ -73,33 +64,30 @@ cdef class Ranks:
         if channels is not None and layout.channels != channels or not are_vectors(weight, bias, layout.channels):
             return None
         length = layout.channels
-        call = call_of(
-            "forward", name, length, "float32" if PyArray_TYPE(x) == NPY_FLOAT32 else "float64", reduction, eps,
+        signature = protocol.layer_signature(
+            name, length, "float32" if PyArray_TYPE(x) == NPY_FLOAT32 else "float64", reduction, eps,
             affine(weight, bias),
         )
         if not exact:
             lengthen_rows(&layout)
-        try:
+        with protocol.collective_errors(signature):
             y = empty_like(x)
             values = view(x, 3, layout.shape)
             counts = constant(layout.samples, layout.size)
             rows = None if exact and layout.size == 1 else doubles_of_3(3, layout.samples, length)
             moments = doubles_of_2(5, length)
-            bounds = self.maxima(communicator, 1 + 2 * length) if exact else None
-            words = communicator.summands(1 + 4 * length, INT64 if exact else FLOAT64)
+            bounds = protocol.max_buffer(1 + 2 * length) if exact else None
+            words = protocol.sum_buffer(1 + 4 * length, INT64 if exact else FLOAT64)
             set_count(words, layout.samples * layout.size, exact)
             threads = self.threads_for(layout.bytes)
             self.kernels.rank_ranges(values, layout.channels_last, None, counts, rows, bounds, threads)
-        except Exception as error:  # such as too little memory: the others wait to hear of it
-            communicator.agree(call, error=error)
-            raise
-        number = communicator.agree(call, bounds) if exact else communicator.agree(call)
+        number = protocol.handshake(signature, bounds)
         self.kernels.rank_sums(
             values, layout.channels_last, None, counts, rows, bounds,
             words_after_count(words, length) if exact else None, None if exact else words_after_count(words, length),
             threads,
         )
-        communicator.allreduce_agreed(words)
+        protocol.sum(words)
         count = count_in(words, exact)
         if count < 2:
             check_count(count, x.shape, communicator)
@@ -112,7 +100,7 @@ cdef class Ranks:
         backward.ranks, backward.x, backward.values, backward.layout = self, x, values, layout
         backward.weight, backward.bias, backward.exact, backward.moments = weight, bias, exact, moments
         backward.count, backward.communicator, backward.number = count, communicator, number
-        backward.call, backward.general = call, general
+        backward.signature, backward.general = signature, general
         backward.arguments = (x, weight, bias, eps, channel_axis, reduction)
         return y, count, row(moments, 0, length), row(moments, 1, length), backward
 
@@ -156,7 +144,7 @@ cdef class RanksBackward:
     cdef object count
     cdef object communicator
     cdef object number
-    cdef object call  # the forward
+    cdef object signature  # of the forward
     cdef object general
     cdef tuple arguments
 
@@ -170,40 +158,34 @@ cdef class RanksBackward:
         """Return the gradients. With ``total``, dweight and dbias are those of all ranks; ``out`` is memory for dx."""
         cdef Layout layout = self.layout
         cdef ndarray dx, gradients, gradient, rows, largest, words, own, sent
-        cdef object call, threads, kernels = self.ranks.kernels
+        cdef object signature, threads, protocol = self.communicator._protocol, kernels = self.ranks.kernels
         cdef npy_intp shape[3]
         if out is not None or not is_like(dy, self.x):
             return self.general(
-                *self.arguments, self.communicator, self.call.layer, self.number, self.count, self.moments
+                *self.arguments, self.communicator, self.signature.layer, self.number, self.count, self.moments
             )(dy, total=total, out=out)
         shape[0], shape[1], shape[2] = 2, 4 if self.exact else 2, layout.channels
-        call = self.call.backward
-        try:
+        signature = self.signature.backward
+        with protocol.collective_errors(signature):
             dx = empty_like(self.x)
             gradient = view(dy, 3, layout.shape)
             rows = None if self.exact and layout.size == 1 else doubles_of_3(2, layout.samples, layout.channels)
             gradients = doubles_of_2(4, layout.channels)
             words = <ndarray>PyArray_EMPTY(3, shape, NPY_INT64 if self.exact else NPY_FLOAT64, 0)
             own = part(words, <int64_t *>PyArray_DATA(words) + shape[1] * shape[2], PyArray_TYPE(words), 2, shape + 1)
-            largest = self.ranks.maxima(self.communicator, 2 * layout.channels) if self.exact else None
-            sent = self.communicator.summands(shape[1] * shape[2], INT64 if self.exact else FLOAT64)
+            largest = protocol.max_buffer(2 * layout.channels) if self.exact else None
+            sent = protocol.sum_buffer(shape[1] * shape[2], INT64 if self.exact else FLOAT64)
             threads = self.ranks.threads_for(2 * layout.bytes)
             kernels.rank_gradient_ranges(
                 self.values, gradient, layout.channels_last, self.moments, None, None, rows, largest, threads
             )
-        except Exception as error:
-            self.communicator.agree(call, error=error)
-            raise
-        if self.exact:
-            self.communicator.agree(call, largest, None, self.number)
-        else:
-            self.communicator.agree(call, forward_number=self.number)
+        protocol.handshake(signature, largest, self.number)
         kernels.rank_gradient_sums(
             self.values, gradient, layout.channels_last, self.moments, rows, largest, own if self.exact else None,
             None if self.exact else own, threads,
         )
         memcpy(PyArray_DATA(sent), PyArray_DATA(own), 8 * shape[1] * shape[2])
-        self.communicator.allreduce_agreed(sent)
+        protocol.sum(sent)
         memcpy(PyArray_DATA(words), PyArray_DATA(sent), 8 * shape[1] * shape[2])
         kernels.rank_input_gradient(
             self.values, gradient, layout.channels_last, None, self.count, self.moments, largest,

@@ -10,7 +10,6 @@ from typing import Any
 from syncbn._core.batch import MOST_ROWS
 from syncbn._core.features import PARTS
 from syncbn._core.kernels import compiled, kernels, which
-from syncbn._core.message import ROOM
 from syncbn._core.threads import threads_for
 
 
@@ -23,4 +22,4 @@ def _short_way(name: str, kind: str, *constants: Any) -> Any:
 batch = _short_way("plain_batch", "Batch", MOST_ROWS)
 features = _short_way("plain_features", "Features", PARTS)
 groups = _short_way("plain_groups", "Groups")
-ranks = _short_way("plain_ranks", "Ranks", MOST_ROWS, ROOM)
+ranks = _short_way("plain_ranks", "Ranks", MOST_ROWS)

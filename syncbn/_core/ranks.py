@@ -10,7 +10,6 @@ import numpy as np
 from syncbn._core.batch import BatchShapes
 from syncbn._core.kernels import kernels
 from syncbn._core.layout import ChannelLayout, MaskArray
-from syncbn._core.message import NOTHING
 from syncbn._core.threads import threads_for
 from syncbn.typing import Float64Array, FloatArray
 
@@ -37,12 +36,12 @@ class RankKernels(BatchShapes):
 
     def ranges(
         self, x: FloatArray, mask_ns: MaskArray | None, counts: Float64Array
-    ) -> tuple[Float64Array | None, Float64Array]:
+    ) -> tuple[Float64Array | None, Any]:
         """Return the sums of rows, (3, N, C), and what to agree on by MAX: the range, (1 + 2C,), or nothing."""
         rows = None if self.rows_shape is None else np.empty((3, *self.rows_shape))
         range_w = np.empty(1 + 2 * self.channels) if self.exact else None
         kernels.rank_ranges(x, self.last, mask_ns, counts, rows, range_w, threads_for(self.bytes))
-        return rows, NOTHING if range_w is None else range_w
+        return rows, range_w
 
     def words(self, count: int) -> Any:
         """Return memory for what to sum over ranks, (1 + 4C,): ``count``, and words of their sums."""
@@ -99,7 +98,7 @@ class RankKernels(BatchShapes):
 
     def gradient_ranges(
         self, x: FloatArray, dy: FloatArray, moments_5c: Float64Array, y: FloatArray | None, g: FloatArray | None
-    ) -> tuple[Float64Array | None, Float64Array]:
+    ) -> tuple[Float64Array | None, Any]:
         """Return the sums of rows, (2, N, C), and what to agree on by MAX: the largest, (2, C), or nothing.
 
         With ``y`` (of a forward with relu), write dy where y > 0 to ``g``.
@@ -110,7 +109,7 @@ class RankKernels(BatchShapes):
         if not self.bytes:
             y = g = None
         kernels.rank_gradient_ranges(x, dy, self.last, moments_5c, y, g, rows, largest_2c, threads)
-        return rows, NOTHING if largest_2c is None else largest_2c
+        return rows, largest_2c
 
     def gradient_words(self) -> Any:
         """Return memory for words twice: to sum over ranks, and to keep."""

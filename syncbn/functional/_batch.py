@@ -7,9 +7,9 @@ from typing import Any, Protocol
 from numpy.typing import ArrayLike
 
 from syncbn._core import plain
-from syncbn.comm import SERIAL, Communicator, SerialComm, call_of
+from syncbn.comm import SERIAL, Communicator, SerialComm
 from syncbn.functional._alone import general_backward, normalize_alone
-from syncbn.functional._input import BatchInput, check_name, unknown_call
+from syncbn.functional._input import BatchInput, check_name
 from syncbn.functional._statistics import check_count
 from syncbn.functional._together import general_backward_together, normalize_together
 from syncbn.moments import Moments
@@ -50,12 +50,13 @@ def normalize_batch(
             found = plain.batch.forward(*given_plain, general_backward)
         else:
             found = plain.ranks.forward(
-                *given_plain, communicator, name, call_of, check_count, general_backward_together
+                *given_plain, communicator, name, check_count, general_backward_together
             )
         if found:
             y, count, mean, var, backward = found
             return y, Moments(count, mean, var), backward
-    with communicator.preparing(unknown_call("forward", name)):
+    protocol = communicator._protocol
+    with protocol.collective_errors(protocol.unknown_signature("forward", name)):
         name = check_name(name)
         given = BatchInput(
             x, weight, bias, eps, channel_axis, mask, reduction, residual, relu, out, channels, communicator.size

@@ -9,8 +9,7 @@ import numpy as np
 from syncbn._core.batch import MOST_ROWS
 from syncbn._core.checks import check_eps, check_floating, check_out, check_parameter, check_same_shape
 from syncbn._core.layout import ChannelLayout, MaskArray, check_channels, mask_view
-from syncbn.comm import Call, call_of
-from syncbn.comm.call import Direction
+from syncbn.comm import CollectiveSignature
 from syncbn.typing import FloatArray
 
 Reduction = Literal["exact", "float64"]
@@ -22,11 +21,6 @@ def check_reduction(reduction: str) -> str:
     if not (isinstance(reduction, str) and reduction in REDUCTIONS):
         raise ValueError(f"reduction must be 'exact' or 'float64', got {reduction!r}")
     return reduction
-
-
-def unknown_call(direction: Direction, name: str) -> Call:
-    """Return what a rank says of a call whose input it could not read."""
-    return call_of(direction, name if isinstance(name, str) else "", 0, "", "", 0.0, "")
 
 
 def check_name(name: str) -> str:
@@ -122,18 +116,13 @@ class BatchInput:
         """Return a gradient of y, or raise."""
         return check_same_shape(dy, self.layout.shape)
 
-    def call(self, name: str) -> Call:
-        """Return what ranks compare of the forward."""
+    def signature(self, protocol: Any, name: str) -> CollectiveSignature:
+        """Return the signature of the forward."""
         affine = "+".join(n for n, p in (("weight", self.weight), ("bias", self.bias)) if p is not None)
-        return call_of(
-            "forward",
-            name,
-            self.layout.channels,
-            self.layout.dtype_name,
-            self.reduction,
-            self.eps,
-            affine or "none",
+        signature: CollectiveSignature = protocol.layer_signature(
+            name, self.layout.channels, self.layout.dtype_name, self.reduction, self.eps, affine or "none"
         )
+        return signature
 
 
 def _of_x(residual: FloatArray, layout: ChannelLayout) -> FloatArray:

@@ -15,7 +15,7 @@ from syncbn._core.checks import check_out
 from syncbn._core.conversion import parameter_gradients
 from syncbn._core.ranks import rank_kernels
 from syncbn.comm import Communicator
-from syncbn.functional._input import BatchInput, unknown_call
+from syncbn.functional._input import BatchInput
 from syncbn.functional._statistics import check_count, moments_of
 from syncbn.moments import Moments
 from syncbn.typing import Float64Array, FloatArray
@@ -23,17 +23,18 @@ from syncbn.typing import Float64Array, FloatArray
 
 def normalize_together(given: BatchInput, communicator: Communicator, name: str) -> tuple[FloatArray, Moments, Any]:
     """Return y, the moments and the backward of this rank's batch. Collective, and so is the backward."""
-    layout, residual, call = given.layout, given.residual, given.call(name)
-    with communicator.preparing(call):
+    layout, residual, protocol = given.layout, given.residual, communicator._protocol
+    signature = given.signature(protocol, name)
+    with protocol.collective_errors(signature):
         kernels = rank_kernels(layout, given.reduction == "exact")
         x, y = kernels.seen(given.x), kernels.seen(given.y)
         added = None if residual is None else kernels.seen(residual)
         mask, counts, own = kernels.counted(given.mask)
         rows, range_w = kernels.ranges(x, mask, counts)
         words = kernels.words(own)
-    number = communicator.agree(call, range_w)
+    number = protocol.handshake(signature, range_w)
     kernels.sums(x, mask, counts, rows, range_w, words)
-    communicator.allreduce_agreed(words)
+    protocol.sum(words)
     count = int(words[0])
     if count < 2:
         check_count(count, layout.shape, communicator)
@@ -47,12 +48,13 @@ def _backward(
 ) -> Any:
     """Return the backward of forward ``number``, with these statistics over all ranks."""
     layout, relu, residual = given.layout, given.relu, given.residual
-    kernels, call = rank_kernels(layout, given.reduction == "exact"), given.call(name).backward
+    kernels, protocol = rank_kernels(layout, given.reduction == "exact"), communicator._protocol
+    signature = given.signature(protocol, name).backward
     x, y = kernels.seen(given.x), kernels.seen(given.y) if relu else None
     mask = kernels.counted(given.mask)[0]
 
     def backward(dy: FloatArray, *, total: bool = False, out: FloatArray | None = None) -> Any:
-        with communicator.preparing(call):
+        with protocol.collective_errors(signature):
             g = kernels.seen(layout.view(given.check_gradient(dy)))
             if out is not None:
                 out = check_out(out, "out", layout.shape, layout.dtype, given.x, dy, *((given.y,) if relu else ()))
@@ -65,9 +67,9 @@ def _backward(
             else:
                 rows, largest_2c = kernels.gradient_ranges(x, g, moments_5c, None, None)
             words = kernels.gradient_words()
-        communicator.agree(call, largest_2c, forward_number=number)
+        protocol.handshake(signature, largest_2c, number)
         kernels.gradient_sums(x, g, moments_5c, rows, largest_2c, words)
-        communicator.allreduce_agreed(words[0])
+        protocol.sum(words[0])
         gradients_4c = kernels.input_gradient(x, g, mask, count, moments_5c, largest_2c, words, total, dx)
         gradients = (layout.restore(result, out), *parameter_gradients(gradients_4c, given.weight, given.bias))
         if residual is None:
@@ -89,6 +91,7 @@ def general_backward_together(
     *forward: Any,
 ) -> Any:
     """Return the backward of a forward that has gone the short way of plain arrays, for a dy that can't."""
-    with communicator.preparing(unknown_call("backward", name)):
+    protocol = communicator._protocol
+    with protocol.collective_errors(protocol.unknown_signature("backward", name)):
         given = BatchInput(x, weight, bias, eps, channel_axis, None, reduction, backward_only=True)
     return _backward(given, communicator, name, *forward)
