@@ -15,6 +15,8 @@ from syncbn.comm.transport import Op, Persistent, Test, Transport, completed
 class MPITransport(Transport):
     """The ranks of an mpi4py intracommunicator.
 
+    Not collective, but its operations are.
+
     Parameters
     ----------
     comm : mpi4py.MPI.Intracomm

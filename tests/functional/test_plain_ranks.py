@@ -102,7 +102,7 @@ def test_an_error_before_the_first_message_is_told_to_the_others(comm, rng, monk
     backward = forward()[2]
     culprit = comm.size - 1
     if comm.rank == culprit and way == "short":
-        monkeypatch.setattr(comm, "summands", raising)
+        monkeypatch.setattr(comm._protocol, "sum_buffer", raising)
     elif comm.rank == culprit:
         monkeypatch.setattr(RankKernels, "ranges", raising)
         monkeypatch.setattr(RankKernels, "gradient_ranges", raising)
