@@ -44,8 +44,9 @@ cdef class Ranks:
     ):
         """Return y, values per channel over all ranks, μ, var and the backward. Collective, and so is that.
 
-        ``channels`` is what x must have, or None. ``check_count`` raises for too few values. ``general`` makes the backward that takes any dy from its forward's arguments, the communicator, the
-        name, the forward's number, the count and the moments.
+        ``channels`` is what x must have, or None. ``check_count`` raises for too few values. ``general`` makes the
+        backward that takes any dy from its forward's arguments, the communicator, the name, the forward's number, the
+        count and the moments.
         """
         cdef Layout layout
         cdef bint exact

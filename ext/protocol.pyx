@@ -1,4 +1,4 @@
-"""The part of the protocol that every collective call runs through: the handshake, the sum and the wait for other ranks.
+"""The part of the protocol that every collective call runs through: the handshake, the sum and the wait.
 
 A handshake is one buffer of float64 values, combined over ranks by MAX::
 
@@ -14,9 +14,8 @@ from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int64_t
 from libc.string cimport memcmp, memcpy
 from numpy cimport (
-    NPY_FLOAT64, PyArray_DATA, PyArray_DESCR, PyArray_DescrFromType, PyArray_EMPTY,
-    PyArray_ISCARRAY, PyArray_NBYTES, PyArray_SIZE, PyArray_TYPE, PyArray_ZEROS, PyDataType_ELSIZE, dtype as Descr, import_array, ndarray,
-    npy_intp,
+    NPY_FLOAT64, PyArray_DATA, PyArray_DESCR, PyArray_DescrFromType, PyArray_EMPTY, PyArray_ISCARRAY, PyArray_NBYTES,
+    PyArray_SIZE, PyArray_TYPE, PyArray_ZEROS, PyDataType_ELSIZE, dtype as Descr, import_array, ndarray, npy_intp,
 )
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
@@ -243,11 +242,10 @@ cdef class ProtocolCore:
             raise
 
     cdef int wait(self, test) except -1:
-        """Wait until ``test`` returns true. The core is yielded after a few microseconds, since ranks may share cores."""
+        """Wait until ``test`` returns true; yield the core after a few microseconds, since ranks may share cores."""
         cdef double start, now, next_poll
-        cdef int i
         cdef object watch = None
-        for i in range(TESTS):
+        for _ in range(TESTS):
             if test():
                 return 0
         start = monotonic()

@@ -34,9 +34,7 @@ class RankKernels(BatchShapes):
         """Return a view of the layout as these kernels take it."""
         return array if self.reshape is None else array.reshape(self.reshape)
 
-    def ranges(
-        self, x: FloatArray, mask_ns: MaskArray | None, counts: Float64Array
-    ) -> tuple[Float64Array | None, Any]:
+    def ranges(self, x: FloatArray, mask_ns: MaskArray | None, counts: Float64Array) -> tuple[Float64Array | None, Any]:
         """Return the sums of rows, (3, N, C), and what to agree on by MAX: the range, (1 + 2C,), or nothing."""
         rows = None if self.rows_shape is None else np.empty((3, *self.rows_shape))
         range_w = np.empty(1 + 2 * self.channels) if self.exact else None

@@ -6,7 +6,6 @@ import pickle
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-import numpy as np
 from numpy.typing import NDArray
 
 from syncbn._core.checks import check_integer
@@ -40,22 +39,22 @@ class Communicator:
     @property
     def rank(self) -> int:
         """The number of this process in the group."""
-        return self._protocol.rank  # type: ignore[no-any-return]
+        return self._protocol.rank
 
     @property
     def size(self) -> int:
         """The number of ranks."""
-        return self._protocol.size  # type: ignore[no-any-return]
+        return self._protocol.size
 
     @property
     def bytes_sent(self) -> int:
         """Bytes that this rank has passed to collectives so far."""
-        return self._protocol.bytes_sent  # type: ignore[no-any-return]
+        return self._protocol.bytes_sent
 
     @property
     def timeout(self) -> float | None:
         """Seconds that a call may wait for other ranks; None means without limit."""
-        return self._protocol.timeout  # type: ignore[no-any-return]
+        return self._protocol.timeout
 
     @timeout.setter
     def timeout(self, seconds: float | None) -> None:

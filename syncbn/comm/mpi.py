@@ -38,6 +38,8 @@ class MPIComm(Communicator):
         ``comm`` is not an mpi4py intracommunicator.
     """
 
+    _protocol: Protocol
+
     def __init__(self, comm: MPI.Intracomm | None = None, *, timeout: float | None = None) -> None:
         mpi: Any = import_mpi()
         base = mpi.COMM_WORLD if comm is None else comm

@@ -41,6 +41,13 @@ class Protocol(_compiled.ProtocolCore, Signatures):  # type: ignore[misc]  # com
         Seconds that a call may wait for other ranks.
     """
 
+    closed: str
+    rank: int
+    sequence_number: int
+    size: int
+    timeout: float | None
+    unfinished: bool
+
     def __init__(self, transport: Transport, *, timeout: float | None = None) -> None:
         self.freed = False
         self._identity = next(_identities)

@@ -49,9 +49,7 @@ def normalize_batch(
         if alone:
             found = plain.batch.forward(*given_plain, general_backward)
         else:
-            found = plain.ranks.forward(
-                *given_plain, communicator, name, check_count, general_backward_together
-            )
+            found = plain.ranks.forward(*given_plain, communicator, name, check_count, general_backward_together)
         if found:
             y, count, mean, var, backward = found
             return y, Moments(count, mean, var), backward

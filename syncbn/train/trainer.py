@@ -13,13 +13,13 @@ from syncbn._core.checks import check_integer
 from syncbn.comm import CommLike
 from syncbn.layers import Module
 from syncbn.nn import Optimizer
-from syncbn.train.consistency import check_parameters
 from syncbn.train.config import check_samples, describe_data, describe_training
+from syncbn.train.consistency import check_parameters
+from syncbn.train.errors import check_same, collective_errors, find_communicator
 from syncbn.train.evaluation import Evaluation, evaluate
-from syncbn.train.records import EpochRecord, Position, Progress
 from syncbn.train.order import DataOrder
 from syncbn.train.persistence import broadcast_state, capture, read_snapshot, restore, write_snapshot
-from syncbn.train.errors import check_same, collective_errors, find_communicator
+from syncbn.train.records import EpochRecord, Position, Progress
 from syncbn.train.snapshot import differences
 from syncbn.train.step import TrainingStep
 from syncbn.typing import FloatArray

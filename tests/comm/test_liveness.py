@@ -126,9 +126,7 @@ def test_a_loss_is_raised_at_the_second_poll(child, table):
     watch = Watch(table, BARRIER, None, time.monotonic())
     child.kill()
     polls(watch, 1)
-    with pytest.raises(
-        SyncLostRankError, match=r"rank 0 of 2 \(world\) waited in call 3, barrier, but rank 1 crashed"
-    ):
+    with pytest.raises(SyncLostRankError, match=r"rank 0 of 2 \(world\) waited in call 3, barrier, but rank 1 crashed"):
         polls(watch, 1)
     watch.end()
 
@@ -168,7 +166,7 @@ def test_a_cycle_is_raised_when_both_have_polled_again(child, table):
     assert own.blocker is None
 
 
-def test_time_in_which_a_job_was_suspended_is_not_waited(child, table):
+def test_time_in_which_a_job_was_suspended_is_not_waited(table):
     start = time.monotonic()
     watch = Watch(table, BARRIER, 1.5, start)
     watch.poll(start + 60)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import sys
 
 import numpy as np
@@ -127,7 +126,7 @@ def test_a_backward_must_be_that_of_the_same_forward():
             protocol.sum(np.zeros(1))
         protocol.handshake(FORWARD.backward, forward=1)
         protocol.sum(np.zeros(1))
-        with pytest.raises(SyncMismatchError, match="call 4.*backward of call (1 against|2 against)"):
+        with pytest.raises(SyncMismatchError, match=r"call 4.*backward of call (1 against|2 against)"):
             protocol.handshake(FORWARD.backward, forward=1 + (rank == 0))
 
     assert protocols(call) == [None] * SIZE
@@ -166,19 +165,23 @@ def test_an_error_of_one_rank_is_an_error_of_all(culprits):
             assert all(f"rank {culprit} " in str(error) for culprit in culprits)
 
 
+def meet(protocol, error=None, *inner):
+    """End a block with a handshake or, on this rank, with an error; the block contains those of ``inner``."""
+    with protocol.collective_errors(MEET, handshake=True):
+        if inner:
+            meet(*inner)
+        if error is not None:
+            raise error
+
+
 def test_a_block_that_ends_with_a_handshake():
     def call(protocol, rank):
-        with protocol.collective_errors(MEET, handshake=True):
-            pass
-        number = protocol.sequence_number
-        with pytest.raises(OSError if rank == 0 else SyncMismatchError, match="disk"), protocol.collective_errors(
-            MEET, handshake=True
-        ):
-            if rank == 0:
-                raise OSError("disk")
-        return number
+        meet(protocol)
+        assert protocol.sequence_number == 1
+        with pytest.raises(OSError if rank == 0 else SyncMismatchError, match="disk"):
+            meet(protocol, OSError("disk") if rank == 0 else None)
 
-    assert protocols(call) == [1] * SIZE
+    assert protocols(call) == [None] * SIZE
 
 
 def test_an_error_that_all_ranks_have_is_not_shared_again():
@@ -187,10 +190,8 @@ def test_an_error_that_all_ranks_have_is_not_shared_again():
 
     def call(protocol, rank):
         for _ in range(2):
-            with pytest.raises(KeyError if rank == 0 else SyncMismatchError), protocol.collective_errors(MEET):
-                with protocol.collective_errors(MEET, handshake=True):
-                    if rank == 0:
-                        raise again
+            with pytest.raises(KeyError if rank == 0 else SyncMismatchError):
+                meet(protocol, None, protocol, again if rank == 0 else None)
             assert protocol.handshake(MEET) == 1
 
     assert protocols(call) == [None] * SIZE
@@ -200,36 +201,30 @@ def test_errors_of_a_group_reach_all_ranks():
     def call(comm):
         group = comm.split(2)
         with pytest.raises(KeyError if comm.rank == 1 else SyncMismatchError, match="in the group") as caught:
-            with comm._protocol.collective_errors(MEET, handshake=True):
-                with group._protocol.collective_errors(MEET, handshake=True):
-                    if comm.rank == 1:
-                        raise KeyError("in the group")
+            meet(comm._protocol, None, group._protocol, KeyError("in the group") if comm.rank == 1 else None)
         comm.barrier()
         return type(caught.value)
 
     assert on_threads(SIZE, call) == [SyncMismatchError, KeyError, SyncMismatchError]
 
 
-def test_what_is_not_an_exception_is_not_shared():
+def test_other_exceptions_than_errors_are_not_shared():
     def call(protocol, rank):
-        with pytest.raises(SystemExit if rank == 0 else SyncTimeoutError), protocol.collective_errors(
-            MEET, handshake=True
-        ):
-            if rank == 0:
-                raise SystemExit
+        with pytest.raises(SystemExit if rank == 0 else SyncTimeoutError):
+            meet(protocol, SystemExit() if rank == 0 else None)
 
     assert protocols(call, timeout=0.3) == [None] * SIZE
 
 
 def test_an_error_between_messages_closes_the_communicator():
-    def call(protocol, rank):
-        with pytest.raises(ZeroDivisionError), protocol.collective_errors(MEET):
-            protocol.handshake(FORWARD)
-            operator.truediv(1, 0)
+    def call(protocol, _):
+        protocol.handshake(FORWARD)
+        with pytest.raises(KeyError, match="first"):
+            meet(protocol, KeyError("first"))
         with pytest.raises(ValueError, match="broke off call 1, forward of SyncBatchNorm #1"):
             protocol.handshake(MEET)
-        with pytest.raises(KeyError, match="own"), protocol.collective_errors(MEET):
-            raise KeyError("own")
+        with pytest.raises(KeyError, match="second"):
+            meet(protocol, KeyError("second"))
 
     assert protocols(call) == [None] * SIZE
 

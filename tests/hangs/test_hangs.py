@@ -16,16 +16,14 @@ pytest.importorskip("mpi4py")
 RANKS = (2, 3, 4)
 NOTHING = "nothing"
 LOST = "SyncLostRankError: .*in call 2, forward of SyncBatchNorm #2 .*, but rank {culprit} "
-TIMEOUT = (
-    r"SyncTimeoutError: .* more than 0\.\d s in call 2, forward of SyncBatchNorm #2 .*: rank {culprit} has not entered it$"
-)
+TIMEOUT = r"SyncTimeoutError: .* 0\.\d s in call 2, forward of SyncBatchNorm #2 .*: rank {culprit} has not entered it$"
 
 SCENARIOS = {  # what the last rank raises, and what the others do
     "leaves_before_the_last_layer": (NOTHING, LOST + "exited without making this call"),
     "evaluates_while_others_train": (NOTHING, LOST + "exited without making this call"),
     "calls_backward_twice_at_the_end": (
         NOTHING,
-        "SyncLostRankError: .*in call 4, backward of SyncBatchNorm #2 .* rank {culprit} exited without making this call",
+        "SyncLostRankError: .*in call 4, backward of SyncBatchNorm #2 .* rank {culprit} exited without making",
     ),
     "raises": ("KeyError: 'unrelated'", LOST + "ended with KeyError: 'unrelated'"),
     "closes_the_communicator": (NOTHING, LOST + "closed the communicator"),
@@ -34,7 +32,7 @@ SCENARIOS = {  # what the last rank raises, and what the others do
         "ValueError: .* broke off call 2, forward of SyncBatchNorm #2",
         LOST + "(ended with ValueError|closed the communicator)",
     ),
-    "makes_no_communicator": (NOTHING, "SyncTimeoutError: .* constructing the communicator: nothing is known of .*{culprit}"),
+    "makes_no_communicator": (NOTHING, "SyncTimeoutError: .* constructing the communicator: .*{culprit}"),
     "mismatch": (
         "SyncMismatchError: .* rank 0 called layer 'SyncBatchNorm #2'",
         "SyncMismatchError: .* rank {culprit} called layer 'SyncBatchNorm #1'",

@@ -119,7 +119,9 @@ class Watch:
         ]
         if unknown := self._table.unknown:
             ranks = ", ".join(map(str, unknown))
-            known.append(f"nothing is known of rank{'s' * (len(unknown) > 1)} {ranks} (on another node, or not met yet)")
+            known.append(
+                f"nothing is known of rank{'s' * (len(unknown) > 1)} {ranks} (on another node, or not met yet)"
+            )
         return "; ".join(known) or "all ranks have entered it, so MPI itself is slow or stuck"
 
     def _page(self, rank: int) -> ProcessPage:
