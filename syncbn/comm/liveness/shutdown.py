@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from syncbn.comm.liveness.rank_table import Slot
 
 GRACE_SECONDS = 1.0
-"""Ending the job kills the other ranks: before that they may raise their own errors, with the call that they were in."""
+"""Ending the job kills the other ranks: before that they may raise their own errors, with the calls they were in."""
 
 ABORT_SECONDS, FINALIZE_SECONDS = 5, 30
 """What MPI may take to end the job, or to finalize: MPICH's MPI_Abort can return, and then MPI_Finalize would
