@@ -30,16 +30,13 @@ cdef enum:
     SIZE = 256  # 2 KiB: the size up to which MPICH's allreduce stays on its low-latency algorithm
     DIGEST = 6
     HEAD = 5 + DIGEST
+    MAX_VALUES = SIZE - HEAD
     TESTS = 20  # of an operation that was just started: a few microseconds, in which a rank keeps its core
+    PERSISTENT_BYTES = 1 << 18  # largest message for which memory and a request are kept: the limbs of 8,191 channels
 
 HANDSHAKE_BYTES = 8 * SIZE
-CAPACITY = SIZE - HEAD
+CAPACITY = MAX_VALUES
 """Size of the largest max_buffer that a handshake carries."""
-
-PERSISTENT_BYTES = 1 << 18
-"""Size of the largest message for which memory and a request are kept: the limbs of 8,191 channels."""
-
-cdef double POLL_SECONDS = 0.1  # before a waiting rank polls the liveness of others for the first time
 
 
 cdef double monotonic() noexcept:
@@ -74,6 +71,8 @@ cdef class ProtocolCore:
     transport : Transport
     calls : ndarray of one int64
         The number of calls that this rank has entered, where other ranks can read it.
+    poll_seconds : float
+        How long a rank waits before it polls the liveness of others for the first time.
     """
 
     cdef readonly object transport
@@ -86,17 +85,19 @@ cdef class ProtocolCore:
     cdef public object signature  # of the latest call
     cdef readonly ndarray calls
     cdef object seconds
-    cdef double first_poll
+    cdef double poll_seconds
+    cdef double first_poll  # poll_seconds, or a shorter timeout
     cdef PersistentAllreduce header
     cdef double[HEAD] written
     cdef dict persistent
 
-    def __init__(self, transport, ndarray calls not None):
+    def __init__(self, transport, ndarray calls not None, double poll_seconds):
         cdef npy_intp size = SIZE
         self.transport = transport
         self.rank, self.size = transport.rank, transport.size
         self.closed = ""
         self.calls = calls
+        self.poll_seconds = poll_seconds
         self.timeout = None
         self.header = PersistentAllreduce(PyArray_ZEROS(1, &size, NPY_FLOAT64, 0), "max")
         self.persistent = {}
@@ -109,12 +110,12 @@ cdef class ProtocolCore:
     @timeout.setter
     def timeout(self, seconds):
         self.seconds = seconds
-        self.first_poll = POLL_SECONDS if seconds is None else min(POLL_SECONDS, <double>seconds)
+        self.first_poll = self.poll_seconds if seconds is None else min(self.poll_seconds, <double>seconds)
 
     def max_buffer(self, npy_intp size):
         """Return memory for the max_buffer of one handshake, combined without a copy where that helps."""
         self.check_not_closed()
-        if size <= CAPACITY:
+        if size <= MAX_VALUES:
             return PyArray_EMPTY(1, &size, NPY_FLOAT64, 0)
         return self.buffer_for("max", size, PyArray_DescrFromType(NPY_FLOAT64))
 
@@ -162,7 +163,7 @@ cdef class ProtocolCore:
         memcpy(values, self.written, HEAD * sizeof(double))
         if error is not None:
             values[0] = 1
-        if 0 < size <= CAPACITY:
+        if 0 < size <= MAX_VALUES:
             memcpy(values + HEAD, PyArray_DATA(max_buffer), size * sizeof(double))
         self.sequence_number, self.signature, self.unfinished = number, signature, True
         (<int64_t *>PyArray_DATA(self.calls))[0] += 1
@@ -171,7 +172,7 @@ cdef class ProtocolCore:
         if memcmp(values, self.written, HEAD * sizeof(double)) != 0:
             self.explain_mismatch(forward, error)
             return number
-        if size > CAPACITY:
+        if size > MAX_VALUES:
             self.combine(max_buffer, "max")
         elif size:
             memcpy(PyArray_DATA(max_buffer), values + HEAD, size * sizeof(double))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from syncbn._core.kernels import compiled
 from syncbn.comm.errors import SyncLostRankError, SyncMismatchError, is_raised_by_all, mark_raised_by_all
-from syncbn.comm.liveness import RankTable, Watch, constructing, keep_until_exit
+from syncbn.comm.liveness import POLL_SECONDS, RankTable, Watch, constructing, keep_until_exit
 from syncbn.comm.signature import CollectiveSignature, Signatures
 from syncbn.comm.transport import Op, Transport
 
@@ -31,7 +31,7 @@ _identities = count()
 class Protocol(_compiled.ProtocolCore, Signatures):  # type: ignore[misc]  # compiled classes have no types
     """The calls of one communicator, each a handshake and the messages that its signature implies.
 
-    Collective, and so are its methods unless they say otherwise. One thread uses it at a time.
+    Collective, and so are its methods unless their docstrings deny it. One thread uses it at a time.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ class Protocol(_compiled.ProtocolCore, Signatures):  # type: ignore[misc]  # com
         self._identity = next(_identities)
         with constructing() if transport.size > 1 else nullcontext():
             self._table = RankTable(transport.rank, transport.size, transport.name)
-            super().__init__(transport, self._table.calls)
+            super().__init__(transport, self._table.calls, POLL_SECONDS)
             self.signature = _CONSTRUCTION
             self.timeout = timeout
             self.run(transport.open)

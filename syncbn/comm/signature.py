@@ -93,7 +93,13 @@ def layer_signature(
 
 def unknown_signature(direction: Direction, layer: Any) -> CollectiveSignature:
     """Return the signature of a layer's call whose input could not be read."""
-    return CollectiveSignature(direction, layer=layer if isinstance(layer, str) else "", has_data=True)
+    name = str.__str__(layer) if isinstance(layer, str) else ""  # other ranks may not have a subclass of this one
+    return _unknown_signature(direction, name)
+
+
+@lru_cache(maxsize=4096)
+def _unknown_signature(direction: Direction, name: str) -> CollectiveSignature:
+    return CollectiveSignature(direction, layer=name, has_data=True)
 
 
 class Signatures:
@@ -106,7 +112,7 @@ class Signatures:
     def register_layer(self, kind: str) -> str:
         """Return the identity of a new layer: ``kind`` and the order of creation.
 
-        Not collective, but all ranks must create their layers in the same order, by which their calls are told apart.
+        Not collective, but all ranks must create their layers in the same order, which distinguishes their calls.
         """
         self._layers += 1
         return f"{kind} #{self._layers}"

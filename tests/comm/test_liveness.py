@@ -12,9 +12,8 @@ from collections.abc import Iterator
 import pytest
 
 from syncbn import SyncLostRankError, SyncTimeoutError
-from syncbn.comm.liveness import RankTable, Watch
+from syncbn.comm.liveness import POLL_SECONDS, RankTable, Watch
 from syncbn.comm.liveness.process_page import FINISHED, POLLS, WAIT, PageAddress, ProcessPage
-from syncbn.comm.liveness.watch import POLL_SECONDS
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="pages are shared on Linux alone")
 

@@ -131,7 +131,7 @@ def is_interrupted() -> None:
 
 
 def is_interrupted_between_messages() -> None:
-    """As by Ctrl-C in a kernel, which the script catches; then it goes on."""
+    """As by Ctrl-C in a kernel, which the script catches; then it continues."""
 
     def interrupt(_: object) -> None:
         raise KeyboardInterrupt

@@ -14,6 +14,6 @@ from __future__ import annotations
 
 from syncbn.comm.liveness.rank_table import RankTable
 from syncbn.comm.liveness.shutdown import constructing, keep_until_exit
-from syncbn.comm.liveness.watch import Watch
+from syncbn.comm.liveness.watch import POLL_SECONDS, Watch
 
-__all__ = ["RankTable", "Watch", "constructing", "keep_until_exit"]
+__all__ = ["POLL_SECONDS", "RankTable", "Watch", "constructing", "keep_until_exit"]

@@ -10,7 +10,7 @@ from syncbn.comm.liveness.process_page import POLLS, WAIT, PageAddress, ProcessP
 from syncbn.comm.liveness.rank_table import RankTable
 
 POLL_SECONDS = 0.1
-"""Time between two polls."""
+"""Time between two polls, and before the first."""
 
 COUNTED_SECONDS = 1.0
 """How much of the time between two polls counts for the timeout: a job that was suspended did not wait."""
