@@ -119,6 +119,16 @@ def test_every_field_of_a_signature_is_compared(change, fact, odd):
             assert fact in text
 
 
+def test_all_ranks_detect_a_mismatch_whichever_digest_is_the_larger():
+    def call(protocol, rank):
+        for layer in range(20):
+            signature = CollectiveSignature("forward", layer=f"layer {layer}" if rank == 1 else "another")
+            with pytest.raises(SyncMismatchError):
+                protocol.handshake(signature)
+
+    assert protocols(call, timeout=2) == [None] * SIZE
+
+
 def test_a_backward_must_be_that_of_the_same_forward():
     def call(protocol, rank):
         for _ in range(2):
@@ -185,7 +195,17 @@ def test_a_block_that_ends_with_a_handshake():
 
 
 def test_an_error_that_all_ranks_have_is_not_shared_again():
-    """The same exception raised in a later call, where the others don't have it, is."""
+    """The others, which are in no block, raise it once."""
+
+    def call(protocol, rank):
+        with pytest.raises(KeyError if rank == 0 else SyncMismatchError):
+            meet(protocol, None, protocol, KeyError("once")) if rank == 0 else protocol.handshake(MEET)
+        protocol.handshake(MEET)
+
+    assert protocols(call, timeout=2) == [None] * SIZE
+
+
+def test_an_exception_that_is_raised_again_is_shared_again():
     again = KeyError("again and again")
 
     def call(protocol, rank):
