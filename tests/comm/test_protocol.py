@@ -249,6 +249,26 @@ def test_an_error_between_messages_closes_the_communicator():
     assert protocols(call) == [None] * SIZE
 
 
+def test_an_error_in_a_message_closes_the_communicator():
+    def call(protocol, _):
+        make = protocol.transport.persistent_allreduce
+
+        def fail(buffer, op):
+            if buffer.size == 300:
+                raise MemoryError
+            return make(buffer, op)
+
+        protocol.transport.persistent_allreduce = fail
+        with pytest.raises(MemoryError):
+            protocol.handshake(FORWARD, np.zeros(300))
+        with pytest.raises(KeyError, match="own"):
+            meet(protocol, KeyError("own"))
+        with pytest.raises(ValueError, match="closed by MemoryError in call 1, forward of SyncBatchNorm #1"):
+            protocol.handshake(MEET)
+
+    assert protocols(call) == [None] * SIZE
+
+
 def test_a_timeout():
     def call(protocol, rank):
         if rank == 2:
