@@ -31,7 +31,7 @@ _identities = count()
 class Protocol(_compiled.ProtocolCore, Signatures):  # type: ignore[misc]  # compiled classes have no types
     """The calls of one communicator, each a handshake and the messages that its signature implies.
 
-    Collective, and so are its methods unless their docstrings deny it. One thread uses it at a time.
+    Collective, and so are its methods unless they are marked. One thread uses it at a time.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ class Protocol(_compiled.ProtocolCore, Signatures):  # type: ignore[misc]  # com
             self.signature = _CONSTRUCTION
             self.timeout = timeout
             self.run(transport.open)
-            address = np.array(self._table.address)
+            address = np.array(self._table.address, np.int64)
             addresses = self._allgather(address.view(np.uint8), [address.nbytes] * self.size).view(address.dtype)
             self._table.connect(addresses.reshape(self.size, -1).tolist())
 
@@ -156,7 +156,7 @@ class Protocol(_compiled.ProtocolCore, Signatures):  # type: ignore[misc]  # com
         self.unfinished = False
 
     def _gather(self, content: bytes) -> list[bytes]:
-        size = np.array([len(content)])
+        size = np.array([len(content)], np.int64)
         sizes = self._allgather(size.view(np.uint8), [size.nbytes] * self.size).view(size.dtype).tolist()
         gathered = self._allgather(np.frombuffer(content, np.uint8), sizes)
         return [part.tobytes() for part in np.split(gathered, np.cumsum(sizes)[:-1])]
