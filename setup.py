@@ -1,6 +1,6 @@
 """Builds what is compiled: ext/NAME.pyx becomes syncbn._kernels.NAME_SET for each instruction set.
 
-What calls kernels, plain_NAME.pyx, what asks the processor, and the message of ranks are the same for all.
+What calls kernels, plain_NAME.pyx, what asks the processor, and the protocol of ranks are the same for all.
 """
 
 import multiprocessing
@@ -32,7 +32,7 @@ if platform.machine().lower() in ("x86_64", "amd64"):
 WRAPPED = sys.platform == "linux"  # parallel regions of one thread, see ext/parallel.h
 SHARED = "syncbn._kernels._cyutility"  # what Cython would else put into every module again
 
-once = sorted(path for pattern in ("processor.pyx", "message.pyx", "plans.pyx") for path in Path("ext").glob(pattern))
+once = sorted(path for pattern in ("processor.pyx", "protocol.pyx", "plans.pyx") for path in Path("ext").glob(pattern))
 sources = sorted(set(Path("ext").glob("*.pyx")) - set(once))
 if not sources:
     raise SystemExit("ext/*.pyx is missing: build from the root of the repository or of the sdist")

@@ -176,7 +176,7 @@ def test_what_is_missing_is_found():
     assert without_collective(concerns_ranks(made_up)) == ["Incomplete.bare"]
 
 
-OF_COMMUNICATORS = {"SERIAL", "Call", "CommLike", "Direction", "Exchange", "Signature", "Transfer", "call_of"}
+OF_COMMUNICATORS = {"SERIAL", "CollectiveSignature", "CommLike"}
 """What the inside of `syncbn.comm` is made of."""
 
 

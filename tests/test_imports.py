@@ -32,7 +32,7 @@ ARROWS: dict[str, set[str]] = {
 }
 """Room: the rooms that it may import, with all that these may, and `typing`, which stands below all."""
 
-DOORS = {"_kernels": {"_core"}}
+DOORS = {"_kernels": {"_core", "comm"}}
 """Rooms that only these may enter, wherever the arrows lead."""
 
 FRONT = {"cli", "experiments", "torch"}

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 
 from syncbn import __version__
 from syncbn._core.threads import usable_cores
-from syncbn.comm.library import import_mpi
+from syncbn.comm.mpi_import import import_mpi
 from syncbn.experiments.machine import cpu_model
 
 

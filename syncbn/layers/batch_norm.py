@@ -209,4 +209,4 @@ class SyncBatchNorm(BatchNorm):
         )
         self.reduction = check_reduction(reduction)
         self.comm = world() if comm is None else as_communicator(comm)
-        self._identity = self.comm.register_layer(type(self).__name__)
+        self._identity = self.comm._protocol.register_layer(type(self).__name__)

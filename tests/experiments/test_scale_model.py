@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from syncbn._core.message import NOTHING, FirstMessage
 from syncbn.comm import Communicator, SerialComm
-from syncbn.comm.call import Signature
+from syncbn.comm.protocol import CAPACITY, HANDSHAKE_BYTES
+from syncbn.comm.serial import SerialProtocol
+from syncbn.comm.signature import CollectiveSignature
 from syncbn.experiments.bn_layers import NETWORKS, layer_channels
 from syncbn.experiments.networks import build_network
 from syncbn.experiments.normalizers import Network, Reduction
@@ -28,6 +29,7 @@ from syncbn.experiments.scale.messages import layer_messages
 from syncbn.experiments.scale.model import Machine, allreduce_time, layer_time, share, step_time
 from syncbn.experiments.scale.skew import MeasuredSkew, NormalSkew, expected_maximum
 from syncbn.layers import BatchNorm, SyncBatchNorm
+from syncbn.typing import Float64Array
 
 ALPHA, BETA, GAMMA, KAPPA = 2.0, 0.001, 0.0005, 3.0
 MACHINE = Machine(Hockney(ALPHA, BETA), GAMMA, KAPPA, NormalSkew(5.0), call=7.0)
@@ -142,43 +144,38 @@ def test_messages_of_a_layer() -> None:
     assert layer_messages(256, "backward", "float64") == (("max", 2048), ("sum", 8 * 512))
 
 
-class Recorder(SerialComm):
-    """Writes down what `MPIComm` would send."""
+class RecordingProtocol(SerialProtocol):
+    """Records what `Protocol` would send."""
+
+    size = 2
 
     def __init__(self) -> None:
         super().__init__()
         self.sent: list[tuple[str, int]] = []
 
-    def agree(
-        self,
-        call: Signature,
-        maxima: NDArray[np.float64] = NOTHING,
-        error: Exception | None = None,
-        forward_number: int = 0,
+    def handshake(
+        self, signature: CollectiveSignature, max_buffer: Float64Array | None = None, forward: int = 0
     ) -> int:
-        first = FirstMessage()
-        fits = first.write(call.digest, 0, 0, False, maxima)
-        self.sent.append(("max", first.buffer.nbytes))
-        if not fits:
-            self.sent.append(("max", maxima.nbytes))
-        return super().agree(call, maxima, error, forward_number)
+        self.sent.append(("max", HANDSHAKE_BYTES))
+        if max_buffer is not None and max_buffer.size > CAPACITY:
+            self.sent.append(("max", max_buffer.nbytes))
+        return super().handshake(signature, max_buffer, forward)
 
-    def allreduce_agreed(self, array: NDArray[np.generic]) -> None:
-        self.sent.append(("sum", array.nbytes))
-        super().allreduce_agreed(array)
+    def sum(self, buffer: NDArray[np.generic]) -> None:
+        self.sent.append(("sum", buffer.nbytes))
 
 
 @pytest.mark.parametrize("reduction", ["exact", "float64"])
 @pytest.mark.parametrize("channels", [1, 122, 123, 300])
 def test_messages_are_those_that_a_layer_sends(channels: int, reduction: Reduction, rng: np.random.Generator) -> None:
-    comm = Recorder()
-    layer = SyncBatchNorm(channels, comm=comm, reduction=reduction)
+    protocol = RecordingProtocol()
+    layer = SyncBatchNorm(channels, comm=Communicator(protocol), reduction=reduction)
     x = rng.normal(size=(4, channels)).astype(np.float32)
     _, backward = layer(x)
-    assert tuple(comm.sent) == layer_messages(channels, "forward", reduction)
-    comm.sent.clear()
+    assert tuple(protocol.sent) == layer_messages(channels, "forward", reduction)
+    protocol.sent.clear()
     backward(x)
-    assert tuple(comm.sent) == layer_messages(channels, "backward", reduction)
+    assert tuple(protocol.sent) == layer_messages(channels, "backward", reduction)
 
 
 @pytest.mark.ranks

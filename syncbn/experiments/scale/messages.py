@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple, get_args
 
 from syncbn._core.checks import Reduction
-from syncbn._core.message import NBYTES, ROOM
+from syncbn.comm.protocol import CAPACITY, HANDSHAKE_BYTES
 
 Direction = Literal["forward", "backward"]
 DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
@@ -24,7 +24,7 @@ class Message(NamedTuple):
 def layer_messages(channels: int, direction: Direction, reduction: Reduction) -> tuple[Message, ...]:
     """Return the allreduces of one layer in one direction, in their order.
 
-    First a MAX of one fixed size with the header and, in exact arithmetic, the ranges of the channels; a
+    First the handshake, a MAX of one fixed size, which carries the ranges of the channels in exact arithmetic; a
     MAX of their own where they do not fit in there; then the SUM:
 
     ========= ========================= =================== ==================
@@ -46,5 +46,5 @@ def layer_messages(channels: int, direction: Direction, reduction: Reduction) ->
     count = int(direction == "forward")
     ranges = count + 2 * channels if reduction == "exact" else 0
     sums = 2 * channels if (reduction, direction) == ("float64", "backward") else count + 4 * channels
-    own = () if ranges <= ROOM else (Message("max", ranges * WORD),)
-    return (Message("max", NBYTES), *own, Message("sum", sums * WORD))
+    own = () if ranges <= CAPACITY else (Message("max", ranges * WORD),)
+    return (Message("max", HANDSHAKE_BYTES), *own, Message("sum", sums * WORD))

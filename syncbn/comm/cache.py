@@ -1,11 +1,11 @@
-"""One `MPIComm` for each mpi4py communicator that users hand over, kept with it."""
+"""One `MPIComm` for each mpi4py communicator that users pass, kept with it."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from syncbn.comm.library import import_mpi
 from syncbn.comm.mpi import MPIComm
+from syncbn.comm.mpi_import import import_mpi
 
 _keyval: int | None = None
 
@@ -18,8 +18,8 @@ def world() -> MPIComm:
 def wrap(comm: Any) -> MPIComm:
     """Return the wrapper that is kept with an mpi4py communicator, making it at the first call.
 
-    Collective at the first call. The wrapper is an attribute of the MPI communicator: call numbers live as long as
-    it does, and with it the wrapper is freed. One that was freed before makes room for another.
+    Collective at the first call. The wrapper is an attribute of the MPI communicator: sequence numbers live as long
+    as that does, and the wrapper is freed with it. A wrapper that was freed before is replaced.
     """
     global _keyval
     mpi: Any = import_mpi()
@@ -30,13 +30,13 @@ def wrap(comm: Any) -> MPIComm:
     if _keyval is None:
         _keyval = mpi.Comm.Create_keyval(delete_fn=_free)
     wrapper: MPIComm | None = comm.Get_attr(_keyval)
-    if wrapper is None or wrapper.freed:
+    if wrapper is None or wrapper._protocol.freed:
         wrapper = MPIComm(comm)
         comm.Set_attr(_keyval, wrapper)
     return wrapper
 
 
 def _free(comm: Any, keyval: int, wrapper: MPIComm) -> None:  # noqa: ARG001 (the signature of a callback)
-    """Free the wrapper of a communicator that all ranks are freeing; that of the world goes with the process."""
+    """Free the wrapper of a communicator that all ranks are freeing; that of the world ends with the process."""
     if comm != import_mpi().COMM_WORLD:
-        wrapper.release()
+        wrapper._protocol.free()

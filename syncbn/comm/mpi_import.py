@@ -12,7 +12,7 @@ _MISSING = (
 
 
 def import_mpi() -> ModuleType:
-    """Import and return ``mpi4py.MPI`` (this initializes MPI), or say what is missing."""
+    """Import and return ``mpi4py.MPI`` (this initializes MPI), or raise ImportError with what is missing."""
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:  # mpi4py's wheel finds the MPI library only now
