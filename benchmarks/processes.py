@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -14,10 +13,11 @@ from environment import VARIABLES
 from results import Measurement, Results
 from sections import SECTIONS
 
-from syncbn.cli.launch import mpiexec_command
+from syncbn.cli.mpiexec import mpiexec_command
+from syncbn.cli.session import session
 
 MEASURE = Path(__file__).with_name("measure.py")
-MOST_SECONDS = 600.0
+MAX_SECONDS = 600.0
 """Of one process: ranks that wait for each other for ever end then."""
 
 Show = Callable[[int, Measurement], None]
@@ -69,16 +69,11 @@ def _commands(sections: Sequence[str], rounds: int, first: bool) -> Iterator[tup
 
 def _output(command: list[str], environment: dict[str, str]) -> Iterator[str]:
     """Run a command and yield its lines as they come."""
-    with subprocess.Popen(
-        command, env=os.environ | VARIABLES | environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
-    ) as process:
-        watchdog = threading.Timer(MOST_SECONDS, process.terminate)
+    with session(command, VARIABLES | environment, stdout=subprocess.PIPE, text=True) as process:
+        watchdog = threading.Timer(MAX_SECONDS, process.terminate)
         watchdog.start()
         try:
-            yield from process.stdout or ()
-        except BaseException:  # Ctrl-C too
-            process.terminate()
-            raise
+            yield from process.stdout
         finally:
             watchdog.cancel()
     if process.returncode:

@@ -15,8 +15,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.launch import MissingMPIError, run_suite
+from harness.launch import run_suite
 from harness.outcome import Outcome
+
+from syncbn.cli.errors import CommandError
 
 ROOT = Path(__file__).resolve().parents[1]
 TAIL_LINES = 60
@@ -31,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _print(f"\n=== {_name(n)}: pytest {' '.join(pytest_args)}".rstrip() + "\n")
         try:
             outcome = run_suite(n, ROOT, ROOT / f"test-logs/ranks-{n}", [*color, *pytest_args], show=_print)
-        except MissingMPIError as error:
+        except CommandError as error:
             _print(f"{error}\n")
             return 2
         if _verdict(outcome, pytest_args) == "FAILED":

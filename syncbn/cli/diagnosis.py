@@ -12,7 +12,8 @@ import numpy as np
 
 from syncbn._core.kernels import available, which
 from syncbn._core.threads import thread_limit, usable_cores
-from syncbn.cli.launch import THREAD_VARIABLES, find_mpiexec, library_of
+from syncbn.cli.launch import THREAD_VARIABLES
+from syncbn.cli.mpiexec import find_mpiexec, mpi_library
 from syncbn.comm import Communicator
 from syncbn.experiments.latency import SIZES, allreduce_microseconds
 from syncbn.experiments.machine import cpu_model, host_name, instruction_sets
@@ -28,7 +29,7 @@ def diagnose(comm: Communicator) -> dict[str, Any]:
     nodes = Counter(comm.allgather(host_name()))
     found: dict[str, Any] = {
         "software": software,
-        "mpiexec": {"path": str(mpiexec), "library": library_of(mpiexec)} if mpiexec else None,
+        "mpiexec": {"path": str(mpiexec), "library": mpi_library(mpiexec)} if mpiexec else None,
         "mpi_files": loaded_mpi_files(),
         "ranks": {"total": comm.size, "per_node": dict(nodes)},
         "machine": {

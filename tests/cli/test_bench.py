@@ -13,7 +13,7 @@ from matplotlib.image import imread
 
 from syncbn._core.threads import usable_cores
 from syncbn.cli.bench import thread_counts
-from syncbn.cli.launch import mpiexec_command
+from syncbn.cli.mpiexec import mpiexec_command
 from syncbn.experiments.bench.kernels import SHAPES
 from syncbn.experiments.overhead import KINDS
 from syncbn.experiments.scale.measurement import sizes_for

@@ -13,7 +13,7 @@ import pytest
 from matplotlib.image import imread
 
 from syncbn._core.threads import usable_cores
-from syncbn.cli.launch import mpiexec_command
+from syncbn.cli.mpiexec import mpiexec_command
 from syncbn.experiments.scale.measurement import sizes_for
 
 GIVEN = ["--alpha", "2", "--bandwidth", "10", "--channels", "64,300", "--step-ms", "100"]

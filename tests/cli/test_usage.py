@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from syncbn.cli.launch import mpiexec_command
+from syncbn.cli.mpiexec import mpiexec_command
 
 
 def syncbn(*arguments: str, under: list[str] | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
