@@ -12,7 +12,7 @@ from exact.bits import assert_same_bits
 from exact.values import values
 
 
-@settings(max_examples=200)
+@settings(max_examples=8 * settings.default.max_examples)
 @given(batches(), st.integers(0, 2**32 - 1))
 def test_samples_in_another_order_and_memory_have_the_same_bits(batch, seed):
     order = np.random.default_rng(seed).permutation(len(batch.x))

@@ -22,7 +22,7 @@ def draw_share(rng, comm, samples):
     return rng.permutation(samples)[edges[comm.rank] : edges[comm.rank + 1]]
 
 
-@settings(max_examples=200)
+@settings(max_examples=8 * settings.default.max_examples)
 @given(batches(), seeds)
 def test_y_moments_and_dx_have_the_bits_of_one_process(comm, batch, seed):
     rng = np.random.default_rng(seed)
@@ -31,7 +31,7 @@ def test_y_moments_and_dx_have_the_bits_of_one_process(comm, batch, seed):
     assert_same_bits(normalized(share, comm), of_samples(normalized(batch), mine))
 
 
-@settings(max_examples=60)
+@settings(max_examples=3 * settings.default.max_examples)
 @given(st.data(), seeds, st.sampled_from([0.1, 1.0, None]))
 def test_running_statistics_have_the_bits_of_one_process(comm, data, seed, momentum):
     rng = np.random.default_rng(seed)
@@ -41,7 +41,7 @@ def test_running_statistics_have_the_bits_of_one_process(comm, data, seed, momen
     assert_same_bits(running(shares, momentum, comm), running(steps, momentum))
 
 
-@settings(max_examples=60)
+@settings(max_examples=3 * settings.default.max_examples)
 @given(batches(), seeds)
 def test_a_share_of_dweight_and_dbias_has_the_same_bits_in_both_memory_orders(comm, batch, seed):
     mine = draw_share(np.random.default_rng(seed), comm, len(batch.x))

@@ -17,7 +17,7 @@ NOISE = 2.0**-74
 """Of Σx²: differences below 2⁻⁷⁵ are taken for rounding. As much again for ranks of different magnitude."""
 
 
-@settings(max_examples=30)
+@settings(max_examples=2 * settings.default.max_examples)
 @given(st.data(), st.sampled_from(["float16", "float32", "float64"]))
 def test_every_kind_of_values(comm, data, dtype):
     kinds = ["normal", "offset", "mixed_scales", "outlier", "cancelling", "signed_zeros", "one_ulp", "constant"]

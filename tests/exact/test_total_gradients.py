@@ -23,7 +23,7 @@ def gradients(batch, comm=None, *, total, reduction="exact"):
     return {name: a for name, a in (("dweight", dweight), ("dbias", dbias)) if a is not None}
 
 
-@settings(max_examples=80)
+@settings(max_examples=4 * settings.default.max_examples)
 @given(batches(), st.integers(0, 2**32 - 1))
 def test_totals_have_the_bits_of_one_process(comm, batch, seed):
     rng = np.random.default_rng(seed)

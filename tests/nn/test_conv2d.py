@@ -45,7 +45,7 @@ def convolutions(draw):
     return shape, draw(st.integers(1, 3)), kernel, stride, padding, draw(st.integers(0, 2**32 - 1))
 
 
-@settings(max_examples=100)
+@settings(max_examples=4 * settings.default.max_examples)
 @given(convolutions())
 def test_equals_loops_and_gradients_hold(convolution):
     shape, out_channels, kernel, stride, padding, seed = convolution

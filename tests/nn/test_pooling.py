@@ -45,7 +45,7 @@ def poolings(draw):
 
 
 @pytest.mark.parametrize("pool", [MaxPool2d, AvgPool2d])
-@settings(max_examples=100)
+@settings(max_examples=4 * settings.default.max_examples)
 @given(poolings())
 def test_equals_loops_and_gradients_hold(pool, pooling):
     shape, kernel, stride, padding, seed = pooling
