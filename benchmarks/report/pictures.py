@@ -10,7 +10,7 @@ import numpy as np
 from results import Results
 
 from report.traffic import COPY, gigabytes_per_second
-from syncbn.experiments.picture import BLUE, GREEN, GREY, ORANGE, PINK, SKY, YELLOW, add_legend, new_figure, tidy
+from syncbn.experiments.plotting import BLUE, GREEN, GREY, ORANGE, PINK, SKY, YELLOW, add_legend, new_figure, tidy
 
 STYLES = {
     "syncbn": (BLUE, "o"),
