@@ -1,4 +1,4 @@
-"""Starts the processes that measure, pass by pass, and takes in what they print."""
+"""Starts the measuring processes of each pass and collects their output."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from syncbn.cli.session import session
 
 MEASURE = Path(__file__).with_name("measure.py")
 MAX_SECONDS = 600.0
-"""Of one process: ranks that wait for each other for ever end then."""
+"""Time limit of a process, which ends ranks in a deadlock."""
 
 Show = Callable[[int, Measurement], None]
 
 
 class MeasurementError(Exception):
-    """A process that measures has failed; what it said stands on stderr."""
+    """A measuring process failed; its message is on stderr."""
 
 
 def run(sections: Sequence[str], passes: int, rounds: int, show: Show) -> Results:
@@ -36,12 +36,12 @@ def run(sections: Sequence[str], passes: int, rounds: int, show: Show) -> Result
         Keys of `SECTIONS`.
     passes, rounds : int
     show : callable
-        Is told the number of the pass and each measurement as it comes in.
+        Called with the number of the pass and each measurement.
 
     Raises
     ------
     MeasurementError
-        Candidates disagree, use more threads than their share, or a process has failed.
+        Candidates disagree or use too many threads, or a process failed.
     """
     results = Results()
     for number in range(passes):
@@ -52,7 +52,7 @@ def run(sections: Sequence[str], passes: int, rounds: int, show: Show) -> Result
 
 
 def _commands(sections: Sequence[str], rounds: int, first: bool) -> Iterator[tuple[list[str], dict[str, str]]]:
-    """Yield command and environment of each process of a pass: one for all sections that need no ranks."""
+    """Yield the command and environment of each process of a pass, one for each number of ranks."""
     by_ranks: dict[int, list[str]] = {}
     for name in sections:
         if first or not SECTIONS[name].once:
@@ -68,7 +68,7 @@ def _commands(sections: Sequence[str], rounds: int, first: bool) -> Iterator[tup
 
 
 def _output(command: list[str], environment: dict[str, str]) -> Iterator[str]:
-    """Run a command and yield its lines as they come."""
+    """Run a command and yield the lines of its output."""
     with session(command, VARIABLES | environment, stdout=subprocess.PIPE, text=True) as process:
         watchdog = threading.Timer(MAX_SECONDS, process.terminate)
         watchdog.start()
