@@ -39,7 +39,7 @@ test-arm: .venv/.with-test  ## run the kernels' tests on emulated 64-bit Arm (De
 bench: .venv/.with-bench  ## compare speed with PyTorch, JAX, ONNX Runtime and gloo: minutes, on a quiet machine
 	$(BIN)/python benchmarks/bench.py $(ARGS)
 
-# cython-lint looks for pycodestyle on PATH.
+# cython-lint runs pycodestyle from PATH.
 lint: export PATH := $(CURDIR)/$(BIN):$(PATH)
 lint: .venv/.with-lint  ## check style and types
 	$(BIN)/ruff check .
@@ -50,12 +50,12 @@ lint: .venv/.with-lint  ## check style and types
 docs: .venv/.with-docs  ## build the documentation into site/
 	$(BIN)/mkdocs build --strict
 
-build: $(INSTALLED)  ## install into .venv, compiling what has changed
+build: $(INSTALLED)  ## install into .venv and compile changed kernels
 
 dist: .venv/.with-test  ## make an sdist and a wheel in dist/
 	$(BIN)/python -m build
 
-clean:  ## remove .venv and everything that was made
+clean:  ## remove .venv and all generated files
 	rm -rf .venv .venv-openmpi build dist site test-logs *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	rm -f syncbn/_kernels/*.so
 
@@ -66,13 +66,13 @@ $(INSTALLED): $(SOURCES)
 	@$(PIP) --editable ".[mpi,cli]"
 	@touch $@
 
-# The package is there already, so this fetches what the extra names and compiles nothing.
+# The package is already installed, so this installs only the packages of the extra and compiles nothing.
 .venv/.with-%: $(INSTALLED)
-	@echo "installing what 'make $*' needs into .venv ..."
+	@echo "installing the packages for 'make $*' into .venv ..."
 	@$(PIP) "syncbn[$*]"
 	@touch $@
 
-# One environment holds one MPI library. The package is the one in this directory, whose kernels are compiled.
+# An environment contains only one MPI library. This one uses the package in this directory with its compiled kernels.
 .venv-openmpi/.installed: $(INSTALLED)
 	@echo "installing Open MPI into .venv-openmpi ..."
 	@"$(PYTHON)" -m venv --clear .venv-openmpi

@@ -20,7 +20,7 @@ from targets import TARGETS, Over, Target
 
 Status = Literal["met", "missed", "within noise", "lost"]
 MIN_PASSES = 5
-"""With fewer passes the interval is too likely to miss the true median."""
+"""Minimum number of passes; with fewer the interval is too likely to miss the true median."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,12 @@ class Outcome:
 
     @property
     def met(self) -> bool:
-        """Whether the value meets the limit."""
+        """True if the value meets the limit."""
         return self.target.is_met_by(self.value)
 
     @property
     def surely_missed(self) -> bool:
-        """Whether all passes miss the limit and there are enough of them."""
+        """True if there are enough passes and all of them miss the limit."""
         return self.passes >= MIN_PASSES and not self.target.is_met_by(self.low if self.target.at_most else self.high)
 
 

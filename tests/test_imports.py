@@ -55,7 +55,7 @@ class Import:
     name: str
     line: int
     lazy: bool
-    """Whether it is inside a function or under ``if TYPE_CHECKING``, so that loading the module does not run it."""
+    """True inside a function or under ``if TYPE_CHECKING``, where loading the module does not execute it."""
 
 
 def imports(tree: ast.AST, package: str, lazy: bool = False) -> Iterator[Import]:

@@ -26,7 +26,7 @@ class Section:
 
 SECTIONS = {
     "batch_norm": Section("training forward and backward, both memory orders and dense, against PyTorch and JAX"),
-    "limits": Section("the largest shape against what memory alone allows"),
+    "limits": Section("the largest shape against the limits set by the memory"),
     "normalizers": Section("group, layer and instance normalization against PyTorch"),
     "inference": Section("evaluation against PyTorch and ONNX Runtime"),
     "threads": Section("two threads against one"),

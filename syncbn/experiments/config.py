@@ -102,11 +102,11 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}{'s' * (number != 1)}"
 
 
-def _check_choices(what: str, values: tuple[str, ...], known: tuple[str, ...]) -> None:
+def _check_choices(name: str, values: tuple[str, ...], known: tuple[str, ...]) -> None:
     for position, value in enumerate(values):
         if value not in known:
-            raise ValueError(f"unknown {what} {value!r} (choose from {', '.join(known)})")
+            raise ValueError(f"unknown {name} {value!r} (choose from {', '.join(known)})")
         if value in values[:position]:
-            raise ValueError(f"{what} {value!r} is given twice")
+            raise ValueError(f"{name} {value!r} is given twice")
     if not values:
-        raise ValueError(f"at least one {what} is needed (choose from {', '.join(known)})")
+        raise ValueError(f"at least one {name} is needed (choose from {', '.join(known)})")

@@ -22,7 +22,7 @@ from exact.values import KINDS
 from syncbn.comm import Communicator, MPIComm, SerialComm
 
 CHANNELS = 300
-"""With 5 limbs each, more than the size where MPICH changes its algorithm."""
+"""Number of channels whose 5 limbs each exceed the message size at which MPICH changes its algorithm."""
 
 
 def cases() -> Iterator[Batch]:

@@ -71,14 +71,14 @@ def ordinal(y):
     return np.where(np.signbit(y), -magnitude, magnitude)
 
 
-@pytest.mark.parametrize("what", ["y", "mean", "var", "dx", "dweight", "dbias"])
-def test_a_relative_error_of_1e_6_exceeds_the_bounds(monkeypatch, rng, what):
+@pytest.mark.parametrize("quantity", ["y", "mean", "var", "dx", "dweight", "dbias"])
+def test_a_relative_error_of_1e_6_exceeds_the_bounds(monkeypatch, rng, quantity):
     """The control: an error of any quantity is detected."""
     batch_norm = bounds.F.batch_norm
 
     def wrong(*arguments, **options):
         y, moments, backward = batch_norm(*arguments, **options)
-        factor = {what: 1 + 1e-6}
+        factor = {quantity: 1 + 1e-6}
         moments = replace(moments, mean=moments.mean * factor.get("mean", 1), var=moments.var * factor.get("var", 1))
         names = ("dx", "dweight", "dbias")
         return (
@@ -90,5 +90,5 @@ def test_a_relative_error_of_1e_6_exceeds_the_bounds(monkeypatch, rng, what):
     batch = Batch.random(rng, (6, 2, 5), "float32", ("offset", "normal"))
     bounds.assert_bounds(batch)
     monkeypatch.setattr(bounds.F, "batch_norm", wrong)
-    with pytest.raises(AssertionError, match=what):
+    with pytest.raises(AssertionError, match=quantity):
         bounds.assert_bounds(batch)

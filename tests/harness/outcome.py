@@ -29,12 +29,12 @@ class Outcome:
 
     @property
     def ran(self) -> bool:
-        """Whether any test ran, with any outcome."""
+        """True if any test ran, with any outcome."""
         return any(self.count(outcome) for outcome in RAN)
 
     @property
     def selected_nothing(self) -> bool:
-        """Whether every rank completed without running tests."""
+        """True if every rank completed without running tests."""
         return not self.ran and all(
             report.get("finished") and report["exitstatus"] in (0, NO_TESTS) for report in self.reports
         )

@@ -61,7 +61,7 @@ class Measurement:
 
     @property
     def oversubscribed(self) -> bool:
-        """Whether ranks share cores."""
+        """True if ranks share cores."""
         return self.cores_per_rank < 1
 
     @property
