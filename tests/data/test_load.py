@@ -89,7 +89,7 @@ def test_a_missing_or_damaged_file(directory, position):
     path = next(directory.glob(STEMS[position].replace("-idx", "?idx") + "*"))
     content = path.read_bytes()
     path.unlink()
-    with pytest.raises(DataError, match=rf"{STEMS[position]}\.gz is missing; .*four idx files"):
+    with pytest.raises(DataError, match=rf"{STEMS[position]}\.gz .*idx files"):
         load(directory)
     path.write_bytes(content[:-1])
     with pytest.raises(DataError, match=rf"{path.name}: .*; .*four idx files"):
@@ -102,7 +102,7 @@ def test_debians_package(directory, monkeypatch):
     assert data.name == "fashion-mnist"
     assert data.class_names[9] == "Ankle boot"
     monkeypatch.setattr(sources, "DEBIAN_DIRECTORY", directory / "absent")
-    with pytest.raises(DataError, match=r"train-images-idx3-ubyte.gz is missing; .*apt install dataset-fashion-mnist"):
+    with pytest.raises(DataError, match=r"train-images-idx3-ubyte.gz .*apt install dataset-fashion-mnist"):
         load("fashion-mnist")
 
 
@@ -126,7 +126,7 @@ def test_a_name_too_long_and_a_broken_link(directory):
 
 
 def test_an_unknown_name():
-    with pytest.raises(DataError, match=r"no data 'cifar': expected 'fashion-mnist-10k', 'fashion-mnist' or a dir"):
+    with pytest.raises(DataError, match=r"'cifar'.*'fashion-mnist-10k', 'fashion-mnist'"):
         load("cifar")
 
 

@@ -163,7 +163,7 @@ def test_dtypes(x_dtype, dtype, rng):
 
 @pytest.mark.parametrize("shape", [(2, 4, 5, 5), (3, 5, 5), (2, 5, 5, 3)])
 def test_wrong_shapes(shape):
-    with pytest.raises(ValueError, match=r"Conv2d expects x of shape \(N, 3, H, W\), got \("):
+    with pytest.raises(ValueError, match=r"Conv2d .*x.*\(N, 3, H, W\)"):
         Conv2d(3, 4, 3)(np.zeros(shape, np.float32))
 
 
@@ -176,7 +176,7 @@ def test_an_image_smaller_than_the_kernel():
 
 def test_wrong_shape_of_the_gradient():
     _, backward = Conv2d(3, 4, 3)(np.zeros((2, 3, 5, 5), np.float32))
-    with pytest.raises(ValueError, match=r"backward of Conv2d expects dy of y's shape \(2, 4, 3, 3\)"):
+    with pytest.raises(ValueError, match=r"Conv2d .*dy.*\(2, 4, 3, 3\)"):
         backward(np.zeros((2, 4, 5, 5), np.float32))
 
 

@@ -54,14 +54,14 @@ def test_same_rng_same_weights_and_init_is_used():
 
 @pytest.mark.parametrize("shape", [(4, 6), (5,), (2, 2, 5), ()])
 def test_wrong_shapes(shape):
-    with pytest.raises(ValueError, match=r"Dense expects x of shape \(N, 5\), got \(") as error:
+    with pytest.raises(ValueError, match=r"Dense .*x.*\(N, 5\)") as error:
         Dense(5, 3)(np.zeros(shape, np.float32))
     assert str(shape) in str(error.value)
 
 
 def test_wrong_shape_of_the_gradient():
     _, backward = Dense(5, 3)(np.zeros((4, 5), np.float32))
-    with pytest.raises(ValueError, match=r"expects dy of y's shape \(4, 3\), got \(1, 3\)"):
+    with pytest.raises(ValueError, match=r"Dense .*dy.*\(4, 3\).*\(1, 3\)"):
         backward(np.zeros((1, 3), np.float32))
 
 

@@ -72,12 +72,12 @@ def test_labels_out_of_range(label, text):
 
 def test_wrong_arguments():
     logits, labels = np.zeros((3, 5)), np.array([0, 1, 2])
-    with pytest.raises(ValueError, match=r"labels have shape \(3, 1\), expected \(3,\)"):
+    with pytest.raises(ValueError, match=r"labels .*\(3, 1\).*\(3,\)"):
         softmax_cross_entropy(logits, labels[:, None])
-    with pytest.raises(TypeError, match="labels must be integers, got float64"):
+    with pytest.raises(TypeError, match=r"labels .*float64"):
         softmax_cross_entropy(logits, labels.astype(float))
-    with pytest.raises(ValueError, match=r"expects x of shape \(N, K\), got \(5,\)"):
+    with pytest.raises(ValueError, match=r"x .*\(N, K\).*\(5,\)"):
         softmax_cross_entropy(logits[0], labels)
     for normalizer in (0, -1, np.nan, np.inf):
-        with pytest.raises(ValueError, match="normalizer must be positive and finite"):
+        with pytest.raises(ValueError, match="normalizer"):
             softmax_cross_entropy(logits, labels, normalizer)

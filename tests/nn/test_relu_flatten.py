@@ -49,9 +49,9 @@ def test_dtype_is_kept_and_others_raise(layer):
     for dtype in (np.float32, np.float64):
         y, backward = layer(np.ones((2, 3), dtype))
         assert y.dtype == backward(np.ones((2, 3))).dtype == dtype
-    with pytest.raises(TypeError, match=f"{type(layer).__name__} expects float32 or float64, got int64"):
+    with pytest.raises(TypeError, match=f"{type(layer).__name__} .*int64"):
         layer(np.ones((2, 3), np.int64))
-    with pytest.raises(ValueError, match=r"dy of y's shape \(2, 3\), got \(3,\)"):
+    with pytest.raises(ValueError, match=r"dy .*\(2, 3\).*\(3,\)"):
         backward(np.ones(3))
 
 

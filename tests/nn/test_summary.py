@@ -45,7 +45,7 @@ def test_modes_and_statistics_are_unchanged(tutorial_network):
 
 
 def test_modes_are_restored_after_an_error(tutorial_network):
-    with pytest.raises(ValueError, match=r"Dense expects x of shape \(N, 784\), got \(2, 28, 28\)"):
+    with pytest.raises(ValueError, match=r"Dense .*\(N, 784\).*\(2, 28, 28\)"):
         summary(tutorial_network, (28, 28))
     assert all(module.training for _, module in tutorial_network.named_modules())
 
