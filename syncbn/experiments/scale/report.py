@@ -1,4 +1,4 @@
-"""What ``syncbn scale`` says: parameters, their check, and predictions, as text and as JSON."""
+"""The report of ``syncbn scale``: parameters, their validation and predictions, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ from syncbn.experiments.versions import versions
 
 @dataclass(frozen=True)
 class ScaleReport:
-    """Everything that a run has found.
+    """The results of a run of ``syncbn scale``.
 
     Attributes
     ----------
     config : ScaleConfig
     machine : Machine
-        Of the predictions.
+        Machine of the predictions.
     origin : str
-        Where its parameters are from.
+        Origin of its parameters.
     measurements : sequence of Measurement
-        On this machine, one for each number of ranks.
+        Measurements on this machine, one for each number of ranks.
     fitted : Machine or None
-        From ``measurements``; None where none has several ranks.
+        Machine fitted to ``measurements``; None if none of them has several ranks.
     published : Published or None
         The preset of ``machine``.
     computing : float or None
         Milliseconds of the rest of a step.
     rest : str
-        Where ``computing`` is from.
+        Origin of ``computing``.
     load : float
-        Of this machine before anything was measured.
+        Load average of this machine before the measurements.
     """
 
     config: ScaleConfig
@@ -60,19 +60,19 @@ class ScaleReport:
         return list(predictions(self.machine, self.config, self.computing))
 
     def as_text(self) -> str:
-        """Return all of it, in paragraphs."""
+        """Return the report as paragraphs of text."""
         parts = [[self.config.title], self._parameters(), self._allreduce_check(), self._step_check()]
         parts += [self._published_check(), self._table()]
         return "\n\n".join("\n".join(part) for part in parts if part)
 
     def as_json(self) -> dict[str, Any]:
-        """Return plain values."""
+        """Return the report as JSON values."""
         return {
             "config": asdict(self.config),
             "versions": versions(),
             "origin": self.origin,
-            "machine": _plain(self.machine),
-            "fitted": _plain(self.fitted) if self.fitted else None,
+            "machine": _machine_as_json(self.machine),
+            "fitted": _machine_as_json(self.fitted) if self.fitted else None,
             "load": self.load,
             "computing_milliseconds": self.computing,
             "computing_origin": self.rest,
@@ -88,27 +88,27 @@ class ScaleReport:
     def _parameters(self) -> list[str]:
         lines = [f"parameters: {self.origin}", "  " + _describe(self.machine)]
         if self.fitted and self.fitted is not self.machine:
-            lines += ["fitted on this machine, for the check below:", "  " + _describe(self.fitted)]
+            lines += ["fitted on this machine, for the validation below:", "  " + _describe(self.fitted)]
         lines += [
             f"{m.ranks} ranks share {m.ranks * m.cores_per_rank:.0f} cores and wait for each other: "
-            "measured, but left out of the fit"
+            "measured, but not used in the fit"
             for m in self.measurements
             if m.oversubscribed and m.ranks > 1 and not all(other.oversubscribed for other in self.measurements)
         ]
         lines += busy_warning(self.load) if self.measurements else []
         if self.fitted is self.machine and self.fitted:
             lines.append(
-                "The ranks here share memory. Predictions for more of them are of a machine whose network is as fast"
+                "The ranks here share memory, so predictions assume a network as fast as this memory: a lower bound for"
             )
-            lines.append("as this memory: a lower bound for any other (--preset, --alpha and --bandwidth, --loggp).")
+            lines.append("other machines (see --preset, --alpha and --bandwidth, --loggp).")
         return lines
 
     def _allreduce_rows(self) -> list[tuple[int, int, float, float]]:
         if self.fitted is None:
             return []
-        still = self.fitted.without_skew()
+        without_skew = self.fitted.without_skew()
         return [
-            (t.ranks, t.nbytes, t.microseconds, allreduce_time(still, as_mpich, t.ranks, t.nbytes))
+            (t.ranks, t.nbytes, t.microseconds, allreduce_time(without_skew, as_mpich, t.ranks, t.nbytes))
             for m in self.measurements
             for t in m.timings
             if t.ranks > 1
@@ -116,7 +116,7 @@ class ScaleReport:
 
     def _allreduce_check(self) -> list[str]:
         rows = self._allreduce_rows()
-        return ["allreduce here, ranks come together:", *_check_table(rows)] if rows else []
+        return ["allreduce on this machine, without delays:", *_check_table(rows)] if rows else []
 
     def _step_rows(self) -> list[dict[str, float]]:
         if self.fitted is None:
@@ -142,7 +142,10 @@ class ScaleReport:
         head = ("ranks", "measured", "no skew", "normal σ", "measured delays")
         lines = [("{:>7}" + "{:>17}" * 4).format(*head)]
         lines += [("{:>7}" + "{:>14.2f} ms" * 4).format(*row.values()) for row in rows]
-        return ["all layers here, forward and backward, SyncBN − BN; predicted with different stragglers:", *lines]
+        return [
+            "all layers on this machine, forward and backward, SyncBN − BN; predicted with different delays:",
+            *lines,
+        ]
 
     def _published_rows(self) -> list[tuple[int, int, float, float]]:
         if self.published is None:
@@ -160,7 +163,7 @@ class ScaleReport:
     def _published_check(self) -> list[str]:
         if self.published is None:
             return []
-        head = f"{self.published.title}: allreduces as published (α and β come from ping-pong; σ is fitted to these):"
+        head = f"{self.published.title}: published allreduces (α and β are fitted to ping-pong times, σ to these):"
         return [head, f"  {self.published.source}", *_check_table(self._published_rows())]
 
     def _table(self) -> list[str]:
@@ -170,16 +173,16 @@ class ScaleReport:
         for group in (None, *self.config.groups):
             rows = [p for p in self.predictions if p.group_size == group]
             for ranks in self.config.at if group is None else (max(self.config.at),):
-                # In groups, any number of ranks from one full group on costs the same.
+                # With groups the cost does not depend on the number of ranks, once there is a full group.
                 label = f"{ranks:>7,}{'all':>6}" if group is None else f"{f'≥{group:,}':>7}{group:>6}"
                 lines.append(label + "".join(_cells(p) for p in rows if p.ranks == ranks))
         return [*self._table_title(), *lines]
 
     def _table_title(self) -> list[str]:
-        head = "predicted: mean of a layer, forward and backward; all layers of a step; and their share of it"
+        head = "predicted: mean of a layer, forward and backward; all layers of a step; their share of the step"
         if self.computing is None:
             return [head]
-        return [head, f"where the rest of a step takes {_milliseconds(self.computing)} ms ({self.rest})"]
+        return [head, f"if the rest of a step takes {_milliseconds(self.computing)} ms ({self.rest})"]
 
 
 _CHECK = ("ranks", "bytes", "measured", "predicted")
@@ -227,7 +230,7 @@ def _describe(machine: Machine) -> str:
     return ", ".join(words)
 
 
-def _plain(machine: Machine) -> dict[str, Any]:
+def _machine_as_json(machine: Machine) -> dict[str, Any]:
     found = {"link": type(machine.link).__name__, **asdict(machine)}
     found["link"] = {"model": type(machine.link).__name__, **asdict(machine.link)}  # type: ignore[call-overload]
     if isinstance(machine.skew, MeasuredSkew):

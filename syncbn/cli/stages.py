@@ -1,4 +1,4 @@
-"""What is seen while something is measured: a bar on a terminal, one line for each part elsewhere."""
+"""Progress of a measuring command: a bar on a terminal, one line per stage elsewhere."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from contextlib import contextmanager
 from syncbn.cli import terminal
 
 
-class Parts:
-    """Names the parts of the work as they begin.
+class Stages:
+    """The stages of the work, each shown when it begins.
 
     Parameters
     ----------
     name : {"stdout", "stderr"}
-        Where to.
+        Stream to write to.
     total : int
-        How many parts there are.
+        Number of stages.
     """
 
     def __init__(self, name: terminal.StreamName, total: int) -> None:
@@ -26,8 +26,8 @@ class Parts:
         self.begun = 0
 
     @contextmanager
-    def shown(self) -> Iterator[Parts]:
-        """Show the bar as long as the work lasts."""
+    def shown(self) -> Iterator[Stages]:
+        """Show the bar during the ``with`` block."""
         if self.columns is None:
             yield self
             return
@@ -48,7 +48,7 @@ class Parts:
             yield self
 
     def begin(self, description: str) -> None:
-        """Say which part begins; the one before is done."""
+        """Show that a stage begins and that the previous one is done."""
         self.begun += 1
         if self.columns is None:
             self.stream.write(f"[{self.begun}/{self.total}] {description}\n")

@@ -1,4 +1,4 @@
-"""What all pictures share."""
+"""Colours and helpers of all figures."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ BLUE, SKY, GREEN, ORANGE, YELLOW, PINK, GREY, BLACK = (
     "#7f7f7f",
     "#000000",
 )
-"""Of Okabe & Ito, which colour-blind readers can tell apart, and a grey."""
+"""The palette of Okabe & Ito, which colour-blind readers can distinguish, and a grey."""
 
 
 def new_figure(width: float, height: float, title: str = "", **font: Any) -> Any:
-    """Return a figure of so many inches. ImportError where matplotlib is not there."""
+    """Return a figure of this size in inches; raise ImportError if matplotlib is missing."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
@@ -34,7 +34,7 @@ def add_legend(figure: Any, handles: Any, labels: Any, columns: int | None = Non
 
 
 def tidy(axes: Any, grid: Literal["both", "x", "y"] = "both") -> None:
-    """Draw a grid that stays behind the data, and no frame."""
+    """Draw a grid behind the data and remove the frame."""
     axes.grid(axis=grid, alpha=0.25)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

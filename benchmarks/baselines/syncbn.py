@@ -1,4 +1,4 @@
-"""syncbn's functions."""
+"""Functions of syncbn."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from syncbn.experiments.normalizers import Reduction
 
 
 def forward(problem: Problem, reduction: Reduction = "exact") -> Candidate:
-    """Batch normalization in training."""
+    """Return batch normalization in training."""
     x, weight, bias = problem.x, problem.weight, problem.bias
     return Candidate(lambda: F.batch_norm(x, weight, bias, eps=EPS, reduction=reduction), lambda result: result[:1])
 
 
 def backward(problem: Problem, reduction: Reduction = "exact") -> Candidate:
-    """Its gradients dx, dγ and dβ."""
+    """Return the gradients dx, dγ and dβ of batch normalization."""
     _, _, gradients = F.batch_norm(problem.x, problem.weight, problem.bias, eps=EPS, reduction=reduction)
     dy = problem.dy
     return Candidate(lambda: gradients(dy), tuple)
 
 
 def both(problem: Problem, reduction: Reduction = "exact") -> Candidate:
-    """Forward and backward of batch normalization in training."""
+    """Return forward and backward of batch normalization in training."""
     x, dy, weight, bias = problem.x, problem.dy, problem.weight, problem.bias
 
     def run() -> tuple[Any, ...]:
@@ -39,40 +39,40 @@ def both(problem: Problem, reduction: Reduction = "exact") -> Candidate:
 
 
 def both_by_threads(problem: Problem, counts: Sequence[int]) -> dict[str, Candidate]:
-    """Forward and backward of batch normalization in training, on each of these numbers of threads."""
+    """Return forward and backward of batch normalization in training with each of these numbers of threads."""
     run = both(problem).run
     return {
         f"{count} thread{'s' * (count > 1)}": Candidate(
             run,
             tuple,
             within=lambda count=count: _threads(count),
-            threads=max(counts),  # of CPU time: a team that has just worked waits for more without sleeping
+            threads=max(counts),  # the threads of OpenMP use CPU time while they wait for work
         )
         for count in counts
     }
 
 
 def inference(problem: Problem) -> Candidate:
-    """Batch normalization in evaluation."""
+    """Return batch normalization in evaluation."""
     x, weight, bias = problem.x, problem.weight, problem.bias
     mean, var = problem.statistics
     return Candidate(lambda: F.batch_norm_inference(x, mean, var, weight, bias, eps=EPS), lambda result: result[:1])
 
 
 def group_norm(problem: Problem, groups: int) -> Candidate:
-    """Forward and backward of group normalization."""
+    """Return forward and backward of group normalization."""
     x, weight, bias = problem.x, problem.weight, problem.bias
     return _both(lambda: F.group_norm(x, groups, weight, bias, eps=EPS), problem)
 
 
 def layer_norm(problem: Problem) -> Candidate:
-    """Forward and backward of layer normalization over the channels of a dense layer."""
+    """Return forward and backward of layer normalization over the channels of a dense layer."""
     x, weight, bias = problem.x, problem.weight, problem.bias
     return _both(lambda: F.layer_norm(x, len(weight), weight, bias, eps=EPS), problem)
 
 
 def instance_norm(problem: Problem) -> Candidate:
-    """Forward and backward of instance normalization."""
+    """Return forward and backward of instance normalization."""
     x, weight, bias = problem.x, problem.weight, problem.bias
     return _both(lambda: F.instance_norm(x, weight, bias, eps=EPS), problem)
 
@@ -89,10 +89,10 @@ def _both(forward: Callable[[], tuple[Any, Any]], problem: Problem) -> Candidate
 
 @contextmanager
 def _threads(count: int) -> Iterator[None]:
-    """Let syncbn's kernels take so many threads: the environment is read once."""
-    before = threads.thread_limit
+    """Set the number of threads of the kernels, which is otherwise read from the environment only once."""
+    previous = threads.thread_limit
     threads.thread_limit = lambda: count
     try:
         yield
     finally:
-        threads.thread_limit = before
+        threads.thread_limit = previous

@@ -1,4 +1,4 @@
-"""ONNX Runtime's BatchNormalization, with input and output bound to memory beforehand: no copies, no allocation."""
+"""BatchNormalization of ONNX Runtime, with input and output bound to memory to avoid copies and allocations."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ IR_VERSION = 8
 
 
 def inference(problem: Problem) -> Candidate:
-    """Batch normalization in evaluation."""
+    """Return batch normalization in evaluation."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(_model(problem), options, providers=["CPUExecutionProvider"])
@@ -26,7 +26,7 @@ def inference(problem: Problem) -> Candidate:
 
 
 def _model(problem: Problem) -> bytes:
-    """Return a model of this one node, its parameters being constants."""
+    """Return a model that consists of this node, with constant parameters."""
     mean, var = problem.statistics
     parameters = {"weight": problem.weight, "bias": problem.bias, "mean": mean, "var": var}
     node = helper.make_node("BatchNormalization", ["x", *parameters], ["y"], epsilon=EPS)

@@ -1,4 +1,4 @@
-"""PyTorch's kernels, called without autograd: the operators that it would call, and nothing around them."""
+"""Kernels of PyTorch, called directly: the operators that autograd would call, without its overhead."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ aten = torch.ops.aten
 
 
 def forward(problem: Problem) -> Candidate:
-    """Batch normalization in training."""
+    """Return batch normalization in training."""
     x, _, weight, bias = tensors(problem)
     batch_norm = torch.nn.functional.batch_norm
     return Candidate(lambda: batch_norm(x, None, None, weight, bias, training=True, eps=EPS), lambda y: (y,))
 
 
 def backward(problem: Problem) -> Candidate:
-    """Its gradients dx, dγ and dβ, from the statistics that the forward has saved."""
+    """Return the gradients dx, dγ and dβ of batch normalization from the saved statistics."""
     x, dy, weight, bias = tensors(problem)
     _, mean, invstd = torch.native_batch_norm(x, weight, bias, None, None, True, 0.1, EPS)
     gradients = aten.native_batch_norm_backward
@@ -29,7 +29,7 @@ def backward(problem: Problem) -> Candidate:
 
 
 def both(problem: Problem) -> Candidate:
-    """Forward and backward of batch normalization in training."""
+    """Return forward and backward of batch normalization in training."""
     x, dy, weight, bias = tensors(problem)
 
     def run() -> tuple[Any, ...]:
@@ -40,7 +40,7 @@ def both(problem: Problem) -> Candidate:
 
 
 def inference(problem: Problem) -> Candidate:
-    """Batch normalization in evaluation."""
+    """Return batch normalization in evaluation."""
     x, _, weight, bias = tensors(problem)
     mean, var = map(torch.from_numpy, problem.statistics)
     batch_norm = torch.nn.functional.batch_norm
@@ -48,7 +48,7 @@ def inference(problem: Problem) -> Candidate:
 
 
 def group_norm(problem: Problem, groups: int) -> Candidate:
-    """Forward and backward of group normalization."""
+    """Return forward and backward of group normalization."""
     x, dy, weight, bias = tensors(problem)
     n, c = x.shape[:2]
     size = x[0, 0].numel()
@@ -61,7 +61,7 @@ def group_norm(problem: Problem, groups: int) -> Candidate:
 
 
 def layer_norm(problem: Problem) -> Candidate:
-    """Forward and backward of layer normalization over the channels of a dense layer."""
+    """Return forward and backward of layer normalization over the channels of a dense layer."""
     x, dy, weight, bias = tensors(problem)
     shape = [len(weight)]
 
@@ -73,7 +73,7 @@ def layer_norm(problem: Problem) -> Candidate:
 
 
 def instance_norm(problem: Problem) -> Candidate:
-    """Forward and backward of instance normalization, which PyTorch runs as batch normalization of N·C channels."""
+    """Return forward and backward of instance normalization, in PyTorch a batch normalization of N·C channels."""
     x, dy, weight, bias = tensors(problem)
     n, c = x.shape[:2]
     x_one, dy_one = (tensor.reshape(1, n * c, *x.shape[2:]) for tensor in (x, dy))
@@ -90,7 +90,7 @@ def instance_norm(problem: Problem) -> Candidate:
 
 
 def tensors(problem: Problem) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return x, dy, γ and β on the problem's own memory; channels-last memory is PyTorch's channels_last."""
+    """Return x, dy, γ and β, which share the memory of the problem, in its memory order."""
     x, dy, weight, bias = map(torch.from_numpy, (problem.x, problem.dy, problem.weight, problem.bias))
     if problem.channels_last and not x.is_contiguous(memory_format=torch.channels_last):
         raise ValueError(f"x of shape {problem.shape} is not in channels-last memory for PyTorch")

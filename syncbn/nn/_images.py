@@ -1,4 +1,4 @@
-"""What convolution and pooling share: memory orders of maps, and which taps meet which pixels."""
+"""Memory orders of images, and the overlap of windows with images, for convolution and pooling."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from syncbn.typing import FloatArray
 
 
 def is_channels_last(x_nchw: FloatArray) -> bool:
-    """Tell whether ``x`` lies in memory as (N, H, W, C). It wins, being faster, where C order is true as well."""
+    """Return whether the memory order of ``x`` is (N, H, W, C), also if it is C order as well: this order is faster."""
     return bool(x_nchw.transpose(0, 2, 3, 1).flags.c_contiguous)
 
 
-def empty_maps(shape: tuple[int, ...], dtype: np.dtype[Any], channels_last: bool) -> FloatArray:
-    """Allocate an (N, C, H, W) array in C order, or in channels-last memory order."""
+def empty_images(shape: tuple[int, ...], dtype: np.dtype[Any], channels_last: bool) -> FloatArray:
+    """Allocate an (N, C, H, W) array in C order or in channels-last memory order."""
     if not channels_last:
         return np.empty(shape, dtype)
     n, c, h, w = shape
@@ -30,19 +30,19 @@ def from_nhwc(x_nhwc: FloatArray, channels_last: bool) -> FloatArray:
 
 def output_size(layer: str, size: int, kernel: int, stride: int, padding: int) -> int:
     """Return floor((size + 2·padding − kernel)/stride) + 1; raise ValueError if the window doesn't fit."""
-    room = size + 2 * padding - kernel
-    if room < 0 or size < 1:
+    excess = size + 2 * padding - kernel
+    if excess < 0 or size < 1:
         raise ValueError(
             f"{layer}: a window of {kernel} doesn't fit into {size} pixels with padding {padding}, "
             f"expected at least {max(1, kernel - 2 * padding)}"
         )
-    return room // stride + 1
+    return excess // stride + 1
 
 
 def overlap(tap: int, size: int, outputs: int, stride: int, padding: int) -> tuple[slice, slice]:
-    """Return the outputs whose tap lies on a pixel, and those pixels (the rest lie on padding).
+    """Return the outputs for which the tap is on a pixel instead of padding, and these pixels.
 
-    Output o of ``outputs`` has its tap on pixel o·stride + tap − padding of ``size``.
+    The tap of output o is on pixel o·stride + tap − padding.
     """
     first = max(0, -((tap - padding) // stride))  # the smallest o with a pixel >= 0
     stop = min(outputs, (size - 1 + padding - tap) // stride + 1)

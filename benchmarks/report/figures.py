@@ -1,4 +1,4 @@
-"""A run as two pictures: memory speed of every shape, and how times grow."""
+"""Figures of a run: memory speed of every shape, and growth of times."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from results import Results
 
 from report.traffic import COPY, gigabytes_per_second
-from syncbn.experiments.picture import BLUE, GREEN, GREY, ORANGE, PINK, SKY, YELLOW, add_legend, new_figure, tidy
+from syncbn.experiments.plotting import BLUE, GREEN, GREY, ORANGE, PINK, SKY, YELLOW, add_legend, new_figure, tidy
 
 STYLES = {
     "syncbn": (BLUE, "o"),
@@ -29,7 +29,7 @@ PANELS = (
 
 
 def draw_speed(path: Path, results: Results, title: str) -> None:
-    """Draw GB/s of each shape and kernel, with the speed of a copy of the same array."""
+    """Draw GB/s of each shape and candidate, and the speed of a copy of the array."""
     figure = new_figure(16, 9, title)
     grid = figure.subplots(len(PANELS), len(PANELS[0]), sharey=True)
     seen: dict[str, Any] = {}
@@ -40,7 +40,7 @@ def draw_speed(path: Path, results: Results, title: str) -> None:
             else:
                 axes.set_visible(False)
     for row in grid:
-        row[0].set_ylabel("GB/s of memory that has to be moved")
+        row[0].set_ylabel("GB/s of memory that must be moved")
     if seen:
         add_legend(figure, seen.values(), seen.keys())
     figure.savefig(path, dpi=110)
@@ -49,23 +49,23 @@ def draw_speed(path: Path, results: Results, title: str) -> None:
 def _draw_bars(axes: Any, group: str, results: Results) -> dict[str, Any]:
     cases = results.group(group)
     names = [name for name in cases[0].candidates if name != COPY]
-    place = np.arange(len(cases))
+    positions = np.arange(len(cases))
     width = 0.8 / len(names)
     handles = {}
-    for position, name in enumerate(names):
+    for number, name in enumerate(names):
         speeds = [gigabytes_per_second(case, name) for case in cases]
-        shift = (position - (len(names) - 1) / 2) * width
-        handles[name] = axes.bar(place + shift, speeds, width, color=STYLES[name][0])
+        shift = (number - (len(names) - 1) / 2) * width
+        handles[name] = axes.bar(positions + shift, speeds, width, color=STYLES[name][0])
     copies = [gigabytes_per_second(case, COPY) for case in cases]
-    handles["copy of the same array"] = axes.hlines(copies, place - 0.45, place + 0.45, colors="black", lw=2)
-    axes.set_xticks(place, [case.name for case in cases], rotation=40, ha="right", fontsize="small")
+    handles["copy of the array"] = axes.hlines(copies, positions - 0.45, positions + 0.45, colors="black", lw=2)
+    axes.set_xticks(positions, [case.name for case in cases], rotation=40, ha="right", fontsize="small")
     axes.set_title(group, fontsize="medium")
     tidy(axes, "y")
     return handles
 
 
 def draw_growth(path: Path, results: Results, title: str, cores: int) -> None:
-    """Draw the curves: one panel for each size that grows, with the slope of the work of a process."""
+    """Draw the curves in one panel per axis, with a line in proportion to the work of a process."""
     groups = results.groups("growth")
     columns = min(4, len(groups))
     rows = -(-len(groups) // columns)

@@ -1,4 +1,4 @@
-"""The networks of `syncbn compare` with Batch Normalization, in PyTorch, with the same names of weights."""
+"""The networks of `syncbn compare` with Batch Normalization in PyTorch, with equal names of weights."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from syncbn.experiments.networks import BLOCKS, HIDDEN, STEM
 
 
 class ResidualBlock(nn.Module):
-    """y = relu(branch(x) + shortcut(x)) as in `syncbn.nn.ResidualBlock`."""
+    """Residual block y = relu(branch(x) + shortcut(x)), as `syncbn.nn.ResidualBlock`."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class ResidualBlock(nn.Module):
 
 
 class GlobalAvgPool2d(nn.Module):
-    """The mean of each map."""
+    """Global average pooling."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return an array of shape (N, C)."""

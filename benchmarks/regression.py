@@ -1,11 +1,11 @@
-"""Whether the targets hold.
+"""The regression check: evaluation of the targets and comparison with the recorded run.
 
-Noise. A run consists of passes, each in new processes with new arrays, and each pass gives one value of a
-target. The value of the run is their median; its interval reaches from the smallest to the largest, which holds
-the true median with probability 1 − 2^(1−n) for n passes, whatever the distribution (94 % for 5, 97 % for 6).
-A target is lost when it was met in the recorded run and now misses its limit by more than noise: the whole
-interval is beyond the limit, and has no point in common with the interval of the recorded run. Fewer than 5
-passes can't tell.
+A run consists of passes, each in new processes with new arrays, and each pass gives one value of a target. The value of
+the run is their median. Its interval is from the smallest to the largest value, which contains the true median with
+probability 1 − 2^(1−n) for n passes and any distribution (94 % for 5, 97 % for 6).
+
+A target is lost if it was met in the recorded run and now misses its limit by more than noise: the whole interval is
+beyond the limit and disjoint from the interval of the recorded run. Fewer than 5 passes are inconclusive.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from typing import Any, Literal
 from results import Measurement, Results
 from targets import TARGETS, Over, Target
 
-Verdict = Literal["met", "missed", "within noise", "lost"]
-LEAST_PASSES = 5
-"""An interval of fewer is too likely to miss the true median."""
+Status = Literal["met", "missed", "within noise", "lost"]
+MIN_PASSES = 5
+"""Minimum number of passes; with fewer the interval is too likely to miss the true median."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run says about a target.
+    """The result of a run for one target.
 
     Attributes
     ----------
     target : Target
     value, low, high : float
-        Median, smallest and largest value of the passes.
+        Median, minimum and maximum of the values of the passes.
     passes : int
     of : str
-        The case that the value is of, where it is that of the worst.
+        The case of the value if the target is about the worst case.
     """
 
     target: Target
@@ -46,17 +46,17 @@ class Outcome:
 
     @property
     def met(self) -> bool:
-        """Whether the value is on the right side of the limit."""
-        return self.target.fulfils(self.value)
+        """True if the value meets the limit."""
+        return self.target.is_met_by(self.value)
 
     @property
     def surely_missed(self) -> bool:
-        """Whether every pass is on the wrong side, and they are enough to tell."""
-        return self.passes >= LEAST_PASSES and not self.target.fulfils(self.low if self.target.at_most else self.high)
+        """True if there are enough passes and all of them miss the limit."""
+        return self.passes >= MIN_PASSES and not self.target.is_met_by(self.low if self.target.at_most else self.high)
 
 
 def evaluate(results: Results, targets: Sequence[Target] = TARGETS) -> list[Outcome]:
-    """Return the outcomes of the targets whose cases were measured."""
+    """Return the outcomes of all targets with measured cases."""
     outcomes = []
     for target in targets:
         cases = [case for group in target.groups for case in results.group(group)]
@@ -66,22 +66,22 @@ def evaluate(results: Results, targets: Sequence[Target] = TARGETS) -> list[Outc
     return outcomes
 
 
-def verdict(outcome: Outcome, recorded: dict[str, Any] | None) -> Verdict:
-    """Compare with the entry of the recorded run for the same target, None where it has none."""
+def status_of(outcome: Outcome, recorded: dict[str, Any] | None) -> Status:
+    """Return the status of a target; ``recorded`` is its entry in the recorded run, if there is one."""
     if outcome.met:
         return "met"
     if recorded is None or not recorded["met"]:
         return "missed"
-    apart = outcome.high < recorded["low"] or outcome.low > recorded["high"]
-    return "lost" if outcome.surely_missed and apart else "within noise"
+    disjoint = outcome.high < recorded["low"] or outcome.low > recorded["high"]
+    return "lost" if outcome.surely_missed and disjoint else "within noise"
 
 
-def as_json(outcome: Outcome, said: Verdict) -> dict[str, Any]:
-    """Return what the record keeps of a target."""
+def as_json(outcome: Outcome, status: Status) -> dict[str, Any]:
+    """Return the entry of a target in the record."""
     target = outcome.target
     return {
         "name": target.name,
-        "ratio": f"{target.ours} / {target.peer}" if target.at_most else f"{target.peer} / {target.ours}",
+        "ratio": "{} / {}".format(*_ratio(target)),
         "limit": target.limit,
         "at_most": target.at_most,
         "over": target.over,
@@ -90,15 +90,18 @@ def as_json(outcome: Outcome, said: Verdict) -> dict[str, Any]:
         "high": round(outcome.high, 4),
         "of": outcome.of,
         "met": outcome.met,
-        "verdict": said,
+        "status": status,
     }
 
 
 def case_ratios(target: Target, case: Measurement) -> list[float]:
     """Return the target's ratio for one case in each pass."""
-    if target.at_most:
-        return case.ratios(target.ours, target.peer)
-    return case.ratios(target.peer, target.ours)
+    return case.ratios(*_ratio(target))
+
+
+def _ratio(target: Target) -> tuple[str, str]:
+    """Return the candidates in the numerator and in the denominator."""
+    return (target.candidate, target.baseline) if target.at_most else (target.baseline, target.candidate)
 
 
 def _geometric_mean(target: Target, cases: list[Measurement]) -> Outcome:
@@ -116,9 +119,8 @@ def _total(target: Target, cases: list[Measurement]) -> Outcome:
         by_pass = zip(*(case.seconds_by_pass(candidate) for case in cases), strict=True)
         return [sum(time * case.weight for time, case in zip(times, cases, strict=True)) for times in by_pass]
 
-    ours, peer = totals(target.ours), totals(target.peer)
-    pairs = zip(ours, peer, strict=True)
-    return _outcome(target, [mine / other if target.at_most else other / mine for mine, other in pairs])
+    numerators, denominators = map(totals, _ratio(target))
+    return _outcome(target, [n / d for n, d in zip(numerators, denominators, strict=True)])
 
 
 def _outcome(target: Target, by_pass: list[float], of: str = "") -> Outcome:

@@ -1,4 +1,4 @@
-"""The same layer compiled by JAX (XLA) for the CPU, one function for each direction."""
+"""Batch normalization compiled by JAX (XLA) for the CPU, one function for each direction."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from shapes import EPS, Problem
 
 
 def forward(problem: Problem) -> Candidate:
-    """Batch normalization in training."""
+    """Return batch normalization in training."""
     x, _, weight, bias = _arrays(problem)
     compiled = jax.jit(lambda x, weight, bias: _forward(x, weight, bias, _axis(problem)))
     return Candidate(
@@ -21,7 +21,7 @@ def forward(problem: Problem) -> Candidate:
 
 
 def backward(problem: Problem) -> Candidate:
-    """Its gradients dx, dγ and dβ, from the statistics that the forward has saved."""
+    """Return the gradients dx, dγ and dβ of batch normalization from the saved statistics."""
     x, dy, weight, bias = _arrays(problem)
     _, mean, invstd = _forward(x, weight, bias, _axis(problem))
     compiled = jax.jit(lambda *arrays: _backward(*arrays, _axis(problem)))
@@ -32,7 +32,7 @@ def backward(problem: Problem) -> Candidate:
 
 
 def _forward(x: Any, weight: Any, bias: Any, channel_axis: int) -> tuple[Any, Any, Any]:
-    """Normalize as Flax does by default: var = E[x²] − E[x]², which XLA sums in one pass."""
+    """Normalize with var = E[x²] − E[x]², the default of Flax, which XLA sums in one pass."""
     axes, shape = _axes_and_shape(x, channel_axis)
     mean = x.mean(axes)
     var = jnp.maximum(jnp.square(x).mean(axes) - jnp.square(mean), 0)
@@ -42,14 +42,14 @@ def _forward(x: Any, weight: Any, bias: Any, channel_axis: int) -> tuple[Any, An
 
 
 def _backward(x: Any, dy: Any, weight: Any, mean: Any, invstd: Any, channel_axis: int) -> tuple[Any, Any, Any]:
-    """Return the gradient in closed form: less work than what automatic differentiation finds."""
+    """Return the gradients in closed form, which is less work than automatic differentiation."""
     axes, shape = _axes_and_shape(x, channel_axis)
     centred = x - mean.reshape(shape)
     count = x.size // mean.size
     dbias = dy.sum(axes)
     dweight = (dy * centred).sum(axes) * invstd
-    slope = invstd * dweight / count
-    dx = (dy - (dbias / count).reshape(shape) - centred * slope.reshape(shape)) * (weight * invstd).reshape(shape)
+    c = invstd * dweight / count
+    dx = (dy - (dbias / count).reshape(shape) - centred * c.reshape(shape)) * (weight * invstd).reshape(shape)
     return dx, dweight, dbias
 
 
@@ -63,7 +63,7 @@ def _axis(problem: Problem) -> int:
 
 
 def _arrays(problem: Problem) -> tuple[Any, Any, Any, Any]:
-    """Return x, dy, γ and β; channels-last memory is an array of shape (N, H, W, C) for JAX."""
+    """Return x, dy, γ and β; for channels-last memory, the shape of x and dy is (N, H, W, C)."""
     x, dy = problem.x, problem.dy
     if problem.channels_last:
         x, dy = np.moveaxis(x, 1, -1), np.moveaxis(dy, 1, -1)

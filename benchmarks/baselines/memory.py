@@ -1,4 +1,4 @@
-"""What memory alone allows: copies and reads with nothing computed that would take longer."""
+"""Limits set by the memory: copies and reads without further computation."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from shapes import Problem
 
 from syncbn.typing import FloatArray
 
-READS: dict[str, Callable[[FloatArray], Any]] = {  # each reads all of x once, and sums or compares in vectors
+READS: dict[str, Callable[[FloatArray], Any]] = {  # each reads x once and uses vector instructions
     "dot": lambda flat: np.dot(flat, flat),
     "max": lambda flat: flat.max(),
-    "sum of words": lambda flat: np.add.reduce(flat.view(np.int64)),
+    "sum of integers": lambda flat: np.add.reduce(flat.view(np.int64)),
 }
 
 
 def copy(problem: Problem) -> Candidate:
-    """One read and one write: x copied into an array that is there."""
+    """Return a copy of x into an existing array: one read and one write."""
     target = np.empty_like(problem.x)
     x = problem.x
     return Candidate(lambda: np.copyto(target, x))
 
 
 def forward_limit(problem: Problem) -> Candidate:
-    """One read of x for the statistics; one read and one write to normalize."""
+    """Return one read of x, as for the statistics, and one read and one write, as to normalize."""
     read, x = fastest_read(problem.x), problem.x
     y = np.empty_like(x)
 
@@ -39,7 +39,7 @@ def forward_limit(problem: Problem) -> Candidate:
 
 
 def backward_limit(problem: Problem) -> Candidate:
-    """Two reads of x and dy, and one write of dx: both are read once alone, and once to write their sum."""
+    """Return two reads of x and of dy and one write of dx, which is their sum."""
     read_x, read_dy = fastest_read(problem.x), fastest_read(problem.dy)
     x, dy = problem.x, problem.dy
     dx = np.empty_like(x)
@@ -53,7 +53,7 @@ def backward_limit(problem: Problem) -> Candidate:
 
 
 def fastest_read(x: FloatArray) -> Callable[[], Any]:
-    """Return a call that reads x (contiguous, of even size) once, by the fastest of `READS` here and now."""
+    """Return a function that reads x (contiguous, of even size) once with the fastest of `READS` at present."""
     flat = x.reshape(-1)
     return min(((lambda read=read: read(flat)) for read in READS.values()), key=_shortest)
 

@@ -1,7 +1,7 @@
-"""Synchronized batch normalization on torch.distributed with gloo: PyTorch's own layer refuses CPU tensors.
+"""Synchronized batch normalization with torch.distributed and gloo, because PyTorch's layer rejects CPU tensors.
 
-One message forward and one backward. Sums over ranks are in float64; everything else is what PyTorch
-computes fastest: one fused kernel for the local sums, one to normalize.
+Forward and backward send one message each. Sums over ranks are in float64; everything else uses the fastest kernels of
+PyTorch: one fused kernel for the local sums and one to normalize.
 """
 
 from __future__ import annotations
@@ -15,32 +15,32 @@ import torch.distributed as dist
 from case import Candidate
 from shapes import EPS, Problem
 
-from peers.pytorch import aten, tensors
+from baselines.pytorch import aten, tensors
 
 LocalSums = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
 
-def start(meeting_point: Path, rank: int, size: int) -> None:
-    """Join the process group of all ranks, which meet in a file. Collective."""
-    dist.init_process_group("gloo", init_method=f"file://{meeting_point}", rank=rank, world_size=size)
+def start(file: Path, rank: int, size: int) -> None:
+    """Initialize the process group of all ranks, which connect through a file. Collective."""
+    dist.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=size)
 
 
 def stop() -> None:
-    """Leave the process group. Collective."""
+    """Destroy the process group. Collective."""
     dist.destroy_process_group()
 
 
 def moments(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return this rank's mean and biased variance of each channel, by PyTorch's kernel for them."""
+    """Return the mean and the biased variance of each channel on this rank, by PyTorch's kernel for moments."""
     mean, var = torch.batch_norm_update_stats(x, None, None, 0.0)
     return mean, var
 
 
 def shifted_sums(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the same from Σx and Σx·(x − x₀), x₀ the channel's first value.
+    """Return the results of `moments` computed from Σx and Σx·(x − x₀), where x₀ is the first value of the channel.
 
-    These are dβ and dγ of a batch normalization with dy = x, mean x₀ and 1/σ = 1, and PyTorch's kernel for
-    those is several times as fast as that for moments.
+    These sums are dβ and dγ of a batch normalization with dy = x, mean x₀ and 1/σ = 1, for which PyTorch's kernel is
+    several times faster than that for moments.
     """
     first = x[0].flatten(1)[:, 0].contiguous()
     ones = torch.ones_like(first)
@@ -52,7 +52,7 @@ def shifted_sums(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def both(problem: Problem, local: LocalSums) -> Candidate:
-    """Forward and backward, with this way to take local sums."""
+    """Return forward and backward with ``local`` for the local sums."""
     x, dy, weight, bias = tensors(problem)
     count, channels = x.numel() // len(weight), len(weight)
     shape = (channels, *[1] * (x.ndim - 2))
@@ -78,9 +78,9 @@ def both(problem: Problem, local: LocalSums) -> Candidate:
         dist.all_reduce(gradients)
         # dx = γ/σ·(dy − mean(dy) − (x − μ)/σ·mean(dy·(x − μ)/σ)): normalize x once more, then add γ/σ·dy.
         scale = weight * invstd
-        slope = (gradients[:channels] / total).float() * scale
-        shift = (gradients[channels:] / total).float() * scale
-        dx = torch.nn.functional.batch_norm(x, mean, var, -slope, -shift, training=False, eps=EPS)
+        b = (gradients[channels:] / total).float() * scale
+        c = (gradients[:channels] / total).float() * scale
+        dx = torch.nn.functional.batch_norm(x, mean, var, -c, -b, training=False, eps=EPS)
         dx.addcmul_(dy, scale.view(shape))
         return y, dx, dweight, dbias
 
