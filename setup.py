@@ -51,7 +51,7 @@ class BuildExtensions(build_ext):
 
     def build_extensions(self):
         """Build the extensions with the arguments that the compiler accepts."""
-        openmp = ["-fopenmp"] if self._accepts("-fopenmp") else []
+        openmp = ["-fopenmp"] if self._accepts("-fopenmp", "-include", "omp.h") else []
         if not openmp:
             self.warn("the compiler has no OpenMP: kernels will run on one thread")
         self.extensions = [ext for ext in self.extensions if self._accepts(*ext.extra_compile_args)]
