@@ -71,8 +71,10 @@ template <class T> struct Moments {
     /* Sum row n * C + c of channels-first memory. Meanwhile fetch the memory of its result (unless null). */
     void sum_row(ptrdiff_t row, const T *result) const
     {
-        const unsigned char *row_mask = mask ? mask + row / layout.channels * layout.size : nullptr;
-        sum_moments(x + row * layout.size, x + layout.values(), row_mask, layout.size, rows, row, result);
+        ptrdiff_t n = row / layout.channels;
+        sum_moments(
+            x + row * layout.size, x + layout.values(), offset(mask, n * layout.size), layout.size,
+            (ptrdiff_t)counts[n], rows, row, result);
     }
 
     void sum_all_rows(int threads) const
@@ -86,8 +88,8 @@ template <class T> struct Moments {
         ptrdiff_t channels = layout.channels, block = row_channel_block(layout.samples, channels, threads);
         parallel_blocks(layout.samples, channels, block, threads, [=](ptrdiff_t n, ptrdiff_t c, ptrdiff_t width) {
             sum_channel_moments(
-                x + n * layout.sample_values() + c, channels, offset(mask, n * layout.size), layout.size, width,
-                is_streaming<T>(layout), rows.at(n * channels + c));
+                x + n * layout.sample_values() + c, channels, offset(mask, n * layout.size), layout.size,
+                (ptrdiff_t)counts[n], width, is_streaming<T>(layout), rows.at(n * channels + c));
         });
     }
 

@@ -152,13 +152,13 @@ inline void sum_channels(
     combine_lanes(products, total_product, width);
 }
 
-/* Find the moments of the rows of up to 256 channels. */
+/* Find the moments of the rows of up to 256 channels, of `selected` values in each row (mask may be null). */
 template <class T>
 inline void sum_channel_moments(
-    const T *x, ptrdiff_t stride, const unsigned char *mask, ptrdiff_t count, ptrdiff_t width, bool streaming,
-    RowMoments rows)
+    const T *x, ptrdiff_t stride, const unsigned char *mask, ptrdiff_t count, ptrdiff_t selected, ptrdiff_t width,
+    bool streaming, RowMoments rows)
 {
-    ptrdiff_t start = 0, selected = mask ? count_selected(mask, count) : count;
+    ptrdiff_t start = 0;
     while (mask && start < count && !mask[start])
         start++;
     for (ptrdiff_t c = 0; c < width; c++)

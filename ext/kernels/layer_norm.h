@@ -26,7 +26,7 @@ void layer_norm_forward(
         const T *row = x + r * features;
         double x0 = 0, sum, square, mean = 0, var;
         if (centered) {
-            sum_moments<T>(row, end, nullptr, features, {&x0, &sum, &square}, 0, nullptr);
+            sum_moments<T>(row, end, nullptr, features, features, {&x0, &sum, &square}, 0, nullptr);
             double shift = sum / features;
             mean = x0 + shift;
             var = square / features - shift * shift;

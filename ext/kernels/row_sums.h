@@ -35,6 +35,11 @@ struct RowGradients {
 };
 
 struct WholeLanes {
+    SYNCBN_ALWAYS_INLINE bool has(ptrdiff_t) const
+    {
+        return true;
+    }
+
     template <class T> SYNCBN_ALWAYS_INLINE Lanes load(const T *p, const T *) const
     {
         return load_lanes(p);
@@ -49,6 +54,11 @@ struct WholeLanes {
 /* The first `count` < 16 lanes. */
 struct PartialLanes {
     ptrdiff_t count;
+
+    SYNCBN_ALWAYS_INLINE bool has(ptrdiff_t lane) const
+    {
+        return lane < count;
+    }
 
     template <class T> SYNCBN_ALWAYS_INLINE Lanes load(const T *p, const T *end) const
     {
@@ -91,14 +101,6 @@ SYNCBN_ALWAYS_INLINE inline void sum_row(
     *product = sum_lanes(products);
 }
 
-__attribute__((noinline)) inline ptrdiff_t count_selected(const unsigned char *mask, ptrdiff_t count)
-{
-    ptrdiff_t selected = 0;
-    for (ptrdiff_t s = 0; s < count; s++)
-        selected += mask[s] != 0;
-    return selected;
-}
-
 /* Sum x - x0 and (x - x0)^2 over the selected values of a row, which lie `stride` apart. */
 template <class T>
 __attribute__((noinline)) void sum_selected(
@@ -129,23 +131,24 @@ inline void recenter_row(
     }
 }
 
-/* Find the moments of a row, of its selected values (mask may be null). `end` is the end of x's array. */
+/* Find the moments of a row, of its `selected` values (mask may be null). `end` is the end of x's array. */
 template <class T>
 SYNCBN_ALWAYS_INLINE inline void sum_moments(
-    const T *x, const T *end, const unsigned char *mask, ptrdiff_t count, const RowMoments &rows, ptrdiff_t row,
-    const T *result)
+    const T *x, const T *end, const unsigned char *mask, ptrdiff_t count, ptrdiff_t selected, const RowMoments &rows,
+    ptrdiff_t row, const T *result)
 {
     if (mask) {
         ptrdiff_t s = 0;
         while (s < count && !mask[s])
             s++;
-        rows.x0[row] = s < count ? x[s] : 0;
-        sum_selected(x, 1, mask, count, rows, row);
+        T x0 = s < count ? x[s] : 0;
+        rows.x0[row] = x0;
+        sum_row(SelectedMomentTerms<T>{x, mask, x0}, count, x0, rows.sum + row, rows.square + row, result);
     } else {
         rows.x0[row] = x[0];
         sum_row(MomentTerms<T>{x, end}, count, x[0], rows.sum + row, rows.square + row, result);
     }
-    recenter_row(x, 1, mask, count, mask ? count_selected(mask, count) : count, rows, row);
+    recenter_row(x, 1, mask, count, selected, rows, row);
 }
 
 /* Find the gradient sums of a row. */

@@ -4,7 +4,7 @@
 #ifndef SYNCBN_ROW_TERMS_H
 #define SYNCBN_ROW_TERMS_H
 
-#include "vector.h"
+#include "lanes.h"
 
 namespace syncbn {
 
@@ -22,6 +22,25 @@ template <class T> struct MomentTerms {
     SYNCBN_ALWAYS_INLINE void prefetch(ptrdiff_t i) const
     {
         prefetch_for_reading(x + i);
+    }
+};
+
+/* Those of the selected values: the others are taken as x0, which is the center, so their terms are 0. Only for lanes. */
+template <class T> struct SelectedMomentTerms {
+    const T *x;
+    const unsigned char *mask;
+    T x0;
+
+    template <class Loader, class Numbers>
+    SYNCBN_ALWAYS_INLINE void get(ptrdiff_t i, Loader loader, Numbers center, Numbers &first, Numbers &second) const
+    {
+        T selected[LANES];
+        for (ptrdiff_t j = 0; j < LANES; j++) {
+            T value = loader.has(j) ? x[i + j] : x0;
+            selected[j] = loader.has(j) && mask[i + j] ? value : x0;
+        }
+        first = load_lanes(selected) - center;
+        second = first * first;
     }
 };
 
