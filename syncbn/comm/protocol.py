@@ -133,7 +133,7 @@ class Protocol(_compiled.ProtocolCore, Signatures):  # type: ignore[misc]  # com
 
     def close_broken_off(self) -> None:
         """Close the communicator after an exception such as Ctrl-C has interrupted a call between two messages."""
-        self.closed = f"the communicator was closed: an exception broke off {self._call}"
+        self.closed = f"the communicator was closed: an exception interrupted {self._call}"
         self._table.close(cascading=False)
 
     def break_off(self, error: BaseException, pending: object) -> None:
