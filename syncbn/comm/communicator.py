@@ -67,9 +67,9 @@ class Communicator:
         self._protocol.timeout = check_timeout(seconds)
 
     def allreduce(self, array: NDArray[Any], op: Op = "sum") -> None:
-        """Combine arrays over ranks by ``op``, in place.
+        """Combine the arrays of all ranks by ``op`` ("sum", "min" or "max"), in place.
 
-        Collective. The array must be contiguous, and its shape and dtype must be equal on all ranks.
+        Collective. The arrays must be contiguous, with equal sizes and dtypes on all ranks.
         """
         protocol = self._protocol
         with protocol.collective_errors(_ALLREDUCE):
@@ -81,7 +81,7 @@ class Communicator:
     def broadcast(self, array: NDArray[Any], root: int = 0) -> None:
         """Copy the array of rank ``root`` to the arrays of all ranks.
 
-        Collective. The array must be contiguous, and its shape and dtype must be equal on all ranks.
+        Collective. The arrays must be contiguous, with equal sizes and dtypes on all ranks.
         """
         protocol = self._protocol
         with protocol.collective_errors(_BROADCAST):

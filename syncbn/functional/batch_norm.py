@@ -42,20 +42,20 @@ def batch_norm(
     relu: bool = False,
     out: FloatArray | None = None,
 ) -> tuple[FloatArray, Moments, BatchNormBackward]:
-    r"""Normalize each channel with its mean and variance over the batches of all ranks.
+    """Normalize each channel with its mean and variance over the batches of all ranks.
 
     Collective. The returned backward is collective too.
 
-    .. math:: y = \gamma\,(x-\mu)/\sqrt{\mathrm{var}+\epsilon} + \beta
+        y = γ·(x − μ)/√(var + eps) + β
 
-    where μ and var are the mean and the biased variance of a channel over the samples and trailing axes of
-    all ranks of ``comm``. Do not change x or residual before the backward is called.
+    μ and var are the mean and the biased variance of a channel over the samples and trailing axes of all ranks
+    of ``comm``. Do not change x or residual before the backward is called.
 
     Parameters
     ----------
     x : ndarray, 2 or more axes
         Values of this rank: float16, float32 or float64, with any strides, byte order and alignment. It is
-        never written. Ranks may have different numbers of samples, and none.
+        never written. Ranks may have different numbers of samples, or none.
     weight, bias : ndarray of shape (C,), optional
         γ and β. Defaults: 1 and 0.
     eps : float
@@ -128,11 +128,11 @@ def batch_norm_inference(
     relu: bool = False,
     out: FloatArray | None = None,
 ) -> tuple[FloatArray, InferenceBackward]:
-    r"""Normalize each channel with given statistics.
+    """Normalize each channel with given statistics.
 
     Not collective. The returned backward is not collective either.
 
-    .. math:: y = \gamma\,(x-\mathrm{running\_mean})/\sqrt{\mathrm{running\_var}+\epsilon} + \beta
+        y = γ·(x − running_mean)/√(running_var + eps) + β
 
     Parameters
     ----------

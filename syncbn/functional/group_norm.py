@@ -19,11 +19,13 @@ def group_norm(
     eps: float = 1e-5,
     channel_axis: int = 1,
 ) -> tuple[FloatArray, AffineBackward]:
-    r"""Normalize each sample over groups of C/num_groups consecutive channels and all trailing axes.
+    """Normalize each sample over groups of C/num_groups consecutive channels and all trailing axes.
 
-    Not collective: the statistics are those of one sample n.
+    Not collective: the statistics are those of one sample.
 
-    .. math:: y = \gamma_c\,(x-\mu_{ng})/\sqrt{\mathrm{var}_{ng}+\epsilon} + \beta_c
+        y = γ·(x − μ)/√(var + eps) + β
+
+    Each group of each sample has a mean μ and a biased variance var. γ and β have one value for each channel.
 
     Parameters
     ----------
@@ -31,7 +33,7 @@ def group_norm(
         float16, float32 or float64 values in any memory order. The sample axis is the first axis that is not
         the channel axis. Do not change x before the backward is called.
     num_groups : int
-        Number of groups g, a divisor of C.
+        Number of groups, a divisor of C.
     weight, bias : ndarray of shape (C,), optional
         γ and β. Defaults: 1 and 0.
     eps : float

@@ -15,11 +15,13 @@ def instance_norm(
     eps: float = 1e-5,
     channel_axis: int = 1,
 ) -> tuple[FloatArray, AffineBackward]:
-    r"""Normalize each channel of each sample over its trailing axes.
+    """Normalize each channel of each sample over its trailing axes.
 
-    Not collective: the statistics are those of one sample n.
+    Not collective: the statistics are those of one sample.
 
-    .. math:: y = \gamma_c\,(x-\mu_{nc})/\sqrt{\mathrm{var}_{nc}+\epsilon} + \beta_c
+        y = γ·(x − μ)/√(var + eps) + β
+
+    Each channel of each sample has a mean μ and a biased variance var. γ and β have one value for each channel.
 
     Parameters
     ----------

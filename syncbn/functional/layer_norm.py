@@ -18,14 +18,14 @@ def layer_norm(
     *,
     eps: float = 1e-5,
 ) -> tuple[FloatArray, FeaturesBackward]:
-    r"""Normalize over the trailing axes ``normalized_shape``.
+    """Normalize over the trailing axes ``normalized_shape``.
 
     Not collective: the statistics are those of one row.
 
-    .. math:: y = \gamma\,(x-\mu_r)/\sqrt{\mathrm{var}_r+\epsilon} + \beta
+        y = γ·(x − μ)/√(var + eps) + β
 
-    A row r is the values in the trailing axes at one position of the other axes. Each row has one mean μ and
-    one biased variance var; γ and β have one value for each position in a row.
+    A row is the values in the trailing axes at one position of the other axes. Each row has a mean μ and a biased
+    variance var; γ and β have one value for each position in a row.
 
     Parameters
     ----------

@@ -15,13 +15,13 @@ def rms_norm(
     *,
     eps: float | None = None,
 ) -> tuple[FloatArray, Callable[[FloatArray], tuple[FloatArray, FloatArray | None]]]:
-    r"""Divide by the root mean square over the trailing axes ``normalized_shape``.
+    """Divide by the root mean square over the trailing axes ``normalized_shape``.
 
     Not collective: the statistics are those of one sample.
 
-    .. math:: y = \gamma\,x/\sqrt{\tfrac{1}{D}\sum_d x_d^2+\epsilon}
+        y = γ·x/√(Σx²/D + eps)
 
-    with the sum over the D values in the trailing axes.
+    The sum is over the D values in the trailing axes.
 
     Parameters
     ----------

@@ -14,13 +14,13 @@ from syncbn.typing import Float64Array, FloatArray
 def weight_norm(
     v: FloatArray, g: FloatArray, *, axis: int | None = 0
 ) -> tuple[FloatArray, Callable[[FloatArray], tuple[FloatArray, FloatArray]]]:
-    r"""Return the weight of length g in the direction of v.
+    """Return the weight of length g in the direction of v.
 
     Not collective.
 
-    .. math:: w = g\,v/\lVert v\rVert
+        w = g·v/‖v‖
 
-    with one norm for each index of ``axis``, over all other axes.
+    There is one norm for each index of ``axis``, over all other axes.
 
     Parameters
     ----------

@@ -16,9 +16,9 @@ from syncbn.typing import FloatArray
 
 
 class BatchNorm(RunningNormalizer):
-    r"""Batch normalization with the statistics of this process alone.
+    """Batch normalization with the statistics of this process alone.
 
-    .. math:: y = \gamma\,(x-\mu)/\sqrt{\mathrm{var}+\epsilon} + \beta
+        y = γ·(x − μ)/√(var + eps) + β
 
     Not collective.
 
@@ -147,16 +147,16 @@ class BatchNorm(RunningNormalizer):
 
 
 class SyncBatchNorm(BatchNorm):
-    r"""Batch normalization with the statistics of the batches of all ranks.
+    """Batch normalization with the statistics of the batches of all ranks.
 
     Collective in training: every rank must call forward and then backward, in the same order of layers.
     Evaluation never communicates.
 
-    .. math:: y = \gamma\,(x-\mu)/\sqrt{\mathrm{var}+\epsilon} + \beta
+        y = γ·(x − μ)/√(var + eps) + β
 
     The result is that of `BatchNorm` on the concatenated batch. With ``reduction="exact"`` it has the same
     bits, for every number of ranks and every split of the samples; ranks may have different numbers of
-    samples, and none. The running variance is unbiased with the count of all ranks. ``weight.grad`` and
+    samples, or none. The running variance is unbiased with the count of all ranks. ``weight.grad`` and
     ``bias.grad`` are the share of this rank: sum or average them over ranks once, with the other gradients.
 
     Parameters

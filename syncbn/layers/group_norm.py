@@ -12,16 +12,18 @@ from syncbn.typing import Backward, FloatArray
 
 
 class GroupNorm(AffineNormalizer):
-    r"""Group normalization, with the statistics of groups of channels of each sample n.
+    """Group normalization, with the statistics of groups of channels of each sample.
 
     Not collective. Training and evaluation are equal.
 
-    .. math:: y = \gamma_c\,(x-\mu_{ng})/\sqrt{\mathrm{var}_{ng}+\epsilon} + \beta_c
+        y = γ·(x − μ)/√(var + eps) + β
+
+    Each group of each sample has a mean μ and a biased variance var. γ and β have one value for each channel.
 
     Parameters
     ----------
     num_groups : int
-        Number of groups g, a divisor of ``num_channels``.
+        Number of groups, a divisor of ``num_channels``.
     num_channels : int
         Number of channels, C: the size of x's channel axis.
     eps : float

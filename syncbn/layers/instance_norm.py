@@ -12,11 +12,13 @@ from syncbn.typing import Backward, FloatArray
 
 
 class InstanceNorm(RunningNormalizer):
-    r"""Instance normalization, with the statistics of each channel of each sample n.
+    """Instance normalization, with the statistics of each channel of each sample.
 
     Not collective.
 
-    .. math:: y = \gamma_c\,(x-\mu_{nc})/\sqrt{\mathrm{var}_{nc}+\epsilon} + \beta_c
+        y = γ·(x − μ)/√(var + eps) + β
+
+    Each channel of each sample has a mean μ and a biased variance var. γ and β have one value for each channel.
 
     By default, training and evaluation are equal. With ``track_running_stats=True``, training updates running
     statistics with the averages over samples of the means and the unbiased variances, and evaluation uses them

@@ -14,13 +14,14 @@ from syncbn.typing import Backward, FloatArray
 
 
 class LayerNorm(AffineNormalizer):
-    r"""Layer normalization over the trailing axes.
+    """Layer normalization over the trailing axes.
 
     Not collective. Training and evaluation are equal.
 
-    .. math:: y = \gamma\,(x-\mu_r)/\sqrt{\mathrm{var}_r+\epsilon} + \beta
+        y = γ·(x − μ)/√(var + eps) + β
 
-    A row r is the values in the trailing axes at one position of the other axes.
+    A row is the values in the trailing axes at one position of the other axes. Each row has a mean μ and a biased
+    variance var; γ and β have one value for each position in a row.
 
     Parameters
     ----------

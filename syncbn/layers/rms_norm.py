@@ -14,11 +14,13 @@ from syncbn.typing import Backward, FloatArray
 
 
 class RMSNorm(AffineNormalizer):
-    r"""Root-mean-square normalization over the trailing axes, of D values.
+    """Root-mean-square normalization over the trailing axes.
 
     Not collective. Training and evaluation are equal.
 
-    .. math:: y = \gamma\,x/\sqrt{\tfrac{1}{D}\sum_d x_d^2+\epsilon}
+        y = γ·x/√(Σx²/D + eps)
+
+    The sum is over the D values in the trailing axes.
 
     Parameters
     ----------

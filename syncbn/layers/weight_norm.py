@@ -16,11 +16,11 @@ from syncbn.typing import Backward, FloatArray
 
 
 class WeightNorm(Module):
-    r"""A layer whose weight w has a trained length g and a trained direction v.
+    """A layer whose weight w has a trained length g and a trained direction v.
 
     Not collective.
 
-    .. math:: w = g\,v/\lVert v\rVert
+        w = g·v/‖v‖
 
     Parameters
     ----------
