@@ -104,7 +104,7 @@ class ProcessPage:
 
     @property
     def crashed(self) -> bool:
-        """Whether the process has exited and its script has not finished."""
+        """True if the process has exited before its script has finished."""
         if self.words[FINISHED]:
             return False
         state, started = _state(self.address.pid)
