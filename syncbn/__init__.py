@@ -1,4 +1,4 @@
-"""Synchronized batch normalization for CPUs, over MPI."""
+"""Synchronized batch normalization for CPUs, over MPI, and other normalizers, for NumPy arrays."""
 
 from __future__ import annotations
 

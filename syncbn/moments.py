@@ -1,4 +1,4 @@
-"""Count, mean and variance of every channel, and the running statistics made from them."""
+"""Count, mean and variance of every channel, and the update of running statistics."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class Moments:
     Attributes
     ----------
     count : int
-        Values per channel, M, over all ranks.
+        Number of values per channel over all ranks, M.
     mean : ndarray of float64, shape (C,)
-        Read-only, as var: the backward reads the same memory.
+        Mean. Read-only, because the backward reads the same memory.
     var : ndarray of float64, shape (C,)
-        Biased batch variance, Σ(x−μ)²/M.
+        Biased variance, Σ(x−μ)²/M. Read-only.
     """
 
     count: int
@@ -29,22 +29,22 @@ class Moments:
 
     @property
     def unbiased_var(self) -> Float64Array:
-        """Σ(x−μ)²/(M−1), or the biased variance (which is 0) where M = 1."""
+        """Unbiased variance, Σ(x−μ)²/(M−1); the biased variance, which is 0, if M = 1."""
         return self.var * (self.count / max(self.count - 1, 1))
 
 
-@np.errstate(all="ignore")  # infinities and NaN of the statistics say it
+@np.errstate(all="ignore")  # infinities and NaN are visible in the result
 def update_running(
     running_mean: FloatArray,
     running_var: FloatArray,
     moments: Moments,
     momentum: float,
 ) -> None:
-    """Move the running statistics towards ``moments``, in place.
+    """Update the running statistics with the ``moments`` of a batch, in place.
 
-    running ← (1 − momentum)·running + momentum·batch, in float64, rounded once to the arrays'
-    dtype. The variance is unbiased with the global count (Ioffe & Szegedy 2015, Algorithm 2).
-    A batch without values (count 0) changes nothing.
+    running ← (1 − momentum)·running + momentum·batch, computed in float64 and rounded once to the dtype of
+    the arrays. The variance of the batch is unbiased with the count of all ranks (Ioffe & Szegedy 2015,
+    Algorithm 2). A batch without values (count 0) changes nothing.
     """
     if moments.count == 0:
         return

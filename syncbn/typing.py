@@ -1,4 +1,4 @@
-"""The array and closure types that signatures use."""
+"""Types of arrays and functions that signatures use."""
 
 from __future__ import annotations
 
@@ -14,4 +14,4 @@ Int64Array: TypeAlias = NDArray[np.int64]
 BoolArray: TypeAlias = NDArray[np.bool_]
 
 Backward: TypeAlias = Callable[[FloatArray], FloatArray]
-"""What a layer returns beside y: takes dL/dy, adds to each parameter's ``grad``, returns dL/dx."""
+"""The backward of a layer: it adds to the ``grad`` of each parameter and returns dL/dx, given dL/dy."""

@@ -1,3 +1,12 @@
-"""The only door to compiled code: it checks, converts layouts and dtypes, allocates, then calls."""
+"""The entry point to compiled code.
+
+Files::
+
+    plans        the functions of all normalizers, compiled (ext/plans.pyx): one path for every call
+    conversion   arguments that plans cannot use as they are, and results in the caller's dtype and memory order
+    checks       errors that explain why an argument is refused
+    kernels      the loops over values: compiled for an instruction set, or the reference implementation
+    threads      the number of threads of a kernel
+"""
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""The edge: arguments that plans cannot take as they are, converted once, and results converted back.
+"""The edge: conversion of arguments that plans cannot use as they are, and of results.
 
-A plan takes float32 and float64 in native byte order, aligned and contiguous in one of the two memory orders.
+A plan uses *behaved* arrays (NumPy's word): float32 or float64 in native byte order, aligned, and contiguous in one of
+the two memory orders, channels-first or channels-last.
 """
 
 from __future__ import annotations
@@ -18,22 +19,22 @@ from syncbn.typing import BoolArray, Float64Array, FloatArray
 
 @dataclass(frozen=True)
 class Edge:
-    """How results return to the caller.
+    """The dtype and the memory order of results, which are those of the caller's x.
 
     Attributes
     ----------
     dtype : dtype
-        x's, in native byte order.
+        Dtype of x, in native byte order.
     axes : tuple of int
-        x's axes in the order of the results' memory: x's own, or C order if x is in neither memory order. Empty: the
-        memory order in which the plan computes.
+        Axes of the results in their order in memory: that of x, or C order if x is in neither memory order. Empty
+        if the memory order is the one in which the plan computes.
     """
 
     dtype: np.dtype[Any]
     axes: tuple[int, ...] = ()
 
     def restore(self, result: FloatArray, out: FloatArray | None = None) -> FloatArray:
-        """Return a result in dtype and memory order of the caller, or written to ``out``."""
+        """Return a result in the dtype and memory order of the caller, or write it to ``out`` and return that."""
         if out is None:
             if result.dtype == self.dtype and result.transpose(self.axes or None).flags.c_contiguous:
                 return result
@@ -43,11 +44,11 @@ class Edge:
 
 
 HALF = Edge(np.dtype(np.float16))
-"""The edge of float16 in one of the two memory orders, which plans convert themselves unless there is an ``out``."""
+"""The edge of contiguous float16 arrays, which plans convert in compiled code unless there is an ``out``."""
 
 
 def behaved(x: FloatArray, axis: int) -> tuple[FloatArray, Edge]:
-    """Return x with the channel axis ``axis`` as a plan takes it, and the edge."""
+    """Return x, whose channel axis is ``axis``, as a behaved array, and the edge."""
     sample, *trailing = (i for i in range(x.ndim) if i != axis)
     first, last = (sample, axis, *trailing), (sample, *trailing, axis)
     own = next((order for order in (first, last) if x.transpose(order).flags.c_contiguous), None)
@@ -58,7 +59,7 @@ def behaved(x: FloatArray, axis: int) -> tuple[FloatArray, Edge]:
 
 
 def behaved_rows(x: Any) -> tuple[FloatArray, Edge]:
-    """Return x in C order as a plan over features takes it, and the edge; raise for bad input."""
+    """Return x as a behaved array in C order, and the edge; raise unless x is a floating array."""
     x = check_floating(x, "x", min_ndim=1)
     axes = tuple(range(x.ndim))
     channels_last = (0, *axes[2:], 1)
@@ -68,9 +69,9 @@ def behaved_rows(x: Any) -> tuple[FloatArray, Edge]:
 
 
 def like(x: FloatArray, array: Any, name: str, dtype: np.dtype[Any] | None) -> FloatArray:
-    """Return ``array`` in the dtype and memory order of x, which is behaved; raise unless it has x's shape.
+    """Return ``array`` in the dtype and memory order of x, a behaved array; raise unless it has x's shape.
 
-    ``dtype`` is what its own must be; None is any floating dtype.
+    If ``dtype`` is not None, raise unless it is the dtype of ``array``.
     """
     array = check_same_shape(array, x.shape, name)
     if dtype is not None and array.dtype.newbyteorder("=") != dtype:
@@ -81,7 +82,7 @@ def like(x: FloatArray, array: Any, name: str, dtype: np.dtype[Any] | None) -> F
 
 
 def broadcast_mask(mask: Any, x_shape: Sequence[int], channel_axis: int) -> BoolArray:
-    """Return ``mask`` contiguous, of x's shape without the channel axis; raise where that can't be."""
+    """Return ``mask`` as a contiguous array of x's shape without the channel axis, or raise."""
     shape = tuple(np.delete(x_shape, channel_axis).tolist())
     mask = np.asarray(mask)
     if mask.dtype != np.bool_:
@@ -95,26 +96,27 @@ def broadcast_mask(mask: Any, x_shape: Sequence[int], channel_axis: int) -> Bool
 
 
 def parameter64(array: Any, name: str, shape: tuple[int, ...]) -> Float64Array:
-    """Return a weight, bias or statistic of ``shape`` as one axis of float64."""
+    """Return a weight, bias or statistic of ``shape`` as an array of float64 with one axis."""
     return check_parameter(array, name, shape).astype(np.float64).ravel()
 
 
 def parameter_gradient(gradient: Float64Array, parameter: FloatArray) -> FloatArray:
-    """Return a gradient in the shape and dtype of its parameter; infinite where that can hold no more."""
+    """Return a gradient in the shape and dtype of its parameter; values beyond its range become infinite."""
     with np.errstate(all="ignore"):
         return gradient.reshape(parameter.shape).astype(parameter.dtype)
 
 
 def _working_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Return the type in which kernels compute values of ``dtype``: float32 for float16."""
+    """Return the dtype of behaved arrays for values of ``dtype``: float32 for float16, else the dtype itself."""
     return np.dtype(np.float32 if dtype.itemsize < 4 else dtype.type)
 
 
 def _copy(target: NDArray[Any], source: NDArray[Any]) -> None:
-    """Copy values; what the target's dtype cannot hold becomes infinite."""
+    """Copy values; those beyond the range of the target's dtype become infinite."""
     with np.errstate(all="ignore"):
         np.copyto(target, source, casting="same_kind")
 
 
 def _inverse(order: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the inverse of a permutation of axes."""
     return tuple(sorted(range(len(order)), key=order.__getitem__))

@@ -1,4 +1,4 @@
-"""The plans: from a call's arguments to the kernels and back, in compiled code (ext/plans.pyx)."""
+"""The plans of all normalizers: each runs one call, in compiled code (ext/plans.pyx)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many threads a kernel takes."""
+"""The number of threads of a kernel."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from functools import cache
 from pathlib import Path
 
 LEAST_BYTES = 1 << 20
-"""Smaller arrays are done before a second thread has woken up."""
+"""Minimum size for several threads: kernels for smaller arrays end before a second thread has started."""
 
 LOCAL_RANKS = ("MPI_LOCALNRANKS", "OMPI_COMM_WORLD_LOCAL_SIZE", "MV2_COMM_WORLD_LOCAL_SIZE")
-"""Where MPI's launchers (MPICH, Open MPI, MVAPICH) tell a process how many ranks its node has."""
+"""Environment variables in which launchers (MPICH, Open MPI, MVAPICH) set the number of ranks of a node."""
 
 SLURM_CORES, SLURM_RANKS = "SLURM_CPUS_PER_TASK", "SLURM_NTASKS_PER_NODE"
-"""Where Slurm tells a task how many cores it has, and how many tasks there are. Other launchers' ranks share a task."""
+"""Environment variables in which Slurm sets the cores of a task and the tasks of a node, if it starts the ranks."""
 
 CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
 def usable_cores() -> int:
-    """Return how many cores this process may use: its affinity, or a container's quota if that is less."""
+    """Return the number of cores that this process may use: its affinity, or a container's quota if that is less."""
     try:
         cores = len(os.sched_getaffinity(0))
-    except AttributeError:  # not on macOS
+    except AttributeError:  # macOS has no affinity
         cores = os.cpu_count() or 1
     try:
         quota, period = CGROUP_QUOTA.read_text().split()
@@ -34,7 +34,7 @@ def usable_cores() -> int:
 
 @cache
 def thread_limit() -> int:
-    """Return ``OMP_NUM_THREADS`` if it is set, else this rank's share of the usable cores: found once, as by OpenMP."""
+    """Return ``OMP_NUM_THREADS`` if it is set, else this rank's share of the usable cores. It is computed once."""
     if threads := _number("OMP_NUM_THREADS"):
         return threads
     if ranks := next((number for name in LOCAL_RANKS if (number := _number(name))), 0):
@@ -48,6 +48,6 @@ def threads_for(size: int) -> int:
 
 
 def _number(name: str) -> int:
-    """Return the number in an environment variable such as ``2`` or ``2,1``; 0 where there is none."""
+    """Return the first number in an environment variable such as ``2`` or ``2,1``; 0 if there is none."""
     text = os.environ.get(name, "").split(",")[0]
     return int(text) if text.isdigit() else 0

@@ -1,12 +1,12 @@
-"""Communicators: one process, or the ranks of an MPI communicator.
+"""Communicators of one process and of the ranks of MPI.
 
-How the files depend on each other, from the public interface down::
+Files, from the public interface downwards::
 
     serial, mpi, cache   SerialComm, MPIComm, and one MPIComm for each mpi4py communicator
-    communicator         the public methods: check the arguments, then one call of the protocol
-    protocol             a call: the handshake (signature), its messages, and what follows an error (errors)
-    liveness             what a rank that waits knows of the other ranks
-    transport            the operations that the protocol needs of a message-passing library; MPI's in mpi_transport
+    communicator         the public methods: check the arguments, then make one call of the protocol
+    protocol             a call: the handshake (signature), the messages, and the treatment of errors (errors)
+    liveness             failure detection: the state of the ranks for which a rank waits
+    transport            the operations that the protocol needs of a message-passing library; mpi_transport is MPI
 
 The handshake, the sum and the wait are compiled (ext/protocol.pyx).
 """
@@ -30,7 +30,7 @@ CommLike = Union[Communicator, "MPI.Intracomm", None]
 
 
 def as_communicator(comm: CommLike) -> Communicator:
-    """Return the syncbn communicator that ``comm`` stands for; None is this process alone.
+    """Return the syncbn communicator for ``comm``; None is this process alone.
 
     Collective at the first call with an mpi4py communicator.
     """

@@ -26,7 +26,7 @@ def check_choice(name: str, value: object, choices: Collection[object]) -> None:
 
 
 def check_array(array: object, op: Op | None = None) -> None:
-    """Raise unless ``array`` can be sent and received in place, and combined by ``op`` if that is given."""
+    """Raise unless MPI can send and receive ``array`` in place, and combine it by ``op`` if that is given."""
     if not isinstance(array, np.ndarray):
         raise TypeError(f"expected an array, got {type(array).__name__}")
     if array.dtype.kind not in "biufc" or array.dtype == np.float16 or not array.dtype.isnative:

@@ -1,4 +1,4 @@
-"""One `MPIComm` for each mpi4py communicator that users pass, kept with it."""
+"""The cache of wrappers: one `MPIComm` for each mpi4py communicator that users pass."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ _keyval: int | None = None
 
 
 def world() -> MPIComm:
-    """Return the one wrapper of ``MPI.COMM_WORLD``. Collective at its first call."""
+    """Return the cached wrapper of ``MPI.COMM_WORLD``. Collective at its first call."""
     return wrap(import_mpi().COMM_WORLD)
 
 
 def wrap(comm: Any) -> MPIComm:
-    """Return the wrapper that is kept with an mpi4py communicator, making it at the first call.
+    """Return the cached wrapper of an mpi4py communicator.
 
-    Collective at the first call. The wrapper is an attribute of the MPI communicator: sequence numbers live as long
-    as that does, and the wrapper is freed with it. A wrapper that was freed before is replaced.
+    Collective at the first call, which creates the wrapper, and after the wrapper was freed. It is an attribute of
+    the MPI communicator, so it keeps its sequence numbers between calls and is freed with that communicator.
     """
     global _keyval
     mpi: Any = import_mpi()
@@ -37,6 +37,6 @@ def wrap(comm: Any) -> MPIComm:
 
 
 def _free(comm: Any, keyval: int, wrapper: MPIComm) -> None:  # noqa: ARG001 (the signature of a callback)
-    """Free the wrapper of a communicator that all ranks are freeing; that of the world ends with the process."""
+    """Free the wrapper of a communicator that all ranks are freeing, except ``MPI.COMM_WORLD`` at finalization."""
     if comm != import_mpi().COMM_WORLD:
         wrapper._protocol.free()

@@ -1,4 +1,4 @@
-"""What every communicator offers, on one rank or on many."""
+"""The base class of communicators, with their public methods."""
 
 from __future__ import annotations
 
@@ -26,11 +26,12 @@ _BARRIER, _FREE = map(CollectiveSignature, ("barrier", "free"))
 
 
 class Communicator:
-    """A group of ranks. Every method marked ``Collective.`` must be called by all of them.
+    """A group of ranks. All ranks must call the methods marked ``Collective.``, in the same order.
 
     Parameters
     ----------
-    protocol : Protocol
+    protocol : Protocol or SerialProtocol
+        Implementation of the calls.
     """
 
     def __init__(self, protocol: Protocol | SerialProtocol) -> None:
@@ -38,27 +39,27 @@ class Communicator:
 
     @property
     def _distributed(self) -> Any:
-        """The protocol of several ranks, as plans take it; None for one process."""
+        """The protocol that plans use: that of several ranks; None for one process."""
         return self._protocol
 
     @property
     def rank(self) -> int:
-        """The number of this process in the group."""
+        """Number of this process in the group, from 0 to size − 1."""
         return self._protocol.rank
 
     @property
     def size(self) -> int:
-        """The number of ranks."""
+        """Number of ranks."""
         return self._protocol.size
 
     @property
     def bytes_sent(self) -> int:
-        """Bytes that this rank has passed to collectives so far."""
+        """Number of bytes that this rank has passed to collective operations."""
         return self._protocol.bytes_sent
 
     @property
     def timeout(self) -> float | None:
-        """Seconds that a call may wait for other ranks; None means without limit."""
+        """Maximum time in seconds that a call waits for other ranks; None means without limit."""
         return self._protocol.timeout
 
     @timeout.setter
@@ -66,7 +67,10 @@ class Communicator:
         self._protocol.timeout = check_timeout(seconds)
 
     def allreduce(self, array: NDArray[Any], op: Op = "sum") -> None:
-        """Combine ``array`` (contiguous, same shape and dtype on all ranks) over ranks, in place. Collective."""
+        """Combine the arrays of all ranks by ``op`` ("sum", "min" or "max"), in place.
+
+        Collective. The arrays must be contiguous, with equal sizes and dtypes on all ranks.
+        """
         protocol = self._protocol
         with protocol.collective_errors(_ALLREDUCE):
             check_choice("op", op, OPS)
@@ -75,7 +79,10 @@ class Communicator:
         protocol.allreduce(array, op)
 
     def broadcast(self, array: NDArray[Any], root: int = 0) -> None:
-        """Copy ``array`` (contiguous) of rank ``root`` to all ranks, in place. Collective."""
+        """Copy the array of rank ``root`` to the arrays of all ranks.
+
+        Collective. The arrays must be contiguous, with equal sizes and dtypes on all ranks.
+        """
         protocol = self._protocol
         with protocol.collective_errors(_BROADCAST):
             check_choice("root", root, range(self.size))
@@ -84,7 +91,7 @@ class Communicator:
         protocol.broadcast(array, int(root))
 
     def allgather(self, value: T) -> list[T]:
-        """Return the values (any picklable object) of all ranks, in rank order. Collective."""
+        """Return the values of all ranks in rank order; a value is any picklable object. Collective."""
         protocol = self._protocol
         with protocol.collective_errors(_ALLGATHER):
             content = pickle.dumps(value)
@@ -98,7 +105,7 @@ class Communicator:
     def split(self: CommunicatorT, group_size: int) -> CommunicatorT:
         """Return the communicator of this rank's group of ``group_size`` consecutive ranks.
 
-        Collective. The last group is smaller where ``group_size`` does not divide ``size``.
+        Collective. The last group is smaller if ``group_size`` does not divide ``size``.
         """
         protocol = self._protocol
         with protocol.collective_errors(_SPLIT):
@@ -109,7 +116,7 @@ class Communicator:
         return group
 
     def free(self) -> None:
-        """Free what belongs to the communicator; further calls raise ValueError. Collective."""
+        """Free the resources of the communicator; further calls raise ValueError. Collective."""
         protocol = self._protocol
         if not (protocol.closed or protocol.unfinished):
             protocol.handshake(_FREE)

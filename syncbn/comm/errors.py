@@ -1,4 +1,4 @@
-"""The errors of collective calls, and which errors all ranks have raised."""
+"""The errors of collective calls, and the mark of errors that all ranks have raised."""
 
 from __future__ import annotations
 
@@ -8,43 +8,46 @@ _RAISED_BY_ALL = "_syncbn_raised_by_all"
 
 
 class SyncError(RuntimeError):
-    """A collective call failed: ranks disagree, are lost, or timed out. The base class of the other three errors."""
+    """A collective call failed: ranks disagree, are lost, or timed out.
+
+    The base class of `SyncMismatchError`, `SyncLostRankError` and `SyncTimeoutError`.
+    """
 
 
 class SyncMismatchError(SyncError):
-    """The ranks of one collective call called different things, or one of them raised an error instead.
+    """Ranks made different calls, or one of them raised an error instead of making the call.
 
-    Raised on every rank of the communicator, which remains usable.
+    It is raised on every rank that did not raise such an error. The communicator remains usable.
 
     Attributes
     ----------
     errors : mapping of int to str
-        The texts of the errors that ranks raised instead of making the call, by rank.
+        Texts of the errors that ranks raised instead of making the call, by rank.
     """
 
     errors: Mapping[int, str] = {}
 
 
 class SyncLostRankError(SyncError):
-    """A rank that this one waits for can't enter the call; the communicator is closed.
+    """A rank of the same node cannot enter the call; the communicator is closed.
 
     That rank has exited, crashed or closed the communicator, or it is blocked in another communicator, waiting for
-    this one. Detected for ranks of the same node.
+    this one.
     """
 
 
 class SyncTimeoutError(SyncError):
-    """A rank waited longer than the communicator's ``timeout``; the communicator is closed."""
+    """A rank waited longer than the ``timeout`` of the communicator, which is closed."""
 
 
 def mark_raised_by_all(error: Exception, protocol: int, call: int) -> None:
-    """Record that all ranks of a communicator raise an error, each one of its own, in this call."""
+    """Record that every rank of a communicator raises an error in this call, of which this rank raises ``error``."""
     vars(error).setdefault(_RAISED_BY_ALL, {})[protocol] = call
 
 
 def is_raised_by_all(error: Exception, protocol: int, call: int) -> bool:
-    """Return whether all ranks of a communicator raised an error in its latest call.
+    """Return whether ``error`` was marked in the latest call of a communicator.
 
-    The number of the call is compared, since a program may raise one exception again and again.
+    The number of the call is compared, since a program may raise one exception object several times.
     """
     return bool(vars(error).get(_RAISED_BY_ALL, {}).get(protocol) == call)

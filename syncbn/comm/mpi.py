@@ -1,4 +1,4 @@
-"""The communicator of the ranks of MPI."""
+"""The communicator of MPI ranks."""
 
 from __future__ import annotations
 
@@ -15,20 +15,22 @@ if TYPE_CHECKING:
 
 
 class MPIComm(Communicator):
-    """The ranks of an MPI communicator, on a duplicate of it, so that no message matches one of the caller's own.
+    """The ranks of an MPI communicator.
 
-    Collective. A process makes one call at a time.
+    Collective. A process makes one call at a time. Messages are sent on a duplicate of the MPI communicator, so they
+    never match messages of the caller.
 
-    Every collective begins with a handshake of one size, so ranks in different calls all detect that. A rank that
-    can't enter a call (it has exited, crashed, closed the communicator, or is blocked in another communicator) is
-    detected within a second on the same node; for other nodes only ``timeout`` helps.
+    Every collective call begins with a handshake, in which ranks detect that they have made different calls. A rank of
+    the same node that cannot enter a call (it has exited, crashed, closed the communicator, or is blocked in another
+    communicator) is detected within a second. For ranks of other nodes, set ``timeout``.
 
     Parameters
     ----------
     comm : mpi4py.MPI.Intracomm, optional
-        Default: ``MPI.COMM_WORLD``.
+        MPI communicator. Default: ``MPI.COMM_WORLD``.
     timeout : float, optional
-        Seconds that a call may wait for the other ranks before `SyncTimeoutError`. Default: without limit.
+        Maximum time in seconds that a call waits for other ranks before it raises `SyncTimeoutError`. Default:
+        without limit.
 
     Raises
     ------
@@ -36,6 +38,8 @@ class MPIComm(Communicator):
         mpi4py or the MPI library is missing.
     TypeError
         ``comm`` is not an mpi4py intracommunicator.
+    ValueError
+        ``timeout`` is not a positive number.
     """
 
     _protocol: Protocol

@@ -1,4 +1,4 @@
-"""MPI as a transport."""
+"""The transport over MPI."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ class MPITransport(Transport):
     ----------
     comm : mpi4py.MPI.Intracomm
     name : str
+        Name of the group in messages.
     duplicate : bool
-        Whether `open` makes a duplicate, so that no message matches one of the caller's own.
+        Whether `open` makes a duplicate, so that no message matches one of the caller.
     """
 
     def __init__(self, comm: Any, name: str, *, duplicate: bool) -> None:
@@ -34,7 +35,7 @@ class MPITransport(Transport):
         self._ops = {"sum": mpi.SUM, "min": mpi.MIN, "max": mpi.MAX}
 
     def open(self) -> Test:
-        """Make the duplicate, if there is to be one."""
+        """Make the duplicate, if one is wanted."""
         if not self._duplicate:
             return completed
         self._comm, request = self._comm.Idup()
@@ -45,7 +46,7 @@ class MPITransport(Transport):
         return _test(self._comm.Iallreduce(self._in_place, array, self._ops[op]))
 
     def persistent_allreduce(self, buffer: NDArray[Any], op: Op) -> Persistent:
-        """Return a persistent request, which MPI has since version 4.0."""
+        """Return a persistent request, where the library implements MPI 4.0."""
         try:
             request = self._comm.Allreduce_init(self._in_place, buffer, self._ops[op])
         except NotImplementedError:

@@ -29,16 +29,16 @@ _identities = count()
 
 
 class Protocol(_compiled.ProtocolCore, Signatures):  # type: ignore[misc]  # compiled classes have no types
-    """The calls of one communicator, each a handshake and the messages that its signature implies.
+    """The calls of one communicator, each of which consists of a handshake and the messages of its operation.
 
-    Collective, and so are its methods unless they are marked. One thread uses it at a time.
+    Collective. Its methods are collective too, unless they are marked. One thread uses it at a time.
 
     Parameters
     ----------
     transport : Transport
-        Used by nobody else.
+        Transport that is used by this protocol only.
     timeout : float, optional
-        Seconds that a call may wait for other ranks.
+        Maximum time in seconds that a call waits for other ranks.
     """
 
     closed: str
@@ -62,7 +62,10 @@ class Protocol(_compiled.ProtocolCore, Signatures):  # type: ignore[misc]  # com
             self._table.connect(addresses.reshape(self.size, -1).tolist())
 
     def share_error(self, signature: CollectiveSignature, error: Exception) -> None:
-        """Make an error of this rank one of all ranks, unless they have it; the caller raises it then."""
+        """Let all other ranks raise `SyncMismatchError` for an error that this rank is about to raise.
+
+        Nothing is sent if all ranks have raised that error already.
+        """
         if self.closed or is_raised_by_all(error, self._identity, self._calls):
             return
         if self.unfinished:
@@ -71,7 +74,7 @@ class Protocol(_compiled.ProtocolCore, Signatures):  # type: ignore[misc]  # com
             self.handshake(signature, error=error)
 
     def explain_mismatch(self, forward: int, error: Exception | None) -> None:
-        """Raise `SyncMismatchError`, or return where this rank raises ``error``. All ranks are here."""
+        """Raise `SyncMismatchError` after a handshake failed on all ranks; return if this rank raises ``error``."""
         number, signature = self.sequence_number, self.signature
         report = pickle.dumps((number, signature, forward, None if error is None else _text_of(error)))
         reports = [pickle.loads(theirs) for theirs in self._gather(report)]
@@ -87,32 +90,32 @@ class Protocol(_compiled.ProtocolCore, Signatures):  # type: ignore[misc]  # com
         mark_raised_by_all(error, self._identity, self._calls)
 
     def allreduce(self, array: NDArray[Any], op: Op) -> None:
-        """Combine an array over ranks, in place: the last message of a call."""
+        """Combine an array over ranks, in place, as the last message of a call."""
         self._finish(array.nbytes, self.transport.allreduce, array, op)
 
     def broadcast(self, array: NDArray[Any], root: int) -> None:
-        """Copy the array of ``root`` to all ranks, in place: the last message of a call."""
+        """Copy the array of ``root`` to the arrays of all ranks, as the last message of a call."""
         self._finish(array.nbytes, self.transport.broadcast, array, root)
 
     def allgather(self, content: bytes) -> list[bytes]:
-        """Return the bytes of all ranks: the last messages of a call."""
+        """Return the bytes of all ranks, as the last messages of a call."""
         self.bytes_sent += len(content)
         contents = self._gather(content)
         self.unfinished = False
         return contents
 
     def split(self, group_size: int) -> Protocol:
-        """Return the protocol of this rank's group of consecutive ranks: the last messages of a call."""
+        """Return the protocol of this rank's group of consecutive ranks, as the last messages of a call."""
         group = self.rank // group_size
         first, last = group * group_size, min((group + 1) * group_size, self.size) - 1
         name = f"ranks {first} to {last} of {self.transport.name}"
         try:
             return Protocol(self.transport.split(group, name), timeout=self.timeout)
-        finally:  # what fails there fails the group, and all ranks have been here
+        finally:  # all ranks have entered the split; an error above belongs to the group
             self.unfinished = False
 
     def free(self) -> None:
-        """Free what belongs to the communicator, unless it is closed. All ranks are known to make this call."""
+        """Free the resources of the communicator, unless it is closed. All ranks are known to make this call."""
         if self.unfinished and not self.closed:
             self.close_broken_off()
         if not self.closed:
@@ -123,14 +126,14 @@ class Protocol(_compiled.ProtocolCore, Signatures):  # type: ignore[misc]  # com
             self.transport.free()
 
     def close(self, error: type[BaseException], where: str = "") -> None:
-        """Close the communicator for this rank, after an error; ranks that wait for it detect that. Not collective."""
+        """Close the communicator on this rank after an error, which waiting ranks detect. Not collective."""
         if not self.closed:
             self.closed = f"the communicator was closed by {error.__name__}{where}"
             self._table.close(cascading=issubclass(error, SyncLostRankError))
 
     def close_broken_off(self) -> None:
-        """Close the communicator where an exception such as Ctrl-C interrupted a call between its messages."""
-        self.closed = f"the communicator was closed: an exception broke off {self._call}"
+        """Close the communicator after an exception such as Ctrl-C has interrupted a call between two messages."""
+        self.closed = f"the communicator was closed: an exception interrupted {self._call}"
         self._table.close(cascading=False)
 
     def break_off(self, error: BaseException, pending: object) -> None:
@@ -139,7 +142,7 @@ class Protocol(_compiled.ProtocolCore, Signatures):  # type: ignore[misc]  # com
         self.close(type(error), f" in {self._call}")
 
     def watch(self, start: float) -> Watch:
-        """Return the liveness checks of a wait that began at ``start`` and has become long."""
+        """Return the liveness checks of a long wait, which began at ``start``."""
         return Watch(self._table, self._call, self.timeout, start)
 
     @property
@@ -171,7 +174,7 @@ _Report = tuple[int, CollectiveSignature, int, str | None]
 
 
 def _difference(rank: int, theirs: _Report, mine: _Report) -> str:
-    """Return what another rank called, or "" where that is what this one called."""
+    """Return how the call of another rank differs from that of this one; "" if it does not."""
     (number, signature, forward, text), (own_number, own_signature, own_forward, _) = theirs, mine
     if text is not None:
         return f"rank {rank} had bad input: {text}"

@@ -16,7 +16,7 @@ from syncbn.typing import Float64Array
 
 
 class SerialProtocol(Signatures):
-    """The protocol of one process, which agrees with itself: it has no state that threads could disturb."""
+    """The protocol of one process. It sends nothing and is thread-safe, since its only state is an atomic counter."""
 
     rank, size, bytes_sent = 0, 1, 0
     closed, unfinished = "", False
@@ -43,21 +43,21 @@ class SerialProtocol(Signatures):
         return self._next_number()
 
     def sum(self, buffer: NDArray[Any]) -> None:
-        """Leave the buffer as it is."""
+        """Do nothing: the sum over one rank is its buffer."""
 
     def collective_errors(
         self,
         signature: CollectiveSignature,  # noqa: ARG002
         handshake: bool = False,  # noqa: ARG002
     ) -> nullcontext[None]:
-        """Return a context that does nothing: an error of one process is one of all."""
+        """Return a context that does nothing: there are no other ranks."""
         return _NO_CONTEXT
 
     def allreduce(self, array: NDArray[Any], op: str) -> None:
-        """Leave the array as it is."""
+        """Do nothing: the result over one rank is its array."""
 
     def broadcast(self, array: NDArray[Any], root: int) -> None:
-        """Leave the array as it is."""
+        """Do nothing: the array is that of the root."""
 
     def allgather(self, content: bytes) -> list[bytes]:
         """Return the bytes of the one rank."""
@@ -78,7 +78,7 @@ _NO_CONTEXT = nullcontext()
 
 
 class SerialComm(Communicator):
-    """The communicator of one process: it sends nothing and needs no MPI."""
+    """The communicator of one process, which sends nothing and needs no MPI."""
 
     _distributed = None
 
@@ -93,4 +93,4 @@ class SerialComm(Communicator):
 
 
 SERIAL = SerialComm()
-"""What ``comm=None`` means in `syncbn.functional`."""
+"""The communicator for ``comm=None`` in `syncbn.functional`."""

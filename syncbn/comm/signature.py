@@ -1,4 +1,4 @@
-"""What a rank calls, in a form that ranks can compare."""
+"""Signatures: descriptions of collective calls, which ranks compare."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class CollectiveSignature:
     Attributes
     ----------
     operation : str
-        The direction of a layer, or what else is called.
+        Name of the operation; "forward" or "backward" for a layer.
     arguments : tuple of (str, value)
-        What else must agree, by name.
-    layer : str
+        Names and values of the arguments that must be equal on all ranks.
+    layer : str or None
         Identity of a layer: its class and the order of its creation on the communicator, or the ``name=`` of a
         functional call.
     has_data : bool
@@ -40,7 +40,7 @@ class CollectiveSignature:
 
     @cached_property
     def digest(self) -> bytes:
-        """120 bits that differ when a field does, as three integers and their negatives in float64."""
+        """120 bits of a hash of all fields, as three integers and their negatives in float64."""
         fields = (self.operation, self.layer, self.has_data, *self.arguments)
         text = "|".join(map(str, fields))
         bits = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=15).digest(), "little")
@@ -53,7 +53,7 @@ class CollectiveSignature:
         return replace(self, operation="backward")
 
     def differences(self, other: CollectiveSignature) -> list[str]:
-        """Return ``name mine against theirs`` for each field that differs; the whole for calls with other arguments."""
+        """Return a text for each field that differs; one text, the whole call, if the arguments have other names."""
         mine, theirs = self._compared(), other._compared()
         if mine.keys() != theirs.keys():
             return [str(self)]
@@ -78,14 +78,14 @@ def layer_signature(
     Parameters
     ----------
     layer : str
-        As in `CollectiveSignature`.
+        Identity of the layer, as described in `CollectiveSignature`.
     channels : int
     dtype_name : str
         Name of x's dtype.
-    reduction : "exact" or "float64"
+    reduction : {"exact", "float64"}
     eps : float
     affine : str
-        Which of weight and bias there are.
+        Names of the parameters that the call has: weight, bias, both or none.
     """
     arguments = {"channels": channels, "dtype": dtype_name, "reduction": reduction, "eps": eps, "affine": affine}
     return CollectiveSignature("forward", tuple(arguments.items()), layer, has_data=True)
@@ -105,9 +105,9 @@ class Signatures:
     _layers = 0
 
     def register_layer(self, kind: str) -> str:
-        """Return the identity of a new layer: ``kind`` and the order of creation.
+        """Return the identity of a new layer: ``kind`` and its number in the order of creation.
 
-        Not collective, but all ranks must create their layers in the same order, which distinguishes their calls.
+        Not collective, but all ranks must create their layers in the same order, since it identifies them.
         """
         self._layers += 1
         return f"{kind} #{self._layers}"

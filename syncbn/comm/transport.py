@@ -13,11 +13,11 @@ Op = Literal["sum", "min", "max"]
 OPS: tuple[Op, ...] = get_args(Op)
 
 Test = Callable[[], bool]
-"""Returns whether an operation that was started has completed, and lets it progress."""
+"""A function that progresses a started operation and returns whether it has completed."""
 
 
 class Persistent(NamedTuple):
-    """An operation that is run again and again: functions that start it, test it and free it."""
+    """A persistent operation, which can be started many times: functions that start it, test it and free it."""
 
     start: Callable[[], object]
     test: Test
@@ -27,12 +27,12 @@ class Persistent(NamedTuple):
 class Transport(ABC):
     """A group of ranks and its operations, each of which is started on all ranks in the same order.
 
-    An operation returns a `Test`. Until that returns true, its arrays must neither be read nor written.
+    An operation returns a `Test`. Until the test returns True, its arrays must be neither read nor written.
 
     Attributes
     ----------
     rank, size : int
-        Number of this rank in the group, and number of ranks.
+        Number of this rank in the group, and number of its ranks.
     name : str
         Name of the group in messages.
     """
@@ -50,7 +50,7 @@ class Transport(ABC):
         """Combine a contiguous array over ranks, in place."""
 
     def persistent_allreduce(self, buffer: NDArray[Any], op: Op) -> Persistent:
-        """Return `allreduce` of one buffer as an operation that is run again and again."""
+        """Return `allreduce` of one buffer as a persistent operation."""
         tests: list[Test] = [completed]
 
         def start() -> None:

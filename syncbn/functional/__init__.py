@@ -1,4 +1,4 @@
-"""Normalization as plain functions: each forward returns its own backward."""
+"""Normalization as functions: each forward returns its own backward."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batch normalization with the statistics of this batch, of one process or of many."""
+"""Batch normalization with the statistics of a batch, of one process or of all ranks, or with given statistics."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ InferenceBackward = Callable[[FloatArray], Any]
 
 
 class BatchNormBackward(Protocol):
-    """``dx, dweight, dbias = backward(dy)``, with a residual also its gradient.
+    """The backward of `batch_norm`: ``dx, dweight, dbias = backward(dy)``.
 
-    With ``total=True``, dweight and dbias are those of all ranks. ``out`` is memory for dx.
+    If the forward had a residual, the gradient of the residual follows. With ``total=True``, dweight and dbias are the
+    sums over all ranks. ``out`` is memory for dx.
     """
 
     def __call__(self, dy: FloatArray, *, total: bool = False, out: FloatArray | None = None) -> Any:
@@ -41,69 +42,71 @@ def batch_norm(
     relu: bool = False,
     out: FloatArray | None = None,
 ) -> tuple[FloatArray, Moments, BatchNormBackward]:
-    r"""Normalize each channel with its mean and variance over the batches of all ranks.
+    """Normalize each channel with its mean and variance over the batches of all ranks.
 
-    Collective, and so is the returned backward.
+    Collective. The returned backward is collective too.
 
-    .. math:: y = \gamma\,(x-\mu)/\sqrt{\mathrm{var}+\epsilon} + \beta
+        y = γ·(x − μ)/√(var + eps) + β
 
-    with μ and var (biased) over samples and trailing axes of all ranks of ``comm``.
+    μ and var are the mean and the biased variance of a channel over the samples and trailing axes of all ranks
+    of ``comm``. Do not change x or residual before the backward is called.
 
     Parameters
     ----------
     x : ndarray, 2 or more axes
-        float16, float32 or float64, any strides, byte order or alignment; never written. Ranks may
-        have different numbers of samples, also none.
+        Values of this rank: float16, float32 or float64, with any strides, byte order and alignment. It is
+        never written. Ranks may have different numbers of samples, or none.
     weight, bias : ndarray of shape (C,), optional
-        γ and β. Without them: 1 and 0.
+        γ and β. Defaults: 1 and 0.
     eps : float
-        Added to the variance; finite and at least 0.
+        Constant added to the variance, finite and at least 0.
     channel_axis : int
-        Axis of C; -1 is channels-last.
+        Channel axis of x; -1 is channels-last.
     mask : array of bool, optional
-        Broadcastable to x without its channel axis. The statistics come from the selected elements
-        only; the others are normalized with the same statistics.
+        Selection of elements, broadcastable to x without its channel axis. The statistics are those of the
+        selected elements of all ranks; all elements are normalized with them. The mask is copied.
     comm : None, syncbn communicator or mpi4py.MPI.Intracomm
-        None is this process alone.
+        Ranks that share the statistics. None is this process alone.
     reduction : {"exact", "float64"}
-        "exact": the same bits for every number of ranks, split and order of the samples.
-        "float64": plain floating-point sums.
+        Kind of sums. "exact" gives equal bits for every number of ranks, split and order of the samples;
+        "float64" sums in floating point.
     name : str
-        Identity of this call, compared across ranks.
+        Identity of this call, which ranks compare. It distinguishes calls with equal shapes.
     residual : ndarray, optional
-        Of x's shape and dtype: added to the normalized values, in the same sweep over memory.
+        Array of x's shape and dtype that is added to the normalized values.
     relu : bool
-        Whether negative values (after a residual is added) become 0, in the same sweep. y must then stay
-        as it is until the backward has been called.
+        Whether negative values of the result become 0. If so, do not change y before the backward is called.
     out : ndarray, optional
-        Memory for y: x's shape and dtype, writable, not overlapping x or residual; at its fastest in x's
-        memory order.
+        Memory for y: writable, with x's shape and dtype, not overlapping x or residual. It is written
+        directly if it has x's memory order, and through a copy otherwise.
 
     Returns
     -------
     y : ndarray
-        x's shape, dtype and memory order; ``out`` where that is given.
+        Result, with x's shape and dtype. It is ``out`` if that is given; otherwise it has x's memory order, if
+        that is C order or channels-last, and C order for any other x.
     moments : Moments
         ``count``, ``mean`` and ``var`` (float64, shape (C,)) over all ranks.
     backward : callable
-        ``dx, dweight, dbias = backward(dy)``: dx is the gradient of the summed loss of all ranks;
-        dweight and dbias are this rank's share, in the parameters' dtype (None without them).
-        ``backward(dy, total=True)`` gives the sums of all ranks' shares instead, at no cost and with
-        exact sums in the same bits on any number of ranks; then don't add them up again. With a residual
-        it returns ``dx, dweight, dbias, dresidual`` (without relu, dresidual is dy itself).
-        ``backward(dy, out=array)`` writes dx to that array.
+        ``dx, dweight, dbias = backward(dy)``. dx is the gradient of the sum of the losses of all ranks;
+        dweight and dbias are the share of this rank, in the dtype of the parameters (None without them).
+        ``backward(dy, total=True)`` returns the sums of the shares of all ranks instead, without another
+        message; do not add them over ranks again. With ``reduction="exact"`` they have the same bits on any
+        number of ranks. With a residual the result is ``dx, dweight, dbias, dresidual``; without relu,
+        dresidual is dy itself. ``backward(dy, out=array)`` writes dx to that array.
 
     Raises
     ------
     ValueError, TypeError
-        Bad input of this rank, or one value per channel over all ranks (on every rank).
+        Invalid input of this rank, or a single value per channel over all ranks (on every rank).
     SyncMismatchError
-        Another rank had bad input, or called something else.
+        Another rank had invalid input, or made a different call.
+    SyncLostRankError, SyncTimeoutError
+        Another rank did not enter the call.
 
     References
     ----------
-    Ioffe & Szegedy 2015, arXiv:1502.03167; the gradient over all ranks as in Peng et al. 2018,
-    arXiv:1711.07240.
+    Ioffe & Szegedy 2015, arXiv:1502.03167; gradient over all ranks: Peng et al. 2018, arXiv:1711.07240.
     """
     protocol = as_communicator(comm)._distributed
     found: tuple[FloatArray, Moments, BatchNormBackward] = plans.batch_norm(
@@ -125,35 +128,43 @@ def batch_norm_inference(
     relu: bool = False,
     out: FloatArray | None = None,
 ) -> tuple[FloatArray, InferenceBackward]:
-    r"""Normalize each channel with given statistics: y = γ(x − running_mean)/√(running_var + eps) + β.
+    """Normalize each channel with given statistics.
 
-    Not collective, nor is the returned backward.
+    Not collective. The returned backward is not collective either.
+
+        y = γ·(x − running_mean)/√(running_var + eps) + β
 
     Parameters
     ----------
     x : ndarray, 2 or more axes
-        As in `batch_norm`.
+        Values, as described in `batch_norm`.
     running_mean, running_var : ndarray of shape (C,)
-        Floating; they are constants of the backward.
+        Mean and variance, of any floating dtype. They are constants in the backward.
     weight, bias : ndarray of shape (C,), optional
+        γ and β. Defaults: 1 and 0.
     eps : float
+        Constant added to the variance, finite and at least 0.
     channel_axis : int
+        Channel axis of x; -1 is channels-last.
     residual : ndarray, optional
+        Array of x's shape and dtype that is added to the normalized values.
     relu : bool
+        Whether negative values of the result become 0. If so, do not change y before the backward is called.
     out : ndarray, optional
-        As in `batch_norm`.
+        Memory for y, as described in `batch_norm`.
 
     Returns
     -------
     y : ndarray
-        x's shape, dtype and memory order.
+        Result, with x's shape, dtype and memory order; ``out`` if that is given.
     backward : callable
-        ``dx, dweight, dbias = backward(dy)``; with a residual also dresidual, and with ``out=`` as in `batch_norm`.
+        ``dx, dweight, dbias = backward(dy)``. With a residual, dresidual follows. ``backward(dy, out=array)``
+        writes dx to that array.
 
     Raises
     ------
     ValueError, TypeError
-        Bad input.
+        Invalid input.
 
     References
     ----------

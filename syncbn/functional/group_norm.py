@@ -1,4 +1,4 @@
-"""Group normalization: statistics of each sample's groups of channels. Instance norm is one channel a group."""
+"""Group normalization, whose statistics are those of groups of channels of each sample."""
 
 from __future__ import annotations
 
@@ -19,35 +19,40 @@ def group_norm(
     eps: float = 1e-5,
     channel_axis: int = 1,
 ) -> tuple[FloatArray, AffineBackward]:
-    r"""Normalize each sample over groups of C/num_groups neighbouring channels and all trailing axes.
+    """Normalize each sample over groups of C/num_groups consecutive channels and all trailing axes.
 
-    Not collective: no statistics cross samples.
+    Not collective: the statistics are those of one sample.
 
-    .. math:: y = \gamma_c\,(x-\mu_{ng})/\sqrt{\mathrm{var}_{ng}+\epsilon} + \beta_c
+        y = γ·(x − μ)/√(var + eps) + β
+
+    Each group of each sample has a mean μ and a biased variance var. γ and β have one value for each channel.
 
     Parameters
     ----------
     x : ndarray, 2 or more axes
-        float16, float32 or float64, any memory order; the first axis that isn't the channel axis is
-        the sample axis.
+        float16, float32 or float64 values in any memory order. The sample axis is the first axis that is not
+        the channel axis. Do not change x before the backward is called.
     num_groups : int
-        Divides C.
+        Number of groups, a divisor of C.
     weight, bias : ndarray of shape (C,), optional
+        γ and β. Defaults: 1 and 0.
     eps : float
-        Finite and at least 0.
+        Constant added to the variance, finite and at least 0.
     channel_axis : int
+        Channel axis of x; -1 is channels-last.
 
     Returns
     -------
     y : ndarray
-        x's shape, dtype and memory order.
+        Result, with x's shape, dtype and memory order.
     backward : callable
-        ``dx, dweight, dbias = backward(dy)``.
+        ``dx, dweight, dbias = backward(dy)``. dweight and dbias are in the dtype of the parameters, and None
+        without them.
 
     Raises
     ------
     ValueError, TypeError
-        Bad input, or ``num_groups`` does not divide C.
+        Invalid input, or ``num_groups`` does not divide C.
 
     References
     ----------

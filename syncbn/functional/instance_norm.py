@@ -1,4 +1,4 @@
-"""Instance normalization: statistics of each sample's channel."""
+"""Instance normalization, whose statistics are those of each channel of each sample."""
 
 from __future__ import annotations
 
@@ -15,32 +15,38 @@ def instance_norm(
     eps: float = 1e-5,
     channel_axis: int = 1,
 ) -> tuple[FloatArray, AffineBackward]:
-    r"""Normalize each channel of each sample over its trailing axes.
+    """Normalize each channel of each sample over its trailing axes.
 
-    Not collective: no statistics cross samples.
+    Not collective: the statistics are those of one sample.
 
-    .. math:: y = \gamma_c\,(x-\mu_{nc})/\sqrt{\mathrm{var}_{nc}+\epsilon} + \beta_c
+        y = γ·(x − μ)/√(var + eps) + β
+
+    Each channel of each sample has a mean μ and a biased variance var. γ and β have one value for each channel.
 
     Parameters
     ----------
     x : ndarray, 2 or more axes
-        float16, float32 or float64, any memory order.
+        float16, float32 or float64 values in any memory order. The sample axis is the first axis that is not
+        the channel axis. Do not change x before the backward is called.
     weight, bias : ndarray of shape (C,), optional
+        γ and β. Defaults: 1 and 0.
     eps : float
-        Finite and at least 0.
+        Constant added to the variance, finite and at least 0.
     channel_axis : int
+        Channel axis of x; -1 is channels-last.
 
     Returns
     -------
     y : ndarray
-        x's shape, dtype and memory order.
+        Result, with x's shape, dtype and memory order.
     backward : callable
-        ``dx, dweight, dbias = backward(dy)``.
+        ``dx, dweight, dbias = backward(dy)``. dweight and dbias are in the dtype of the parameters, and None
+        without them.
 
     Raises
     ------
     ValueError, TypeError
-        Bad input, or one value per channel and sample.
+        Invalid input, or a single value per channel and sample.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""Layer normalization: statistics of each sample's trailing axes."""
+"""Layer normalization, whose statistics are those of the trailing axes of each sample."""
 
 from __future__ import annotations
 
@@ -18,35 +18,38 @@ def layer_norm(
     *,
     eps: float = 1e-5,
 ) -> tuple[FloatArray, FeaturesBackward]:
-    r"""Normalize over the trailing axes ``normalized_shape``.
+    """Normalize over the trailing axes ``normalized_shape``.
 
-    Not collective: no statistics cross samples.
+    Not collective: the statistics are those of one row.
 
-    .. math:: y = \gamma\,(x-\mu_r)/\sqrt{\mathrm{var}_r+\epsilon} + \beta
+        y = γ·(x − μ)/√(var + eps) + β
 
-    with one mean and biased variance per row r, and γ and β per element of a row.
+    A row is the values in the trailing axes at one position of the other axes. Each row has a mean μ and a biased
+    variance var; γ and β have one value for each position in a row.
 
     Parameters
     ----------
     x : ndarray, 1 or more axes
-        float16, float32 or float64, any memory order.
+        float16, float32 or float64 values in any memory order. Do not change x before the backward is called.
     normalized_shape : int or sequence of int
-        The trailing axes of x.
+        Shape of the trailing axes of x.
     weight, bias : ndarray of shape ``normalized_shape``, optional
+        γ and β. Defaults: 1 and 0.
     eps : float
-        Finite and at least 0.
+        Constant added to the variance, finite and at least 0.
 
     Returns
     -------
     y : ndarray
-        x's shape, dtype and memory order.
+        Result, with x's shape, dtype and memory order.
     backward : callable
-        ``dx, dweight, dbias = backward(dy)``.
+        ``dx, dweight, dbias = backward(dy)``. dweight and dbias are in the dtype of the parameters, and None
+        without them.
 
     Raises
     ------
     ValueError, TypeError
-        Bad input, or x does not end in ``normalized_shape``.
+        Invalid input, or the shape of x does not end in ``normalized_shape``.
 
     References
     ----------

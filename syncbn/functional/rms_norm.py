@@ -15,33 +15,37 @@ def rms_norm(
     *,
     eps: float | None = None,
 ) -> tuple[FloatArray, Callable[[FloatArray], tuple[FloatArray, FloatArray | None]]]:
-    r"""Divide by the root mean square over the trailing axes ``normalized_shape``.
+    """Divide by the root mean square over the trailing axes ``normalized_shape``.
 
-    Not collective: no statistics cross samples.
+    Not collective: the statistics are those of one sample.
 
-    .. math:: y = \gamma\,x/\sqrt{\tfrac{1}{D}\sum_d x_d^2+\epsilon}
+        y = γ·x/√(Σx²/D + eps)
+
+    The sum is over the D values in the trailing axes.
 
     Parameters
     ----------
     x : ndarray, 1 or more axes
-        float16, float32 or float64, any memory order.
+        float16, float32 or float64 values in any memory order. Do not change x before the backward is called.
     normalized_shape : int or sequence of int
-        The trailing axes of x, D values in all.
+        Shape of the trailing axes of x.
     weight : ndarray of shape ``normalized_shape``, optional
+        γ. Default: 1.
     eps : float, optional
-        Finite and at least 0. Default: ``finfo(x.dtype).eps`` (float16: of float32, as in PyTorch).
+        Constant added to the mean of the squares, finite and at least 0. Default: ``finfo(x.dtype).eps``;
+        for float16 ``finfo(float32).eps``, as in PyTorch.
 
     Returns
     -------
     y : ndarray
-        x's shape, dtype and memory order.
+        Result, with x's shape, dtype and memory order.
     backward : callable
-        ``dx, dweight = backward(dy)``.
+        ``dx, dweight = backward(dy)``. dweight is in the dtype of the weight, and None without it.
 
     Raises
     ------
     ValueError, TypeError
-        Bad input, or x does not end in ``normalized_shape``.
+        Invalid input, or the shape of x does not end in ``normalized_shape``.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""Weight normalization: a weight as length times direction."""
+"""Weight normalization, which computes a weight from a length and a direction."""
 
 from __future__ import annotations
 
@@ -10,39 +10,39 @@ from syncbn._core.checks import check_axis, check_floating, check_same_shape
 from syncbn.typing import Float64Array, FloatArray
 
 
-@np.errstate(all="ignore")  # infinities and NaN of the result say it
+@np.errstate(all="ignore")  # infinities and NaN are visible in the result
 def weight_norm(
     v: FloatArray, g: FloatArray, *, axis: int | None = 0
 ) -> tuple[FloatArray, Callable[[FloatArray], tuple[FloatArray, FloatArray]]]:
-    r"""Return the weight of length g in the direction of v.
+    """Return the weight of length g in the direction of v.
 
     Not collective.
 
-    .. math:: w = g\,v/\lVert v\rVert
+        w = g·v/‖v‖
 
-    with one norm per entry of ``axis``, over all other axes.
+    There is one norm for each index of ``axis``, over all other axes.
 
     Parameters
     ----------
     v : ndarray
-        Direction; float16, float32 or float64. A zero direction has no norm: w is NaN there.
+        Direction, of dtype float16, float32 or float64. Where the norm of v is 0, w is NaN.
     g : ndarray
-        Length, of size 1 on all axes but ``axis``, as PyTorch keeps it; any array of one element
-        where ``axis`` is None.
+        Length. As in PyTorch, its size is 1 on all axes except ``axis``; if ``axis`` is None, it is any
+        array of one element.
     axis : int or None
-        None is one norm for all of v.
+        Axis whose indices have a norm each. None is one norm for all of v.
 
     Returns
     -------
     w : ndarray
-        v's shape and dtype.
+        Weight, with v's shape and dtype.
     backward : callable
-        ``dv, dg = backward(dw)``, of v's and g's shapes.
+        ``dv, dg = backward(dw)``, with the shapes and dtypes of v and g.
 
     Raises
     ------
     ValueError, TypeError
-        Bad input.
+        Invalid input.
 
     References
     ----------
@@ -56,9 +56,10 @@ def weight_norm(
     if not (g.size == 1 if kept is None else g.shape == expected):
         raise ValueError(f"g must have shape {expected} for v of shape {v.shape} and axis {axis}, got {g.shape}")
     dtype = v.dtype.newbyteorder("=")
-    # Scaled by a power of 2, which costs no bit, the largest value's square is near 1.
+    # Scaling by a power of 2 is exact, and prevents overflow and underflow of the squares.
     exponent = np.frexp(np.abs(v).max(axis=others, keepdims=True, initial=0).astype(np.float64))[1]
-    scaled = np.ldexp(v.astype(np.float64, order="C"), -exponent)  # one order of sums, whatever the memory
+    # In C order the order of the sums does not depend on v's memory order.
+    scaled = np.ldexp(v.astype(np.float64, order="C"), -exponent)
     scaled_norm: Float64Array = np.sqrt(np.sum(scaled * scaled, axis=others, keepdims=True))
     direction = scaled / scaled_norm
     length = g.astype(np.float64).reshape(scaled_norm.shape)

@@ -1,4 +1,4 @@
-"""Layers: normalizers with parameters and running statistics, and the base that all layers share."""
+"""Layers: normalizers with parameters and running statistics, and the base class of all layers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What normalizers with a weight γ and a bias β share."""
+"""Base class of normalizers with a weight γ and a bias β."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ from syncbn.typing import FloatArray
 
 
 class AffineNormalizer(Module):
-    """A normalizer with γ = 1 and β = 0, which weight decay leaves alone.
+    """A normalizer with initial γ = 1 and β = 0, to which weight decay does not apply.
 
     Parameters
     ----------
     shape : int or tuple of int
-        Of γ and β.
+        Shape of γ and β.
     eps : float or None
+        Constant added to the variance.
     affine : bool
         Whether there is γ.
     bias : bool
         Whether there is β, if there is γ.
     dtype : dtype
-        Of γ and β: float16, float32 or float64.
+        Dtype of γ and β: float16, float32 or float64.
     """
 
     def __init__(
@@ -40,14 +41,14 @@ class AffineNormalizer(Module):
         self.bias = Parameter(np.zeros(shape, dtype), decay=False) if affine and bias else None
 
     def _arrays(self) -> tuple[FloatArray | None, FloatArray | None]:
-        """Return γ and β, None for one that is not there."""
+        """Return γ and β; None for a missing one."""
         weight, bias = self.weight, self.bias
         return None if weight is None else weight.data, None if bias is None else bias.data
 
     def _backward(self, gradients: Callable[[FloatArray], tuple[Any, ...]]) -> Callable[[FloatArray], Any]:
-        """Return the backward of a layer: it adds to the parameters' ``grad`` and returns dx.
+        """Return the backward of a layer, which adds to the ``grad`` of the parameters and returns dx.
 
-        ``gradients`` returns dx, dweight, dbias and perhaps a residual's gradient, which is then returned too.
+        ``gradients`` returns dx, dweight and dbias, and if there is a residual its gradient, which is returned too.
         """
 
         def backward(dy: FloatArray) -> Any:
@@ -62,7 +63,7 @@ class AffineNormalizer(Module):
 
 
 def floating_dtype(dtype: DTypeLike) -> np.dtype[Any]:
-    """Return ``dtype`` in native byte order, or raise TypeError when it isn't float16, float32 or float64."""
+    """Return ``dtype`` in native byte order, or raise TypeError unless it is float16, float32 or float64."""
     found: np.dtype[Any] = np.dtype(dtype).newbyteorder("=")
     if found.name not in ("float16", "float32", "float64"):
         raise TypeError(f"dtype must be float16, float32 or float64, got {found}")

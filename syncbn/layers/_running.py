@@ -1,4 +1,4 @@
-"""Running statistics of batch and instance normalization, for evaluation."""
+"""Base class of normalizers with running statistics, which evaluation uses."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class RunningNormalizer(AffineNormalizer):
     Parameters
     ----------
     num_features, eps, momentum, affine, bias, track_running_stats, dtype, channel_axis
-        As in `syncbn.BatchNorm`.
+        Parameters as described in `syncbn.BatchNorm`.
     """
 
     running_mean: FloatArray | None
@@ -52,7 +52,7 @@ class RunningNormalizer(AffineNormalizer):
         self.register_buffer("num_batches_tracked", np.array(0, np.int64) if track else None)
 
     def reset_running_stats(self) -> None:
-        """Set mean 0, variance 1, and no batch seen."""
+        """Set the running mean to 0, the running variance to 1, and the number of batches to 0."""
         if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
             self.running_mean[...] = 0
             self.running_var[...] = 1
@@ -69,7 +69,7 @@ class RunningNormalizer(AffineNormalizer):
         relu: bool = False,
         out: FloatArray | None = None,
     ) -> tuple[FloatArray, Callable[[FloatArray], Any]]:
-        """Return y and its backward in evaluation."""
+        """Return y, normalized with the running statistics, and its backward."""
         y, gradients = plans.batch_norm_inference(
             x,
             self.running_mean,
@@ -85,7 +85,7 @@ class RunningNormalizer(AffineNormalizer):
         return y, self._backward(gradients)
 
     def _track(self, moments: Moments) -> None:
-        """Move the running statistics towards this batch; momentum None is the cumulative average."""
+        """Update the running statistics; with momentum None they are the averages over all batches."""
         if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
             return
         if moments.count == 0:

@@ -1,4 +1,4 @@
-"""What a state must be before any of it is copied in."""
+"""The check of a ``state_dict`` before its values are copied into a layer."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from numpy.typing import ArrayLike, NDArray
 def check_state(
     owner: str, targets: Mapping[str, NDArray[Any]], state: Mapping[str, ArrayLike]
 ) -> dict[str, NDArray[Any]]:
-    """Return the values of ``state`` in the dtypes of ``targets``, all of them fit to be copied in.
+    """Return the values of ``state`` in the dtypes of ``targets``, or raise if one of them cannot be copied there.
 
     Parameters
     ----------
     owner : str
-        Whose state it is, for the message.
+        Name of the layer, for error messages.
     targets : dict of arrays
-        What there is: names, shapes and dtypes.
+        Parameters and buffers of the layer, by name.
     state : mapping of str to array_like
-        Anything that ``numpy.asarray`` takes.
+        Values that ``numpy.asarray`` accepts.
 
     Raises
     ------
     ValueError
-        Names the missing and the unexpected keys and the arrays of another shape.
+        Keys are missing or unexpected, or arrays have another shape. The message has their names.
     TypeError
-        A value of another kind of number, or none: complex for real, real for integer.
+        A value is of another kind: complex for real, real for integer, or no number.
     """
     values = {name: np.asarray(state[name]) for name in targets if name in state}
     problems = [f"missing {name!r}" for name in targets if name not in state]
@@ -43,5 +43,5 @@ def check_state(
     for name, value in values.items():
         if not np.can_cast(value.dtype, targets[name].dtype, "same_kind"):
             raise TypeError(f"state_dict does not fit {owner}: {name!r} is {value.dtype}, not {targets[name].dtype}")
-    with np.errstate(over="ignore"):  # what float32 can't hold becomes infinite, as in every conversion
+    with np.errstate(over="ignore"):  # values beyond the range of float32 become infinite, as in every conversion
         return {name: value.astype(targets[name].dtype) for name, value in values.items()}

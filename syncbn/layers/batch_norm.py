@@ -1,4 +1,4 @@
-"""Batch normalization layers, of one process and synchronized."""
+"""Batch normalization layers, local and synchronized."""
 
 from __future__ import annotations
 
@@ -16,49 +16,49 @@ from syncbn.typing import FloatArray
 
 
 class BatchNorm(RunningNormalizer):
-    r"""Batch normalization with the statistics of this process alone.
+    """Batch normalization with the statistics of this process alone.
 
-    .. math:: y = \gamma\,(x-\mu)/\sqrt{\mathrm{var}+\epsilon} + \beta
-
-    In training, μ and the biased var are those of the batch, and the running statistics move towards
-    μ and the unbiased variance. In evaluation the running statistics are used, or, with
-    ``track_running_stats=False``, this batch's own.
+        y = γ·(x − μ)/√(var + eps) + β
 
     Not collective.
+
+    In training, μ and var are the mean and the biased variance of the batch, and the running statistics are
+    updated with μ and the unbiased variance. In evaluation, μ and var are the running statistics, or those of
+    the batch if ``track_running_stats`` is False.
 
     Parameters
     ----------
     num_features : int
-        C, the size of x's channel axis.
+        Number of channels, C: the size of x's channel axis.
     eps : float
-        Added to the variance.
+        Constant added to the variance, finite and at least 0.
     momentum : float or None
-        Weight of the new value in the running statistics (Keras's convention is the weight of the old
-        one); None is the cumulative average.
+        Weight of the new value in the running statistics (in Keras, momentum is the weight of the old value).
+        None is the cumulative average.
     affine : bool
         Whether there are γ (``weight``) and β (``bias``).
     track_running_stats : bool
+        Whether there are running statistics.
     bias : bool
-        False: γ alone.
+        Whether there is β, if ``affine`` is True.
     dtype : dtype
-        Of parameters and running statistics. y has x's dtype.
+        Dtype of parameters and running statistics. y has x's dtype.
     channel_axis : int
-        -1 is channels-last.
+        Channel axis of x; -1 is channels-last.
 
     Attributes
     ----------
     weight, bias : Parameter or None
-        Shape (C,).
+        γ and β, of shape (C,).
     running_mean, running_var : ndarray or None
-        Shape (C,).
+        Running statistics, of shape (C,).
     num_batches_tracked : ndarray or None
-        0-d int64.
+        Number of batches in the running statistics, a 0-d array of int64.
 
     Raises
     ------
     ValueError, TypeError
-        From the call: x isn't real floating, has other than C channels, or one value per channel in
-        training.
+        From the constructor or the call: invalid arguments; in training also a single value per channel.
 
     References
     ----------
@@ -91,9 +91,10 @@ class BatchNorm(RunningNormalizer):
         relu: bool = False,
         out: FloatArray | None = None,
     ) -> tuple[FloatArray, Callable[[FloatArray], Any]]:
-        """Return y and its backward, which with a residual returns (dx, dresidual), else dx.
+        """Return y and its backward, which returns dx, or with a residual (dx, dresidual).
 
-        ``mask`` (training only), ``residual``, ``relu`` and ``out`` as in `syncbn.functional.batch_norm`.
+        `syncbn.functional.batch_norm` describes ``mask``, ``residual``, ``relu`` and ``out``. A mask has no effect
+        if the running statistics are used.
         """
         if self._uses_running_statistics:
             return self._normalize_with_running(x, residual, relu, out)
@@ -116,25 +117,27 @@ class BatchNorm(RunningNormalizer):
         return y, self._backward(gradients)
 
     def __call__(self, x: FloatArray, mask: ArrayLike | None = None, **options: Any) -> tuple[FloatArray, Any]:
-        """Call `forward`."""
+        """Return the result of `forward`."""
         return self.forward(x, mask, **options)
 
     def load_keras_weights(self, weights: Sequence[ArrayLike]) -> None:
-        """Copy in what ``keras.layers.BatchNormalization.get_weights()`` gives.
+        """Copy the result of ``keras.layers.BatchNormalization.get_weights()`` into this layer.
+
+        If it raises an error, no value has changed. The defaults of Keras are ``epsilon=1e-3`` and
+        ``momentum=0.99``; in syncbn these are ``eps=1e-3`` and ``momentum=0.01``.
 
         Parameters
         ----------
         weights : sequence of array_like
-            gamma, beta, moving_mean, moving_variance, in this order and without those that the layer
-            does not have (``scale=False``, ``center=False``). Keras's defaults are eps=1e-3 and
-            momentum=0.99, which is ``momentum=0.01`` here.
+            gamma, beta, moving_mean and moving_variance in this order, without those that the layer does not
+            have (``scale=False`` and ``center=False`` in Keras).
 
         Raises
         ------
         ValueError
-            Another number of arrays, or another shape; nothing has been changed then.
+            The number of arrays or a shape is wrong.
         TypeError
-            Values that aren't real numbers; likewise.
+            A value is not a real number.
         """
         names = [name for name, parameter in (("weight", self.weight), ("bias", self.bias)) if parameter is not None]
         names += ["running_mean", "running_var"] if self.track_running_stats else []
@@ -144,46 +147,52 @@ class BatchNorm(RunningNormalizer):
 
 
 class SyncBatchNorm(BatchNorm):
-    r"""Batch normalization with the statistics of all ranks' batches.
+    """Batch normalization with the statistics of the batches of all ranks.
 
-    Collective in training: every rank calls forward and then backward, in the same order of layers.
+    Collective in training: every rank must call forward and then backward, in the same order of layers.
     Evaluation never communicates.
 
-    The result is that of `BatchNorm` on the concatenated batch; with ``reduction="exact"`` bit for bit,
-    for every number of ranks and every split of the samples, uneven and empty ones included. The
-    running variance is unbiased with the count of all ranks. ``weight.grad`` and ``bias.grad`` are this
-    rank's share: sum (or average) them over ranks once, with the other gradients.
+        y = γ·(x − μ)/√(var + eps) + β
+
+    The result is that of `BatchNorm` on the concatenated batch. With ``reduction="exact"`` it has the same
+    bits, for every number of ranks and every split of the samples; ranks may have different numbers of
+    samples, or none. The running variance is unbiased with the count of all ranks. ``weight.grad`` and
+    ``bias.grad`` are the share of this rank: sum or average them over ranks once, with the other gradients.
 
     Parameters
     ----------
     num_features : int
-        C, the size of x's channel axis.
+        Number of channels, C: the size of x's channel axis.
     eps : float
-        Added to the variance.
+        Constant added to the variance, finite and at least 0.
     momentum : float or None
-        Weight of the new value in the running statistics; None is the cumulative average.
+        Weight of the new value in the running statistics. None is the cumulative average.
     affine : bool
         Whether there are γ (``weight``) and β (``bias``).
     track_running_stats : bool
+        Whether there are running statistics.
     comm : syncbn communicator, mpi4py.MPI.Intracomm or None
-        The ranks that share statistics. None is ``MPI.COMM_WORLD``. Use `MPIComm.split` for groups.
+        Ranks that share the statistics. None is ``MPI.COMM_WORLD``. `MPIComm.split` makes groups of ranks.
     bias : bool
-        False: γ alone.
+        Whether there is β, if ``affine`` is True.
     dtype : dtype
-        Of parameters and running statistics. y has x's dtype.
+        Dtype of parameters and running statistics. y has x's dtype.
     channel_axis : int
-        -1 is channels-last.
+        Channel axis of x; -1 is channels-last.
     reduction : {"exact", "float64"}
-        How sums cross ranks.
+        Kind of sums, as described in `syncbn.functional.batch_norm`.
 
     Raises
     ------
     ImportError
-        ``comm`` is None or from mpi4py, and mpi4py or the MPI library is not there.
+        ``comm`` is None, and mpi4py or the MPI library is missing.
     ValueError, TypeError
-        From the call: bad input of this rank, or one value per channel over all ranks.
+        From the constructor or the call: invalid arguments of this rank, or a single value per channel over all
+        ranks.
     SyncMismatchError
-        From the call: another rank had bad input or called something else.
+        From the call: another rank had invalid input, or made a different call.
+    SyncLostRankError, SyncTimeoutError
+        From the call: another rank did not enter it.
 
     References
     ----------

@@ -12,29 +12,35 @@ from syncbn.typing import Backward, FloatArray
 
 
 class GroupNorm(AffineNormalizer):
-    r"""Group normalization: statistics of each sample's groups of channels, in training and evaluation.
+    """Group normalization, with the statistics of groups of channels of each sample.
 
-    Not collective.
+    Not collective. Training and evaluation are equal.
+
+        y = γ·(x − μ)/√(var + eps) + β
+
+    Each group of each sample has a mean μ and a biased variance var. γ and β have one value for each channel.
 
     Parameters
     ----------
     num_groups : int
-        Divides ``num_channels``.
+        Number of groups, a divisor of ``num_channels``.
     num_channels : int
-        C, the size of x's channel axis.
+        Number of channels, C: the size of x's channel axis.
     eps : float
+        Constant added to the variance, finite and at least 0.
     affine : bool
         Whether there are γ (``weight``) and β (``bias``), of shape (C,).
     bias : bool
-        False: γ alone.
+        Whether there is β, if ``affine`` is True.
     dtype : dtype
-        Of the parameters.
+        Dtype of the parameters. y has x's dtype.
     channel_axis : int
+        Channel axis of x; -1 is channels-last.
 
     Raises
     ------
     ValueError, TypeError
-        Bad parameters; from the call, bad input.
+        From the constructor or the call: invalid arguments.
 
     References
     ----------

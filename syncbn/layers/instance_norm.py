@@ -12,35 +12,41 @@ from syncbn.typing import Backward, FloatArray
 
 
 class InstanceNorm(RunningNormalizer):
-    r"""Instance normalization: statistics of each sample's channel.
-
-    In training and, with the default ``track_running_stats=False``, in evaluation x is normalized with
-    its own statistics. With running statistics, these are averages of the samples' means and unbiased
-    variances, and evaluation uses them. Batched input only: axis 0 (or 1, where channels are axis 0)
-    is the sample axis.
+    """Instance normalization, with the statistics of each channel of each sample.
 
     Not collective.
+
+        y = γ·(x − μ)/√(var + eps) + β
+
+    Each channel of each sample has a mean μ and a biased variance var. γ and β have one value for each channel.
+
+    By default, training and evaluation are equal. With ``track_running_stats=True``, training updates running
+    statistics with the averages over samples of the means and the unbiased variances, and evaluation uses them
+    instead of μ and var. x must have a sample axis: the first axis that is not the channel axis.
 
     Parameters
     ----------
     num_features : int
-        C, the size of x's channel axis.
+        Number of channels, C: the size of x's channel axis.
     eps : float
+        Constant added to the variance, finite and at least 0.
     momentum : float or None
-        Weight of the new value in the running statistics; None is the cumulative average.
+        Weight of the new value in the running statistics. None is the cumulative average.
     affine : bool
         Whether there are γ (``weight``) and β (``bias``), of shape (C,).
     track_running_stats : bool
+        Whether there are running statistics.
     bias : bool
-        False: γ alone.
+        Whether there is β, if ``affine`` is True.
     dtype : dtype
-        Of parameters and running statistics.
+        Dtype of parameters and running statistics. y has x's dtype.
     channel_axis : int
+        Channel axis of x; -1 is channels-last.
 
     Raises
     ------
     ValueError, TypeError
-        Bad parameters; from the call, bad input or one value per channel and sample.
+        From the constructor or the call: invalid arguments, or a single value per channel and sample.
 
     References
     ----------

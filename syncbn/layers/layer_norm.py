@@ -14,26 +14,32 @@ from syncbn.typing import Backward, FloatArray
 
 
 class LayerNorm(AffineNormalizer):
-    r"""Layer normalization over the trailing axes, in training and evaluation.
+    """Layer normalization over the trailing axes.
 
-    Not collective.
+    Not collective. Training and evaluation are equal.
+
+        y = γ·(x − μ)/√(var + eps) + β
+
+    A row is the values in the trailing axes at one position of the other axes. Each row has a mean μ and a biased
+    variance var; γ and β have one value for each position in a row.
 
     Parameters
     ----------
     normalized_shape : int or sequence of int
-        The trailing axes of x.
+        Shape of the trailing axes of x.
     eps : float
+        Constant added to the variance, finite and at least 0.
     elementwise_affine : bool
         Whether there are γ (``weight``) and β (``bias``), of shape ``normalized_shape``.
     bias : bool
-        False: γ alone.
+        Whether there is β, if ``elementwise_affine`` is True.
     dtype : dtype
-        Of the parameters.
+        Dtype of the parameters. y has x's dtype.
 
     Raises
     ------
     ValueError, TypeError
-        Bad parameters; from the call, bad input.
+        From the constructor or the call: invalid arguments.
 
     References
     ----------

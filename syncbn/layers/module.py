@@ -1,4 +1,4 @@
-"""The base of all layers: parameters, buffers, modes and ``state_dict``."""
+"""The base class of all layers: parameters, buffers, training and evaluation mode, ``state_dict``."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from syncbn.typing import Backward, FloatArray
 class Module:
     """A layer: ``y, backward = layer(x)``, then ``dx = backward(dy)``.
 
-    A subclass sets `Parameter` and `Module` attributes (found by looking at its attributes, in
-    the order they were set), names its non-trained arrays with `register_buffer`, and overrides
-    `forward`. Names follow PyTorch: an attribute's name, joined by dots through nested modules.
+    A subclass overrides `forward`. Its parameters and the modules inside it are its attributes of type
+    `Parameter` and `Module`, in the order in which they were set. Arrays that are not trained, such as running
+    statistics, are registered by `register_buffer`. Names are those of PyTorch: the names of attributes, joined by
+    dots through nested modules.
     """
 
     def __init__(self) -> None:
@@ -26,49 +27,49 @@ class Module:
         self._buffer_names: list[str] = []
 
     def forward(self, x: FloatArray) -> tuple[FloatArray, Backward]:
-        """Return ``y`` and the closure that turns dL/dy into dL/dx."""
+        """Return y and its backward, a function that returns dL/dx given dL/dy."""
         raise NotImplementedError(f"{type(self).__name__} has no forward")
 
     def __call__(self, x: FloatArray) -> tuple[FloatArray, Backward]:
-        """Call `forward`."""
+        """Return the result of `forward`."""
         return self.forward(x)
 
     def register_buffer(self, name: str, value: NDArray[Any] | None) -> None:
-        """Keep ``value`` as attribute ``name`` and in ``state_dict`` (None: neither saved nor loaded)."""
+        """Set the attribute ``name`` and include it in ``state_dict``, unless ``value`` is None."""
         setattr(self, name, value)
         self._buffer_names.append(name)
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
-        """Yield (name, module) of the modules directly inside."""
+        """Yield the name and the module of each module directly inside this one."""
         for name, value in vars(self).items():
             if isinstance(value, Module):
                 yield name, value
 
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
-        """Yield (dotted name, module) of this module (its own name is ``prefix``) and all inside."""
+        """Yield the dotted name and the module of this module, named ``prefix``, and of all modules inside it."""
         yield prefix, self
         for name, child in self.named_children():
             yield from child.named_modules(_join(prefix, name))
 
     def own_parameters(self) -> Iterator[tuple[str, Parameter]]:
-        """Yield (name, parameter) of this module alone, not of the modules inside."""
+        """Yield the name and the parameter of each parameter of this module, without the modules inside it."""
         for name, value in vars(self).items():
             if isinstance(value, Parameter):
                 yield name, value
 
     def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, Parameter]]:
-        """Yield (dotted name, parameter), depth first."""
+        """Yield the dotted name and the parameter of each parameter of this module and all inside it, depth first."""
         for name, parameter in self.own_parameters():
             yield _join(prefix, name), parameter
         for name, child in self.named_children():
             yield from child.named_parameters(_join(prefix, name))
 
     def parameters(self) -> list[Parameter]:
-        """Return all parameters in the order of `named_parameters`."""
+        """Return all parameters, in the order of `named_parameters`."""
         return [parameter for _, parameter in self.named_parameters()]
 
     def named_buffers(self, prefix: str = "") -> Iterator[tuple[str, NDArray[Any]]]:
-        """Yield (dotted name, array) of the non-trained arrays, such as running statistics."""
+        """Yield the dotted name and the array of each buffer, such as the running statistics."""
         for name in self._buffer_names:
             value = getattr(self, name)
             if value is not None:
@@ -77,23 +78,23 @@ class Module:
             yield from child.named_buffers(_join(prefix, name))
 
     def zero_grad(self) -> None:
-        """Forget all gradients."""
+        """Set the gradients of all parameters to None."""
         for parameter in self.parameters():
             parameter.grad = None
 
     def train(self, mode: bool = True) -> Module:
-        """Switch this module and all inside to training (or, with False, to evaluation)."""
+        """Set this module and all modules inside it to training mode, or to evaluation mode if ``mode`` is False."""
         for _, module in self.named_modules():
             module.training = mode
         return self
 
     def eval(self) -> Module:
-        """Switch to evaluation. Evaluation never communicates."""
+        """Set this module and all modules inside it to evaluation mode, which never communicates."""
         return self.train(False)
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
-        """Switch to evaluation for a while, and every module back to what it was in afterwards."""
+        """Return a context in evaluation mode, after which every module returns to its mode."""
         modes = [(module, module.training) for _, module in self.named_modules()]
         self.eval()
         try:
@@ -103,23 +104,23 @@ class Module:
                 module.training = training
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
-        """Return copies of all parameters and buffers by name, with PyTorch's names."""
+        """Return copies of all parameters and buffers, by PyTorch's names."""
         return {name: array.copy() for name, array in self._named_arrays()}
 
     def load_state_dict(self, state: Mapping[str, ArrayLike]) -> None:
-        """Copy values in: all, or none where one does not fit.
+        """Copy the values of a ``state_dict`` into this module. If it raises an error, no value has changed.
 
         Parameters
         ----------
         state : mapping of str to array_like
-            Anything that ``numpy.asarray`` takes, so PyTorch CPU tensors too.
+            Values that ``numpy.asarray`` accepts, such as PyTorch CPU tensors.
 
         Raises
         ------
         ValueError
-            Names the missing and the unexpected keys and the arrays of another shape.
+            Keys are missing or unexpected, or arrays have another shape. The message has their names.
         TypeError
-            A value that isn't of real numbers, or, for a count, not of integers.
+            A value is not a real number, or not an integer where a count is expected.
         """
         targets = dict(self._named_arrays())
         for name, value in check_state(type(self).__name__, targets, state).items():

@@ -14,25 +14,30 @@ from syncbn.typing import Backward, FloatArray
 
 
 class RMSNorm(AffineNormalizer):
-    r"""Root-mean-square normalization over the trailing axes, in training and evaluation.
+    """Root-mean-square normalization over the trailing axes.
 
-    Not collective.
+    Not collective. Training and evaluation are equal.
+
+        y = γ·x/√(Σx²/D + eps)
+
+    The sum is over the D values in the trailing axes.
 
     Parameters
     ----------
     normalized_shape : int or sequence of int
-        The trailing axes of x.
+        Shape of the trailing axes of x.
     eps : float, optional
-        Default: ``finfo`` of x's dtype (float16: of float32).
+        Constant added to the mean of the squares, finite and at least 0. Default: ``finfo(x.dtype).eps``;
+        for float16 ``finfo(float32).eps``, as in PyTorch.
     elementwise_affine : bool
         Whether there is γ (``weight``), of shape ``normalized_shape``.
     dtype : dtype
-        Of the parameter.
+        Dtype of the parameter. y has x's dtype.
 
     Raises
     ------
     ValueError, TypeError
-        Bad parameters; from the call, bad input.
+        From the constructor or the call: invalid arguments.
 
     References
     ----------

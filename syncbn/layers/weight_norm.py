@@ -1,4 +1,4 @@
-"""The weight normalization layer: wraps a layer that has a weight."""
+"""The weight normalization layer, which contains a layer with a weight."""
 
 from __future__ import annotations
 
@@ -16,29 +16,33 @@ from syncbn.typing import Backward, FloatArray
 
 
 class WeightNorm(Module):
-    r"""A layer whose weight is :math:`w = g\,v/\lVert v\rVert`, with g and v trained instead of w.
+    """A layer whose weight w has a trained length g and a trained direction v.
 
     Not collective.
+
+        w = g·v/‖v‖
 
     Parameters
     ----------
     module : Module
-        A layer with a `Parameter` of that name, such as Dense or Conv2d; the result starts equal to it.
+        Layer with a `Parameter` called ``name``, such as Dense or Conv2d. Initially w is that parameter.
     name : str
-        The parameter to replace. State keys are ``name_g`` and ``name_v``, as in
-        ``torch.nn.utils.weight_norm``, and the module's other keys unchanged.
+        Name of the parameter that is replaced. In ``state_dict`` its keys are ``name_g`` and ``name_v``, as in
+        ``torch.nn.utils.weight_norm``; the other keys of the module do not change.
     axis : int or None
-        The axis with one norm per entry (0: one per output); None is one norm for all.
+        Axis whose indices have a norm each (0: one for each output). None is one norm for the whole weight.
 
     Attributes
     ----------
-    g, v : Parameter
-        Length (size 1 on all axes but ``axis``; 0-d for None) and direction (the weight's shape).
+    g : Parameter
+        Length. Its size is 1 on all axes except ``axis``; it is 0-d if ``axis`` is None.
+    v : Parameter
+        Direction, of the weight's shape.
 
     Raises
     ------
     ValueError, TypeError
-        The module has no such parameter, or the parameter no such axis.
+        The module has no such parameter, or the parameter has no such axis.
 
     References
     ----------
@@ -64,7 +68,7 @@ class WeightNorm(Module):
         self.v = Parameter(weight.data.copy(), decay=weight.decay)
 
     def forward(self, x: FloatArray) -> tuple[FloatArray, Backward]:
-        """Compute w, run the module with it, and return y and the backward to x, g and v."""
+        """Compute w, and return y of the module and its backward, which adds to the gradients of g and v."""
         weight: Parameter = getattr(self.module, self.name)
         weight.data, weight_backward = weight_norm(self.v.data, self.g.data, axis=self.axis)
         y, module_backward = self.module(x)
@@ -82,7 +86,7 @@ class WeightNorm(Module):
         return y, backward
 
     def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, Parameter]]:
-        """Yield the module's parameters under their own names, g and v in place of the weight."""
+        """Yield the parameters of the module under their own names, with g and v instead of the weight."""
         hidden = getattr(self.module, self.name)
         for name, parameter in self.module.named_parameters(prefix):
             if parameter is hidden:
@@ -92,5 +96,5 @@ class WeightNorm(Module):
                 yield name, parameter
 
     def named_buffers(self, prefix: str = "") -> Iterator[tuple[str, NDArray[Any]]]:
-        """Yield the module's buffers under their own names."""
+        """Yield the buffers of the module under their own names."""
         return self.module.named_buffers(prefix)

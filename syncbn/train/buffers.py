@@ -1,8 +1,7 @@
 """Buffers (running statistics) that may differ between ranks.
 
-Local batch normalization sees other samples on each rank, so its running statistics differ. As in PyTorch's
-DistributedDataParallel, rank 0's are the model's. Those of the other ranks are kept as they are, so that
-evaluating and saving change nothing.
+The running statistics of local batch normalization differ between ranks, which have different samples. Evaluation and
+checkpoints use those of rank 0, as in PyTorch's DistributedDataParallel, and do not change those of the other ranks.
 """
 
 from __future__ import annotations
@@ -21,12 +20,12 @@ UInt8Array = NDArray[np.uint8]
 
 
 def pack(arrays: Iterable[NDArray[Any]]) -> UInt8Array:
-    """Return the bytes of arrays, one after the other: of any dtype, also of those that MPI has no type for."""
+    """Return the concatenated bytes of arrays of any dtype, including those that MPI does not have."""
     return np.frombuffer(bytearray().join(array.tobytes() for array in arrays), np.uint8)
 
 
 def unpack(packed: UInt8Array, arrays: Iterable[NDArray[Any]]) -> None:
-    """Copy ``packed``, which came from `pack` of such arrays, into them."""
+    """Copy ``packed``, a result of `pack`, to arrays of the same sizes and dtypes."""
     stored, start = packed.tobytes(), 0
     for array in arrays:
         values = np.frombuffer(stored, array.dtype, array.size, offset=start)
@@ -40,13 +39,13 @@ def pack_buffers(model: Module) -> UInt8Array:
 
 
 def unpack_buffers(model: Module, packed: UInt8Array) -> None:
-    """Copy ``packed``, which came from `pack_buffers` of the same model, into the buffers."""
+    """Copy ``packed``, a result of `pack_buffers` of the same model, to its buffers."""
     unpack(packed, (array for _, array in model.named_buffers()))
 
 
 @contextmanager
 def rank_0_buffers(model: Module, comm: Communicator) -> Iterator[None]:
-    """Give the model rank 0's buffers for a while. Collective."""
+    """Return a context in which the model has the buffers of rank 0. Collective."""
     own = pack_buffers(model)
     if comm.size == 1 or own.size == 0:
         yield
@@ -61,7 +60,7 @@ def rank_0_buffers(model: Module, comm: Communicator) -> Iterator[None]:
 
 
 def gather_buffers(model: Module, comm: Communicator) -> list[UInt8Array] | None:
-    """Return `pack_buffers` of every rank, or None where all are the same. Collective."""
+    """Return `pack_buffers` of every rank, or None if all are equal. Collective."""
     own = pack_buffers(model)
     first = own.copy()
     comm.broadcast(first)

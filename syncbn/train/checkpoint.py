@@ -1,7 +1,7 @@
-"""The checkpoint file: an .npz archive with a checksum, replaced in one instant.
+"""The checkpoint file: an .npz archive with a checksum, which is replaced atomically.
 
-The SHA-256 of all bytes before it is the archive's comment, at its very end. So every damage is found
-before anything is parsed, and ``numpy.load`` still reads the file.
+The comment of the archive, at its end, is the SHA-256 of all bytes before it. So damage is detected before anything is
+parsed, and ``numpy.load`` can read the file.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ DRAFT = ".partial"
 
 
 class CheckpointError(ValueError):
-    """A checkpoint can't be written, read or used here: which file, and what is wrong. Raised on all ranks."""
+    """A checkpoint cannot be written, read or used; the message has the file and the reason. Raised on all ranks."""
 
 
 def encode(arrays: Mapping[str, NDArray[Any]]) -> bytes:
-    """Return the bytes of a checkpoint file; the same arrays give the same bytes."""
+    """Return the bytes of a checkpoint file. Equal arrays give equal bytes."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
         for name, array in arrays.items():
@@ -48,7 +48,7 @@ def decode(stored: bytes) -> dict[str, NDArray[Any]]:
     Raises
     ------
     CheckpointError
-        Some bytes are missing or other than `encode` wrote them.
+        Bytes are missing or differ from those that `encode` returned.
     """
     if not stored.startswith(MAGIC[: len(stored)]):
         raise CheckpointError(f"not a checkpoint: it starts with {stored[:4]!r}")
@@ -60,12 +60,12 @@ def decode(stored: bytes) -> dict[str, NDArray[Any]]:
     try:
         with zipfile.ZipFile(io.BytesIO(stored)) as archive:
             return {info.filename.removesuffix(".npy"): _array(archive, info) for info in archive.infolist()}
-    except Exception as error:  # made by someone else, who can also make a checksum
+    except Exception as error:  # a forged file may have a valid checksum
         raise CheckpointError(f"not the contents of a checkpoint ({type(error).__name__}: {error})") from error
 
 
 def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDArray[Any]:
-    """Return a member as an array on its own bytes, so that no header can ask for more memory than these."""
+    """Return a member as an array on its own bytes, so a forged header cannot make it allocate more memory."""
     if info.compress_type != zipfile.ZIP_STORED:
         raise ValueError(f"{info.filename} is compressed")
     content = archive.read(info)
@@ -84,10 +84,10 @@ def _trailer(body: bytes) -> bytes:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file that is, whenever the process or the machine stops, the old one or the new one, whole.
+    """Write a file such that it is complete at any time, either the old one or the new one.
 
-    Every draft has a name of its own: a writer that lives longer than it should, such as that of a run which
-    has been started again already, can't write into the draft of another. What killed writers left is removed.
+    It is first written to a draft with a unique name, so two writers, such as a run and its restart, never write to
+    the same draft. Drafts of killed writers are removed.
     """
     for stale in path.parent.glob(f"{glob.escape(path.name)}.*{DRAFT}"):
         stale.unlink(missing_ok=True)
@@ -103,6 +103,6 @@ def write_atomically(path: Path, content: bytes) -> None:
         raise
     directory = os.open(path.parent, os.O_RDONLY)
     try:
-        os.fsync(directory)  # the new name too is on the disk
+        os.fsync(directory)  # writes the new name to the disk
     finally:
         os.close(directory)

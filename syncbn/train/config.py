@@ -1,4 +1,4 @@
-"""What must be the same on all ranks, and in the run that a checkpoint resumes."""
+"""Descriptions of a training run, which must be equal on all ranks and in a run that resumes from a checkpoint."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ _COMPARED_SAMPLES = 256
 
 
 def describe_model(model: Module) -> dict[str, str]:
-    """Return dtype and shape of every parameter and buffer by name."""
+    """Return dtype and shape of every parameter and buffer, by name."""
     return {name: f"{array.dtype} {array.shape}" for name, array in model.state_dict().items()}
 
 
 def describe_optimizer(optimizer: Optimizer) -> str:
-    """Return class and hyperparameters; the learning rate is part of the optimizer's state."""
+    """Return class and hyperparameters, without the learning rate, which is part of the optimizer's state."""
     settings = {name: value for name, value in vars(optimizer).items() if not name.startswith("_")}
     settings.pop("parameters")
     return f"{type(optimizer).__name__}({', '.join(f'{name}={value!r}' for name, value in settings.items())})"
 
 
 def describe_schedule(schedule: Callable[[int], float] | None) -> str:
-    """Return the schedule's repr, or the name of a function (whose repr has its address)."""
+    """Return the repr of a schedule, or the name of a function, whose repr would contain its address."""
     if schedule is None or is_dataclass(schedule):
         return repr(schedule)
     return str(getattr(schedule, "__qualname__", type(schedule).__qualname__))
 
 
 def describe_data(x: FloatArray, y: NDArray[np.integer]) -> dict[str, str]:
-    """Return shapes, dtypes and checksums: of all labels, and of 256 samples, which takes no time."""
+    """Return shapes, dtypes and checksums of the labels and of the samples (256 of them, to save time)."""
     some = np.linspace(0, len(x) - 1, min(len(x), _COMPARED_SAMPLES)).astype(int)
     return {
         "samples": f"{x.dtype} {x.shape} crc32 {zlib.crc32(x[some].tobytes()):08x}",
@@ -50,7 +50,7 @@ def describe_training(
     schedule: Callable[[int], float] | None,
     **choices: object,
 ) -> dict[str, str]:
-    """Return all that must be the same where a checkpoint is resumed, by name."""
+    """Return the descriptions, by name, that must be equal in a run that resumes from a checkpoint."""
     return {
         **{name: str(value) for name, value in choices.items()},
         "optimizer": describe_optimizer(optimizer),
@@ -60,7 +60,7 @@ def describe_training(
 
 
 def check_samples(x: FloatArray, y: NDArray[np.integer]) -> None:
-    """Raise unless x is an array of floats, and y has as many integers."""
+    """Raise unless x is an array of floats and y has one integer for each sample."""
     if not isinstance(x, np.ndarray) or not isinstance(y, np.ndarray):
         raise TypeError(f"expected NumPy arrays, got {type(x).__name__} and {type(y).__name__}")
     if not np.issubdtype(x.dtype, np.floating) or not np.issubdtype(y.dtype, np.integer):

@@ -1,4 +1,4 @@
-"""The check that all ranks still have the same parameters."""
+"""The check that all ranks have equal parameters."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from syncbn.layers import Module, Parameter
 
 
 class ParameterMismatchError(RuntimeError):
-    """Ranks have different parameters: which ranks, and the first parameter that differs.
+    """Ranks have different parameters. Raised on every rank.
 
-    Raised on every rank.
+    The message has the ranks and the name of the first parameter that differs.
     """
 
 
@@ -29,7 +29,7 @@ def check_parameters(model: Module, comm: Communicator) -> None:
     Raises
     ------
     ParameterMismatchError
-        On all ranks. Ranks are compared with what most of them have.
+        Ranks differ from the majority. Raised on all ranks.
     """
     if comm.size == 1:
         return

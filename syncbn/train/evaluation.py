@@ -1,4 +1,4 @@
-"""Loss and error of a model on data that the ranks share out."""
+"""Evaluation of a model, in which each rank computes its share of the samples."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from syncbn.typing import FloatArray
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What `evaluate` found, over all ranks.
+    """Result of `evaluate` over all ranks.
 
     Attributes
     ----------
@@ -29,6 +29,7 @@ class Evaluation:
     error : float
         Share of samples (0 to 1) whose largest output is not that of their class.
     samples : int
+        Number of samples.
     """
 
     loss: float
@@ -39,29 +40,30 @@ class Evaluation:
 def evaluate(
     model: Module, x: FloatArray, y: NDArray[np.integer], comm: CommLike = None, *, batch_size: int = 256
 ) -> Evaluation:
-    """Return loss and error of the model in evaluation mode, each rank computing its share of the samples.
+    """Return loss and error of the model in evaluation mode; each rank computes its share of the samples.
 
-    Collective. The model communicates nothing. Where running statistics differ between ranks (local
-    batch normalization), rank 0's are used. Modes and buffers are afterwards what they were before.
+    Collective, but the layers send nothing. If running statistics differ between ranks (local batch
+    normalization), those of rank 0 are used. Modes and buffers are restored afterwards.
 
     Parameters
     ----------
     model : Module
-        From x to logits of shape (N, K).
+        Model that returns logits of shape (N, K).
     x : ndarray, shape (N, ...)
-        All samples, the same on all ranks.
+        All samples, equal on all ranks.
     y : ndarray of integers, shape (N,)
+        Class numbers, 0 to K−1.
     comm : CommLike
-        None: COMM_WORLD, or this process alone without mpi4py.
+        Ranks that share the samples. None is COMM_WORLD, or this process alone without mpi4py.
     batch_size : int
-        Samples per forward.
+        Number of samples of one forward.
 
     Raises
     ------
     ValueError, TypeError
         Samples or labels do not fit the model or each other.
     SyncMismatchError
-        That happened on another rank.
+        Another rank has raised one of these errors.
     """
     comm = find_communicator(comm)
     samples = {"elements": np.size(x), "dtype": str(np.asarray(x).dtype)}

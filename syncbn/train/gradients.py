@@ -1,4 +1,4 @@
-"""All gradients in one array, to be added over ranks in one message."""
+"""The gradients of all parameters in one array, which one message adds over ranks."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ class FlatGradients:
     ----------
     parameters : sequence of Parameter
     dtype : dtype, optional
-        float32 or float64, of the sums over ranks. None: float64 if any parameter is, else float32.
+        Dtype of the sums over ranks, float32 or float64. None is float64 if any parameter is, else float32.
 
     Attributes
     ----------
     buffer : ndarray, shape (number of values + 1,)
+        The gradients, followed by the loss.
     """
 
     def __init__(self, parameters: Sequence[Parameter], dtype: DTypeLike | None = None) -> None:
@@ -40,16 +41,16 @@ class FlatGradients:
         ]
 
     def take(self, loss: float) -> None:
-        """Take each ``grad``, and ``loss``. A parameter without gradient contributes zeros."""
+        """Copy all gradients and ``loss`` to the buffer. A parameter without gradient contributes zeros."""
         for parameter, view in zip(self.parameters, self._views, strict=True):
             view[...] = 0 if parameter.grad is None else parameter.grad
         self.buffer[-1] = loss
 
     def add_over_ranks(self, comm: Communicator) -> float:
-        """Replace each ``grad`` by the sum over ranks of what was taken; return that of the loss.
+        """Replace all gradients by their sums over ranks, and return the sum of the losses.
 
-        Collective, and the last message of a call whose handshake has just been made. The new ``grad`` is valid
-        until the next `take`.
+        Collective. It is the last message of a call whose handshake has just been made. The gradients are valid until
+        the next `take`.
         """
         comm._protocol.sum(self.buffer)
         for parameter, view in zip(self.parameters, self._views, strict=True):

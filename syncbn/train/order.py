@@ -1,4 +1,4 @@
-"""Which samples each step takes, and which of them each rank."""
+"""The order of the samples in training, and the share of each rank."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from syncbn.typing import Int64Array
 
 
 def shard(samples: int, rank: int, size: int) -> slice:
-    """Return rank's contiguous share of ``samples``; the first ``samples % size`` ranks have one more.
+    """Return the contiguous share of a rank; the first ``samples % size`` ranks have one sample more.
 
     Parameters
     ----------
     samples : int
+        Number of samples of all ranks.
     rank, size : int
+        Number of the rank, and number of ranks.
     """
     share, more = divmod(samples, size)
     start = rank * share + min(rank, more)
@@ -25,18 +27,20 @@ def shard(samples: int, rank: int, size: int) -> slice:
 
 @dataclass(frozen=True)
 class DataOrder:
-    """A new order of all samples in every epoch, cut into global batches.
+    """Random order of all samples in each epoch, divided into global batches.
 
-    It depends on these four numbers and the epoch alone, never on how many ranks share a batch.
+    It depends only on these attributes and the epoch, not on the number of ranks.
 
     Attributes
     ----------
     samples : int
+        Number of samples of an epoch.
     global_batch : int
-        Samples per step, over all ranks.
+        Number of samples of a step, over all ranks.
     seed : int
+        Seed of the random order.
     drop_last : bool
-        Leave out the last batch of an epoch where it is smaller than the others.
+        Whether to leave out the last batch of an epoch if it is smaller than the others.
     """
 
     samples: int
@@ -51,12 +55,12 @@ class DataOrder:
 
     @property
     def steps(self) -> int:
-        """Steps per epoch."""
+        """Number of steps of an epoch."""
         whole, rest = divmod(self.samples, self.global_batch)
         return whole + (rest > 0 and not self.drop_last)
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Int64Array]:
-        """Yield the samples of each step of ``epoch`` (counted from 0) from step ``start`` on."""
+        """Yield the indices of the samples of each step from ``start`` on; ``epoch`` and ``start`` begin at 0."""
         order = np.random.default_rng([self.seed, epoch]).permutation(self.samples)
         for step in range(start, self.steps):
             yield order[step * self.global_batch : (step + 1) * self.global_batch]

@@ -1,4 +1,4 @@
-"""Checkpoints of all ranks, which rank 0 reads and writes."""
+"""Reading and writing of checkpoints, by rank 0 for all ranks."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def capture(
     position: Position,
     history: Sequence[EpochRecord],
 ) -> Snapshot:
-    """Return the state of training; that of rank 0 is complete. Collective."""
+    """Return the state of training of all ranks. Collective."""
     buffers = gather_buffers(model, comm)
     return Snapshot(
         config=dict(config),
@@ -52,7 +52,7 @@ def capture(
 
 
 def write_snapshot(path: Path, snapshot: Snapshot, comm: Communicator) -> None:
-    """Have rank 0 write a checkpoint. Collective; raises `CheckpointError` on all ranks."""
+    """Write a checkpoint on rank 0. Collective; raises `CheckpointError` on all ranks."""
     with _collective_errors(comm, "write a checkpoint"):
         if comm.rank == 0:
             try:
@@ -63,7 +63,7 @@ def write_snapshot(path: Path, snapshot: Snapshot, comm: Communicator) -> None:
 
 
 def read_snapshot(path: Path, comm: Communicator, *, missing_ok: bool = False) -> Snapshot | None:
-    """Return on all ranks what rank 0 reads; None where there is no file and ``missing_ok``.
+    """Return the snapshot that rank 0 reads; None if there is no file and ``missing_ok`` is True.
 
     Collective; raises `CheckpointError` on all ranks.
     """
@@ -89,7 +89,7 @@ def read_snapshot(path: Path, comm: Communicator, *, missing_ok: bool = False) -
 
 @contextmanager
 def _collective_errors(comm: Communicator, operation: str) -> Iterator[None]:
-    """Raise the `CheckpointError` of rank 0 as such on the other ranks too."""
+    """Return a context in which a `CheckpointError` of rank 0 is raised as such on all ranks."""
     try:
         with collective_errors(comm, operation):
             yield
@@ -102,7 +102,7 @@ def _collective_errors(comm: Communicator, operation: str) -> Iterator[None]:
 def restore(
     path: Path, snapshot: Snapshot, model: Module, optimizer: Optimizer, comm: Communicator, config: Mapping[str, str]
 ) -> None:
-    """Copy the snapshot into model and optimizer, into both or neither. Not collective."""
+    """Copy a snapshot to model and optimizer, or change neither if it raises an error. Not collective."""
     if other := differences(snapshot.config, config):
         raise CheckpointError(f"{path}: of a training with other choices: {other}")
     packed = sum(array.nbytes for _, array in model.named_buffers())

@@ -1,4 +1,4 @@
-"""Where training is, and what it has seen."""
+"""Records of training: the current position, one step, one epoch."""
 
 from __future__ import annotations
 
@@ -7,21 +7,22 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """One epoch. A resumed training gives the same numbers, to the last bit, except for the seconds.
+    """Record of one epoch. A resumed run has records with the same bits, except for the seconds.
 
     Attributes
     ----------
     epoch : int
-        Counted from 1.
+        Number of the epoch, counted from 1.
     steps : int
+        Number of steps.
     train_loss : float
-        Mean over the epoch's samples, each at its own step.
+        Mean loss over the samples of the epoch, each computed in its own step.
     test_loss, test_error : float or None
-        Afterwards, on the validation data. The error is a share of samples (0 to 1).
+        Loss and error on the validation data after the epoch. The error is a fraction of samples (0 to 1).
     seconds : float
-        Of training steps, without evaluation, checkpoints and callbacks.
+        Time of the training steps, without evaluation, checkpoints and callbacks.
     bytes_sent : int
-        What this rank handed to collectives in training steps.
+        Number of bytes that this rank passed to collective operations in training steps.
     lr : float
         Learning rate of the last step.
     """
@@ -38,23 +39,24 @@ class EpochRecord:
 
 @dataclass(frozen=True)
 class Progress:
-    """One step that has been done, for ``on_step``.
+    """Record of one completed step, for ``on_step``.
 
     Attributes
     ----------
     epoch, epochs : int
-        Number of the epoch, from 1, and how many there will be.
+        Number of the epoch, counted from 1, and number of epochs of the whole training.
     step, steps : int
-        Number of the step in its epoch, from 1, and how many an epoch has.
+        Number of the step in its epoch, counted from 1, and number of steps of an epoch.
     samples : int
         Size of the global batch.
     loss : float
-        Mean over the global batch, the same on all ranks.
+        Mean loss over the global batch, which is equal on all ranks.
     lr : float
+        Learning rate.
     seconds : float
-        Of this step.
+        Time of the step.
     bytes_sent : int
-        In this step.
+        Number of bytes that this rank passed to collective operations in the step.
     """
 
     epoch: int
@@ -70,16 +72,16 @@ class Progress:
 
 @dataclass(frozen=True)
 class Position:
-    """Where training is: so many whole epochs and so many steps more, with the sums over these.
+    """Position of a training run, and sums over the steps of its current epoch.
 
     Attributes
     ----------
     epoch, step : int
+        Number of completed epochs, and of completed steps of the next epoch.
     loss_sum : float
-        Of each step's loss times its samples.
-    samples : int
-    seconds : float
-    bytes_sent : int
+        Sum of the losses of these steps, each multiplied by its number of samples.
+    samples, seconds, bytes_sent : int, float and int
+        Sums over these steps, as described in `EpochRecord` and `Progress`.
     """
 
     epoch: int = 0
@@ -90,7 +92,7 @@ class Position:
     bytes_sent: int = 0
 
     def after(self, progress: Progress) -> Position:
-        """Return the position after one step more."""
+        """Return the position after one more step."""
         return Position(
             epoch=self.epoch,
             step=self.step + 1,
@@ -101,7 +103,7 @@ class Position:
         )
 
     def record(self, lr: float, test_loss: float | None, test_error: float | None) -> EpochRecord:
-        """Return the record of the epoch, whose steps are all done."""
+        """Return the record of the epoch once all of its steps are completed."""
         return EpochRecord(
             epoch=self.epoch + 1,
             steps=self.step,

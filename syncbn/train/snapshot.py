@@ -1,4 +1,4 @@
-"""The state of a training run, as arrays that a checkpoint holds."""
+"""The state of a training run, as the arrays of a checkpoint."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ Arrays = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Everything that a resumed run needs.
+    """The state from which a run is resumed.
 
     Attributes
     ----------
     config, data : dict of str
-        What must be the same in the run that resumes: the trainer's choices and the arrays' shapes, and
-        what tells the training data from others ({} before the first `fit`).
+        Descriptions that must be equal in the resumed run: the arguments of the trainer with the shapes of the
+        arrays, and the training data ({} before the first `fit`).
     position : Position
     history : list of EpochRecord
     model, optimizer : dict of arrays
-        Their ``state_dict``, from rank 0.
+        Their ``state_dict``; that of rank 0 is written.
     buffers : ndarray of uint8, shape (ranks, bytes)
-        Every rank's own buffers where they differ; shape (0, 0) where they don't.
+        Buffers of every rank if they differ between ranks, else of shape (0, 0).
     """
 
     config: dict[str, str]
@@ -45,7 +45,7 @@ class Snapshot:
     buffers: NDArray[np.uint8]
 
     def as_arrays(self) -> Arrays:
-        """Return arrays by name: ``model.NAME``, ``optimizer.NAME``, ``buffers``, and the rest as JSON in ``meta``."""
+        """Return arrays by name: ``model.NAME``, ``optimizer.NAME``, ``buffers``, and all else as JSON in ``meta``."""
         meta = {
             "version": VERSION,
             "config": self.config,
@@ -62,12 +62,12 @@ class Snapshot:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Snapshot:
-        """Return the snapshot of which `as_arrays` gave the arrays.
+        """Return the snapshot from the result of `as_arrays`.
 
         Raises
         ------
         CheckpointError
-            They are of another version, or came from elsewhere.
+            The arrays are of another version, or were not returned by `as_arrays`.
         """
         try:
             meta = json.loads(arrays["meta"].tobytes())
@@ -96,7 +96,7 @@ def _under(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> Arrays:
 
 
 def differences(saved: Mapping[str, str], here: Mapping[str, str]) -> str:
-    """Return what differs, as ``name: … in the checkpoint, … here``; "" where nothing does."""
+    """Return the differences, as ``name: … in the checkpoint, … here``; "" if there are none."""
     names = [name for name in {**saved, **here} if saved.get(name) != here.get(name)]
     shown = [
         f"{name}: {saved.get(name, 'nothing')} in the checkpoint, {here.get(name, 'nothing')} here"

@@ -19,7 +19,7 @@ from syncbn.typing import FloatArray, Int64Array
 
 @dataclass(frozen=True)
 class StepResult:
-    """The loss over the global batch, and what the step took on this rank."""
+    """Mean loss over the global batch, and the time and the sent bytes of the step on this rank."""
 
     loss: float
     seconds: float
@@ -27,10 +27,10 @@ class StepResult:
 
 
 class TrainingStep:
-    """Forward, backward, gradients added over ranks, update.
+    """One step: forward, backward, sum of the gradients over ranks, update.
 
-    Every rank's loss is divided by the size of the *global* batch, so the sums over ranks are the loss and
-    the gradient of the mean over the global batch, however uneven the shares are.
+    The loss of every rank is divided by the size of the *global* batch. So the sums over ranks are the mean loss over
+    the global batch and its gradient, also if the ranks have different numbers of samples.
 
     Not collective, but `run` is.
 
@@ -38,10 +38,10 @@ class TrainingStep:
     ----------
     model : Module
     optimizer : Optimizer
-        Its parameters' gradients are added over ranks.
+        Optimizer of the parameters whose gradients are added over ranks.
     comm : Communicator
     wire_dtype : dtype, optional
-        As in `FlatGradients`.
+        Dtype of the sums, as described in `FlatGradients`.
     """
 
     def __init__(
@@ -51,19 +51,19 @@ class TrainingStep:
         self.optimizer = optimizer
         self.comm = comm
         self.gradients = FlatGradients(optimizer.parameters, wire_dtype)
-        self._parameters = [*model.parameters(), *optimizer.parameters]  # finding them takes long
+        self._parameters = [*model.parameters(), *optimizer.parameters]  # listing them in every step would take long
         buffer = self.gradients.buffer
         self._signature = CollectiveSignature(
             "training step", (("gradients", buffer.size), ("dtype", str(buffer.dtype))), has_data=True
         )
-        # Groups of ranks, over which some layers may take their statistics, count their own bytes.
+        # Layers may have communicators of groups of ranks, which count their own bytes.
         of_layers = [getattr(module, "comm", None) for _, module in model.named_modules()]
         self._communicators = {comm, *(c for c in of_layers if isinstance(c, Communicator))}
 
     def run(self, x: FloatArray, y: NDArray[np.integer], batch: Int64Array, before: Callable[[], None]) -> StepResult:
         """Take one step on the samples ``batch`` of x and y.
 
-        Collective. ``before`` is called first, and its errors are raised on all ranks, too.
+        Collective. It calls ``before`` first, whose errors are raised on all ranks too.
         """
         with self.comm._protocol.collective_errors(self._signature, handshake=True):
             before()

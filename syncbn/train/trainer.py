@@ -29,55 +29,56 @@ PathLike = str | os.PathLike[str]
 
 
 class Trainer:
-    """Trains a classifier on all ranks together: each takes its share of every global batch.
+    """Data-parallel training of a classifier, in which each rank processes its share of every global batch.
 
-    Collective, with the same arguments on all ranks. Parameters and buffers of rank 0 are copied to the
-    others at once.
+    Collective, with equal arguments on all ranks. The constructor copies the parameters and buffers of rank 0
+    to all ranks.
 
-    The result is that of one process with the same global batch: losses are divided by the global batch
-    and gradients added, which is right for uneven shares and ranks without samples too. The order of
-    the data depends on ``seed`` and the epoch alone, not on the number of ranks. (Bits may differ with the
-    number of ranks, since matrix products round differently for other shapes; with the same number
-    they repeat.) An error of one rank is raised on all: its own there, `SyncMismatchError` elsewhere, if
-    synchronized layers have the same communicator.
+    The result is that of one process with the same global batch: losses are divided by the size of the global
+    batch, and gradients are added. Ranks may have different numbers of samples, or none. The order of the data
+    depends only on ``seed`` and the epoch. Runs on the same number of ranks have the same bits; on other numbers
+    of ranks the bits differ, because matrix products of other shapes are rounded differently. An error of one
+    rank is raised on all ranks, as itself on that rank and as `SyncMismatchError` on the others, if synchronized
+    layers have the same communicator.
 
-    Running statistics of local batch normalization differ between ranks. As in PyTorch's
-    DistributedDataParallel, rank 0's are the model's.
+    The running statistics of local batch normalization differ between ranks. Evaluation and checkpoints use
+    those of rank 0, as in PyTorch's DistributedDataParallel.
 
     Parameters
     ----------
     model : Module
-        From a batch to logits of shape (N, K). The loss is `syncbn.nn.softmax_cross_entropy`.
+        Model that returns logits of shape (N, K). The loss is `syncbn.nn.softmax_cross_entropy`.
     optimizer : Optimizer
-        Of all or some of the model's parameters.
+        Optimizer of all or some of the parameters of the model.
     comm : CommLike
-        None: COMM_WORLD, or this process alone without mpi4py.
+        Ranks that train. None is COMM_WORLD, or this process alone without mpi4py.
     schedule : callable, optional
-        From the step (0, 1, …, over all epochs) to the learning rate, such as `syncbn.nn.CosineSchedule`.
-        None: the optimizer's.
+        Function that returns the learning rate of a step (0, 1, …, over all epochs), such as
+        `syncbn.nn.CosineSchedule`. None keeps the optimizer's.
     batch_per_rank : int
-        The global batch is this times the number of ranks.
+        Size of the global batch divided by the number of ranks.
     seed : int
-        Of the order of the data.
+        Seed of the order of the data.
     drop_last : bool
-        Leave out the last batch of an epoch where it is smaller. Kept, it may give a rank a single
-        sample, of which local batch normalization can't take a variance: a ValueError.
+        Whether to leave out the last batch of an epoch if it is smaller. Otherwise a rank may have a single
+        sample in it, for which local batch normalization raises ValueError.
     check_every : int or None
-        Steps between checks that parameters have the same bits on all ranks; also at each epoch's end.
-        None: never.
+        Number of steps between checks that parameters have the same bits on all ranks. They are also checked at
+        the end of each epoch. None means no checks.
     wire_dtype : dtype, optional
-        In which gradients are added, float32 or float64. None: the parameters'.
+        Dtype of the sums of gradients, float32 or float64. None is that of the parameters.
 
     Attributes
     ----------
     position : Position
-        Epochs and steps done.
+        Number of completed epochs and steps.
     history : list of EpochRecord
+        Records of all completed epochs.
 
     Raises
     ------
     ValueError, TypeError
-        A bad argument, or one that differs between ranks.
+        An argument is invalid, or differs between ranks.
     """
 
     def __init__(
@@ -136,42 +137,44 @@ class Trainer:
         checkpoint: PathLike | None = None,
         checkpoint_steps: int | None = None,
     ) -> list[EpochRecord]:
-        """Train until ``epochs`` epochs have been done in all, those before `resume` included.
+        """Train until ``epochs`` epochs are completed, including those before `resume`.
 
         Collective, with the same arguments on all ranks.
 
         Parameters
         ----------
         x : ndarray, shape (N, ...)
-            All samples, the same on all ranks; each step takes a copy of its own.
+            All samples, equal on all ranks. They are not changed.
         y : ndarray of integers, shape (N,)
+            Class numbers, 0 to K−1.
         epochs : int
+            Number of epochs since the start of training.
         validation_data : pair of arrays, optional
-            Evaluated after each epoch.
+            Samples and class numbers, which are evaluated after each epoch.
         on_step : callable, optional
-            Is given a `Progress` after each step, on all ranks. An exception in it, on one rank or on
-            all, ends training on all ranks; another call goes on from there. It may call `evaluate` on
-            all ranks; then it must not fail on one of them before.
+            Function that is called with a `Progress` after each step, on all ranks. An exception in it, on one rank
+            or more, ends training on all ranks; another call of `fit` continues. It may call `evaluate` on all
+            ranks, but must not raise an error on some of them before.
         on_epoch : callable, optional
-            Is given the `EpochRecord` after each epoch, likewise.
+            Function that is called with the `EpochRecord` after each epoch, under the same conditions.
         checkpoint : path, optional
-            `save` there after each epoch.
+            File to which `save` writes after each epoch.
         checkpoint_steps : int, optional
-            And after every so many steps of an epoch.
+            Number of steps of an epoch after which `save` is called too.
 
         Returns
         -------
         list of EpochRecord
-            One for each epoch since the start of training.
+            Records of all epochs since the start of training.
 
         Raises
         ------
         ValueError, TypeError
-            A bad argument, one that differs between ranks, or data other than that of the checkpoint.
+            An argument is invalid or differs between ranks, or the data differ from those of the checkpoint.
         ParameterMismatchError
-            Parameters are no longer the same on all ranks.
+            Parameters differ between ranks.
         CheckpointError
-            A checkpoint can't be written. Training can go on from here with another call.
+            A checkpoint cannot be written. Another call continues the training.
         SyncMismatchError
             Another rank has failed.
         """
@@ -191,7 +194,7 @@ class Trainer:
             }
         check_same(self.comm, "fit", {**data, **options})
         if self._data and (other := differences(self._data, data)):
-            raise ValueError(f"fit goes on with other data than it began with: {other}")
+            raise ValueError(f"fit cannot continue: training data differ from those of the checkpoint: {other}")
         self._data = data
         self.model.train()
         while self.position.epoch < epochs:
@@ -217,7 +220,7 @@ class Trainer:
         checkpoint: PathLike | None,
         checkpoint_steps: int | None,
     ) -> None:
-        """Take the steps of the epoch that are left."""
+        """Run the remaining steps of the epoch."""
         epoch = self.position.epoch
         done: Progress | None = None
 
@@ -226,7 +229,7 @@ class Trainer:
                 on_step(done)
 
         def prepare() -> None:
-            report()  # of the step before: here, an error reaches all ranks together with those of this step
+            report()  # the previous step, here, where an error is raised on all ranks without another message
             if self.schedule is not None:
                 self.optimizer.lr = self.schedule(epoch * order.steps + self.position.step)
 
@@ -253,35 +256,34 @@ class Trainer:
             report()
 
     def evaluate(self, x: FloatArray, y: Labels, batch_size: int = 256) -> Evaluation:
-        """Return loss and error on other data; see `syncbn.train.evaluate`. Collective. Changes nothing."""
+        """Return loss and error on other data; see `syncbn.train.evaluate`. Collective."""
         return evaluate(self.model, x, y, self.comm, batch_size=batch_size)
 
     def save(self, path: PathLike) -> None:
-        """Write a checkpoint: a file from which `resume` goes on to the same bits.
+        """Write a checkpoint, a file from which `resume` continues with the same bits.
 
-        Collective. Changes nothing. Rank 0 writes; until the file is complete, the one before stays.
+        Collective. Rank 0 writes the file, and replaces an earlier one only when the new one is complete.
 
         Raises
         ------
         CheckpointError
-            The file can't be written. The one before is still there.
+            The file cannot be written. An earlier file remains.
         """
         snapshot = capture(self.model, self.optimizer, self.comm, self._config, self._data, self.position, self.history)
         write_snapshot(Path(path), snapshot, self.comm)
 
     def resume(self, path: PathLike, *, missing_ok: bool = False) -> bool:
-        """Go back to where `save` was called, on the same or on another number of ranks.
+        """Restore the state at a call of `save`, on the same or on another number of ranks.
 
-        Collective. The trainer must have been made with the same choices, but ``batch_per_rank`` such that
-        the global batch is the same. With the same number of ranks, the end of training has the same bits as
-        without interruption.
+        Collective. The arguments of the trainer must be equal, except ``batch_per_rank``, which must give the same
+        size of the global batch. On the same number of ranks, the run ends with the bits of an uninterrupted one.
 
         Parameters
         ----------
         path : path
-            Read by rank 0.
+            File that rank 0 reads.
         missing_ok : bool
-            Return False where there is no file, instead of raising.
+            Whether to return False if there is no file, instead of raising an error.
 
         Returns
         -------
@@ -291,8 +293,8 @@ class Trainer:
         Raises
         ------
         CheckpointError
-            The file is missing, damaged, of another version or of a training with other choices. Nothing
-            has been changed then.
+            The file is missing, damaged, of another version, or of a training with other arguments. In this case
+            nothing has changed.
         """
         snapshot = read_snapshot(Path(path), self.comm, missing_ok=missing_ok)
         if snapshot is None:

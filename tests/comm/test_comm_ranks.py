@@ -41,7 +41,7 @@ def test_a_call_that_was_broken_off_closes_the_communicator():
         comm._protocol.handshake(layer_signature("test", 3, "float32", "exact", 0.0, "none"))
         if use is MPIComm.free:
             comm.free()
-        with pytest.raises(ValueError, match="broke off call 1, forward of test"):
+        with pytest.raises(ValueError, match="interrupted call 1, forward of test"):
             comm.barrier()
 
 

@@ -241,7 +241,7 @@ def test_an_error_between_messages_closes_the_communicator():
         protocol.handshake(FORWARD)
         with pytest.raises(KeyError, match="first"):
             meet(protocol, KeyError("first"))
-        with pytest.raises(ValueError, match="broke off call 1, forward of SyncBatchNorm #1"):
+        with pytest.raises(ValueError, match="interrupted call 1, forward of SyncBatchNorm #1"):
             protocol.handshake(MEET)
         with pytest.raises(KeyError, match="second"):
             meet(protocol, KeyError("second"))

@@ -29,7 +29,7 @@ SCENARIOS = {  # what the last rank raises, and what the others do
     "closes_the_communicator": (NOTHING, LOST + "closed the communicator"),
     "never_comes": (NOTHING, TIMEOUT),
     "is_interrupted_between_messages": (
-        "ValueError: .* broke off call 2, forward of SyncBatchNorm #2",
+        "ValueError: .* interrupted call 2, forward of SyncBatchNorm #2",
         LOST + "(ended with ValueError|closed the communicator)",
     ),
     "makes_no_communicator": (NOTHING, "SyncTimeoutError: .* constructing the communicator: .*{culprit}"),

@@ -161,7 +161,7 @@ def test_other_data_is_refused(build, data, tmp_path):
     build().fit(x, y, 1, checkpoint=tmp_path / "run.npz")
     other = build()
     other.resume(tmp_path / "run.npz")
-    with pytest.raises(ValueError, match="other data"):
+    with pytest.raises(ValueError, match="training data differ"):
         other.fit(x[::-1].copy(), y, 2)
 
 

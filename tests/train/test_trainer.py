@@ -178,7 +178,7 @@ def test_going_on_with_other_data_is_refused(build, data, state):
     trainer = build()
     trainer.fit(x, y, 1)
     before = state(trainer)
-    with pytest.raises(ValueError, match=r"goes on with other data than it began with: samples: .* crc32"):
+    with pytest.raises(ValueError, match=r"training data differ from those of the checkpoint: samples: .* crc32"):
         trainer.fit(x + 1, y, 2)
     with pytest.raises(ValueError, match="labels"):
         trainer.fit(x, y[::-1], 2)

@@ -1,13 +1,13 @@
-"""Liveness: what a rank that waits knows of the ranks that it waits for, and how a process with communicators ends.
+"""Liveness: detection of ranks that cannot enter a call, and the shutdown of a process with communicators.
 
 Ranks of one node observe each other through shared memory, without messages::
 
-    process_page   one page of each process, which the others read: has it exited, for whom does it wait?
-    rank_table     a slot on that page for each communicator: how many calls has the rank entered?
-    watch          one long wait: polls pages and slots, and raises when a rank can't enter the call
-    shutdown       the end of this process: report it on the page, and bound the time that it takes
+    process_page   one page for each process: whether it has exited, and the process for which it waits
+    rank_table     one slot on that page for each communicator: the number of calls that the rank has entered
+    watch          the checks of one long wait, which polls pages and slots and raises if a rank cannot enter the call
+    shutdown       the end of this process, which it reports on its page and limits in time
 
-The protocol counts calls in ``RankTable.calls`` and asks for a `Watch` when it has waited for a tenth of a second.
+The protocol counts calls in ``RankTable.calls`` and makes a `Watch` when it has waited for 0.1 s.
 """
 
 from __future__ import annotations

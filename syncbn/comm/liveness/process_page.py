@@ -1,18 +1,18 @@
-"""What the processes of a node know of each other: each has a page that it writes and all others read.
+"""The page of a process: shared memory that the process writes and all other processes of its node read.
 
-The page is anonymous memory (memfd) that others open as ``/proc/PID/fd/FD``: it needs no name and no cleaning up,
-however its owner ends. Where that fails (on another node, in another container, on another system than Linux), nothing
-is known of a process.
+The page is anonymous memory (memfd), which others open as ``/proc/PID/fd/FD``. It has no name, and Linux removes it
+when its owner exits. A process whose page cannot be opened (on another node, in another container, or on a system other
+than Linux) cannot be observed.
 
 Layout of a page, in words of int64::
 
-    NONCE      a random number, by which others verify that they opened the right page
-    STARTED    when the process started, which distinguishes it from a later one with the same process id
+    NONCE      random number, by which others verify that they have opened the right page
+    STARTED    start time of the process, which distinguishes it from a later one with the same process id
     FINISHED   1 once the script has finished
-    WAIT       number of the wait that the process is in; 0 while it does not wait, or not for long
-    POLLS      how often it has polled the pages of others
-    BLOCKER    (3 words) address of the page of a process that it waits for, or zeros
-    TEXT       a text's length in bytes, and the text: what it waits for, or the error that it ended with
+    WAIT       number of the current long wait; 0 outside of long waits
+    POLLS      number of polls of the pages of others
+    BLOCKER    (3 words) address of the page of a process for which this one waits, or zeros
+    TEXT       length in bytes and text of a description: the call in which the process waits, or its uncaught error
     SLOTS …    one word for each communicator: see `syncbn.comm.liveness.rank_table`
 """
 
@@ -28,13 +28,13 @@ from typing import NamedTuple
 NONCE, STARTED, FINISHED, WAIT, POLLS, BLOCKER, TEXT, SLOTS = 0, 1, 2, 3, 4, 5, 8, 128
 
 WORDS = 8192
-"""Memory that is never touched costs nothing, and no MPI library has capacity for so many communicators."""
+"""Size of a page. Untouched memory is never allocated, and no MPI library has that many communicators."""
 
 _NAME = "syncbn-process"
 
 
 class PageAddress(NamedTuple):
-    """Where the page of a process is."""
+    """Address of the page of a process."""
 
     pid: int
     descriptor: int
@@ -42,7 +42,7 @@ class PageAddress(NamedTuple):
 
 
 class ProcessPage:
-    """The page of one process: `own` to write, `find` to read that of another."""
+    """The page of one process: `own` returns that of this process, `find` that of another, which is read-only."""
 
     def __init__(self, address: PageAddress, memory: mmap.mmap) -> None:
         self.address = address
@@ -66,12 +66,12 @@ class ProcessPage:
     @staticmethod
     @cache
     def find(address: PageAddress) -> ProcessPage | None:
-        """Return the page at ``address``, or None where it can't be read."""
+        """Return the page at ``address``, or None if it cannot be read."""
         if address == ProcessPage.own().address:
             return ProcessPage.own()
         path = Path(f"/proc/{address.pid}/fd/{address.descriptor}")
         try:
-            if not path.readlink().name.startswith(f"memfd:{_NAME}"):  # do not open what may be a pipe or a terminal
+            if not path.readlink().name.startswith(f"memfd:{_NAME}"):  # it may be a pipe or a terminal
                 return None
             with path.open("rb") as file:
                 found = ProcessPage(address, mmap.mmap(file.fileno(), 8 * WORDS, prot=mmap.PROT_READ))
@@ -81,7 +81,7 @@ class ProcessPage:
 
     @property
     def blocker(self) -> ProcessPage | None:
-        """The process that this one waits for, as far as known."""
+        """The page of a process for which this one waits; None if there is none or it cannot be read."""
         return ProcessPage.find(PageAddress(*self.words[BLOCKER : BLOCKER + 3])) if self.words[BLOCKER] else None
 
     @blocker.setter
@@ -91,7 +91,7 @@ class ProcessPage:
 
     @property
     def text(self) -> str:
-        """What the process waits for, or the error that it ended with; may be torn while it writes."""
+        """The call in which the process waits, or its uncaught error. It may be inconsistent during a write."""
         start = 8 * (TEXT + 1)
         return self._memory[start : start + self.words[TEXT]].decode(errors="replace")
 
@@ -104,7 +104,7 @@ class ProcessPage:
 
     @property
     def crashed(self) -> bool:
-        """Whether the process has exited and its script has not finished."""
+        """True if the process has exited before its script has finished."""
         if self.words[FINISHED]:
             return False
         state, started = _state(self.address.pid)
@@ -112,14 +112,14 @@ class ProcessPage:
 
     @property
     def exit_reason(self) -> str:
-        """How the process ended; "" while it runs."""
+        """Reason why the process will enter no further call; "" while it runs."""
         if self.words[FINISHED]:
             return f"ended with {self.text}" if self.text else "exited without making this call"
         return "crashed or called os._exit; see that rank's output" if self.crashed else ""
 
 
 def _state(pid: int) -> tuple[str, int]:
-    """Return the state of a process according to Linux (Z: exited, and its parent does not know yet) and its start."""
+    """Return the state of a process in Linux (Z: zombie, X: dead or unknown) and its start time."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:

@@ -1,4 +1,4 @@
-"""Which ranks of a communicator have entered a call: each counts its calls in a slot that the others read."""
+"""The rank table of a communicator: each rank counts its calls in a slot, which the other ranks read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from syncbn.comm.liveness import shutdown
 from syncbn.comm.liveness.process_page import SLOTS, WORDS, PageAddress, ProcessPage
 
 CLOSED, CASCADING = -1, -2
-"""Instead of a number of calls: the rank will make no further call, after an error of its own or the loss of a rank."""
+"""Values of a slot after the rank has closed the communicator: after its own error, or the loss of another rank."""
 
 _REASONS = {
     CLOSED: "closed the communicator after an error",
@@ -29,26 +29,28 @@ class Slot(NamedTuple):
 
     @property
     def calls(self) -> int:
-        """The number of calls that the rank has entered, or CLOSED, or CASCADING."""
+        """Number of calls that the rank has entered, or CLOSED, or CASCADING."""
         return self.page.words[self.word]
 
 
 class RankTable:
-    """The slots of all ranks of a communicator, as one of them sees them.
+    """The slots of all ranks of a communicator. Each rank has such a table.
 
     Parameters
     ----------
     rank, size : int
+        Number of this rank, and number of ranks.
     name : str
         Name of the communicator in messages.
 
     Attributes
     ----------
     own : Slot
+        Slot of this rank.
     calls : ndarray of one int64
-        The word of the own slot.
+        Memory of that slot.
     others : dict of int to Slot
-        The slots of the ranks in other processes of this node; filled by `connect`.
+        Slots of the ranks in other processes of this node, by rank; `connect` fills it.
     """
 
     def __init__(self, rank: int, size: int, name: str) -> None:
@@ -64,25 +66,25 @@ class RankTable:
 
     @property
     def address(self) -> tuple[int, ...]:
-        """Four integers by which other processes find this rank's slot."""
+        """Address of this rank's slot for other processes: four integers."""
         return (*self.own.page.address, self.own.word)
 
     def connect(self, addresses: Sequence[Sequence[int]]) -> None:
-        """Observe the ranks with these addresses from now on, if they can be observed, and be observed by them."""
+        """Find the slots with these addresses, which all ranks have exchanged, as far as they can be observed."""
         for rank, (*address, word) in enumerate(addresses):
             page = ProcessPage.find(PageAddress(*address))
-            if page is not None and page is not self.own.page:  # a process does not observe itself
+            if page is not None and page is not self.own.page:  # the rank is in another process
                 self.others[rank] = Slot(page, word)
         if self.size > 1:
             shutdown.register(self.others)
 
     @property
     def unknown(self) -> list[int]:
-        """The other ranks that can't be observed."""
+        """The other ranks, as far as they cannot be observed."""
         return [rank for rank in range(self.size) if rank not in self.others and rank != self.rank]
 
     def absent(self) -> list[int]:
-        """Return the ranks that have not entered the call that this one is in."""
+        """Return the ranks that have not entered the current call of this rank."""
         return [rank for rank, slot in self.others.items() if 0 <= slot.calls < self.own.calls]
 
     def lost(self) -> dict[int, str]:
@@ -91,14 +93,14 @@ class RankTable:
         return {rank: reason for rank, reason in reasons.items() if reason}
 
     def is_cascading(self, rank: int) -> bool:
-        """Return whether another rank closed the communicator after the loss of a third, however it ended then."""
+        """Return whether ``rank`` closed the communicator after the loss of another rank."""
         return self.others[rank].calls == CASCADING
 
     def close(self, *, cascading: bool) -> None:
-        """Announce that this rank will make no further call."""
+        """Report that this rank will make no further call; ``cascading`` if it has lost another rank."""
         self.calls[0] = CASCADING if cascading else CLOSED
 
     def free(self) -> None:
-        """Free the slot for another communicator; only once no rank can be waiting for this one."""
+        """Free the slot for another communicator. No rank may be waiting for this one."""
         shutdown.unregister(self.others)
         _free_words.append(self.own.word)

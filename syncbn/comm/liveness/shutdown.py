@@ -1,4 +1,4 @@
-"""Orderly shutdown of a process with communicators: notify the other ranks, and bound the time that it takes."""
+"""Orderly shutdown of a process with communicators: notify the other ranks and bound the exit time."""
 
 from __future__ import annotations
 
@@ -20,28 +20,29 @@ if TYPE_CHECKING:
     from syncbn.comm.liveness.rank_table import Slot
 
 GRACE_SECONDS = 1.0
-"""Ending the job kills the other ranks: before that they may raise their own errors, with the calls they were in."""
+"""Time for the other ranks to raise their own errors before this one ends the job, which kills them."""
 
 ABORT_SECONDS, FINALIZE_SECONDS = 5, 30
-"""What MPI may take to end the job, or to finalize: MPICH's MPI_Abort can return, and then MPI_Finalize would
-wait for ranks that are gone. All ranks of this node have ended when the time begins."""
+"""Time limits of MPI for ending the job and for finalizing: MPI_Abort of MPICH can return, and MPI_Finalize would then
+wait for ranks that have exited. The second one begins when all other ranks of this node have ended."""
 
 _communicators: list[Mapping[int, Slot]] = []
-"""The slots of the other ranks, by rank, of each communicator of several ranks that was not freed."""
+"""Slots of the other ranks, by rank, of each communicator of several ranks that was not freed."""
 
 _unfinished_constructions = 0
-"""Number of communicators of several ranks whose construction failed or has not ended."""
+"""Number of multi-rank communicators whose construction failed or has not ended."""
 
 _uncaught: BaseException | None = None
+"""The uncaught exception that ends this process."""
 
 _pending: list[object] = []
-"""Operations that were given up, and their buffers: a collective can't be cancelled, MPI may still write into the
-buffer, and mpi4py's request does not keep it alive."""
+"""Abandoned operations and their buffers: a collective operation cannot be cancelled, MPI may still write to the
+buffer, and the request of mpi4py does not keep it alive."""
 
 
 @contextmanager
 def constructing() -> Iterator[None]:
-    """Construct a communicator of several ranks: an error in the block has left the others in the middle of it."""
+    """Return a context for the construction of a multi-rank communicator, and count it until it has succeeded."""
     global _unfinished_constructions
     _install()
     _unfinished_constructions += 1
@@ -50,7 +51,7 @@ def constructing() -> Iterator[None]:
 
 
 def register(slots: Mapping[int, Slot]) -> None:
-    """Consider these ranks at the end of this process, until `unregister`."""
+    """Add the ranks of a communicator, for which the shutdown waits."""
     _communicators.append(slots)
 
 
@@ -60,13 +61,13 @@ def unregister(slots: Mapping[int, Slot]) -> None:
 
 
 def keep_until_exit(pending: object) -> None:
-    """Keep what MPI may still use until the process ends."""
+    """Keep a pending operation and its buffers, which MPI may still use, until the process ends."""
     _pending.append(pending)
 
 
 @cache
 def _install() -> None:
-    """Observe uncaught exceptions and the end of this process."""
+    """Install the exception hook and the exit handler."""
     pid = os.getpid()
     hook = sys.excepthook
 
@@ -74,12 +75,12 @@ def _install() -> None:
         global _uncaught
         if not hasattr(sys, "ps1"):  # the interactive interpreter continues
             _uncaught = error
-            with suppress(OSError):  # making the page may be what failed
+            with suppress(OSError):  # the page may be missing
                 ProcessPage.own().text = f"{kind.__name__}: {error}"
         hook(kind, error, traceback)
 
     def shut_down() -> None:
-        if os.getpid() == pid:  # not in a child of this process, by fork
+        if os.getpid() == pid:  # not in a forked child
             _shut_down()
 
     sys.excepthook = excepthook
@@ -87,10 +88,9 @@ def _install() -> None:
 
 
 def _shut_down() -> None:
-    """Report that the script has finished; end the other ranks where they can't finish with this one.
+    """Report that the script has finished, and end the job after an uncaught exception or the crash of a rank.
 
-    After an uncaught exception MPI_Finalize would wait for ranks that wait for this one, and where a rank has
-    crashed it would wait for that.
+    In both cases MPI_Finalize would deadlock: it would wait for ranks that wait for this one, or for the crashed rank.
     """
     with suppress(OSError):
         own = ProcessPage.own()
@@ -109,19 +109,20 @@ def _shut_down() -> None:
 
 
 def _abort_at_exit(status: Any) -> None:
-    """Let mpi4py end all ranks when it finalizes MPI."""
+    """Set the status with which mpi4py ends all ranks when it finalizes MPI."""
     from mpi4py.run import set_abort_status
 
     set_abort_status(status)
 
 
 def _wait_for(others: Collection[ProcessPage], seconds: float) -> None:
+    """Wait until the other processes have ended, but no longer than this."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and not all(other.exit_reason for other in others):
         time.sleep(0.02)
 
 
 def _end_after(seconds: int) -> None:
-    """Let the process be ended by a signal, which works inside of MPI too."""
+    """Start an alarm, whose signal ends the process even inside of MPI."""
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(seconds)

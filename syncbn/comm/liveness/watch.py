@@ -10,16 +10,16 @@ from syncbn.comm.liveness.process_page import POLLS, WAIT, PageAddress, ProcessP
 from syncbn.comm.liveness.rank_table import RankTable
 
 POLL_SECONDS = 0.1
-"""Time between two polls, and before the first."""
+"""Time between two polls, and before the first one."""
 
 COUNTED_SECONDS = 1.0
-"""How much of the time between two polls counts for the timeout: a job that was suspended did not wait."""
+"""Maximum time between two polls that counts for the timeout, so that a suspended job does not time out."""
 
 _wait_numbers = count(1)
 
 
 class Watch:
-    """Polls the ranks that a call waits for, and raises when one of them can't enter it.
+    """The checks of one wait: it polls the other ranks and raises an error if one of them cannot enter the call.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ class Watch:
         Description of the call.
     timeout : float or None
     start : float
-        When the wait began, in seconds of `time.monotonic`.
+        Time at which the wait began, in seconds of `time.monotonic`.
     """
 
     def __init__(self, table: RankTable, call: str, timeout: float | None, start: float) -> None:
@@ -42,12 +42,12 @@ class Watch:
         self._cycle: tuple[list[tuple[PageAddress, int]], list[int]] = ([], [])
 
     def poll(self, now: float) -> float:
-        """Poll the other ranks and return when to do so again.
+        """Poll the other ranks and return the time of the next poll.
 
         Raises
         ------
         SyncLostRankError
-            A rank can't enter the call.
+            A rank cannot enter the call.
         SyncTimeoutError
             The timeout has expired.
         """
@@ -74,7 +74,7 @@ class Watch:
         return f"rank {table.rank} of {table.size}" + f" ({table.name})" * bool(table.name)
 
     def _raise_if_lost(self) -> None:
-        """Raise for ranks that were lost at the previous poll, too: what they had sent has arrived by now."""
+        """Raise if a rank is lost and was lost at the previous poll, since when its last messages have arrived."""
         lost = self._table.lost()
         if self._lost & lost.keys():
             causes = [rank for rank in lost if not self._table.is_cascading(rank)] or list(lost)
@@ -83,7 +83,7 @@ class Watch:
         self._lost = set(lost)
 
     def _report_absent(self) -> None:
-        """Write on this process's page for which rank it waits: preferably one that waits itself."""
+        """Write to the own page for which rank this process waits: one that waits itself, if there is any."""
         absent = sorted(self._table.absent(), key=lambda rank: not self._page(rank).words[WAIT])
         own = self._own
         own.text = f"{self._who} is in {self._call}, and waits for rank {absent[0]}" if absent else ""
@@ -92,10 +92,10 @@ class Watch:
         own.words[POLLS] += 1
 
     def _raise_if_in_a_cycle(self) -> None:
-        """Raise where this rank waits for one that waits, directly or through others, for itself or for this one.
+        """Raise if the chain of ranks that starts at this one, each waiting for the next, leads into a cycle.
 
-        Each process reports for which one it waits, and does so again at each of its polls. If all are in the same
-        waits as before, and each has polled twice since, none of them can continue.
+        Each process reports at each poll for which one it waits. If all processes of the chain are in the same waits
+        as at an earlier poll, and each has polled twice since, none of them can continue.
         """
         chain = _chain(self._own)
         waits = [(page.address, page.words[WAIT]) for page in chain]
@@ -111,7 +111,7 @@ class Watch:
             )
 
     def _absent(self) -> str:
-        """Return what is known of the ranks that have not entered the call."""
+        """Return a description of the ranks that have not entered the call."""
         known = [
             f"rank {rank} has not entered it"
             + (f" (there, {page.text})" if (page := self._page(rank)).words[WAIT] else "")
@@ -120,7 +120,7 @@ class Watch:
         if unknown := self._table.unknown:
             ranks = ", ".join(map(str, unknown))
             known.append(
-                f"nothing is known of rank{'s' * (len(unknown) > 1)} {ranks} (on another node, or not met yet)"
+                f"rank{'s' * (len(unknown) > 1)} {ranks} cannot be observed (on another node, or not connected yet)"
             )
         return "; ".join(known) or "all ranks have entered it, so MPI itself is slow or stuck"
 
@@ -129,7 +129,7 @@ class Watch:
 
 
 def _chain(process: ProcessPage) -> list[ProcessPage]:
-    """Return ``process``, the one that it waits for, and so on, if that leads back to one of them; else []."""
+    """Return ``process``, the one for which it waits, and so on, if this leads into a cycle; else []."""
     chain: list[ProcessPage] = []
     current: ProcessPage | None = process
     while current is not None and current not in chain:
