@@ -52,7 +52,8 @@ def evaluate(
         All samples, the same on all ranks.
     y : ndarray of integers, shape (N,)
     comm : CommLike
-        None: COMM_WORLD, or this process alone without mpi4py.
+        None: that of the model's synchronized layers if all processes belong to it, or else COMM_WORLD;
+        this process alone without mpi4py.
     batch_size : int
         Samples per forward.
 
@@ -63,7 +64,7 @@ def evaluate(
     SyncMismatchError
         That happened on another rank.
     """
-    comm = find_communicator(comm)
+    comm = find_communicator(comm, model)
     samples = {"elements": np.size(x), "dtype": str(np.asarray(x).dtype)}
     totals = np.zeros(2)
     with collective_errors(comm, "evaluation", **samples):

@@ -51,7 +51,8 @@ class Trainer:
     optimizer : Optimizer
         Of all or some of the model's parameters.
     comm : CommLike
-        None: COMM_WORLD, or this process alone without mpi4py.
+        None: that of the model's synchronized layers if all processes belong to it, or else COMM_WORLD;
+        this process alone without mpi4py.
     schedule : callable, optional
         From the step (0, 1, …, over all epochs) to the learning rate, such as `syncbn.nn.CosineSchedule`.
         None: the optimizer's.
@@ -95,7 +96,7 @@ class Trainer:
     ) -> None:
         self.model = model
         self.optimizer = optimizer
-        self.comm = find_communicator(comm)
+        self.comm = find_communicator(comm, model)
         self.schedule = schedule
         self.seed = seed
         self.drop_last = drop_last

@@ -14,6 +14,7 @@ from functools import cache
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from syncbn._core.kernels import compiled
 from syncbn.comm.liveness.process_page import FINISHED, ProcessPage
 
 if TYPE_CHECKING:
@@ -34,9 +35,8 @@ _unfinished_constructions = 0
 
 _uncaught: BaseException | None = None
 
-_pending: list[object] = []
-"""Operations that were given up, and their buffers: a collective can't be cancelled, MPI may still write into the
-buffer, and mpi4py's request does not keep it alive."""
+_given_up = False
+"""Whether an operation was given up that is pending."""
 
 
 @contextmanager
@@ -60,8 +60,14 @@ def unregister(slots: Mapping[int, Slot]) -> None:
 
 
 def keep_until_exit(pending: object) -> None:
-    """Keep what MPI may still use until the process ends."""
-    _pending.append(pending)
+    """Keep an operation that was given up, and its buffers, for as long as MPI may write to them.
+
+    A collective can't be cancelled, and mpi4py finalizes MPI after the interpreter has freed all modules and what they
+    refer to. So these objects are never freed.
+    """
+    global _given_up
+    _given_up = True
+    compiled("protocol").never_free(pending)
 
 
 @cache
@@ -103,7 +109,7 @@ def _shut_down() -> None:
         _wait_for(others, GRACE_SECONDS)
         _abort_at_exit(_uncaught or 1)
         _end_after(ABORT_SECONDS)
-    elif _pending:
+    elif _given_up:
         _wait_for(others, math.inf)
         _end_after(FINALIZE_SECONDS)
 
