@@ -11,6 +11,7 @@ max(−h) = −h, that is min(h) = h, for each integer. Where one differs betwee
 every rank, so all ranks take the same branch.
 """
 from cpython.exc cimport PyErr_CheckSignals
+from cpython.pythread cimport PyThread_get_thread_ident
 from cpython.ref cimport Py_INCREF
 from libc.stdint cimport int64_t
 from libc.string cimport memcmp, memcpy
@@ -89,6 +90,7 @@ cdef class ProtocolCore:
     cdef public long long sequence_number  # of the latest call
     cdef public long long bytes_sent
     cdef public object signature  # of the latest call
+    cdef public unsigned long thread  # that made the latest call
     cdef readonly ndarray calls
     cdef object seconds
     cdef double poll_seconds
@@ -120,14 +122,14 @@ cdef class ProtocolCore:
 
     def max_buffer(self, npy_intp size):
         """Return memory for the max_buffer of one handshake, combined without a copy where that helps."""
-        self.check_not_closed()
+        self.check_usable()
         if size <= MAX_VALUES:
             return PyArray_EMPTY(1, &size, NPY_FLOAT64, 0)
         return self.buffer_for("max", size, PyArray_DescrFromType(NPY_FLOAT64))
 
     def sum_buffer(self, npy_intp size, dtype):
         """Return memory for the sum of one call, combined without a copy."""
-        self.check_not_closed()
+        self.check_usable()
         return self.buffer_for("sum", size, np.dtype(dtype))
 
     def handshake(self, signature, ndarray max_buffer=None, long long forward=0, error=None):
@@ -154,6 +156,8 @@ cdef class ProtocolCore:
         cdef bytes digest = signature.digest
         cdef long long number = self.sequence_number + 1
         cdef npy_intp size = 0
+        if self.thread != <unsigned long>PyThread_get_thread_ident():
+            self.enter_thread(PyThread_get_thread_ident())
         if self.unfinished and not self.closed:
             self.close_broken_off()
         self.check_not_closed()
@@ -276,6 +280,16 @@ cdef class ProtocolCore:
         if self.closed:
             raise ValueError(self.closed)
         return 0
+
+    cdef int check_usable(self) except -1:
+        self.check_not_closed()
+        if self.is_used_elsewhere():
+            self.enter_thread(PyThread_get_thread_ident())
+        return 0
+
+    cpdef bint is_used_elsewhere(self):
+        """Return whether another thread is in a call."""
+        return self.unfinished and self.thread != <unsigned long>PyThread_get_thread_ident()
 
     cdef ndarray buffer_for(self, op, npy_intp size, Descr descr):
         if size * PyDataType_ELSIZE(descr) > PERSISTENT_BYTES:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import threading
 from collections.abc import Callable
 from contextlib import nullcontext
 from itertools import count
@@ -62,12 +63,19 @@ class Protocol(_compiled.ProtocolCore, Signatures):  # type: ignore[misc]  # com
             addresses = self._allgather(address.view(np.uint8), [address.nbytes] * self.size).view(address.dtype)
             self._table.connect(addresses.reshape(self.size, -1).tolist())
 
+    def enter_thread(self, thread: int) -> None:
+        """Record that another thread than before makes the calls, or raise where that one is in a call."""
+        others = {other.ident for other in threading.enumerate()} - {thread}
+        if self.unfinished and not self.closed and self._table.thread in others:
+            raise RuntimeError(f"two threads use one communicator at once: another thread is in {self._call}")
+        self.thread = self._table.thread = thread
+
     def share_error(self, signature: CollectiveSignature, error: Exception) -> None:
         """Make an error of this rank one of all ranks, unless they have it; the caller raises it then.
 
         Where ranks are lost meanwhile, that becomes the context of the error: a rank never loses its own.
         """
-        if self.closed or is_raised_by_all(error, self._identity, self._calls):
+        if self.is_used_elsewhere() or self.closed or is_raised_by_all(error, self._identity, self._calls):
             return
         if self.unfinished:
             self.close_broken_off()

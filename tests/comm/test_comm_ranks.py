@@ -153,17 +153,17 @@ def test_a_wrapper_lives_as_long_as_its_mpi_communicator(comm):
     x = np.arange(6.0).reshape(3, 2)
     theirs = MPI.COMM_WORLD.Dup()
     F.batch_norm(x, comm=theirs)
-    communicators = len(shutdown._communicators)
+    communicators = len(shutdown._open)
     assert as_communicator(theirs) is as_communicator(theirs)
     as_communicator(theirs).free()
     F.batch_norm(x, comm=theirs)  # makes another
-    assert len(shutdown._communicators) == communicators
+    assert len(shutdown._open) == communicators
     theirs.Free()
     for _ in range(3):
         other = MPI.COMM_WORLD.Dup()
         F.batch_norm(x, comm=other)
         other.Free()
-    assert len(shutdown._communicators) == communicators - (comm.size > 1)
+    assert len(shutdown._open) == communicators - (comm.size > 1)
     comm.barrier()
 
 

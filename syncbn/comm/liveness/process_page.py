@@ -13,6 +13,7 @@ Layout of a page, in words of int64::
     POLLS      how often it has polled the pages of others
     BLOCKER    (3 words) address of the page of a process that it waits for, or zeros
     RAISED     1 while the process waits only to report an error of its own
+    CYCLE      key of the cycle of waits because of which the process gave up its latest wait
     TEXT       a text's length in bytes, and the text: what it waits for, or the error that it ended with
     CONSTRUCTIONS …  two words for each group of processes: see `syncbn.comm.liveness.construction`
     SLOTS …    one word for each communicator: see `syncbn.comm.liveness.rank_table`
@@ -27,7 +28,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-NONCE, STARTED, FINISHED, WAIT, POLLS, BLOCKER, RAISED, TEXT = 0, 1, 2, 3, 4, 5, 8, 9
+NONCE, STARTED, FINISHED, WAIT, POLLS, BLOCKER, RAISED, CYCLE, TEXT = 0, 1, 2, 3, 4, 5, 8, 9, 10
 CONSTRUCTIONS, SLOTS = 128, 2176
 
 WORDS = 8192
@@ -127,7 +128,10 @@ class ProcessPage:
 
 
 def _state(pid: int) -> tuple[str, int]:
-    """Return the state of a process according to Linux and its start (Z: exited, and its parent has not waited for it; T, t: stopped)."""
+    """Return the state of a process according to Linux and its start.
+
+    Z: exited, and its parent has not waited for it; X: does not exist; T and t: stopped.
+    """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:

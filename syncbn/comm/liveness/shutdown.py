@@ -7,8 +7,9 @@ import math
 import os
 import signal
 import sys
+import threading
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from types import TracebackType
@@ -16,19 +17,23 @@ from typing import TYPE_CHECKING, Any
 
 from syncbn._core.kernels import compiled
 from syncbn.comm.liveness.process_page import FINISHED, ProcessPage
+from syncbn.comm.liveness.uncaught import print_uncaught
 
 if TYPE_CHECKING:
-    from syncbn.comm.liveness.rank_table import Slot
+    from syncbn.comm.liveness.rank_table import RankTable
 
 GRACE_SECONDS = 1.0
 """Ending the job kills the other ranks: before that they may raise their own errors, with the calls they were in."""
+
+CLEANUP_SECONDS = 10
+"""How long threads, executors, child processes and exit handlers may delay the end after an uncaught exception."""
 
 ABORT_SECONDS, FINALIZE_SECONDS = 5, 30
 """What MPI may take to end the job, or to finalize: MPICH's MPI_Abort can return, and then MPI_Finalize would
 wait for ranks that are gone. All ranks of this node have ended when the time begins."""
 
-_communicators: list[Mapping[int, Slot]] = []
-"""The slots of the other ranks, by rank, of each communicator of several ranks that was not freed."""
+_open: list[RankTable] = []
+"""The communicators of several ranks that were not freed."""
 
 _unfinished_constructions = 0
 """Number of communicators of several ranks whose construction failed or has not ended."""
@@ -49,14 +54,15 @@ def constructing() -> Iterator[None]:
     _unfinished_constructions -= 1
 
 
-def register(slots: Mapping[int, Slot]) -> None:
-    """Consider these ranks at the end of this process, until `unregister`."""
-    _communicators.append(slots)
+def register(table: RankTable) -> None:
+    """Consider the ranks of a communicator at the end of this process, until `unregister`."""
+    _open.append(table)
 
 
-def unregister(slots: Mapping[int, Slot]) -> None:
+def unregister(table: RankTable) -> None:
     """Remove the ranks of a freed communicator."""
-    _communicators[:] = [others for others in _communicators if others is not slots]
+    if table in _open:
+        _open.remove(table)
 
 
 def keep_until_exit(pending: object) -> None:
@@ -73,39 +79,64 @@ def keep_until_exit(pending: object) -> None:
 @cache
 def _install() -> None:
     """Observe uncaught exceptions and the end of this process."""
+    from concurrent.futures import thread  # noqa: F401  # its hook, registered before, is called after this one
+
     pid = os.getpid()
     hook = sys.excepthook
 
     def excepthook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
-        global _uncaught
-        if not hasattr(sys, "ps1"):  # the interactive interpreter continues
-            _uncaught = error
-            with suppress(OSError):  # making the page may be what failed
-                ProcessPage.own().text = f"{kind.__name__}: {error}"
-        hook(kind, error, traceback)
+        if os.getpid() != pid or hasattr(sys, "ps1"):  # a child by fork, or the interactive interpreter
+            hook(kind, error, traceback)
+            return
+        _record(error)
+        if hook is sys.__excepthook__ and _open:
+            print_uncaught(_open[0].rank, error)
+        else:
+            hook(kind, error, traceback)
 
-    def shut_down() -> None:
-        if os.getpid() == pid:  # not in a child of this process, by fork
-            _shut_down()
+    def in_this_process(function: Callable[[], None]) -> Callable[[], None]:
+        return lambda: function() if os.getpid() == pid else None
 
     sys.excepthook = excepthook
-    atexit.register(shut_down)
+    # Called before Python waits for threads; `atexit` calls its functions after that.
+    threading._register_atexit(in_this_process(_end_script))  # type: ignore[attr-defined]
+    atexit.register(in_this_process(_shut_down))
 
 
-def _shut_down() -> None:
-    """Report that the script has finished; end the other ranks where they can't finish with this one.
+def _record(error: BaseException) -> None:
+    global _uncaught
+    _uncaught = error
+    with suppress(OSError):  # making the page may be what failed
+        ProcessPage.own().text = f"{type(error).__name__}: {error}"
 
-    After an uncaught exception MPI_Finalize would wait for ranks that wait for this one, and where a rank has
-    crashed it would wait for that.
-    """
+
+def _end_script() -> None:
+    """Report the end of the script before Python waits for its threads, unless one of them uses a communicator."""
+    running = {thread.ident for thread in threading.enumerate() if not thread.daemon} - {threading.get_ident()}
+    if _uncaught is not None or not any(table.thread in running for table in _open):
+        _report_end()
+    if _uncaught is not None and (_open or _unfinished_constructions):
+        _end_after(CLEANUP_SECONDS)
+
+
+def _report_end() -> None:
     with suppress(OSError):
         own = ProcessPage.own()
         if _uncaught is None:
             own.text = ""
         own.words[FINISHED] = 1
-    others = {slot.page for slots in _communicators for slot in slots.values()}
+
+
+def _shut_down() -> None:
+    """End the other ranks where they can't finish with this one.
+
+    After an uncaught exception MPI_Finalize would wait for ranks that wait for this one, and where a rank has
+    crashed it would wait for that.
+    """
+    _report_end()
+    others = {slot.page for table in _open for slot in table.others.values()}
     failed = _uncaught is not None or any(other.crashed for other in others)
-    if failed and (_communicators or _unfinished_constructions):
+    if failed and (_open or _unfinished_constructions):
         _wait_for(others, GRACE_SECONDS)
         _abort_at_exit(_uncaught or 1)
         _end_after(ABORT_SECONDS)
