@@ -35,6 +35,7 @@ cdef enum:
     MAX_VALUES = SIZE - HEAD
     TESTS = 20  # of an operation that was just started: a few microseconds, in which a rank keeps its core
     PERSISTENT_BYTES = 1 << 18  # largest message for which memory and a request are kept: the limbs of 8,191 channels
+    MAX_PERSISTENT = 64  # sizes for which they are kept, the first ones: at most 16 MiB
 
 HANDSHAKE_BYTES = 8 * SIZE
 CAPACITY = MAX_VALUES
@@ -98,6 +99,7 @@ cdef class ProtocolCore:
     cdef PersistentAllreduce header
     cdef double[HEAD] written
     cdef dict persistent
+    cdef int initialized  # number of those whose request was made
 
     def __init__(self, transport, ndarray calls not None, double poll_seconds):
         cdef npy_intp size = SIZE
@@ -198,7 +200,7 @@ cdef class ProtocolCore:
     cpdef combine(self, ndarray array, op):
         """Combine an array over ranks, in place, whose size and dtype all ranks have agreed on. Collective.
 
-        Whether the allreduce is persistent depends only on these, so all ranks choose alike.
+        Whether the allreduce is persistent depends only on these and on earlier calls, so all ranks choose alike.
         """
         cdef PersistentAllreduce persistent
         check_memory(array)
@@ -206,8 +208,10 @@ cdef class ProtocolCore:
         if PyArray_NBYTES(array) > PERSISTENT_BYTES:
             self.run(self.transport.allreduce, array, op)
             return
-        persistent = self.persistent_for(op, PyArray_SIZE(array), <Descr>PyArray_DESCR(array))
-        if PyArray_DATA(array) == PyArray_DATA(persistent.buffer):
+        persistent = self.persistent_for(op, PyArray_SIZE(array), <Descr>PyArray_DESCR(array), self.initialized)
+        if persistent is None or (persistent.start is None and self.initialized == MAX_PERSISTENT):
+            self.run(self.transport.allreduce, array, op)
+        elif PyArray_DATA(array) == PyArray_DATA(persistent.buffer):
             self.run_persistent(persistent)
         else:
             memcpy(PyArray_DATA(persistent.buffer), PyArray_DATA(array), PyArray_NBYTES(array))
@@ -246,6 +250,7 @@ cdef class ProtocolCore:
         try:
             if persistent.start is None:
                 persistent.initialize(self.transport)
+                self.initialized += persistent is not self.header
             persistent.start()
             self.wait(persistent.test)
         except BaseException as error:
@@ -292,14 +297,16 @@ cdef class ProtocolCore:
         return self.unfinished and self.thread != <unsigned long>PyThread_get_thread_ident()
 
     cdef ndarray buffer_for(self, op, npy_intp size, Descr descr):
-        if size * PyDataType_ELSIZE(descr) > PERSISTENT_BYTES:
-            return np.empty(size, descr)
-        return self.persistent_for(op, size, descr).buffer
+        cdef PersistentAllreduce persistent = None
+        if size * PyDataType_ELSIZE(descr) <= PERSISTENT_BYTES:
+            persistent = self.persistent_for(op, size, descr, len(self.persistent))
+        return np.empty(size, descr) if persistent is None else persistent.buffer
 
-    cdef PersistentAllreduce persistent_for(self, op, npy_intp size, Descr descr):
+    cdef PersistentAllreduce persistent_for(self, op, npy_intp size, Descr descr, Py_ssize_t others):
+        """Return what is kept for a size; None where nothing is, and there are enough others."""
         cdef tuple key = (op, size, descr.kind, PyDataType_ELSIZE(descr))
         cdef PersistentAllreduce persistent = self.persistent.get(key)
-        if persistent is None:
+        if persistent is None and others < MAX_PERSISTENT:
             persistent = self.persistent[key] = PersistentAllreduce(np.empty(size, descr), op)
         return persistent
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from syncbn.comm.arguments import check_timeout
 from syncbn.comm.communicator import Communicator
 from syncbn.comm.launcher import check_launcher
-from syncbn.comm.mpi_import import import_mpi
+from syncbn.comm.mpi_import import check_intracommunicator, import_mpi
 from syncbn.comm.mpi_transport import MPITransport
 from syncbn.comm.protocol import Protocol
 
@@ -37,8 +37,10 @@ class MPIComm(Communicator):
         mpi4py or the MPI library is missing.
     TypeError
         ``comm`` is not an mpi4py intracommunicator.
+    ValueError
+        ``comm`` is ``MPI.COMM_NULL``, or too many communicators are open.
     RuntimeError
-        A launcher started several processes, and MPI has one rank in each.
+        MPI is not initialized or finalized already; or a launcher started several processes, and MPI has one rank in each.
     """
 
     _protocol: Protocol
@@ -48,7 +50,6 @@ class MPIComm(Communicator):
         if mpi.Comm.Get_parent() == mpi.COMM_NULL:  # the launcher did not start processes that MPI spawned
             check_launcher(mpi.COMM_WORLD.Get_size())
         base = mpi.COMM_WORLD if comm is None else comm
-        if not isinstance(base, mpi.Intracomm):
-            raise TypeError(f"comm must be an mpi4py intracommunicator, got {type(base).__name__}")
+        check_intracommunicator(base, "an mpi4py intracommunicator")
         transport = MPITransport(base, base.Get_name(), duplicate=True)
         super().__init__(Protocol(transport, timeout=check_timeout(timeout)))

@@ -13,7 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syncbn._core.kernels import compiled
-from syncbn.comm.errors import SyncError, SyncLostRankError, SyncMismatchError, is_raised_by_all, mark_raised_by_all
+from syncbn.comm.errors import (
+    SyncError,
+    SyncLostRankError,
+    SyncMismatchError,
+    is_raised_by_all,
+    mark_raised_by_all,
+    mark_repeated,
+)
 from syncbn.comm.liveness import POLL_SECONDS, RankTable, Watch, constructing, keep_until_exit
 from syncbn.comm.signature import CollectiveSignature, Signatures
 from syncbn.comm.transport import Op, Transport
@@ -103,6 +110,8 @@ class Protocol(_compiled.ProtocolCore, Signatures):  # type: ignore[misc]  # com
             mark_raised_by_all(mismatch, self._identity, self._calls)
             raise mismatch
         mark_raised_by_all(error, self._identity, self._calls)
+        if self.rank and all(text is not None for *_, text in reports):
+            mark_repeated(error)
 
     def allreduce(self, array: NDArray[Any], op: Op) -> None:
         """Combine an array over ranks, in place: the last message of a call."""

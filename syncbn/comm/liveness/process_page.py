@@ -8,7 +8,7 @@ Layout of a page, in words of int64::
 
     NONCE      a random number, by which others verify that they opened the right page
     STARTED    when the process started, which distinguishes it from a later one with the same process id
-    FINISHED   1 once the script has finished
+    FINISHED   COMPLETE or PENDING once the script has finished: whether an operation was given up that is pending
     WAIT       number of the wait that the process is in; 0 while it does not wait, or not for long
     POLLS      how often it has polled the pages of others
     BLOCKER    (3 words) address of the page of a process that it waits for, or zeros
@@ -30,6 +30,8 @@ from typing import NamedTuple
 
 NONCE, STARTED, FINISHED, WAIT, POLLS, BLOCKER, RAISED, CYCLE, TEXT = 0, 1, 2, 3, 4, 5, 8, 9, 10
 CONSTRUCTIONS, SLOTS = 128, 2176
+
+COMPLETE, PENDING = 1, 2
 
 WORDS = 8192
 """Memory that is never touched costs nothing, and no MPI library has capacity for so many communicators."""

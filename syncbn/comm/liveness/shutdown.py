@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from syncbn._core.kernels import compiled
-from syncbn.comm.liveness.process_page import FINISHED, ProcessPage
+from syncbn.comm.liveness.process_page import COMPLETE, FINISHED, PENDING, ProcessPage
 from syncbn.comm.liveness.uncaught import print_uncaught
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def _report_end() -> None:
         own = ProcessPage.own()
         if _uncaught is None:
             own.text = ""
-        own.words[FINISHED] = 1
+        own.words[FINISHED] = PENDING if _given_up else COMPLETE
 
 
 def _shut_down() -> None:
@@ -138,17 +138,27 @@ def _shut_down() -> None:
     failed = _uncaught is not None or any(other.crashed for other in others)
     if failed and (_open or _unfinished_constructions):
         _wait_for(others, GRACE_SECONDS)
-        _abort_at_exit(_uncaught or 1)
+        _abort_at_exit(0 if _can_finalize(others) else _uncaught or 1)
         _end_after(ABORT_SECONDS)
     elif _given_up:
         _wait_for(others, math.inf)
         _end_after(FINALIZE_SECONDS)
 
 
+def _can_finalize(others: Collection[ProcessPage]) -> bool:
+    """Return whether all processes of the job have finished and nothing is pending, so that MPI need not be aborted."""
+    from mpi4py import MPI
+
+    complete = not _given_up and all(other.words[FINISHED] == COMPLETE for other in others)
+    return complete and not _unfinished_constructions and len(others) == MPI.COMM_WORLD.Get_size() - 1
+
+
 def _abort_at_exit(status: Any) -> None:
-    """Let mpi4py end all ranks when it finalizes MPI."""
+    """Let mpi4py end all ranks when it finalizes MPI, unless the status is 0; ``python -m mpi4py`` has asked for it."""
+    from mpi4py import MPI
     from mpi4py.run import set_abort_status
 
+    MPI._set_abort_status(0)
     set_abort_status(status)
 
 

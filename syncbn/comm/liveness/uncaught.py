@@ -6,13 +6,13 @@ import sys
 import traceback
 from types import FrameType, TracebackType
 
-from syncbn.comm.errors import SyncError
+from syncbn.comm.errors import SyncError, is_repeated
 
 
 def describe_uncaught(rank: int, error: BaseException) -> str:
-    """Return what a rank prints: the traceback of its own error, or one line for that of another rank."""
+    """Return what a rank prints: the traceback of its own error, or one line where another rank prints that."""
     frames = _own_frames(error.__traceback__)
-    if isinstance(error, SyncError) or isinstance(error.__cause__, SyncError):
+    if isinstance(error, SyncError) or isinstance(error.__cause__, SyncError) or is_repeated(error):
         return f"[rank {rank}] {type(error).__name__}: {error}{_position(frames)}\n"
     return f"[rank {rank}] " + "".join(traceback.format_exception(type(error), error, frames))
 
@@ -32,7 +32,9 @@ def _position(frames: TracebackType | None) -> str:
 
 
 def _package(frame: FrameType) -> str:
-    return str(frame.f_globals.get("__name__")).partition(".")[0]
+    """Return the package of a frame's module, also where that runs as ``__main__``."""
+    module = getattr(frame.f_globals.get("__spec__"), "name", None) or frame.f_globals.get("__name__")
+    return str(module).partition(".")[0]
 
 
 def print_uncaught(rank: int, error: BaseException) -> None:
