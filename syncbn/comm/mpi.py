@@ -40,7 +40,7 @@ class MPIComm(Communicator):
     ValueError
         ``comm`` is ``MPI.COMM_NULL``, or too many communicators are open.
     RuntimeError
-        MPI is not initialized or finalized already; or a launcher started several processes, and MPI has one rank in each.
+        MPI is not initialized, or is finalized; or a launcher started several processes, and MPI has one rank in each.
     """
 
     _protocol: Protocol

@@ -204,11 +204,12 @@ def test_a_group_without_this_rank_is_refused(comm):
     if comm.rank == 0:
         group.Free()
     for make in (MPIComm, lambda null: F.batch_norm(np.ones((3, 2)), comm=null)):
-        with pytest.raises(ValueError, match="MPI.COMM_NULL: this process does not belong to the group"):
+        with pytest.raises(ValueError, match=r"MPI\.COMM_NULL: this process does not belong to the group"):
             make(group)
 
 
-def test_buffers_are_kept_for_a_limited_number_of_widths(comm):
+@pytest.mark.usefixtures("comm")
+def test_buffers_are_kept_for_a_limited_number_of_widths():
     """The widths beyond it are summed without memory of their own, to the same values."""
     with MPIComm() as own:
         for width in range(1, 200):

@@ -167,6 +167,14 @@ def raises_with_a_slow_exit_handler() -> None:
     last(x)
 
 
+def has_bad_input() -> None:
+    last(np.zeros((3, 5)) if culprit else x)
+
+
+def has_too_few_values() -> None:
+    last(x[: comm.rank == 0])
+
+
 def ends_with_a_thread() -> None:
     if culprit:
         threading.Thread(target=queue.Queue().get).start()

@@ -110,6 +110,23 @@ def test_a_rank_that_makes_a_communicator_alone(ranks, tmp_path):
     assert any("constructing the communicator, and waits for rank" in raised for raised in ending.raised), ending
 
 
+@pytest.mark.parametrize("program", [(), ("-m", "mpi4py")])
+@pytest.mark.parametrize(
+    ("scenario", "repeated"), [("has_bad_input", "SyncMismatchError: "), ("has_too_few_values", "ValueError: ")]
+)
+def test_one_traceback_is_printed(scenario, repeated, program, tmp_path):
+    """Of the rank that made the mistake, or of rank 0 where all did; one line of each other rank."""
+    ending = run(scenario, 3, tmp_path, program=program)
+    assert ending.code, ending.output
+    lines = ending.output.splitlines()
+    culprit = 2 if scenario == "has_bad_input" else 0
+    assert [line for line in lines if "Traceback" in line] == [f"[rank {culprit}] Traceback (most recent call last):"]
+    others = sorted(line for line in lines if line.startswith("[rank") and "Traceback" not in line)
+    assert len(others) == 2
+    assert all(repeated in line and "scenario.py, line" in line for line in others)
+    assert not re.search("runpy|mpi4py|MPI_Abort", ending.output)
+
+
 @pytest.mark.parametrize("ranks", RANKS)
 def test_ranks_that_wait_for_each_other_in_different_communicators(ranks, tmp_path):
     ending = run("calls_on_a_group", ranks, tmp_path)
