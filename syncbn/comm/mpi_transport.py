@@ -29,16 +29,27 @@ class MPITransport(Transport):
     def __init__(self, comm: Any, name: str, *, duplicate: bool) -> None:
         mpi: Any = import_mpi()
         self.rank, self.size, self.name = comm.Get_rank(), comm.Get_size(), name
+        group, processes = comm.Get_group(), mpi.COMM_WORLD.Get_group()
+        members = group.Translate_ranks(None, processes)
+        self.members = () if mpi.UNDEFINED in members else tuple(members)
+        group.Free()
+        processes.Free()
         self._comm = comm
         self._duplicate = duplicate
         self._in_place = mpi.IN_PLACE
+        self._error = mpi.Exception
         self._ops = {"sum": mpi.SUM, "min": mpi.MIN, "max": mpi.MAX}
 
     def open(self) -> Test:
         """Make the duplicate, if one is wanted."""
         if not self._duplicate:
             return completed
-        self._comm, request = self._comm.Idup()
+        try:
+            self._comm, request = self._comm.Idup()
+        except self._error as error:
+            raise ValueError(
+                f"MPI can't make another communicator ({error}): free() those that are not needed"
+            ) from error
         return _test(request)
 
     def allreduce(self, array: NDArray[Any], op: Op) -> Test:

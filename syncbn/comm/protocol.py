@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import threading
 from collections.abc import Callable
 from contextlib import nullcontext
 from itertools import count
@@ -12,7 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syncbn._core.kernels import compiled
-from syncbn.comm.errors import SyncLostRankError, SyncMismatchError, is_raised_by_all, mark_raised_by_all
+from syncbn.comm.errors import (
+    SyncError,
+    SyncLostRankError,
+    SyncMismatchError,
+    is_raised_by_all,
+    mark_raised_by_all,
+    mark_repeated,
+)
 from syncbn.comm.liveness import POLL_SECONDS, RankTable, Watch, constructing, keep_until_exit
 from syncbn.comm.signature import CollectiveSignature, Signatures
 from syncbn.comm.transport import Op, Transport
@@ -50,9 +58,10 @@ class Protocol(_compiled.ProtocolCore, Signatures):  # type: ignore[misc]  # com
 
     def __init__(self, transport: Transport, *, timeout: float | None = None) -> None:
         self.freed = False
+        self._raised = ""
         self._identity = next(_identities)
         with constructing() if transport.size > 1 else nullcontext():
-            self._table = RankTable(transport.rank, transport.size, transport.name)
+            self._table = RankTable(transport.rank, transport.size, transport.name, transport.members)
             super().__init__(transport, self._table.calls, POLL_SECONDS)
             self.signature = _CONSTRUCTION
             self.timeout = timeout
@@ -61,17 +70,30 @@ class Protocol(_compiled.ProtocolCore, Signatures):  # type: ignore[misc]  # com
             addresses = self._allgather(address.view(np.uint8), [address.nbytes] * self.size).view(address.dtype)
             self._table.connect(addresses.reshape(self.size, -1).tolist())
 
-    def share_error(self, signature: CollectiveSignature, error: Exception) -> None:
-        """Let all other ranks raise `SyncMismatchError` for an error that this rank is about to raise.
+    def enter_thread(self, thread: int) -> None:
+        """Record that another thread than before makes the calls, or raise where that one is in a call."""
+        others = {other.ident for other in threading.enumerate()} - {thread}
+        if self.unfinished and not self.closed and self._table.thread in others:
+            raise RuntimeError(f"two threads use one communicator at once: another thread is in {self._call}")
+        self.thread = self._table.thread = thread
 
-        Nothing is sent if all ranks have raised that error already.
+    def share_error(self, signature: CollectiveSignature, error: Exception) -> None:
+        """Make an error of this rank one of all ranks, unless they have it; the caller raises it then.
+
+        Where ranks are lost meanwhile, that becomes the context of the error: a rank never loses its own.
         """
-        if self.closed or is_raised_by_all(error, self._identity, self._calls):
+        if self.is_used_elsewhere() or self.closed or is_raised_by_all(error, self._identity, self._calls):
             return
         if self.unfinished:
             self.close_broken_off()
-        else:
+            return
+        self._raised = f"{type(error).__name__}: {_text_of(error)}"
+        try:
             self.handshake(signature, error=error)
+        except SyncError as lost:
+            lost.__context__, error.__context__ = error.__context__, lost
+        finally:
+            self._raised = ""
 
     def explain_mismatch(self, forward: int, error: Exception | None) -> None:
         """Raise `SyncMismatchError` after a handshake failed on all ranks; return if this rank raises ``error``."""
@@ -88,6 +110,8 @@ class Protocol(_compiled.ProtocolCore, Signatures):  # type: ignore[misc]  # com
             mark_raised_by_all(mismatch, self._identity, self._calls)
             raise mismatch
         mark_raised_by_all(error, self._identity, self._calls)
+        if self.rank and all(text is not None for *_, text in reports):
+            mark_repeated(error)
 
     def allreduce(self, array: NDArray[Any], op: Op) -> None:
         """Combine an array over ranks, in place, as the last message of a call."""
@@ -138,12 +162,12 @@ class Protocol(_compiled.ProtocolCore, Signatures):  # type: ignore[misc]  # com
 
     def break_off(self, error: BaseException, pending: object) -> None:
         """Close the communicator after an error in a wait, whose operation is still pending. Not collective."""
-        keep_until_exit(pending)
+        keep_until_exit((self, pending))
         self.close(type(error), f" in {self._call}")
 
     def watch(self, start: float) -> Watch:
-        """Return the liveness checks of a long wait, which began at ``start``."""
-        return Watch(self._table, self._call, self.timeout, start)
+        """Return the liveness checks of a wait that began at ``start`` and has become long."""
+        return Watch(self._table, self._call, self.timeout, start, self._raised)
 
     @property
     def _call(self) -> str:

@@ -13,7 +13,7 @@ from syncbn.layers import Module
 from syncbn.nn import softmax_cross_entropy
 from syncbn.train.buffers import rank_0_buffers
 from syncbn.train.config import check_samples
-from syncbn.train.errors import collective_errors, find_communicator
+from syncbn.train.errors import check_model, collective_errors, find_communicator
 from syncbn.train.order import shard
 from syncbn.typing import FloatArray
 
@@ -54,7 +54,8 @@ def evaluate(
     y : ndarray of integers, shape (N,)
         Class numbers, 0 to K−1.
     comm : CommLike
-        Ranks that share the samples. None is COMM_WORLD, or this process alone without mpi4py.
+        None: that of the model's synchronized layers if all processes belong to it, or else COMM_WORLD;
+        this process alone without mpi4py.
     batch_size : int
         Number of samples of one forward.
 
@@ -65,14 +66,15 @@ def evaluate(
     SyncMismatchError
         Another rank has raised one of these errors.
     """
-    comm = find_communicator(comm)
-    samples = {"elements": np.size(x), "dtype": str(np.asarray(x).dtype)}
+    comm = find_communicator(comm, model)
     totals = np.zeros(2)
-    with collective_errors(comm, "evaluation", **samples):
+    with collective_errors(comm, "evaluation"):
+        check_model(model)
         check_samples(x, y)
         check_integer("batch_size", batch_size)
         if not len(x):
             raise ValueError("evaluation needs at least one sample")
+        samples = {"elements": x.size, "dtype": str(x.dtype)}
     with rank_0_buffers(model, comm), collective_errors(comm, "evaluation", **samples), model.evaluating():
         own = shard(len(x), comm.rank, comm.size)
         for start in range(own.start, own.stop, batch_size):

@@ -15,7 +15,7 @@ from syncbn.layers import Module
 from syncbn.nn import Optimizer
 from syncbn.train.config import check_samples, describe_data, describe_training
 from syncbn.train.consistency import check_parameters
-from syncbn.train.errors import check_same, collective_errors, find_communicator
+from syncbn.train.errors import check_model, check_same, collective_errors, find_communicator
 from syncbn.train.evaluation import Evaluation, evaluate
 from syncbn.train.order import DataOrder
 from syncbn.train.persistence import broadcast_state, capture, read_snapshot, restore, write_snapshot
@@ -51,7 +51,8 @@ class Trainer:
     optimizer : Optimizer
         Optimizer of all or some of the parameters of the model.
     comm : CommLike
-        Ranks that train. None is COMM_WORLD, or this process alone without mpi4py.
+        None: that of the model's synchronized layers if all processes belong to it, or else COMM_WORLD;
+        this process alone without mpi4py.
     schedule : callable, optional
         Function that returns the learning rate of a step (0, 1, …, over all epochs), such as
         `syncbn.nn.CosineSchedule`. None keeps the optimizer's.
@@ -96,7 +97,7 @@ class Trainer:
     ) -> None:
         self.model = model
         self.optimizer = optimizer
-        self.comm = find_communicator(comm)
+        self.comm = find_communicator(comm, model)
         self.schedule = schedule
         self.seed = seed
         self.drop_last = drop_last
@@ -105,6 +106,7 @@ class Trainer:
         self.history: list[EpochRecord] = []
         self._data: dict[str, str] = {}
         with collective_errors(self.comm, "Trainer"):
+            check_model(model)
             self.global_batch = check_integer("batch_per_rank", batch_per_rank) * self.comm.size
             check_integer("seed", seed, 0)
             if check_every is not None:
@@ -184,12 +186,13 @@ class Trainer:
                 check_samples(*validation_data)
             if checkpoint_steps is not None:
                 check_integer("checkpoint_steps", checkpoint_steps)
+            file = None if checkpoint is None else Path(checkpoint)
             order = DataOrder(len(x), self.global_batch, self.seed, self.drop_last)
             data = describe_data(x, y)
             options = {
                 "epochs": check_integer("epochs", epochs, 0),
                 "validation_data": validation_data is None or describe_data(*validation_data),
-                "checkpoint": checkpoint is None,
+                "checkpoint": file is None,
                 "checkpoint_steps": checkpoint_steps,
             }
         check_same(self.comm, "fit", {**data, **options})
@@ -198,7 +201,7 @@ class Trainer:
         self._data = data
         self.model.train()
         while self.position.epoch < epochs:
-            self._finish_epoch(x, y, order, epochs, on_step, checkpoint, checkpoint_steps)
+            self._finish_epoch(x, y, order, epochs, on_step, file, checkpoint_steps)
             tested = None if validation_data is None else self.evaluate(*validation_data)
             loss, error = (None, None) if tested is None else (tested.loss, tested.error)
             self.history.append(self.position.record(self.optimizer.lr, loss, error))
@@ -206,8 +209,8 @@ class Trainer:
             with collective_errors(self.comm, "the end of an epoch"):
                 if on_epoch is not None:
                     on_epoch(self.history[-1])
-            if checkpoint is not None:
-                self.save(checkpoint)
+            if file is not None:
+                self.save(file)
         return self.history
 
     def _finish_epoch(
@@ -217,7 +220,7 @@ class Trainer:
         order: DataOrder,
         epochs: int,
         on_step: Callable[[Progress], object] | None,
-        checkpoint: PathLike | None,
+        file: Path | None,
         checkpoint_steps: int | None,
     ) -> None:
         """Run the remaining steps of the epoch."""
@@ -250,8 +253,8 @@ class Trainer:
             last = done.step == order.steps
             if self.check_every and (last or done.step % self.check_every == 0):
                 check_parameters(self.model, self.comm)
-            if checkpoint is not None and checkpoint_steps and done.step % checkpoint_steps == 0 and not last:
-                self.save(checkpoint)
+            if file is not None and checkpoint_steps and done.step % checkpoint_steps == 0 and not last:
+                self.save(file)
         with collective_errors(self.comm, "the last step of an epoch"):
             report()
 
@@ -269,8 +272,9 @@ class Trainer:
         CheckpointError
             The file cannot be written. An earlier file remains.
         """
+        file = self._path(path, "save")
         snapshot = capture(self.model, self.optimizer, self.comm, self._config, self._data, self.position, self.history)
-        write_snapshot(Path(path), snapshot, self.comm)
+        write_snapshot(file, snapshot, self.comm)
 
     def resume(self, path: PathLike, *, missing_ok: bool = False) -> bool:
         """Restore the state at a call of `save`, on the same or on another number of ranks.
@@ -296,9 +300,15 @@ class Trainer:
             The file is missing, damaged, of another version, or of a training with other arguments. In this case
             nothing has changed.
         """
-        snapshot = read_snapshot(Path(path), self.comm, missing_ok=missing_ok)
+        file = self._path(path, "resume")
+        snapshot = read_snapshot(file, self.comm, missing_ok=missing_ok)
         if snapshot is None:
             return False
-        restore(Path(path), snapshot, self.model, self.optimizer, self.comm, self._config)
+        restore(file, snapshot, self.model, self.optimizer, self.comm, self._config)
         self.position, self.history, self._data = snapshot.position, snapshot.history, snapshot.data
         return True
+
+    def _path(self, path: PathLike, operation: str) -> Path:
+        """Return the path of a checkpoint; what is not a path on one rank is an error on all. Collective."""
+        with collective_errors(self.comm, operation):
+            return Path(path)

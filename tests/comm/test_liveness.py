@@ -13,7 +13,8 @@ import pytest
 
 from syncbn import SyncLostRankError, SyncTimeoutError
 from syncbn.comm.liveness import POLL_SECONDS, RankTable, Watch
-from syncbn.comm.liveness.process_page import FINISHED, POLLS, WAIT, PageAddress, ProcessPage
+from syncbn.comm.liveness.construction import GROUPS, Construction, group_key
+from syncbn.comm.liveness.process_page import FINISHED, POLLS, RAISED, WAIT, PageAddress, ProcessPage
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="pages are shared on Linux alone")
 
@@ -168,7 +169,66 @@ def test_a_cycle_is_raised_when_both_have_polled_again(child, table):
 def test_time_in_which_a_job_was_suspended_is_not_waited(table):
     start = time.monotonic()
     watch = Watch(table, BARRIER, 1.5, start)
-    watch.poll(start + 60)
+    for seconds in (60, 60.7, 160, 160.7):
+        watch.poll(start + seconds)
     with pytest.raises(SyncTimeoutError):
-        watch.poll(start + 61)
+        watch.poll(start + 161)
     watch.end()
+
+
+def test_a_timeout_names_a_suspended_rank(child, table):
+    """It has entered the call, so the others would have to conclude that MPI is slow."""
+    child.process.send_signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, child.process.pid, os.WSTOPPED | os.WNOWAIT)
+    watch = Watch(table, BARRIER, 0.1, time.monotonic())
+    with pytest.raises(SyncTimeoutError, match=r": rank 1 is suspended$"):
+        polls(watch, 2)
+    watch.end()
+
+
+def test_a_cycle_with_a_rank_that_reports_an_error_repeats_the_error(child, table):
+    table.calls += 1
+    table.calls += 1
+    own = ProcessPage.own()
+    child.do(f"own.blocker = ProcessPage.find(PageAddress{tuple(own.address)}); own.text = 'rank 1 raised KeyError: 3'")
+    child.do(f"own.words[{WAIT}] = own.words[{RAISED}] = 1")
+    watch = Watch(table, BARRIER, None, time.monotonic())
+    polls(watch, 1)
+    child.do(f"own.words[{POLLS}] += 2")
+    with pytest.raises(SyncLostRankError, match=r"waited in call 3, barrier, but rank 1 raised KeyError: 3$"):
+        polls(watch, 2)
+    watch.end()
+
+
+def test_a_rank_that_reports_an_error_waits_for_those_that_can_raise(child, table):
+    table.calls += 1
+    table.calls += 1
+    own = ProcessPage.own()
+    child.do(f"own.blocker = ProcessPage.find(PageAddress{tuple(own.address)}); own.words[{WAIT}] = 1")
+    watch = Watch(table, BARRIER, None, time.monotonic(), "KeyError: 3")
+    for _ in range(4):
+        polls(watch, 1)
+        child.do(f"own.words[{POLLS}] += 2")
+    assert own.words[RAISED]
+    assert "raised KeyError: 3" in own.text
+    child.do(
+        f"own.words[{RAISED}], own.words[{WAIT}] = 1, 2"
+    )  # nobody in the cycle can raise now but those that report errors
+    watch.poll(time.monotonic())
+    child.do(f"own.words[{POLLS}] += 2")
+    with pytest.raises(SyncLostRankError):
+        polls(watch, 3)
+    watch.end()
+    assert not own.words[RAISED]
+
+
+def test_constructions_are_counted_by_group(child):
+    child.do("from syncbn.comm.liveness.construction import Construction, group_key")
+    page = ProcessPage.find(PageAddress(*child.address[:3]))
+    counts = [Construction(page, group_key(members)) for members in ([0, 1], [0, 1, 2])]
+    assert [count.calls for count in counts] == [0, 0]
+    child.do("Construction(own, group_key([0, 1])).calls = 2")
+    assert [count.calls for count in counts] == [2, 0]
+    child.do(f"Construction(own, {counts[0]._key} + {GROUPS}).calls = 5")  # the next word of the table
+    assert [count.calls for count in counts] == [2, 0]
+    assert Construction(page, counts[0]._key + GROUPS).calls == 5

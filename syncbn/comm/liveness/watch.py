@@ -6,14 +6,15 @@ import math
 from itertools import count
 
 from syncbn.comm.errors import SyncLostRankError, SyncTimeoutError
-from syncbn.comm.liveness.process_page import POLLS, WAIT, PageAddress, ProcessPage
+from syncbn.comm.liveness.cycle import Cycle
+from syncbn.comm.liveness.process_page import CYCLE, POLLS, RAISED, WAIT, ProcessPage
 from syncbn.comm.liveness.rank_table import RankTable
 
 POLL_SECONDS = 0.1
 """Time between two polls, and before the first one."""
 
-COUNTED_SECONDS = 1.0
-"""Maximum time between two polls that counts for the timeout, so that a suspended job does not time out."""
+SUSPENDED_SECONDS = 1.0
+"""So much time between two polls does not count for the timeout: the process was suspended, perhaps with the job."""
 
 _wait_numbers = count(1)
 
@@ -28,18 +29,21 @@ class Watch:
         Description of the call.
     timeout : float or None
     start : float
-        Time at which the wait began, in seconds of `time.monotonic`.
+        When the wait began, in seconds of `time.monotonic`.
+    raised : str
+        The error that this rank waits to report; "" in other calls.
     """
 
-    def __init__(self, table: RankTable, call: str, timeout: float | None, start: float) -> None:
+    def __init__(self, table: RankTable, call: str, timeout: float | None, start: float, raised: str = "") -> None:
         self._table = table
         self._own = table.own.page
         self._call = call
+        self._raised = raised
         self._timeout = math.inf if timeout is None else timeout
         self._waited = 0.0
         self._latest = start
         self._lost: set[int] = set()
-        self._cycle: tuple[list[tuple[PageAddress, int]], list[int]] = ([], [])
+        self._cycle = Cycle()
 
     def poll(self, now: float) -> float:
         """Poll the other ranks and return the time of the next poll.
@@ -51,7 +55,8 @@ class Watch:
         SyncTimeoutError
             The timeout has expired.
         """
-        self._waited += min(now - self._latest, COUNTED_SECONDS)
+        elapsed = now - self._latest
+        self._waited += elapsed if elapsed < SUSPENDED_SECONDS else 0.0
         self._latest = now
         self._raise_if_lost()
         self._report_absent()
@@ -65,7 +70,7 @@ class Watch:
     def end(self) -> None:
         """Report that this wait has ended."""
         if self._own.words[WAIT]:
-            self._own.words[WAIT] = 0
+            self._own.words[WAIT] = self._own.words[RAISED] = 0
             self._own.blocker = None
 
     @property
@@ -78,36 +83,39 @@ class Watch:
         lost = self._table.lost()
         if self._lost & lost.keys():
             causes = [rank for rank in lost if not self._table.is_cascading(rank)] or list(lost)
-            who = "; ".join(f"rank {rank} {lost[rank]}" for rank in causes)
-            raise SyncLostRankError(f"{self._who} waited in {self._call}, but {who}")
+            who = [f"rank {rank} {lost[rank]}" for rank in causes]
+            who += [page.text for rank in self._table.others if (page := self._page(rank)).words[RAISED]]
+            raise SyncLostRankError(f"{self._who} waited in {self._call}, but {'; '.join(who)}")
         self._lost = set(lost)
 
     def _report_absent(self) -> None:
         """Write to the own page for which rank this process waits: one that waits itself, if there is any."""
         absent = sorted(self._table.absent(), key=lambda rank: not self._page(rank).words[WAIT])
         own = self._own
-        own.text = f"{self._who} is in {self._call}, and waits for rank {absent[0]}" if absent else ""
+        doing = f"raised {self._raised}, reports it" if self._raised else f"is in {self._call},"
+        own.text = f"{self._who} {doing} and waits for rank {absent[0]}" if absent else ""
+        own.words[RAISED] = bool(self._raised)
         own.blocker = self._page(absent[0]) if absent else None
         own.words[WAIT] = own.words[WAIT] or next(_wait_numbers)
         own.words[POLLS] += 1
 
     def _raise_if_in_a_cycle(self) -> None:
-        """Raise if the chain of ranks that starts at this one, each waiting for the next, leads into a cycle.
+        """Raise where this rank waits for one that waits, directly or through others, for this one.
 
-        Each process reports at each poll for which one it waits. If all processes of the chain are in the same waits
-        as at an earlier poll, and each has polled twice since, none of them can continue.
+        A rank that waits to report an error leaves the raising to the others, which enter its report then, or end.
         """
-        chain = _chain(self._own)
-        waits = [(page.address, page.words[WAIT]) for page in chain]
-        polls = [page.words[POLLS] for page in chain]
-        before, polls_before = self._cycle
-        if not chain or waits != before:
-            self._cycle = waits, polls
-        elif all(now >= then + 2 for now, then in zip(polls, polls_before, strict=True)):
+        before, now = self._cycle, Cycle.find(self._own)
+        if (before.pages, before.waits) != (now.pages, now.waits):
+            self._cycle = now
+        if self._raised and len(before.reports) < len(before.pages):
+            return
+        if before.is_given_up or before.persists(now):
+            self._own.words[CYCLE] = before.key
+            if before.reports:
+                raise SyncLostRankError(f"{self._who} waited in {self._call}, but {'; '.join(before.reports)}")
             raise SyncLostRankError(
-                "ranks wait for each other in different calls: "
-                + "; ".join(page.text for page in chain)
-                + ". All ranks must make the same calls in the same order"
+                f"ranks wait for each other in different calls: {'; '.join(before.texts)}. "
+                "All ranks must make the same calls in the same order"
             )
 
     def _absent(self) -> str:
@@ -117,6 +125,7 @@ class Watch:
             + (f" (there, {page.text})" if (page := self._page(rank)).words[WAIT] else "")
             for rank in self._table.absent()
         ]
+        known += [f"rank {rank} is suspended" for rank, slot in self._table.others.items() if slot.page.suspended]
         if unknown := self._table.unknown:
             ranks = ", ".join(map(str, unknown))
             known.append(
@@ -126,15 +135,3 @@ class Watch:
 
     def _page(self, rank: int) -> ProcessPage:
         return self._table.others[rank].page
-
-
-def _chain(process: ProcessPage) -> list[ProcessPage]:
-    """Return ``process``, the one for which it waits, and so on, if this leads into a cycle; else []."""
-    chain: list[ProcessPage] = []
-    current: ProcessPage | None = process
-    while current is not None and current not in chain:
-        if not current.words[WAIT]:
-            return []
-        chain.append(current)
-        current = current.blocker
-    return chain if current is not None else []
