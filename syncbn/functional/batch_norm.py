@@ -52,8 +52,9 @@ def batch_norm(
     Parameters
     ----------
     x : ndarray, 2 or more axes
-        float16, float32 or float64, any strides, byte order or alignment; never written. Ranks may
-        have different numbers of samples, also none.
+        float16, float32 or float64, any strides, byte order or alignment; never written. It must
+        not change until the backward, which reads it (``SYNCBN_DEBUG=1`` raises RuntimeError if it has).
+        Ranks may have different numbers of samples, also none.
     weight, bias : ndarray of shape (C,), optional
         γ and β. Without them: 1 and 0.
     eps : float
@@ -62,7 +63,7 @@ def batch_norm(
         Axis of C; -1 is channels-last.
     mask : array of bool, optional
         Broadcastable to x without its channel axis. The statistics come from the selected elements
-        only; the others are normalized with the same statistics.
+        only; the others are normalized with the same statistics. It is copied.
     comm : None, syncbn communicator or mpi4py.MPI.Intracomm
         None is this process alone.
     reduction : {"exact", "float64"}
@@ -71,7 +72,8 @@ def batch_norm(
     name : str
         Identity of this call, compared across ranks.
     residual : ndarray, optional
-        Of x's shape and dtype: added to the normalized values, in the same sweep over memory.
+        Of x's shape and dtype: added to the normalized values, in the same sweep over memory. Like x, it must
+        not change until the backward.
     relu : bool
         Whether negative values (after a residual is added) become 0, in the same sweep. y must then stay
         as it is until the backward has been called.
@@ -132,13 +134,14 @@ def batch_norm_inference(
     Parameters
     ----------
     x : ndarray, 2 or more axes
-        As in `batch_norm`.
+        As in `batch_norm`; it must not change until the backward.
     running_mean, running_var : ndarray of shape (C,)
-        Floating; they are constants of the backward.
+        Floating; they are constants of the backward. An infinite variance gives NaN.
     weight, bias : ndarray of shape (C,), optional
     eps : float
     channel_axis : int
     residual : ndarray, optional
+        As in `batch_norm`; it must not change until the backward.
     relu : bool
     out : ndarray, optional
         As in `batch_norm`.

@@ -29,7 +29,7 @@ def group_norm(
     ----------
     x : ndarray, 2 or more axes
         float16, float32 or float64, any memory order; the first axis that isn't the channel axis is
-        the sample axis.
+        the sample axis. It must not change until the backward.
     num_groups : int
         Divides C.
     weight, bias : ndarray of shape (C,), optional

@@ -24,7 +24,7 @@ def instance_norm(
     Parameters
     ----------
     x : ndarray, 2 or more axes
-        float16, float32 or float64, any memory order.
+        float16, float32 or float64, any memory order. It must not change until the backward.
     weight, bias : ndarray of shape (C,), optional
     eps : float
         Finite and at least 0.

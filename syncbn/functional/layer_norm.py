@@ -29,7 +29,7 @@ def layer_norm(
     Parameters
     ----------
     x : ndarray, 1 or more axes
-        float16, float32 or float64, any memory order.
+        float16, float32 or float64, any memory order. It must not change until the backward.
     normalized_shape : int or sequence of int
         The trailing axes of x.
     weight, bias : ndarray of shape ``normalized_shape``, optional

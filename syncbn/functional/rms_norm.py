@@ -24,7 +24,7 @@ def rms_norm(
     Parameters
     ----------
     x : ndarray, 1 or more axes
-        float16, float32 or float64, any memory order.
+        float16, float32 or float64, any memory order. It must not change until the backward.
     normalized_shape : int or sequence of int
         The trailing axes of x, D values in all.
     weight : ndarray of shape ``normalized_shape``, optional

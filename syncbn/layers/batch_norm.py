@@ -38,8 +38,8 @@ class BatchNorm(RunningNormalizer):
     affine : bool
         Whether there are γ (``weight``) and β (``bias``).
     track_running_stats : bool
-    bias : bool
-        False: γ alone.
+    weight, bias : bool
+        False: β alone, or γ alone.
     dtype : dtype
         Of parameters and running statistics. y has x's dtype.
     channel_axis : int
@@ -73,11 +73,12 @@ class BatchNorm(RunningNormalizer):
         affine: bool = True,
         track_running_stats: bool = True,
         *,
+        weight: bool = True,
         bias: bool = True,
         dtype: DTypeLike = np.float32,
         channel_axis: int = 1,
     ) -> None:
-        super().__init__(num_features, eps, momentum, affine, bias, track_running_stats, dtype, channel_axis)
+        super().__init__(num_features, eps, momentum, affine, weight, bias, track_running_stats, dtype, channel_axis)
         self.comm: Communicator = SERIAL
         self.reduction = "exact"
         self._identity = type(self).__name__
@@ -93,6 +94,7 @@ class BatchNorm(RunningNormalizer):
     ) -> tuple[FloatArray, Callable[[FloatArray], Any]]:
         """Return y and its backward, which with a residual returns (dx, dresidual), else dx.
 
+        x and ``residual`` must not change until the backward; the mask is copied.
         ``mask`` (training only), ``residual``, ``relu`` and ``out`` as in `syncbn.functional.batch_norm`.
         """
         if self._uses_running_statistics:
@@ -126,20 +128,26 @@ class BatchNorm(RunningNormalizer):
         ----------
         weights : sequence of array_like
             gamma, beta, moving_mean, moving_variance, in this order and without those that the layer
-            does not have (``scale=False``, ``center=False``). Keras's defaults are eps=1e-3 and
-            momentum=0.99, which is ``momentum=0.01`` here.
+            does not have: ``weight=False`` for Keras's ``scale=False``, ``bias=False`` for ``center=False``.
+            Keras's defaults are eps=1e-3 and momentum=0.99, which is ``momentum=0.01`` here.
 
         Raises
         ------
         ValueError
-            Another number of arrays, or another shape; nothing has been changed then.
+            Another number of arrays, another shape, or a layer without running statistics; nothing has
+            been changed then.
         TypeError
-            Values that aren't real numbers; likewise.
+            Values that aren't real numbers; nothing has been changed then.
         """
+        if not self.track_running_stats:
+            raise ValueError("Keras's layers have moving statistics: build this one with track_running_stats=True")
         names = [name for name, parameter in (("weight", self.weight), ("bias", self.bias)) if parameter is not None]
-        names += ["running_mean", "running_var"] if self.track_running_stats else []
+        names += ["running_mean", "running_var"]
         if len(weights) != len(names):
-            raise ValueError(f"expected {len(names)} arrays for {', '.join(names)}, got {len(weights)}")
+            raise ValueError(
+                f"expected {len(names)} arrays for {', '.join(names)}, got {len(weights)}: build the layer with "
+                "weight=False for scale=False, with bias=False for center=False"
+            )
         self.load_state_dict({**self.state_dict(), **dict(zip(names, weights, strict=True))})
 
 
@@ -167,8 +175,8 @@ class SyncBatchNorm(BatchNorm):
     track_running_stats : bool
     comm : syncbn communicator, mpi4py.MPI.Intracomm or None
         The ranks that share statistics. None is ``MPI.COMM_WORLD``. Use `MPIComm.split` for groups.
-    bias : bool
-        False: γ alone.
+    weight, bias : bool
+        False: β alone, or γ alone.
     dtype : dtype
         Of parameters and running statistics. y has x's dtype.
     channel_axis : int
@@ -199,13 +207,22 @@ class SyncBatchNorm(BatchNorm):
         track_running_stats: bool = True,
         comm: CommLike = None,
         *,
+        weight: bool = True,
         bias: bool = True,
         dtype: DTypeLike = np.float32,
         channel_axis: int = 1,
         reduction: Reduction = "exact",
     ) -> None:
         super().__init__(
-            num_features, eps, momentum, affine, track_running_stats, bias=bias, dtype=dtype, channel_axis=channel_axis
+            num_features,
+            eps,
+            momentum,
+            affine,
+            track_running_stats,
+            weight=weight,
+            bias=bias,
+            dtype=dtype,
+            channel_axis=channel_axis,
         )
         self.reduction = check_reduction(reduction)
         self.comm = world() if comm is None else as_communicator(comm)

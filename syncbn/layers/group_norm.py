@@ -25,8 +25,8 @@ class GroupNorm(AffineNormalizer):
     eps : float
     affine : bool
         Whether there are γ (``weight``) and β (``bias``), of shape (C,).
-    bias : bool
-        False: γ alone.
+    weight, bias : bool
+        False: β alone, or γ alone.
     dtype : dtype
         Of the parameters.
     channel_axis : int
@@ -48,6 +48,7 @@ class GroupNorm(AffineNormalizer):
         eps: float = 1e-5,
         affine: bool = True,
         *,
+        weight: bool = True,
         bias: bool = True,
         dtype: DTypeLike = np.float32,
         channel_axis: int = 1,
@@ -56,11 +57,11 @@ class GroupNorm(AffineNormalizer):
         self.num_channels = check_integer("num_channels", num_channels)
         if num_channels % num_groups:
             raise ValueError(f"num_groups must divide num_channels, got {num_groups} and {num_channels}")
-        super().__init__(self.num_channels, check_eps(eps), affine, bias, dtype)
+        super().__init__(self.num_channels, check_eps(eps), affine, weight, bias, dtype)
         self.channel_axis = channel_axis
 
     def forward(self, x: FloatArray) -> tuple[FloatArray, Backward]:
-        """Return y and its backward."""
+        """Return y and its backward, until which x must not change."""
         y, *_, gradients = plans.group_norm(
             x, self.num_groups, *self._arrays(), self.eps, self.channel_axis, self.num_channels
         )
