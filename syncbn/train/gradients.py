@@ -41,8 +41,9 @@ class FlatGradients:
 
     def take(self, loss: float) -> None:
         """Take each ``grad``, and ``loss``. A parameter without gradient contributes zeros."""
-        for parameter, view in zip(self.parameters, self._views, strict=True):
-            view[...] = 0 if parameter.grad is None else parameter.grad
+        with np.errstate(all="ignore"):  # what the dtype can't hold becomes infinite, as in every conversion
+            for parameter, view in zip(self.parameters, self._views, strict=True):
+                view[...] = 0 if parameter.grad is None else parameter.grad
         self.buffer[-1] = loss
 
     def add_over_ranks(self, comm: Communicator) -> float:
@@ -52,6 +53,7 @@ class FlatGradients:
         until the next `take`.
         """
         comm._protocol.sum(self.buffer)
-        for parameter, view in zip(self.parameters, self._views, strict=True):
-            parameter.grad = view.astype(parameter.data.dtype, copy=False)
+        with np.errstate(all="ignore"):
+            for parameter, view in zip(self.parameters, self._views, strict=True):
+                parameter.grad = view.astype(parameter.data.dtype, copy=False)
         return float(self.buffer[-1])

@@ -12,6 +12,7 @@ from numpy.typing import DTypeLike, NDArray
 from syncbn.comm import CollectiveSignature, Communicator
 from syncbn.layers import Module
 from syncbn.nn import Optimizer, softmax_cross_entropy
+from syncbn.train.buffers import pack_buffers, unpack_buffers
 from syncbn.train.gradients import FlatGradients
 from syncbn.train.order import shard
 from syncbn.typing import FloatArray, Int64Array
@@ -29,6 +30,8 @@ class StepResult:
 class TrainingStep:
     """Forward, backward, gradients added over ranks, update.
 
+    A step that fails before the update leaves everything as it was before the step.
+
     Every rank's loss is divided by the size of the *global* batch, so the sums over ranks are the loss and
     the gradient of the mean over the global batch, however uneven the shares are.
 
@@ -42,6 +45,11 @@ class TrainingStep:
     comm : Communicator
     wire_dtype : dtype, optional
         As in `FlatGradients`.
+
+    Attributes
+    ----------
+    updating : bool
+        Whether the update has begun, which can't be undone. The caller sets it to False once it has recorded the step.
     """
 
     def __init__(
@@ -50,6 +58,7 @@ class TrainingStep:
         self.model = model
         self.optimizer = optimizer
         self.comm = comm
+        self.updating = False
         self.gradients = FlatGradients(optimizer.parameters, wire_dtype)
         self._parameters = [*model.parameters(), *optimizer.parameters]  # finding them takes long
         buffer = self.gradients.buffer
@@ -65,11 +74,19 @@ class TrainingStep:
 
         Collective. ``before`` is called first, and its errors are raised on all ranks, too.
         """
-        with self.comm._protocol.collective_errors(self._signature, handshake=True):
-            before()
-            start, bytes_before = perf_counter(), self._bytes_sent()
-            self.gradients.take(self._forward_backward(x, y, batch))
-        loss = self.gradients.add_over_ranks(self.comm)
+        buffers = None
+        try:
+            with self.comm._protocol.collective_errors(self._signature, handshake=True):
+                before()
+                buffers = pack_buffers(self.model)  # the running statistics, which the forward changes
+                start, bytes_before = perf_counter(), self._bytes_sent()
+                self.gradients.take(self._forward_backward(x, y, batch))
+            loss = self.gradients.add_over_ranks(self.comm)
+            self.updating = True
+        except BaseException:  # KeyboardInterrupt too
+            if buffers is not None:
+                unpack_buffers(self.model, buffers)
+            raise
         self.optimizer.step()
         return StepResult(loss, perf_counter() - start, self._bytes_sent() - bytes_before)
 
