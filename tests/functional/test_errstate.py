@@ -86,8 +86,8 @@ def test_layers_do_not_raise(build, dtype):
 @pytest.mark.usefixtures("raising")
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_functions_do_not_raise(dtype):
+    weight = np.full(3, 1e300)
     for x in inputs(dtype):
-        weight = np.full(3, 1e300)
         for forward in (
             lambda x, **o: F.batch_norm(x, weight, **o),
             lambda x, **o: F.batch_norm(x, weight, residual=x.copy(), relu=True, **o),

@@ -58,7 +58,7 @@ CALLS = {
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 def test_masked_arrays_are_refused(call):
-    with pytest.raises(TypeError, match="is a NumPy masked array, whose mask would be lost: .* mask="):
+    with pytest.raises(TypeError, match=r"is a NumPy masked array, whose mask would be lost: .* mask="):
         call()
 
 

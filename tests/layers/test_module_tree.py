@@ -66,7 +66,7 @@ def test_parameters_in_containers_are_found():
 
 @pytest.mark.parametrize("member", [BatchNorm(2), Parameter(np.ones(2))])
 def test_a_set_is_refused(member):
-    with pytest.raises(TypeError, match="things is a set of .*: use a list"):
+    with pytest.raises(TypeError, match=r"things is a set of .*: use a list"):
         Holder(things={member}).parameters()
     assert Holder(things={1, 2}).parameters() == []
 

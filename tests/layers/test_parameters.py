@@ -64,7 +64,7 @@ def test_a_change_between_forward_and_backward_raises(build, change, rng):
     backward(y)
     backward(y)
     change(layer)
-    with pytest.raises(RuntimeError, match="parameters of .* have changed since the forward"):
+    with pytest.raises(RuntimeError, match=r"parameters of .* have changed since the forward"):
         backward(y)
     y, backward = forward(layer, rng)
     backward(y)

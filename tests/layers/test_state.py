@@ -39,7 +39,7 @@ def test_without_strict_keys_are_reported():
     assert layer.weight.data.tolist() == [2, 3]
     for name in missing:
         np.testing.assert_array_equal(layer.state_dict()[name], before[name])
-    with pytest.raises(ValueError, match="missing 'bias'.*unexpected 'extra'"):
+    with pytest.raises(ValueError, match=r"missing 'bias'.*unexpected 'extra'"):
         layer.load_state_dict({"weight": [4, 5], "extra": 1})
     with pytest.raises(ValueError, match="'weight' has shape"):
         layer.load_state_dict({"weight": [4, 5, 6], "bias": [0, 0]}, strict=False)
