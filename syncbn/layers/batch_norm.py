@@ -39,9 +39,8 @@ class BatchNorm(RunningNormalizer):
     affine : bool
         Whether there are γ (``weight``) and β (``bias``).
     track_running_stats : bool
-        Whether there are running statistics.
-    bias : bool
-        Whether there is β, if ``affine`` is True.
+    weight, bias : bool
+        False: β alone, or γ alone.
     dtype : dtype
         Dtype of parameters and running statistics. y has x's dtype.
     channel_axis : int
@@ -74,11 +73,12 @@ class BatchNorm(RunningNormalizer):
         affine: bool = True,
         track_running_stats: bool = True,
         *,
+        weight: bool = True,
         bias: bool = True,
         dtype: DTypeLike = np.float32,
         channel_axis: int = 1,
     ) -> None:
-        super().__init__(num_features, eps, momentum, affine, bias, track_running_stats, dtype, channel_axis)
+        super().__init__(num_features, eps, momentum, affine, weight, bias, track_running_stats, dtype, channel_axis)
         self.comm: Communicator = SERIAL
         self.reduction = "exact"
         self._identity = type(self).__name__
@@ -94,8 +94,8 @@ class BatchNorm(RunningNormalizer):
     ) -> tuple[FloatArray, Callable[[FloatArray], Any]]:
         """Return y and its backward, which returns dx, or with a residual (dx, dresidual).
 
-        `syncbn.functional.batch_norm` describes ``mask``, ``residual``, ``relu`` and ``out``. A mask has no effect
-        if the running statistics are used.
+        x and ``residual`` must not change until the backward; the mask is copied.
+        ``mask`` (training only), ``residual``, ``relu`` and ``out`` as in `syncbn.functional.batch_norm`.
         """
         if self._uses_running_statistics:
             return self._normalize_with_running(x, residual, relu, out)
@@ -130,20 +130,27 @@ class BatchNorm(RunningNormalizer):
         Parameters
         ----------
         weights : sequence of array_like
-            gamma, beta, moving_mean and moving_variance in this order, without those that the layer does not
-            have (``scale=False`` and ``center=False`` in Keras).
+            gamma, beta, moving_mean, moving_variance, in this order and without those that the layer
+            does not have: ``weight=False`` for Keras's ``scale=False``, ``bias=False`` for ``center=False``.
+            Keras's defaults are eps=1e-3 and momentum=0.99, which is ``momentum=0.01`` here.
 
         Raises
         ------
         ValueError
-            The number of arrays or a shape is wrong.
+            Another number of arrays, another shape, or a layer without running statistics; nothing has
+            been changed then.
         TypeError
-            A value is not a real number.
+            Values that aren't real numbers; nothing has been changed then.
         """
+        if not self.track_running_stats:
+            raise ValueError("Keras's layers have moving statistics: build this one with track_running_stats=True")
         names = [name for name, parameter in (("weight", self.weight), ("bias", self.bias)) if parameter is not None]
-        names += ["running_mean", "running_var"] if self.track_running_stats else []
+        names += ["running_mean", "running_var"]
         if len(weights) != len(names):
-            raise ValueError(f"expected {len(names)} arrays for {', '.join(names)}, got {len(weights)}")
+            raise ValueError(
+                f"expected {len(names)} arrays for {', '.join(names)}, got {len(weights)}: build the layer with "
+                "weight=False for scale=False, with bias=False for center=False"
+            )
         self.load_state_dict({**self.state_dict(), **dict(zip(names, weights, strict=True))})
 
 
@@ -173,9 +180,9 @@ class SyncBatchNorm(BatchNorm):
     track_running_stats : bool
         Whether there are running statistics.
     comm : syncbn communicator, mpi4py.MPI.Intracomm or None
-        Ranks that share the statistics. None is ``MPI.COMM_WORLD``. `MPIComm.split` makes groups of ranks.
-    bias : bool
-        Whether there is β, if ``affine`` is True.
+        The ranks that share statistics. None is ``MPI.COMM_WORLD``. Use `MPIComm.split` for groups.
+    weight, bias : bool
+        False: β alone, or γ alone.
     dtype : dtype
         Dtype of parameters and running statistics. y has x's dtype.
     channel_axis : int
@@ -209,13 +216,22 @@ class SyncBatchNorm(BatchNorm):
         track_running_stats: bool = True,
         comm: CommLike = None,
         *,
+        weight: bool = True,
         bias: bool = True,
         dtype: DTypeLike = np.float32,
         channel_axis: int = 1,
         reduction: Reduction = "exact",
     ) -> None:
         super().__init__(
-            num_features, eps, momentum, affine, track_running_stats, bias=bias, dtype=dtype, channel_axis=channel_axis
+            num_features,
+            eps,
+            momentum,
+            affine,
+            track_running_stats,
+            weight=weight,
+            bias=bias,
+            dtype=dtype,
+            channel_axis=channel_axis,
         )
         self.reduction = check_reduction(reduction)
         self.comm = world() if comm is None else as_communicator(comm)

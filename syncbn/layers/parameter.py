@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Callable
+from typing import Any
 
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from syncbn._core import debug
+from syncbn._core.checks import check_unmasked
 from syncbn.typing import FloatArray
 
 
@@ -23,18 +28,24 @@ class Parameter:
     data : ndarray
         Value.
     grad : ndarray or None
-        Sum of the gradients of all backward passes since the last ``zero_grad``; None before the first one.
+        Sum of the gradients since the last ``zero_grad``; None before the first backward.
+    version : int
+        Number of changes of ``data`` by optimizers and by ``load_state_dict``. A backward raises RuntimeError
+        if its layer's parameters have changed since the forward.
     """
 
-    __slots__ = ("data", "decay", "grad")
+    __slots__ = ("data", "decay", "grad", "version")
 
     def __init__(self, data: FloatArray, *, decay: bool = True) -> None:
+        check_unmasked(data, "data")
         self.data = data
         self.decay = decay
         self.grad: FloatArray | None = None
+        self.version = 0
 
     def add_grad(self, grad: NDArray[np.floating]) -> None:
-        """Add an array of the parameter's shape to the gradient, in the parameter's dtype."""
+        """Add ``grad`` (same shape as ``data``) to the gradient, in the parameter's dtype."""
+        check_unmasked(grad, "gradient")
         if grad.shape != self.data.shape:
             raise ValueError(f"gradient of shape {grad.shape} for a parameter of shape {self.data.shape}")
         if self.grad is None and grad.dtype == self.data.dtype:
@@ -43,5 +54,41 @@ class Parameter:
         with np.errstate(all="ignore"):  # infinities and NaN are visible in the sum
             self.grad = grad.astype(self.data.dtype) if self.grad is None else np.add(self.grad, grad, out=self.grad)
 
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
+        """Return ``data``, so that NumPy takes a parameter as its array."""
+        return np.array(self.data, dtype, copy=copy)
+
     def __repr__(self) -> str:
         return f"Parameter(shape={self.data.shape}, dtype={self.data.dtype}, decay={self.decay})"
+
+
+def unchanged(
+    layer: str, weight: Parameter | None, bias: Parameter | None, x: FloatArray | None = None
+) -> Callable[[], None]:
+    """Return a function that raises RuntimeError if a layer's parameters are no longer those of this moment.
+
+    Parameters
+    ----------
+    layer : str
+        Name for the error.
+    weight, bias : Parameter or None
+    x : ndarray, optional
+        Input that must not change either, which is checked with ``SYNCBN_DEBUG=1`` alone.
+    """
+    version = _version(weight) + _version(bias)  # versions only grow, so their sum changes with each of them
+    checksums = debug.Checksums(x=x) if debug.ENABLED else None
+
+    def check() -> None:
+        if _version(weight) + _version(bias) != version:
+            raise RuntimeError(
+                f"the parameters of {layer} have changed since the forward (an optimizer step or load_state_dict): "
+                "call backward first, or forward again"
+            )
+        if checksums is not None:
+            checksums.check()
+
+    return check
+
+
+def _version(parameter: Parameter | None) -> int:
+    return 0 if parameter is None else parameter.version
