@@ -275,7 +275,8 @@ class Trainer:
         Raises
         ------
         RuntimeError
-            An optimizer step was interrupted, so there is no state from which training could continue. An earlier file remains.
+            An optimizer step was interrupted, so there is no state from which training could continue. An earlier
+            file remains.
         ValueError
             Ranks have done different numbers of steps, since one was interrupted. An earlier file remains.
         CheckpointError
