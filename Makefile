@@ -6,7 +6,7 @@ BIN    := .venv/bin
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check install
 
 # The package is installed again if one of these files, from which its kernels are compiled, is newer.
-SOURCES   := pyproject.toml setup.py $(wildcard ext/*)
+SOURCES   := pyproject.toml setup.py $(wildcard ext/* ext/kernels/*)
 INSTALLED := .venv/.installed
 
 help:  ## list the targets
@@ -35,6 +35,9 @@ test-openmpi: .venv-openmpi/.installed  ## run the tests of synchronization unde
 
 test-arm: .venv/.with-test  ## run the kernels' tests on emulated 64-bit Arm (Debian, some minutes)
 	sh .ci/test-arm.sh $(BIN)/python $(ARGS)
+
+test-compilers: .venv/.with-test  ## build with each installed GCC and Clang, and run the kernels' tests
+	sh .ci/test-compilers.sh $(BIN)/python $(ARGS)
 
 bench: .venv/.with-bench  ## compare speed with PyTorch, JAX, ONNX Runtime and gloo: minutes, on a quiet machine
 	$(BIN)/python benchmarks/bench.py $(ARGS)
@@ -82,5 +85,5 @@ $(INSTALLED): $(SOURCES)
 		pathlib.Path(sysconfig.get_path("purelib"), "syncbn.pth").write_text("$(CURDIR)")'
 	@touch $@
 
-.PHONY: help demo test test-quick test-openmpi test-sanitized test-arm bench lint docs build dist clean
+.PHONY: help demo test test-quick test-openmpi test-sanitized test-arm test-compilers bench lint docs build dist clean
 .DELETE_ON_ERROR:

@@ -1,21 +1,17 @@
-"""Builds what is compiled: ext/NAME.pyx becomes syncbn._kernels.NAME_SET for each instruction set.
+"""Builds the extensions: ext/kernels.pyx for each instruction set, and every other ext/*.pyx once."""
 
-What calls kernels, plain_NAME.pyx, what asks the processor, and the protocol of ranks are the same for all.
-"""
-
-import multiprocessing
 import os
-import platform
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
-import numpy
-from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+from setuptools.modified import newer_group
 
 COMPILE_ARGS = [
     "-O3",
-    "-fopenmp",
     "-fno-math-errno",  # lets sqrt be one instruction; results are the same
     "-fno-trapping-math",  # lets comparisons be vectors; results are the same
     "-ffp-contract=off",  # a multiply and an add round twice on every machine: same bits everywhere
@@ -23,60 +19,79 @@ COMPILE_ARGS = [
     "-Wno-psabi",  # vectors wider than a register are only passed between inlined functions
     *([] if "CFLAGS" in os.environ else ["-g0"]),  # Python's own flags ask for -g, a sixth of the time
 ]
-INSTRUCTION_SETS = {"baseline": []}
-if platform.machine().lower() in ("x86_64", "amd64"):
-    INSTRUCTION_SETS |= {
-        "avx2": ["-march=x86-64-v3"],
-        "avx512": ["-march=x86-64-v4", "-mprefer-vector-width=512"],
-    }
-WRAPPED = sys.platform == "linux"  # parallel regions of one thread, see ext/parallel.h
-SHARED = "syncbn._kernels._cyutility"  # what Cython would else put into every module again
-
-once = sorted(path for pattern in ("processor.pyx", "protocol.pyx", "plans.pyx") for path in Path("ext").glob(pattern))
-sources = sorted(set(Path("ext").glob("*.pyx")) - set(once))
-if not sources:
-    raise SystemExit("ext/*.pyx is missing: build from the root of the repository or of the sdist")
-headers = [header.as_posix() for pattern in ("*.h", "*.pxd", "*.pxi") for header in sorted(Path("ext").glob(pattern))]
-
-DIRECTIVES = {
-    "language_level": "3",
-    "boundscheck": False,
-    "wraparound": False,
-    "initializedcheck": False,
-    "cdivision": True,
-    "embedsignature": True,
+INSTRUCTION_SETS = {
+    "avx512": ["-march=x86-64-v4", "-mprefer-vector-width=512"],
+    "avx2": ["-march=x86-64-v3"],
+    "baseline": [],
 }
+CYTHON_ARGS = [
+    "-3",
+    "--include-dir=ext",
+    "--directive=boundscheck=False,wraparound=False,initializedcheck=False,cdivision=True,embedsignature=True",
+]
+KERNELS = Path("ext/kernels.pyx")
+if not KERNELS.exists():
+    raise SystemExit(f"{KERNELS} is missing: build from the root of the repository or of the sdist")
 
 
-def extension(name, source, *flags):
+def extension(name, source, **options):
     """Return one extension module."""
+    headers = (path for path in Path("ext").rglob("*") if path.suffix in {".h", ".pxd", ".pxi"})
     return Extension(
         f"syncbn._kernels.{name}",
-        [source],
-        include_dirs=[numpy.get_include()],
-        define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"), *[("SYNCBN_WRAPPED", None)] * WRAPPED],
-        extra_compile_args=[*COMPILE_ARGS, *flags],
-        extra_link_args=["-fopenmp", *["-Wl,--wrap=GOMP_parallel"] * WRAPPED],
-        depends=headers,
+        [source.as_posix()],
+        depends=[path.as_posix() for path in sorted(headers)],
+        define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
+        **options,
     )
 
 
-def translated(extensions, build_dir):
-    """Translate to C, into a directory of its own: one source is translated once for each instruction set."""
-    return cythonize(
-        extensions,
-        include_path=["ext"],
-        build_dir=build_dir,
-        compiler_directives=DIRECTIVES,
-        shared_utility_qualified_name=SHARED,
-        nthreads=2 if multiprocessing.get_start_method() == "fork" else 0,  # else each would run this file again
-    )
+class BuildExtensions(build_ext):
+    """Leave out what the compiler does not know, translate Cython, and compile."""
+
+    def build_extensions(self):
+        """Build the extensions with the arguments that the compiler accepts."""
+        openmp = ["-fopenmp"] if self._accepts("-fopenmp", "-include", "omp.h") else []
+        if not openmp:
+            self.warn("the compiler has no OpenMP: kernels will run on one thread")
+        self.extensions = [ext for ext in self.extensions if self._accepts(*ext.extra_compile_args)]
+        for ext in self.extensions:
+            ext.extra_compile_args = [*COMPILE_ARGS, *openmp, *ext.extra_compile_args]
+            ext.extra_link_args = openmp
+        super().build_extensions()
+
+    def build_extension(self, ext):
+        """Translate one extension, in a process of its own, and compile it."""
+        import numpy
+
+        suffix, language = (".cpp", ["--cplus"]) if ext.language == "c++" else (".c", [])
+        target = f"build/cython/{ext.name}{suffix}"
+        if self.force or newer_group([*ext.sources, *ext.depends], target):
+            self.mkpath("build/cython")
+            arguments = [*CYTHON_ARGS, *language, f"--module-name={ext.name}", f"--output-file={target}", *ext.sources]
+            subprocess.run([sys.executable, "-m", "cython", *arguments], check=True)
+        ext.sources = [target]
+        ext.include_dirs = ["ext", numpy.get_include()]
+        super().build_extension(ext)
+
+    def _accepts(self, *args):
+        """Return whether the compiler makes a library with these arguments."""
+        compiler = self.compiler.compiler_so_cxx if "-std=c++17" in args else self.compiler.compiler_so
+        with tempfile.TemporaryDirectory() as directory:
+            source = Path(directory, "empty.c" if compiler is self.compiler.compiler_so else "empty.cpp")
+            source.touch()
+            command = [*compiler, *args, "-shared", str(source), "-o", f"{directory}/library"]
+            return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
-modules = [Extension(SHARED, ["_cyutility.c"]), *(extension(path.stem, path.as_posix()) for path in once)]
-modules = translated(modules, "build/shared")
-for name, flags in INSTRUCTION_SETS.items():
-    kernels = [extension(f"{path.stem}_{name}", path.as_posix(), *flags) for path in sources]
-    modules += translated(kernels, f"build/{name}")
+kernels = [
+    extension(f"kernels_{name}", KERNELS, language="c++", extra_compile_args=["-std=c++17", *args])
+    for name, args in INSTRUCTION_SETS.items()
+]
+others = [extension(path.stem, path, language="c") for path in sorted(set(Path("ext").glob("*.pyx")) - {KERNELS})]
 
-setup(ext_modules=modules, options={"build_ext": {"parallel": 2}})
+setup(
+    ext_modules=[*kernels, *others],
+    cmdclass={"build_ext": BuildExtensions},
+    options={"build_ext": {"parallel": 2}},
+)

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Says what to install when something that the build needs is missing. Usage: preflight.sh PYTHON
+# Reports what to install when something that the build needs is missing. Usage: preflight.sh PYTHON
 python=$1
 missing=0
 
@@ -8,13 +8,19 @@ need() {
     missing=1
 }
 
+# Usage: compiles COMMAND SUFFIX HEADER: whether the command makes a program that includes this header.
 compiles() {
     directory=$(mktemp -d)
-    printf '#include <stdlib.h>\n#include <omp.h>\nint main(void) { return 0; }\n' >"$directory/try.c"
-    $1 -fopenmp "$directory/try.c" -o "$directory/try" >/dev/null 2>&1
+    printf '#include <%s>\nint main(void) { return 0; }\n' "$3" >"$directory/try.$2"
+    $1 "$directory/try.$2" -o "$directory/try" >/dev/null 2>&1
     status=$?
     rm -rf "$directory"
     return $status
+}
+
+# Usage: command_of NAME DEFAULT: the compiler that Python's build of extensions takes.
+command_of() {
+    "$python" -c 'import sys, sysconfig; print(sysconfig.get_config_var(sys.argv[1]) or sys.argv[2])' "$1" "$2"
 }
 
 if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
@@ -23,8 +29,10 @@ if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null
 fi
 "$python" -c 'import ensurepip, venv' 2>/dev/null ||
     need "Python's venv module. On Debian and Ubuntu: apt install python3-venv"
-compiles "${CC:-$("$python" -c 'import sysconfig; print(sysconfig.get_config_var("CC") or "cc")')}" ||
-    need "a C compiler with the C library's headers and OpenMP. On Debian and Ubuntu: apt install gcc libc6-dev"
+compiles "${CC:-$(command_of CC cc)}" c stdlib.h ||
+    need "a C compiler with the C library's headers. On Debian and Ubuntu: apt install gcc libc6-dev"
+compiles "${CXX:-$(command_of CXX c++)} -std=c++17" cpp algorithm ||
+    need "a C++17 compiler. On Debian and Ubuntu: apt install g++"
 "$python" -c 'import pathlib, sys, sysconfig; sys.exit(not pathlib.Path(sysconfig.get_path("include"), "Python.h").exists())' ||
     need "Python's C headers. On Debian and Ubuntu: apt install python3-dev"
 exit $missing

@@ -2,8 +2,7 @@
 # Builds the kernels for 64-bit Arm and runs their tests under QEMU, in one process, on Debian 12.
 # Usage: sh .ci/test-arm.sh PYTHON [pytest arguments].
 #
-# Python of that architecture comes as Debian's packages, which are unpacked, not installed; NumPy as a wheel. The C files
-# are those that the last build of this checkout has left in build/.
+# Python for that architecture is taken from Debian's packages, which are unpacked, not installed, and NumPy from a wheel.
 set -eu
 cd "$(dirname "$0")/.."
 python=$1
@@ -13,9 +12,9 @@ packages="python3.11-minimal libpython3.11-minimal libpython3.11-stdlib libpytho
     libexpat1 zlib1g libffi8 libssl3 libgomp1 libgcc-s1 libbz2-1.0 liblzma5 libsqlite3-0 libuuid1 libncursesw6 libtinfo6
     libcrypt1 libstdc++6"
 
-for program in aarch64-linux-gnu-gcc qemu-aarch64-static; do
+for program in aarch64-linux-gnu-gcc aarch64-linux-gnu-g++ qemu-aarch64-static; do
     command -v $program >/dev/null ||
-        { echo "test-arm needs $program: apt install gcc-aarch64-linux-gnu qemu-user-static" >&2; exit 1; }
+        { echo "test-arm needs $program: apt install g++-aarch64-linux-gnu qemu-user-static" >&2; exit 1; }
 done
 
 if [ ! -e "$root/.complete" ]; then
@@ -33,19 +32,15 @@ if [ ! -e "$root/.complete" ]; then
 fi
 
 echo "compiling ..."
+# setup.py leaves out the instruction sets that this compiler does not know.
+include=$root/system/usr/include
+CC=aarch64-linux-gnu-gcc CXX=aarch64-linux-gnu-g++ SETUPTOOLS_EXT_SUFFIX=.cpython-311-aarch64-linux-gnu.so \
+    CPPFLAGS="-I$root/site/numpy/_core/include -I$include/python3.11 -idirafter $include" \
+    "$python" setup.py --quiet build_ext --build-lib "$root/lib" --build-temp "$root/temp"
 rm -rf "$root/package" && mkdir -p "$root/package"
 cp -r syncbn "$root/package/"
 rm -f "$root"/package/syncbn/_kernels/*.so
-compile() {
-    # the flags of setup.py
-    aarch64-linux-gnu-gcc -shared -fPIC -O3 -fopenmp -fno-math-errno -fno-trapping-math -ffp-contract=off -Wno-psabi \
-        -DNPY_NO_DEPRECATED_API=NPY_2_0_API_VERSION -I"$root/site/numpy/_core/include" -Iext -I. \
-        -I"$root/system/usr/include/python3.11" -I"$root/system/usr/include" \
-        "$1" -o "$root/package/syncbn/_kernels/$2.cpython-311-aarch64-linux-gnu.so"
-}
-for file in build/baseline/ext/*.c; do compile "$file" "$(basename "$file" .c)_baseline"; done
-for file in build/shared/ext/*.c; do compile "$file" "$(basename "$file" .c)"; done
-compile "$(find build -name _cyutility.c | head -n 1)" _cyutility
+cp "$root"/lib/syncbn/_kernels/*aarch64*.so "$root/package/syncbn/_kernels"
 
 # Tests that start further processes are left out: these would need the emulator too.
 PYTHONPATH="$root/package:$root/site:tests" PYTHONDONTWRITEBYTECODE=1 OMP_NUM_THREADS=2 \

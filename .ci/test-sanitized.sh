@@ -15,8 +15,8 @@ if [ -z "$(find "$root/wheel" -name '*.so' 2>/dev/null)" ] || [ -n "$(find ext s
     # From an sdist, in a temporary directory: nothing of the ordinary build is taken, or left there.
     rm -rf "$root"
     "$python" -m build --sdist --outdir "$root/sdist" . >/dev/null
-    CFLAGS="-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -g" \
-    LDFLAGS="-fsanitize=address,undefined" \
+    sanitize="-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -g"
+    CFLAGS=$sanitize CXXFLAGS=$sanitize LDFLAGS="-fsanitize=address,undefined" \
         "$python" -m pip --quiet --disable-pip-version-check install \
         --no-deps --target "$root/wheel" "$root"/sdist/*.tar.gz
     touch "$root/wheel"
@@ -37,5 +37,5 @@ from syncbn._kernels import processor
 assert '$root' in processor.__file__, processor.__file__
 sys.path.insert(0, 'tests')
 import pytest
-sys.exit(pytest.main(['--capture=sys', *sys.argv[1:]]))  # what a sanitizer says goes past pytest
+sys.exit(pytest.main(['--capture=sys', *sys.argv[1:]]))  # a sanitizer's report bypasses pytest
 " tests/kernels tests/functional tests/layers tests/fuzz/test_functional.py tests/fuzz/test_layers.py "$@"

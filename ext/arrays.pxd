@@ -1,45 +1,42 @@
-# The memory of the arrays that a kernel is given; NULL where there is none.
+# The memory of the arrays that a kernel is given.
 #
-# Arrays are contiguous, aligned, in native byte order, and of the dtype and shape that stand beside a kernel's
-# parameters. Their callers see to it and nothing checks it here: to ask each array through the buffer protocol takes
-# longer than small kernels do.
-from libc.stdint cimport int64_t
+# Arrays are contiguous, aligned, in native byte order, and of the dtype and shape in the comment after a kernel's
+# parameter. Their callers ensure that, and nothing checks it here: to query each array through the buffer protocol
+# takes longer than small kernels do.
 from numpy cimport NPY_FLOAT32, PyArray_DATA, PyArray_DIMS, PyArray_TYPE, ndarray
 
+cdef extern from "kernels/layout.h" namespace "syncbn" nogil:
+    ctypedef struct Layout:
+        Py_ssize_t samples
+        Py_ssize_t channels
+        Py_ssize_t size
+        bint channels_last
 
-cdef inline bint is_float32(ndarray array) noexcept:
-    """Tell float32 from float64."""
+    ctypedef struct Memory:
+        void *data
+
+
+cdef inline bint is_float32(ndarray array) noexcept nogil:
+    """Return whether the dtype is float32, not float64."""
     return PyArray_TYPE(array) == NPY_FLOAT32
 
 
-cdef inline Py_ssize_t length(ndarray array, int axis) noexcept:
+cdef inline Py_ssize_t length(ndarray array, int axis) noexcept nogil:
     return PyArray_DIMS(array)[axis]
 
 
-cdef inline void *memory(ndarray array) noexcept:
-    return NULL if array is None else PyArray_DATA(array)
+cdef inline Memory memory(ndarray array) noexcept nogil:
+    """Return the memory of an array; null for None."""
+    cdef Memory result
+    result.data = NULL if array is None else PyArray_DATA(array)
+    return result
 
 
-ctypedef fused element:
-    unsigned char
-    float
-    double
-
-
-cdef inline const element *after(const element *start, Py_ssize_t elements) noexcept nogil:
-    """Return the memory after so many elements; NULL stays NULL."""
-    if start is NULL:
-        return start
-    return start + elements
-
-
-cdef inline double *doubles(ndarray array) noexcept:
-    return <double *>memory(array)
-
-
-cdef inline int64_t *integers(ndarray array) noexcept:
-    return <int64_t *>memory(array)
-
-
-cdef inline unsigned char *mask_of(ndarray array) noexcept:
-    return <unsigned char *>memory(array)
+cdef inline Layout layout_of(ndarray x, bint channels_last) noexcept nogil:
+    """Return the layout of an array of shape (N, C, S), or (N, S, C) where channels_last."""
+    cdef Layout layout
+    layout.samples = length(x, 0)
+    layout.channels = length(x, 2 if channels_last else 1)
+    layout.size = length(x, 1 if channels_last else 2)
+    layout.channels_last = channels_last
+    return layout

@@ -33,8 +33,9 @@ def batch_norm(
         plan.prepare(x, weight, bias, eps, channel_axis, mask, reduction, residual, relu, out, channels)
         plan.normalize_local()
     else:
-        with protocol.collective_errors(protocol.unknown_signature("forward", layer)):
-            layer = layer if type(layer) is str else checks.check_name(layer)
+        known = type(layer) is str
+        with protocol.collective_errors(protocol.unknown_signature("forward", layer if known else "")):
+            layer = layer if known else checks.check_name(layer)
             plan.prepare(x, weight, bias, eps, channel_axis, mask, reduction, residual, relu, out, channels)
             plan.prepare_distributed(layer, reduction)
         plan.normalize_distributed()

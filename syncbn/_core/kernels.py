@@ -1,23 +1,23 @@
-"""One namespace of all kernels: those compiled for an instruction set, or their readable twins."""
+"""One namespace of all kernels: those compiled for an instruction set, or their reference implementations."""
 
 from __future__ import annotations
 
 import os
 from importlib import import_module
+from importlib.util import find_spec
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-NAMES = ("batch", "features", "groups", "ranks")
-
 _NOT_BUILT = (
-    "syncbn's compiled kernels are not there ({}): build them with `pip install .` (needs a C compiler), "
-    "or set SYNCBN_KERNELS=reference to run on the slow NumPy twins."
+    "syncbn's compiled kernels are missing ({}): build them with `pip install .` (needs a C and a C++ compiler), "
+    "or set SYNCBN_KERNELS=reference to run on the slow reference implementations in NumPy."
 )
 
 
 def available() -> list[str]:
     """Return the names of the compiled kernels that this processor can run, the fastest first."""
-    return list(compiled("processor").instruction_sets())
+    names = compiled("processor").instruction_sets()
+    return [name for name in names if find_spec(f"syncbn._kernels.kernels_{name}")]
 
 
 def compiled(name: str) -> Any:
@@ -31,18 +31,15 @@ def compiled(name: str) -> Any:
 def load_kernels(which: str) -> SimpleNamespace:
     """Return the kernels named by ``which``: one of `available`, or "reference"."""
     if which == "reference":
-        return SimpleNamespace(**_public(import_module("syncbn.reference")))
+        return _public(import_module("syncbn.reference"))
     if which not in available():
         choices = ", ".join([*available(), "reference"])
         raise ValueError(f"SYNCBN_KERNELS must be one of {choices} on this processor, got {which!r}")
-    kernels = SimpleNamespace()
-    for name in NAMES:
-        vars(kernels).update(_public(compiled(f"{name}_{which}")))
-    return kernels
+    return _public(compiled(f"kernels_{which}"))
 
 
-def _public(module: ModuleType) -> dict[str, Any]:
-    return {name: value for name, value in vars(module).items() if not name.startswith("_")}
+def _public(module: ModuleType) -> SimpleNamespace:
+    return SimpleNamespace(**{name: value for name, value in vars(module).items() if not name.startswith("_")})
 
 
 which = os.environ.get("SYNCBN_KERNELS") or available()[0]

@@ -1,1 +1,1 @@
-"""Compiled kernels, built from ext/*.pyx; `syncbn._core` is the only door to them."""
+"""Compiled modules, built from ext/*.pyx; see ext/README.md."""

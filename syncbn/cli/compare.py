@@ -22,7 +22,7 @@ from syncbn.experiments.report import Report
 
 DESCRIPTION = """\
 Train the same network with each normalizer, at each batch per rank and with
-several seeds, and compare the test errors. Prints a table and a conclusion, and
+several seeds, and compare the test errors. Prints a table and a verdict, and
 writes compare.json (all numbers), compare.txt and compare.png.
 """
 

@@ -55,11 +55,15 @@ def _signals_as_exceptions() -> Iterator[None]:
 
 
 def _terminate(process: subprocess.Popen[Any]) -> None:
-    """Terminate a running process, or kill its process group if it does not exit in time."""
+    """Terminate the process group of a running process, and kill it if the process does not exit in time."""
     if process.poll() is not None:
         return
-    process.terminate()
+    _signal_group(process.pid, signal.SIGTERM)
     with suppress(subprocess.TimeoutExpired):
         process.wait(TERMINATION_SECONDS)
+    _signal_group(process.pid, signal.SIGKILL)
+
+
+def _signal_group(group: int, number: signal.Signals) -> None:
     with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+        os.killpg(group, number)

@@ -91,15 +91,10 @@ def layer_signature(
     return CollectiveSignature("forward", tuple(arguments.items()), layer, has_data=True)
 
 
-def unknown_signature(direction: Direction, layer: Any) -> CollectiveSignature:
-    """Return the signature of a layer's call whose input could not be read."""
-    name = str.__str__(layer) if isinstance(layer, str) else ""  # other ranks may not have a subclass of this one
-    return _unknown_signature(direction, name)
-
-
 @lru_cache(maxsize=4096)
-def _unknown_signature(direction: Direction, name: str) -> CollectiveSignature:
-    return CollectiveSignature(direction, layer=name, has_data=True)
+def unknown_signature(direction: Direction, layer: str) -> CollectiveSignature:
+    """Return the signature of a layer's call whose input could not be read."""
+    return CollectiveSignature(direction, layer=layer, has_data=True)
 
 
 class Signatures:

@@ -1,14 +1,14 @@
-"""The readable twin of every compiled kernel: same name, same signature, same results, in NumPy.
+"""The reference implementation of every compiled kernel: same name, same signature, same results, in NumPy.
 
-The kernels go through a block of channels at a time; the twins make their steps one after the other, each a function
-of a module of its name.
+The kernels go through a block of channels at a time; a reference implementation makes its steps one after the other,
+each a function of its own.
 
 It is the oracle of the tests and the place to read what a kernel computes. ``SYNCBN_KERNELS=reference``
 in the environment runs the whole package on it.
 
 Axes are in the names: n samples, c channels, s values of a row, r rows, d features. ncs is channels-first
 memory, nsc channels-last. Arrays ending in ``_nc`` of means and factors have 1 or N rows. A mask of shape
-(0, 0) selects everything. The comment after a parameter list separates inputs from outputs; ``threads`` is for the
+(0, 0) selects everything. A comment in each parameter list separates inputs from outputs; ``threads`` is for the
 compiled kernels alone.
 """
 

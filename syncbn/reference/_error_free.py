@@ -1,27 +1,27 @@
-"""What a rounded operation has lost; see ext/error_free.h."""
+"""Error-free transformations; see ext/kernels/error_free.h."""
 
 from __future__ import annotations
 
 from syncbn.typing import Float64Array
 
 
-def product_error(a: Float64Array, b: Float64Array, product: Float64Array) -> Float64Array:
-    """Return what rounding a·b to ``product`` has lost (Dekker 1971)."""
+def two_prod(a: Float64Array, b: Float64Array, product: Float64Array) -> Float64Array:
+    """Return the rounding error of ``product`` = a·b (Dekker 1971)."""
     spread_a, spread_b = 134217729.0 * a, 134217729.0 * b
-    a_high, b_high = spread_a - (spread_a - a), spread_b - (spread_b - b)
-    a_low, b_low = a - a_high, b - b_high
-    return ((a_high * b_high - product) + a_high * b_low + a_low * b_high) + a_low * b_low
+    a_hi, b_hi = spread_a - (spread_a - a), spread_b - (spread_b - b)
+    a_lo, b_lo = a - a_hi, b - b_hi
+    return ((a_hi * b_hi - product) + a_hi * b_lo + a_lo * b_hi) + a_lo * b_lo
 
 
-def sum_error(a: Float64Array, b: Float64Array, total: Float64Array) -> Float64Array:
-    """Return what rounding a + b to ``total`` has lost (Knuth)."""
+def two_sum(a: Float64Array, b: Float64Array, total: Float64Array) -> Float64Array:
+    """Return the rounding error of ``total`` = a + b (Knuth)."""
     part = total - a
     return (a - (total - part)) + (b - part)
 
 
-def quotient_rest(
-    high: Float64Array, low: float, divisor: Float64Array, inverse: Float64Array, quotient: Float64Array
+def div_err(
+    hi: Float64Array, lo: float, divisor: Float64Array, inverse: Float64Array, quotient: Float64Array
 ) -> Float64Array:
-    """Return what is left of (high + low)/divisor after ``quotient``; ``inverse`` is that of the divisor."""
+    """Return what (hi + lo)/divisor exceeds ``quotient`` by; ``inverse`` is 1/divisor."""
     product = quotient * divisor
-    return ((high - product) - product_error(quotient, divisor, product) + low) * inverse
+    return ((hi - product) - two_prod(quotient, divisor, product) + lo) * inverse

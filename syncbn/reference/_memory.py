@@ -1,4 +1,4 @@
-"""How arrays lie in memory."""
+"""Memory orders and masks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 MaskArray = NDArray[np.uint8]
 NO_MASK: MaskArray = np.zeros((0, 0), np.uint8)
-"""Selects everything."""
+"""A mask that selects all values."""
 
 
 def channels_first(a_nsc: NDArray[Any]) -> NDArray[Any]:

@@ -1,4 +1,4 @@
-"""Batch normalization of one process, made of the other twins; see ext/batch.pyx."""
+"""Batch normalization of one process, in the steps of ranks; see ext/kernels/batch_norm.h."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ def batch_forward(
     y: FloatArray,
     threads: int,
 ) -> None:
-    """Do what the ranks of a communicator do, one after the other."""
+    """Make the steps of one rank that is alone."""
     channels = moments_5c.shape[1]
     range_w = np.empty(1 + 2 * channels) if exact else None
-    words = np.empty((4, channels), np.int64) if exact else None
+    limbs = np.empty((4, channels), np.int64) if exact else None
     sums = None if exact else np.empty((4, channels))
     rank_ranges(x, channels_last, mask_ns, count_n, rows_3nc, range_w, threads)
-    rank_sums(x, channels_last, mask_ns, count_n, rows_3nc, range_w, words, sums, threads)
+    rank_sums(x, channels_last, mask_ns, count_n, rows_3nc, range_w, limbs, sums, threads)
     rank_normalize(
         x,
         channels_last,
         count,
         range_w,
-        words,
+        limbs,
         sums,
         weight_c,
         bias_c,
@@ -79,7 +79,7 @@ def batch_inference(
     y: FloatArray,
     threads: int,
 ) -> None:
-    """μ, var, 1/√(var + eps), scale and bias, and y, with given statistics."""
+    """Normalize with given statistics: find μ, var, 1/√(var + eps), scale and bias, and y."""
     invstd = 1 / np.sqrt(var_c + eps)
     scale = invstd if weight_c is None else weight_c * invstd
     bias = np.zeros(len(mean_c)) if bias_c is None else bias_c
@@ -106,15 +106,15 @@ def batch_backward(
     dx: FloatArray,
     threads: int,
 ) -> None:
-    """Do what the ranks of a communicator do, one after the other; with ``count`` 0 nothing flows through μ and var."""
+    """Make the steps of one rank that is alone; with ``count`` 0 nothing flows through μ and var."""
     channels = moments_5c.shape[1]
     selected = dy if y is None else dx if g is None else g
-    largest = np.empty((2, channels)) if exact else None
-    words = np.empty((1, 4, channels), np.int64) if exact else None
+    absmax = np.empty((2, channels)) if exact else None
+    limbs = np.empty((1, 4, channels), np.int64) if exact else None
     sums = None if exact else np.empty((1, 2, channels))
-    one_words, one_sums = (words[0], None) if words is not None else (None, sums[0] if sums is not None else None)
-    rank_gradient_ranges(x, dy, channels_last, moments_5c, y, selected, rows_2nc, largest, threads)
-    rank_gradient_sums(x, selected, channels_last, moments_5c, rows_2nc, largest, one_words, one_sums, threads)
+    one_limbs, one_sums = (limbs[0], None) if limbs is not None else (None, sums[0] if sums is not None else None)
+    rank_gradient_ranges(x, dy, channels_last, moments_5c, y, selected, rows_2nc, absmax, threads)
+    rank_gradient_sums(x, selected, channels_last, moments_5c, rows_2nc, absmax, one_limbs, one_sums, threads)
     rank_input_gradient(
         x,
         selected,
@@ -122,8 +122,8 @@ def batch_backward(
         mask_ns,
         count,
         moments_5c,
-        largest,
-        words,
+        absmax,
+        limbs,
         sums,
         True,
         gradients_4c,

@@ -1,13 +1,13 @@
-"""Exact sums over columns; see ext/columns.pxd."""
+"""Exact sums over columns; see ext/kernels/column_sums.h."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from syncbn.reference._error_free import product_error
-from syncbn.reference._fixed_point import centre_and_reach, inverse_unit_of, to_words
+from syncbn.reference._error_free import two_prod
+from syncbn.reference._fixed_point import center_and_radius, inverse_scale_of, to_limbs
 from syncbn.reference._memory import MaskArray
-from syncbn.reference.exact import gradient_sums, largest_gradients
+from syncbn.reference.exact import gradient_absmax, gradient_sums
 from syncbn.typing import Float64Array, FloatArray, Int64Array
 
 
@@ -18,7 +18,7 @@ def moment_ranges_columns(
     range_w: Float64Array,
     threads: int,  # noqa: ARG001
 ) -> None:
-    """`moment_ranges` where a row is one value: max x and max −x."""
+    """Find the range where a row is one value: max x and max −x."""
     range_w[0] = 1
     range_2c = range_w[1:].reshape(2, -1)
     x = x_nc[mask_n.astype(bool)] if mask_n.size else x_nc
@@ -31,42 +31,42 @@ def moment_sums_columns(
     mask_n: MaskArray,
     range_w: Float64Array,
     # out
-    words_4c: Int64Array,
+    limbs_4c: Int64Array,
     threads: int,  # noqa: ARG001
 ) -> None:
-    """`moment_sums` where a row is one value; m² of float32 needs no rest."""
+    """Sum moments where a row is one value; the rounding error of m² of float32 is left out."""
     x = (x_nc[mask_n.astype(bool)] if mask_n.size else x_nc).astype(np.float64)
     with np.errstate(all="ignore"):
-        centre, reach = centre_and_reach(range_w)
-        scale = inverse_unit_of(reach)
-        m = (x - centre) * scale
-        to_words(m, 0.0, scale, words_4c[:2])
+        center, radius = center_and_radius(range_w)
+        scale = inverse_scale_of(radius)
+        m = (x - center) * scale
+        to_limbs(m, 0.0, scale, limbs_4c[:2])
         square = m * m
-        to_words(square, product_error(m, m, square) if x_nc.dtype == np.float64 else 0.0, scale, words_4c[2:])
+        to_limbs(square, two_prod(m, m, square) if x_nc.dtype == np.float64 else 0.0, scale, limbs_4c[2:])
 
 
-def largest_gradients_columns(
+def gradient_absmax_columns(
     x_nc: FloatArray,
     dy_nc: FloatArray,
     mean_c: Float64Array,
     # out
-    largest_2c: Float64Array,
+    absmax_2c: Float64Array,
     threads: int,  # noqa: ARG001
 ) -> None:
-    """`largest_gradients` of dy and dy·(x − μ)."""
+    """Find the largest |dy| and |dy·(x − μ)|."""
     with np.errstate(all="ignore"):
-        largest_gradients(dy_nc.astype(np.float64), dy_nc * (x_nc - mean_c), largest_2c)
+        gradient_absmax(dy_nc.astype(np.float64), dy_nc * (x_nc - mean_c), absmax_2c)
 
 
 def gradient_sums_columns(
     x_nc: FloatArray,
     dy_nc: FloatArray,
     mean_c: Float64Array,
-    largest_2c: Float64Array,
+    absmax_2c: Float64Array,
     # out
-    words_4c: Int64Array,
+    limbs_4c: Int64Array,
     threads: int,  # noqa: ARG001
 ) -> None:
-    """`gradient_sums` of dy and dy·(x − μ)."""
+    """Sum dy and dy·(x − μ)."""
     with np.errstate(all="ignore"):
-        gradient_sums(dy_nc.astype(np.float64), dy_nc * (x_nc - mean_c), largest_2c, words_4c)
+        gradient_sums(dy_nc.astype(np.float64), dy_nc * (x_nc - mean_c), absmax_2c, limbs_4c)

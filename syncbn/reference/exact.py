@@ -1,4 +1,4 @@
-"""Sums of row values without rounding; see ext/exact.pxd."""
+"""Exact sums of rows; see ext/kernels/exact_moments.h and exact_totals.h."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from fractions import Fraction
 
 import numpy as np
 
-from syncbn.reference._error_free import product_error, quotient_rest, sum_error
+from syncbn.reference._error_free import div_err, two_prod, two_sum
 from syncbn.reference._fixed_point import (
     TOO_LARGE,
-    centre_and_reach,
-    count_unit_of,
-    from_words,
-    inverse_unit_of,
-    to_words,
-    unit_of,
+    center_and_radius,
+    count_scale_of,
+    from_limbs,
+    inverse_scale_of,
+    scale_of,
+    to_limbs,
 )
 from syncbn.typing import Float64Array, Int64Array
 
@@ -23,70 +23,70 @@ TINY = 2.0**-480
 
 
 def moment_ranges(
-    first_nc: Float64Array,
-    deviation_nc: Float64Array,
+    x0_nc: Float64Array,
+    sum_nc: Float64Array,
     square_nc: Float64Array,
     count_n: Float64Array,
     # out
     range_w: Float64Array,
 ) -> None:
-    """Range of x₀ and μᵣ ± σᵣ over the rows r of each channel."""
+    """Find the range of x₀ and μᵣ ± σᵣ over the rows r of each channel."""
     range_w[0] = count_n.max(initial=0.0)
     range_2c = range_w[1:].reshape(2, -1)
     range_2c[...] = -np.inf
     rows = count_n > 0
-    first, deviation, square, count = first_nc[rows], deviation_nc[rows], square_nc[rows], count_n[rows, None]
+    x0, row_sum, square, count = x0_nc[rows], sum_nc[rows], square_nc[rows], count_n[rows, None]
     with np.errstate(all="ignore"):
         inverse = 1 / count
-        shift = deviation * inverse
-        spread = np.sqrt(np.fmax(square - deviation * shift, 0.0) * inverse)
-        spread += np.where(square > 0, ULP * np.abs(first), 0.0)  # so that the range of a row that varies is not empty
+        shift = row_sum * inverse
+        sigma = np.sqrt(np.fmax(square - row_sum * shift, 0.0) * inverse)
+        sigma += np.where(square > 0, ULP * np.abs(x0), 0.0)  # so that the range of a row that varies is not empty
         if rows.any():
-            range_2c[0] = np.fmax(first, first + shift + spread).max(axis=0)
-            range_2c[1] = np.fmax(-first, spread - (first + shift)).max(axis=0)
-        finite = np.abs(deviation) + square < np.inf
+            range_2c[0] = np.fmax(x0, x0 + shift + sigma).max(axis=0)
+            range_2c[1] = np.fmax(-x0, sigma - (x0 + shift)).max(axis=0)
+        finite = np.abs(row_sum) + square < np.inf
     range_2c[0, ~finite.all(axis=0)] = np.inf
 
 
 def moment_sums(
-    first_nc: Float64Array,
-    deviation_nc: Float64Array,
+    x0_nc: Float64Array,
+    sum_nc: Float64Array,
     square_nc: Float64Array,
     count_n: Float64Array,
     range_w: Float64Array,
     # out
-    words_4c: Int64Array,
+    limbs_4c: Int64Array,
 ) -> None:
-    """Σn·m and Σ[n·m² + M2] over rows, m = (μᵣ − centre)/unit, all over the count's unit, as words."""
+    """Sum n·m and n·m² + M2 over rows, m = (μᵣ − center)/scale, both divided by the count's scale, as limbs."""
     rows = count_n > 0
-    first, deviation, square, count = first_nc[rows], deviation_nc[rows], square_nc[rows], count_n[rows, None]
+    x0, row_sum, square, count = x0_nc[rows], sum_nc[rows], square_nc[rows], count_n[rows, None]
     with np.errstate(all="ignore"):
-        centre, reach = centre_and_reach(range_w)
-        scale = inverse_unit_of(reach)
-        count_unit = count_unit_of(range_w)
-        weight = count * (1 / count_unit)
+        center, radius = center_and_radius(range_w)
+        scale = inverse_scale_of(radius)
+        count_scale = count_scale_of(range_w)
+        weight = count * (1 / count_scale)
         inverse = 1 / count
-        total = deviation * scale
+        total = row_sum * scale
         shift = total * inverse
-        shift_rest = quotient_rest(total, 0.0, count, inverse, shift)
+        shift_err = div_err(total, 0.0, count, inverse, shift)
         product = total * shift
-        m2 = square * scale * scale - product - (product_error(total, shift, product) + total * shift_rest)
-        offset = (first - centre) * scale
-        offset_rest = sum_error(first, -centre, first - centre) * scale
-        m = offset + shift
-        m_rest = sum_error(offset, shift, m) + offset_rest + shift_rest
+        m2 = square * scale * scale - product - (two_prod(total, shift, product) + total * shift_err)
+        start = (x0 - center) * scale
+        start_err = two_sum(x0, -center, x0 - center) * scale
+        m = start + shift
+        m_err = two_sum(start, shift, m) + start_err + shift_err
         value = weight * m
-        to_words(value, product_error(weight, m, value) + weight * m_rest, scale, words_4c[:2])
-        of_mean = m * m
-        rest = weight * (product_error(m, m, of_mean) + 2 * m * m_rest)
-        value = weight * of_mean
-        rest = rest + product_error(weight, of_mean, value)
-        part = np.fmax(m2, 0.0) * (1 / count_unit)
-        to_words(value + part, rest + sum_error(value, part, value + part), scale, words_4c[2:])
+        to_limbs(value, two_prod(weight, m, value) + weight * m_err, scale, limbs_4c[:2])
+        square_m = m * m
+        err = weight * (two_prod(m, m, square_m) + 2 * m * m_err)
+        value = weight * square_m
+        err = err + two_prod(weight, square_m, value)
+        part = np.fmax(m2, 0.0) * (1 / count_scale)
+        to_limbs(value + part, err + two_sum(value, part, value + part), scale, limbs_4c[2:])
 
 
 def moments_from_sums(
-    words_4c: Int64Array,
+    limbs_4c: Int64Array,
     range_w: Float64Array,
     count: int,
     eps: float,
@@ -95,61 +95,61 @@ def moments_from_sums(
     var_c: Float64Array,
     invstd_c: Float64Array,
 ) -> None:
-    """m̄ = Σn·m/M, μ = centre + unit·m̄ and var = unit²·(Σ[n·m² + M2]/M − m̄²); 1/√(var + eps)."""
-    sums, squares = from_words(words_4c[:2]), from_words(words_4c[2:])
-    centre_c, reach_c = centre_and_reach(range_w)
-    unit_c, count_unit = unit_of(reach_c), count_unit_of(range_w)
-    for c, (centre, reach) in enumerate(zip(centre_c, reach_c, strict=True)):
-        if not reach < TOO_LARGE:
+    """Find m̄ = Σn·m/M, μ = center + scale·m̄, var = scale²·(Σ[n·m² + M2]/M − m̄²) and 1/√(var + eps)."""
+    sums, squares = from_limbs(limbs_4c[:2]), from_limbs(limbs_4c[2:])
+    center_c, radius_c = center_and_radius(range_w)
+    scale_c, count_scale = scale_of(radius_c), count_scale_of(range_w)
+    for c, (center, radius) in enumerate(zip(center_c, radius_c, strict=True)):
+        if not radius < TOO_LARGE:
             mean_c[c] = var_c[c] = invstd_c[c] = np.nan
             continue
-        unit = unit_c[c] if reach > 0 else 0.0
-        mean = sums[c] / count * Fraction(count_unit)
-        scaled = max(float(squares[c] / count * Fraction(count_unit) - mean * mean), 0.0)
-        mean_c[c] = centre + unit * float(mean)
-        var_c[c] = scaled * unit * unit
+        scale = scale_c[c] if radius > 0 else 0.0
+        mean = sums[c] / count * Fraction(count_scale)
+        scaled = max(float(squares[c] / count * Fraction(count_scale) - mean * mean), 0.0)
+        mean_c[c] = center + scale * float(mean)
+        var_c[c] = scaled * scale * scale
         if eps > 0 and var_c[c] + eps < np.inf:
             invstd_c[c] = 1 / np.sqrt(var_c[c] + eps)
-        elif scaled > 0 and unit >= TINY:
-            invstd_c[c] = 1 / np.sqrt(scaled) / unit
+        elif scaled > 0 and scale >= TINY:
+            invstd_c[c] = 1 / np.sqrt(scaled) / scale
         else:
-            known = not (0 < abs(centre) < TINY or 0 < unit < TINY)
+            known = not (0 < abs(center) < TINY or 0 < scale < TINY)
             invstd_c[c] = 0.0 if known else np.nan
 
 
-def largest_gradients(
+def gradient_absmax(
     sum_nc: Float64Array,
     product_nc: Float64Array,
     # out
-    largest_2c: Float64Array,
+    absmax_2c: Float64Array,
 ) -> None:
-    """Largest magnitude of either per channel; infinite where one is not finite."""
-    for values_nc, largest_c in zip((sum_nc, product_nc), largest_2c, strict=True):
-        largest_c[...] = np.nan_to_num(np.abs(values_nc), nan=np.inf, posinf=np.inf).max(axis=0, initial=0.0)
+    """Find the largest magnitude of either per channel; infinite where one is not finite."""
+    for values_nc, absmax_c in zip((sum_nc, product_nc), absmax_2c, strict=True):
+        absmax_c[...] = np.nan_to_num(np.abs(values_nc), nan=np.inf, posinf=np.inf).max(axis=0, initial=0.0)
 
 
 def gradient_sums(
     sum_nc: Float64Array,
     product_nc: Float64Array,
-    largest_2c: Float64Array,
+    absmax_2c: Float64Array,
     # out
-    words_4c: Int64Array,
+    limbs_4c: Int64Array,
 ) -> None:
-    """Sum either value/unit over n, as words."""
-    scale_2c = inverse_unit_of(largest_2c)
+    """Sum either value/scale over n, as limbs."""
+    scale_2c = inverse_scale_of(absmax_2c)
     with np.errstate(all="ignore"):
-        to_words(sum_nc * scale_2c[0], 0.0, scale_2c[0], words_4c[:2])
-        to_words(product_nc * scale_2c[1], 0.0, scale_2c[1], words_4c[2:])
+        to_limbs(sum_nc * scale_2c[0], 0.0, scale_2c[0], limbs_4c[:2])
+        to_limbs(product_nc * scale_2c[1], 0.0, scale_2c[1], limbs_4c[2:])
 
 
 def totals_from_sums(
-    words_g4c: Int64Array,
-    largest_2c: Float64Array,
+    limbs_g4c: Int64Array,
+    absmax_2c: Float64Array,
     # out
     total_g2c: Float64Array,
 ) -> None:
     """Round the sums of `gradient_sums`, of each of g groups of ranks, to float64."""
-    unit_2c = np.where(largest_2c > 0, unit_of(largest_2c), 0.0)
-    for words_4c, total_2c in zip(words_g4c, total_g2c, strict=True):
-        totals = [[float(total) for total in from_words(words_4c[k : k + 2])] for k in (0, 2)]
-        total_2c[...] = np.where(largest_2c < TOO_LARGE, totals * unit_2c, np.nan)
+    scale_2c = np.where(absmax_2c > 0, scale_of(absmax_2c), 0.0)
+    for limbs_4c, total_2c in zip(limbs_g4c, total_g2c, strict=True):
+        totals = [[float(total) for total in from_limbs(limbs_4c[k : k + 2])] for k in (0, 2)]
+        total_2c[...] = np.where(absmax_2c < TOO_LARGE, totals * scale_2c, np.nan)

@@ -1,4 +1,4 @@
-"""Layer and root-mean-square normalization; see ext/features.pyx."""
+"""Layer and root-mean-square normalization; see ext/kernels/layer_norm.h."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def feature_forward(
     y_rd: FloatArray,
     threads: int,  # noqa: ARG001
 ) -> None:
-    """y = (x − μ)·scale·weight + bias, scale = 1/√(mean of (x − μ)² + eps); μ is 0 unless centred."""
+    """Find y = (x − μ)·scale·weight + bias, scale = 1/√(mean of (x − μ)² + eps); μ is 0 unless centred."""
     x = x_rd.astype(np.float64)
     origin = x[:, :1] if centred else np.zeros((len(x), 1))
     mean = origin + (x - origin).mean(axis=1, keepdims=True) if centred else origin
@@ -43,7 +43,7 @@ def feature_backward(
     dx_rd: FloatArray,
     threads: int,  # noqa: ARG001
 ) -> None:
-    """dx = scale·weight·dy − [shift + slope·(x − μ)]; gradients of weight and bias, over parts of the rows and all."""
+    """Find dx = scale·weight·dy − (b + c·(x − μ)), and gradients of weight and bias: by parts of the rows and all."""
     mean, scale = moments_2r[0][:, None], moments_2r[1][:, None]
     dy, deviation = dy_rd.astype(np.float64), x_rd - mean
     rows, features = dy.shape
@@ -53,6 +53,6 @@ def feature_backward(
         parts_2pd[:, part] = (dy * deviation * scale)[one].sum(axis=0), dy[one].sum(axis=0)
     gradients_2d[...] = parts_2pd.sum(axis=1)
     weighted = dy * weight_d
-    shift = scale * weighted.sum(axis=1, keepdims=True) / features if centred else 0.0
-    slope = scale * (scale * (scale * (weighted * deviation).sum(axis=1, keepdims=True))) / features
-    dx_rd[...] = scale * weight_d * dy - (shift + slope * deviation)
+    b = scale * weighted.sum(axis=1, keepdims=True) / features if centred else 0.0
+    c = scale * (scale * (scale * (weighted * deviation).sum(axis=1, keepdims=True))) / features
+    dx_rd[...] = scale * weight_d * dy - (b + c * deviation)

@@ -1,4 +1,4 @@
-"""Gradients of x; see ext/loops_of_type.h."""
+"""Gradients of x; see ext/kernels/input_gradient.h."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ def input_gradient_ncs(
     dy_ncs: FloatArray,
     mask_ns: MaskArray,
     mean_nc: Float64Array,
-    direct_nc: Float64Array,
-    shift_nc: Float64Array,
-    slope_nc: Float64Array,
+    a_nc: Float64Array,
+    b_nc: Float64Array,
+    c_nc: Float64Array,
     # out
     dx_ncs: FloatArray,
     threads: int,  # noqa: ARG001
 ) -> None:
-    """dx = direct·dy − mask·[shift + slope·(x − μ)]."""
-    through = shift_nc[:, :, None] + slope_nc[:, :, None] * (x_ncs - mean_nc[:, :, None])
+    """Find dx = a·dy − mask·(b + c·(x − μ))."""
+    through = b_nc[:, :, None] + c_nc[:, :, None] * (x_ncs - mean_nc[:, :, None])
     if mask_ns.size:
         through = np.where(mask_ns[:, None, :], through, 0.0)
-    dx_ncs[...] = direct_nc[:, :, None] * dy_ncs - through
+    dx_ncs[...] = a_nc[:, :, None] * dy_ncs - through
 
 
 def input_gradient_nsc(
@@ -32,16 +32,16 @@ def input_gradient_nsc(
     dy_nsc: FloatArray,
     mask_ns: MaskArray,
     mean_nc: Float64Array,
-    direct_nc: Float64Array,
-    shift_nc: Float64Array,
-    slope_nc: Float64Array,
+    a_nc: Float64Array,
+    b_nc: Float64Array,
+    c_nc: Float64Array,
     # out
     dx_nsc: FloatArray,
     threads: int,
 ) -> None:
-    """`input_gradient_ncs` of channels-last memory."""
+    """Find dx in channels-last memory."""
     x, dy, dx = (channels_first(a) for a in (x_nsc, dy_nsc, dx_nsc))
-    input_gradient_ncs(x, dy, mask_ns, mean_nc, direct_nc, shift_nc, slope_nc, dx, threads)
+    input_gradient_ncs(x, dy, mask_ns, mean_nc, a_nc, b_nc, c_nc, dx, threads)
 
 
 def relu_gradients(
@@ -51,5 +51,5 @@ def relu_gradients(
     g: FloatArray,
     threads: int,  # noqa: ARG001
 ) -> None:
-    """g = dy where y > 0, else 0."""
+    """Find g = dy where y > 0, else 0."""
     g[...] = np.where(y > 0, dy, 0)

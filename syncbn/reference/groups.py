@@ -1,4 +1,4 @@
-"""Group and instance normalization; see ext/groups.pyx."""
+"""Group and instance normalization; see ext/kernels/group_norm.h."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def group_forward(
     y: FloatArray,
     threads: int,  # noqa: ARG001
 ) -> None:
-    """y = (x − μ)·scale + bias with the μ and var of each sample's groups of channels, scale = weight/√(var + eps)."""
+    """Find y = (x − μ)·scale + bias with μ and var of each sample's groups of channels, scale = weight/√(var + eps)."""
     x_ncs, y_ncs = (channels_first(x), channels_first(y)) if channels_last else (x, y)
     samples, channels, _ = x_ncs.shape
     groups = moments_3ng.shape[2]
@@ -55,7 +55,7 @@ def group_backward(
     dx: FloatArray,
     threads: int,  # noqa: ARG001
 ) -> None:
-    """dx = scale·dy − [shift + slope·(x − μ)], shift and slope of each sample's groups of channels."""
+    """Find dx = scale·dy − (b + c·(x − μ)), with b and c of each sample's groups of channels."""
     x_ncs, dy_ncs, dx_ncs = (channels_first(a) if channels_last else a for a in (x, dy, dx))
     samples, channels, size = x_ncs.shape
     groups = moments_3ng.shape[2]
@@ -65,8 +65,8 @@ def group_backward(
     sums, products = dy_ncs.sum(axis=2, dtype=np.float64), (dy_ncs * deviation).sum(axis=2)
     invstd = moments_3ng[2]
     by_group = (samples, groups, width)
-    shift = invstd * (sums * weight_c).reshape(by_group).sum(axis=2) / (width * size)
-    slope = invstd * (invstd * (invstd * (products * weight_c).reshape(by_group).sum(axis=2))) / (width * size)
-    factors_4nc[...] = sums, products, shift.repeat(width, axis=1), slope.repeat(width, axis=1)
+    b = invstd * (sums * weight_c).reshape(by_group).sum(axis=2) / (width * size)
+    c = invstd * (invstd * (invstd * (products * weight_c).reshape(by_group).sum(axis=2))) / (width * size)
+    factors_4nc[...] = sums, products, b.repeat(width, axis=1), c.repeat(width, axis=1)
     gradients_2c[...] = (products * invstd.repeat(width, axis=1)).sum(axis=0), sums.sum(axis=0)
     dx_ncs[...] = scale_nc[:, :, None] * dy_ncs - (factors_4nc[2][:, :, None] + factors_4nc[3][:, :, None] * deviation)

@@ -1,4 +1,4 @@
-"""Normalized values; see ext/loops_of_type.h."""
+"""Normalized values; see ext/kernels/normalize.h."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def normalize_ncs(
     y_ncs: FloatArray,
     threads: int,  # noqa: ARG001
 ) -> None:
-    """y = (x − μ)·scale + bias; then y + residual, unless that is (0, 0, 0); then max(y, 0), if relu."""
+    """Find y = (x − μ)·scale + bias; then y + residual, unless that is (0, 0, 0); then max(y, 0), if relu."""
     y_ncs[...] = (x_ncs - mean_nc[:, :, None]) * scale_nc[:, :, None] + bias_c[:, None]
     if residual.size:
         y_ncs += residual
@@ -38,6 +38,6 @@ def normalize_nsc(
     y_nsc: FloatArray,
     threads: int,
 ) -> None:
-    """`normalize_ncs` of channels-last memory."""
+    """Find y in channels-last memory."""
     x_ncs, residual_ncs, y_ncs = (channels_first(a) for a in (x_nsc, residual, y_nsc))
     normalize_ncs(x_ncs, mean_nc, scale_nc, bias_c, residual_ncs, relu, y_ncs, threads)

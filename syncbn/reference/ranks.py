@@ -1,4 +1,4 @@
-"""Batch normalization of the ranks of a communicator, made of the other twins; see ext/ranks.pyx."""
+"""Batch normalization of the ranks of a communicator; see ext/kernels/distributed.h."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import numpy as np
 
 from syncbn.reference._memory import NO_MASK, MaskArray
 from syncbn.reference.columns import (
+    gradient_absmax_columns,
     gradient_sums_columns,
-    largest_gradients_columns,
     moment_ranges_columns,
     moment_sums_columns,
 )
 from syncbn.reference.exact import (
+    gradient_absmax,
     gradient_sums,
-    largest_gradients,
     moment_ranges,
     moment_sums,
     moments_from_sums,
@@ -65,19 +65,19 @@ def rank_sums(
     rows_3nc: Any,
     range_w: Any,
     # out
-    words_4c: Any,
+    limbs_4c: Any,
     sums_4c: Any,
     threads: int,
 ) -> None:
-    """Find words of the sums of rows or columns: exact, or in float64."""
+    """Sum rows or columns: as limbs of exact sums, or in float64."""
     mask_ns = NO_MASK if mask_ns is None else mask_ns
     if rows_3nc is None and range_w[0] > 1:  # other ranks have longer rows
         rows_3nc = np.zeros((3, len(count_n), x.shape[2]))
         rows_3nc[0] = x[:, 0]
     if rows_3nc is None:
-        moment_sums_columns(_columns(x), mask_ns.ravel(), range_w, words_4c, threads)
-    elif words_4c is not None:
-        moment_sums(rows_3nc[0], rows_3nc[1], rows_3nc[2], count_n, range_w, words_4c)
+        moment_sums_columns(_columns(x), mask_ns.ravel(), range_w, limbs_4c, threads)
+    elif limbs_4c is not None:
+        moment_sums(rows_3nc[0], rows_3nc[1], rows_3nc[2], count_n, range_w, limbs_4c)
     else:
         moment_sums_float64(rows_3nc[0], rows_3nc[1], rows_3nc[2], count_n, sums_4c)
 
@@ -87,7 +87,7 @@ def rank_normalize(
     channels_last: bool,
     count: int,
     range_w: Any,
-    words_4c: Any,
+    limbs_4c: Any,
     sums_4c: Any,
     weight_c: Float64Array | None,
     bias_c: Float64Array | None,
@@ -99,10 +99,10 @@ def rank_normalize(
     y: FloatArray,
     threads: int,
 ) -> None:
-    """μ, var, 1/√(var + eps), scale and bias from the sums of all ranks, and y."""
+    """Find μ, var, 1/√(var + eps), scale and bias from the sums of all ranks, and y."""
     mean, var, invstd, scale, bias = moments_5c
-    if words_4c is not None:
-        moments_from_sums(words_4c, range_w, count, eps, mean, var, invstd)
+    if limbs_4c is not None:
+        moments_from_sums(limbs_4c, range_w, count, eps, mean, var, invstd)
     else:
         moments_from_sums_float64(sums_4c, count, eps, mean, var, invstd)
     scale[...] = invstd if weight_c is None else weight_c * invstd
@@ -121,10 +121,10 @@ def rank_gradient_ranges(
     # out
     g: Any,
     rows_2nc: Any,
-    largest_2c: Any,
+    absmax_2c: Any,
     threads: int,
 ) -> None:
-    """Find what relu leaves of dy; sum rows, unless they are single values; find the largest, unless in float64."""
+    """Apply the gradient of relu; sum rows, unless they are single values; find the largest, unless in float64."""
     if y is not None:
         relu_gradients(y, dy, g, threads)
         dy = g
@@ -133,12 +133,12 @@ def rank_gradient_ranges(
         (gradient_rows_nsc if channels_last else gradient_rows_ncs)(
             x, dy, mean[None], rows_2nc[0], rows_2nc[1], threads
         )
-    if largest_2c is None:
+    if absmax_2c is None:
         return
     if rows_2nc is None:
-        largest_gradients_columns(_columns(x), _columns(dy), mean, largest_2c, threads)
+        gradient_absmax_columns(_columns(x), _columns(dy), mean, absmax_2c, threads)
     else:
-        largest_gradients(rows_2nc[0], rows_2nc[1], largest_2c)
+        gradient_absmax(rows_2nc[0], rows_2nc[1], absmax_2c)
 
 
 def rank_gradient_sums(
@@ -147,17 +147,17 @@ def rank_gradient_sums(
     channels_last: bool,  # noqa: ARG001
     moments_5c: Float64Array,
     rows_2nc: Any,
-    largest_2c: Any,
+    absmax_2c: Any,
     # out
-    words_4c: Any,
+    limbs_4c: Any,
     sums_2c: Any,
     threads: int,
 ) -> None:
-    """Find words of Σg and Σg·(x − μ): exact, or their sums in float64."""
+    """Sum g and g·(x − μ): as limbs of exact sums, or in float64."""
     if rows_2nc is None:
-        gradient_sums_columns(_columns(x), _columns(g), moments_5c[0], largest_2c, words_4c, threads)
-    elif words_4c is not None:
-        gradient_sums(rows_2nc[0], rows_2nc[1], largest_2c, words_4c)
+        gradient_sums_columns(_columns(x), _columns(g), moments_5c[0], absmax_2c, limbs_4c, threads)
+    elif limbs_4c is not None:
+        gradient_sums(rows_2nc[0], rows_2nc[1], absmax_2c, limbs_4c)
     else:
         sums_2c[...] = rows_2nc.sum(axis=1)
 
@@ -170,8 +170,8 @@ def rank_input_gradient(
     mask_ns: MaskArray | None,
     count: int,
     moments_5c: Float64Array,
-    largest_2c: Any,
-    words_g4c: Any,
+    absmax_2c: Any,
+    limbs_g4c: Any,
     sums_g2c: Any,
     total: bool,
     # out
@@ -181,19 +181,19 @@ def rank_input_gradient(
 ) -> None:
     """Find the gradients of weight and bias, of all ranks or this one; those through mean and variance; dx."""
     mean, _, invstd, scale, _ = moments_5c
-    if words_g4c is not None:
-        totals = np.empty((len(words_g4c), 2, len(mean)))
-        totals_from_sums(words_g4c, largest_2c, totals)
+    if limbs_g4c is not None:
+        totals = np.empty((len(limbs_g4c), 2, len(mean)))
+        totals_from_sums(limbs_g4c, absmax_2c, totals)
     else:
         totals = sums_g2c
     dy_sum, product_sum = totals[0]
     if count:
-        shift = scale * (dy_sum / count)
-        slope = scale * (invstd * (invstd * (product_sum / count)))
+        b = scale * (dy_sum / count)
+        c = scale * (invstd * (invstd * (product_sum / count)))
     else:
-        shift = slope = np.zeros(len(mean))
+        b = c = np.zeros(len(mean))
     own_dy, own_product = totals[0] if total else totals[1]
-    gradients_4c[...] = invstd * own_product, own_dy, shift, slope
+    gradients_4c[...] = invstd * own_product, own_dy, b, c
     input_gradient = input_gradient_nsc if channels_last else input_gradient_ncs
     mask_ns = NO_MASK if mask_ns is None else mask_ns
-    input_gradient(x, g, mask_ns, mean[None], scale[None], shift[None], slope[None], dx, threads)
+    input_gradient(x, g, mask_ns, mean[None], scale[None], b[None], c[None], dx, threads)

@@ -1,4 +1,4 @@
-"""Sums over rows; see ext/rows.pxd."""
+"""Sums over rows; see ext/kernels/row_sums.h."""
 
 from __future__ import annotations
 
@@ -28,37 +28,37 @@ def moment_rows_ncs(
     x_ncs: FloatArray,
     mask_ns: MaskArray,
     # out
-    first_nc: Float64Array,
-    deviation_nc: Float64Array,
+    x0_nc: Float64Array,
+    sum_nc: Float64Array,
     square_nc: Float64Array,
     threads: int,  # noqa: ARG001
 ) -> None:
-    """First value x₀ (the mean where that is far out), Σ(x − x₀) and Σ(x − x₀)² of each row's selected values."""
+    """Find the first selected value x₀ of each row (the mean where that is an outlier), Σ(x − x₀) and Σ(x − x₀)²."""
     x = x_ncs.astype(np.float64)
     selected_ns: NDArray[np.bool_] = mask_ns.astype(bool) if mask_ns.size else np.ones((x.shape[0], x.shape[2]), bool)
     start_n = selected_ns.argmax(axis=1)
     any_n1 = np.any(selected_ns, axis=1, keepdims=True)
-    first_nc[...] = np.where(any_n1, x[np.arange(len(x)), :, start_n], 0.0)
-    _sum_from(x, selected_ns, first_nc, deviation_nc, square_nc)
+    x0_nc[...] = np.where(any_n1, x[np.arange(len(x)), :, start_n], 0.0)
+    _sum_from(x, selected_ns, x0_nc, sum_nc, square_nc)
     count_n1 = selected_ns.sum(axis=1, keepdims=True)
     with np.errstate(all="ignore"):
-        far_out = deviation_nc * deviation_nc > 0.9375 * square_nc * count_n1
-        first_nc[far_out] = (first_nc + deviation_nc / count_n1)[far_out]
-    again = np.empty_like(deviation_nc), np.empty_like(square_nc)
-    _sum_from(x, selected_ns, first_nc, *again)
-    deviation_nc[far_out], square_nc[far_out] = again[0][far_out], again[1][far_out]
+        outlier = sum_nc * sum_nc > 0.9375 * square_nc * count_n1
+        x0_nc[outlier] = (x0_nc + sum_nc / count_n1)[outlier]
+    again = np.empty_like(sum_nc), np.empty_like(square_nc)
+    _sum_from(x, selected_ns, x0_nc, *again)
+    sum_nc[outlier], square_nc[outlier] = again[0][outlier], again[1][outlier]
 
 
 def _sum_from(
     x: Float64Array,
     selected_ns: NDArray[np.bool_],
     origin_nc: Float64Array,
-    deviation_nc: Float64Array,
+    sum_nc: Float64Array,
     square_nc: Float64Array,
 ) -> None:
     with np.errstate(all="ignore"):
         d = np.where(selected_ns[:, None, :], x - origin_nc[:, :, None], 0.0)
-        deviation_nc[...] = _lane_sum(d)
+        sum_nc[...] = _lane_sum(d)
         square_nc[...] = _lane_sum(d * d)
 
 
@@ -66,13 +66,13 @@ def moment_rows_nsc(
     x_nsc: FloatArray,
     mask_ns: MaskArray,
     # out
-    first_nc: Float64Array,
-    deviation_nc: Float64Array,
+    x0_nc: Float64Array,
+    sum_nc: Float64Array,
     square_nc: Float64Array,
     threads: int,
 ) -> None:
-    """`moment_rows_ncs` of channels-last memory."""
-    moment_rows_ncs(channels_first(x_nsc), mask_ns, first_nc, deviation_nc, square_nc, threads)
+    """Find the moments of rows in channels-last memory."""
+    moment_rows_ncs(channels_first(x_nsc), mask_ns, x0_nc, sum_nc, square_nc, threads)
 
 
 def gradient_rows_ncs(
@@ -84,7 +84,7 @@ def gradient_rows_ncs(
     product_nc: Float64Array,
     threads: int,  # noqa: ARG001
 ) -> None:
-    """Σ dy and Σ dy·(x − μ) of each row."""
+    """Sum dy and dy·(x − μ) over each row."""
     dy = dy_ncs.astype(np.float64)
     sum_nc[...] = _lane_sum(dy)
     product_nc[...] = _lane_sum(dy * (x_ncs - mean_nc[:, :, None]))
@@ -99,5 +99,5 @@ def gradient_rows_nsc(
     product_nc: Float64Array,
     threads: int,
 ) -> None:
-    """`gradient_rows_ncs` of channels-last memory."""
+    """Sum gradients over rows in channels-last memory."""
     gradient_rows_ncs(channels_first(x_nsc), channels_first(dy_nsc), mean_nc, sum_nc, product_nc, threads)

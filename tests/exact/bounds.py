@@ -75,5 +75,5 @@ def assert_results(
 def _check(name: str, actual: Array, exact: Array, allowed: Array) -> None:
     if actual.size:
         error = rational.error(actual, exact)
-        text = ", ".join(f"{float(e):.3g} > {float(a):.3g}" for e, a in zip(error, allowed, strict=True) if e > a)
+        text = ", ".join(f"{float(e):.3g} > {float(a):.3g}" for e, a in zip(error, allowed, strict=True) if not e <= a)
         assert not text, f"{name}: error > bound in some channels: {text}"

@@ -25,7 +25,6 @@ from syncbn.experiments.scale.messages import Direction, layer_messages
 from syncbn.experiments.scale.model import Machine, allreduce_time, layer_time, share, step_time
 from syncbn.experiments.scale.skew import MeasuredSkew, NormalSkew, expected_maximum
 from syncbn.layers import BatchNorm, SyncBatchNorm
-from syncbn.typing import Float64Array
 
 ALPHA, BETA, GAMMA, KAPPA = 2.0, 0.001, 0.0005, 3.0
 MACHINE = Machine(Hockney(ALPHA, BETA), GAMMA, KAPPA, NormalSkew(5.0), call=7.0)

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from syncbn.experiments.machine import busy_warning
-from syncbn.experiments.scale.algorithms import ALGORITHMS, as_mpich
+from syncbn.experiments.scale.algorithms import ALGORITHMS
 from syncbn.experiments.scale.config import ScaleConfig
 from syncbn.experiments.scale.links import Hockney, LogGP
 from syncbn.experiments.scale.measurement import Measurement
-from syncbn.experiments.scale.model import Machine, allreduce_time, step_time
+from syncbn.experiments.scale.model import Machine
 from syncbn.experiments.scale.prediction import Prediction, predictions
 from syncbn.experiments.scale.published import Published
-from syncbn.experiments.scale.skew import NO_SKEW, MeasuredSkew, NormalSkew, Skew
-from syncbn.experiments.table import size
+from syncbn.experiments.scale.skew import MeasuredSkew, NormalSkew
+from syncbn.experiments.scale.validation import (
+    AllreduceRow,
+    allreduce_lines,
+    measured_allreduces,
+    published_allreduces,
+    step_lines,
+    step_rows,
+)
 from syncbn.experiments.versions import versions
 
 
@@ -61,8 +68,8 @@ class ScaleReport:
 
     def as_text(self) -> str:
         """Return the report as paragraphs of text."""
-        parts = [[self.config.title], self._parameters(), self._allreduce_check(), self._step_check()]
-        parts += [self._published_check(), self._table()]
+        parts = [[self.config.title], self._parameters(), self._allreduces(), self._steps()]
+        parts += [self._published(), self._table()]
         return "\n\n".join("\n".join(part) for part in parts if part)
 
     def as_json(self) -> dict[str, Any]:
@@ -78,9 +85,9 @@ class ScaleReport:
             "computing_origin": self.rest,
             "measurements": [_without_delays(measurement) for measurement in self.measurements],
             "check": {
-                "allreduce": [dict(zip(_CHECK, row, strict=True)) for row in self._allreduce_rows()],
+                "allreduce": [row.as_json() for row in self._allreduce_rows()],
                 "step": self._step_rows(),
-                "published": [dict(zip(_CHECK, row, strict=True)) for row in self._published_rows()],
+                "published": [row.as_json() for row in self._published_rows()],
             },
             "predictions": [asdict(prediction) for prediction in self.predictions],
         }
@@ -103,68 +110,29 @@ class ScaleReport:
             lines.append("other machines (see --preset, --alpha and --bandwidth, --loggp).")
         return lines
 
-    def _allreduce_rows(self) -> list[tuple[int, int, float, float]]:
-        if self.fitted is None:
-            return []
-        without_skew = self.fitted.without_skew()
-        return [
-            (t.ranks, t.nbytes, t.microseconds, allreduce_time(without_skew, as_mpich, t.ranks, t.nbytes))
-            for m in self.measurements
-            for t in m.timings
-            if t.ranks > 1
-        ]
-
-    def _allreduce_check(self) -> list[str]:
+    def _allreduces(self) -> list[str]:
         rows = self._allreduce_rows()
-        return ["allreduce on this machine, without delays:", *_check_table(rows)] if rows else []
+        return ["allreduce on this machine, without delays:", *allreduce_lines(rows)] if rows else []
+
+    def _allreduce_rows(self) -> list[AllreduceRow]:
+        return measured_allreduces(self.fitted, self.measurements) if self.fitted else []
+
+    def _steps(self) -> list[str]:
+        rows = self._step_rows()
+        head = "all layers on this machine, forward and backward, SyncBN − BN; predicted with different delays:"
+        return [head, *step_lines(rows)] if rows else []
 
     def _step_rows(self) -> list[dict[str, float]]:
-        if self.fitted is None:
-            return []
-        return [
-            {
-                "ranks": m.ranks,
-                "measured": (m.layers[self.config.reduction] - m.layers["local"]) / 1e3,
-                **{name: self._step(self.fitted, m, skew) for name, skew in _skews(m).items()},
-            }
-            for m in self.measurements
-            if m.ranks > 1 and m.layers
-        ]
+        return step_rows(self.fitted, self.measurements, self.config) if self.fitted else []
 
-    def _step(self, machine: Machine, measurement: Measurement, skew: Skew) -> float:
-        with_skew = replace(machine, skew=skew)
-        return step_time(with_skew, as_mpich, measurement.ranks, self.config.widths, self.config.reduction) / 1e3
-
-    def _step_check(self) -> list[str]:
-        rows = self._step_rows()
-        if not rows:
-            return []
-        head = ("ranks", "measured", "no skew", "normal σ", "measured delays")
-        lines = [("{:>7}" + "{:>17}" * 4).format(*head)]
-        lines += [("{:>7}" + "{:>14.2f} ms" * 4).format(*row.values()) for row in rows]
-        return [
-            "all layers on this machine, forward and backward, SyncBN − BN; predicted with different delays:",
-            *lines,
-        ]
-
-    def _published_rows(self) -> list[tuple[int, int, float, float]]:
-        if self.published is None:
-            return []
-        return [
-            (
-                t.ranks,
-                t.nbytes,
-                t.microseconds,
-                allreduce_time(self.machine, as_mpich, t.ranks, t.nbytes) + self.machine.skew.wait(t.ranks),
-            )
-            for t in self.published.allreduce
-        ]
-
-    def _published_check(self) -> list[str]:
+    def _published(self) -> list[str]:
         if self.published is None:
             return []
         head = f"{self.published.title}: published allreduces (α and β are fitted to ping-pong times, σ to these):"
-        return [head, f"  {self.published.source}", *_check_table(self._published_rows())]
+        return [head, f"  {self.published.source}", *allreduce_lines(self._published_rows())]
+
+    def _published_rows(self) -> list[AllreduceRow]:
+        return published_allreduces(self.machine, self.published) if self.published else []
 
     def _table(self) -> list[str]:
         names = list(ALGORITHMS)
@@ -183,25 +151,6 @@ class ScaleReport:
         if self.computing is None:
             return [head]
         return [head, f"if the rest of a step takes {_milliseconds(self.computing)} ms ({self.rest})"]
-
-
-_CHECK = ("ranks", "bytes", "measured", "predicted")
-
-
-def _check_table(rows: Sequence[tuple[int, int, float, float]]) -> list[str]:
-    lines = [f"{'ranks':>7}{'size':>10}{'measured':>13}{'predicted':>13}{'ratio':>7}"]
-    return lines + [
-        f"{ranks:>7,}{size(nbytes):>10}{measured:>10.1f} µs{predicted:>10.1f} µs{predicted / measured:>7.2g}"
-        for ranks, nbytes, measured, predicted in rows
-    ]
-
-
-def _skews(measurement: Measurement) -> dict[str, Skew]:
-    return {
-        "no_skew": NO_SKEW,
-        "normal": NormalSkew(measurement.sigma),
-        "measured_delays": MeasuredSkew(measurement.delays),
-    }
 
 
 def _cells(prediction: Prediction) -> str:

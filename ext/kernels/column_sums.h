@@ -1,0 +1,246 @@
+/* Sums over columns, for dense layers: a row is one value, a channel a column of (N, C). The same steps and the same
+   limbs as for rows, straight from the values. Values of neighbouring samples lie `stride` apart. */
+#ifndef SYNCBN_COLUMN_SUMS_H
+#define SYNCBN_COLUMN_SUMS_H
+
+#include "fixed_point.h"
+#include "layout.h"
+#include "range.h"
+#include "vector.h"
+#include <type_traits>
+
+namespace syncbn {
+
+/* Sums of neighbouring columns as hi + lo, from HI_MAGIC and 0 until they are flushed. */
+struct SplitSums {
+    double hi[CHANNEL_BLOCK], lo[CHANNEL_BLOCK];
+
+    void initialize(ptrdiff_t width)
+    {
+        for (ptrdiff_t c = 0; c < width; c++) {
+            hi[c] = HI_MAGIC;
+            lo[c] = 0;
+        }
+    }
+
+    void flush_to(int64_t *lower, int64_t *upper, const double *scale, ptrdiff_t width) const
+    {
+        for (ptrdiff_t c = 0; c < width; c++)
+            if (scale[c] != 0)
+                flush(hi[c] - HI_MAGIC, lo[c], lower + c, upper + c);
+    }
+};
+
+/* Call body(n, k) for k = 4 samples from n at a time, so that the sums of a channel are loaded and stored once, and for
+   the remainder one by one. k is a constant. */
+template <class Body> SYNCBN_ALWAYS_INLINE inline void four_at_a_time(ptrdiff_t samples, Body body)
+{
+    ptrdiff_t n = 0;
+    for (; n + 4 <= samples; n += 4)
+        body(n, std::integral_constant<int, 4>());
+    for (; n < samples; n++)
+        body(n, std::integral_constant<int, 1>());
+}
+
+/* Call body(n) for each run of selected samples (mask may be null): body(start, count). */
+template <class Body> inline void for_selected(const unsigned char *mask, ptrdiff_t start, ptrdiff_t count, Body body)
+{
+    if (!mask)
+        return body(start, count);
+    for (ptrdiff_t n = start; n < start + count; n++)
+        if (mask[n])
+            body(n, 1);
+}
+
+/* The largest and the smallest value; `non_finite` is not 0 after a value that is not finite. */
+template <int samples, class T>
+SYNCBN_ALWAYS_INLINE inline void add_to_range(
+    const T *__restrict x, ptrdiff_t stride, T *__restrict max, T *__restrict min, T *__restrict non_finite,
+    ptrdiff_t width)
+{
+    for (ptrdiff_t i = 0; i < width; i++) {
+        T high = max[i], low = min[i], bad = non_finite[i];
+        for (int k = 0; k < samples; k++) {
+            T value = x[k * stride + i];
+            high = value > high ? value : high;
+            low = value < low ? value : low;
+            bad += value * 0;
+        }
+        max[i] = high;
+        min[i] = low;
+        non_finite[i] = bad;
+    }
+}
+
+/* Find the largest x and the largest -x of the selected samples; infinite where a value is not finite. */
+template <class T>
+inline void find_column_range(
+    const T *x, ptrdiff_t stride, const unsigned char *mask, ptrdiff_t samples, ptrdiff_t width, Range range)
+{
+    T max[CHANNEL_BLOCK], min[CHANNEL_BLOCK], non_finite[CHANNEL_BLOCK];
+    for (ptrdiff_t c = 0; c < width; c++) {
+        max[c] = -INFINITY;
+        min[c] = INFINITY;
+        non_finite[c] = 0;
+    }
+    for_selected(mask, 0, samples, [&](ptrdiff_t start, ptrdiff_t count) {
+        four_at_a_time(count, [&](ptrdiff_t n, auto k) SYNCBN_ALWAYS_INLINE {
+            add_to_range<k()>(x + (start + n) * stride, stride, max, min, non_finite, width);
+        });
+    });
+    for (ptrdiff_t c = 0; c < width; c++) {
+        range.max[c] = non_finite[c] == 0 ? max[c] : INFINITY;
+        range.negative_max[c] = -min[c];
+    }
+}
+
+/* Add m = (x - center) * scale and m * m. A square is rounded to float64, relative to itself. Where one value lies far
+   out, all others' squares may round alike, an error of N / 2 roundings: far below what float32 resolves, but not
+   float64. */
+template <int samples, class T>
+SYNCBN_ALWAYS_INLINE inline void add_moments(
+    const T *__restrict x, ptrdiff_t stride, const double *__restrict center, const double *__restrict scale,
+    double *__restrict hi, double *__restrict lo, double *__restrict square_hi, double *__restrict square_lo,
+    ptrdiff_t width)
+{
+    for (ptrdiff_t i = 0; i < width; i++) {
+        double h = hi[i], l = lo[i], sh = square_hi[i], sl = square_lo[i];
+        for (int k = 0; k < samples; k++) {
+            double m = (x[k * stride + i] - center[i]) * scale[i], square = m * m;
+            extract(m, &h, &l);
+            if (sizeof(T) == sizeof(double))
+                add_split(square, two_prod(m, m, square), &sh, &sl);
+            else
+                extract(square, &sh, &sl);
+        }
+        hi[i] = h;
+        lo[i] = l;
+        square_hi[i] = sh;
+        square_lo[i] = sl;
+    }
+}
+
+/* Sum m and m^2 of the selected samples, m = x - center of the range, scaled by its radius. */
+template <class T>
+inline void sum_column_moments(
+    const T *x, ptrdiff_t stride, const unsigned char *mask, ptrdiff_t samples, ptrdiff_t width, ConstRange range,
+    Limbs limbs)
+{
+    double center[CHANNEL_BLOCK], scale[CHANNEL_BLOCK];
+    SplitSums m, square;
+    for (ptrdiff_t c = 0; c < width; c++) {
+        center[c] = range.center(c);
+        scale[c] = inverse_scale_of(range.radius(c));
+    }
+    clear(limbs, 2, width);
+    for (ptrdiff_t block = 0; block < samples; block += EXTRACT_TERMS) {
+        m.initialize(width);
+        square.initialize(width);
+        ptrdiff_t terms = std::min<ptrdiff_t>(EXTRACT_TERMS, samples - block);
+        for_selected(mask, block, terms, [&](ptrdiff_t start, ptrdiff_t count) {
+            four_at_a_time(count, [&](ptrdiff_t n, auto k) SYNCBN_ALWAYS_INLINE {
+                const T *values = x + (start + n) * stride;
+                add_moments<k()>(values, stride, center, scale, m.hi, m.lo, square.hi, square.lo, width);
+            });
+        });
+        m.flush_to(limbs.lower(0), limbs.upper(0), scale, width);
+        square.flush_to(limbs.lower(1), limbs.upper(1), scale, width);
+    }
+    carry(limbs, 2, width);
+}
+
+/* The largest |dy| and |dy * (x - mean)|. Their totals are not finite after a value that is not, or is too large. */
+template <int samples, class T>
+SYNCBN_ALWAYS_INLINE inline void add_to_absmax(
+    const T *__restrict x, const T *__restrict dy, ptrdiff_t stride, const double *__restrict mean,
+    double *__restrict absmax, double *__restrict product_absmax, double *__restrict total,
+    double *__restrict product_total, ptrdiff_t width)
+{
+    for (ptrdiff_t i = 0; i < width; i++) {
+        double max = absmax[i], product_max = product_absmax[i], sum = total[i], product_sum = product_total[i];
+        for (int k = 0; k < samples; k++) {
+            double g = dy[k * stride + i], product = std::fabs(g * (x[k * stride + i] - mean[i]));
+            g = std::fabs(g);
+            max = g > max ? g : max;
+            product_max = product > product_max ? product : product_max;
+            sum += g;
+            product_sum += product;
+        }
+        absmax[i] = max;
+        product_absmax[i] = product_max;
+        total[i] = sum;
+        product_total[i] = product_sum;
+    }
+}
+
+/* Find the largest |dy| and |dy * (x - mean)|; infinite where one is not finite. */
+template <class T>
+inline void find_column_absmax(
+    const T *x, const T *dy, ptrdiff_t stride, ptrdiff_t samples, ptrdiff_t width, const double *mean, double *absmax,
+    double *product_absmax)
+{
+    double total[CHANNEL_BLOCK], product_total[CHANNEL_BLOCK];
+    for (ptrdiff_t c = 0; c < width; c++)
+        absmax[c] = product_absmax[c] = total[c] = product_total[c] = 0;
+    four_at_a_time(samples, [&](ptrdiff_t n, auto k) SYNCBN_ALWAYS_INLINE {
+        const T *values = x + n * stride, *gradients = dy + n * stride;
+        add_to_absmax<k()>(values, gradients, stride, mean, absmax, product_absmax, total, product_total, width);
+    });
+    for (ptrdiff_t c = 0; c < width; c++) {
+        absmax[c] = total[c] < INFINITY ? absmax[c] : INFINITY;
+        product_absmax[c] = product_total[c] < INFINITY ? product_absmax[c] : INFINITY;
+    }
+}
+
+/* Add dy and dy * (x - mean), scaled. */
+template <int samples, class T>
+SYNCBN_ALWAYS_INLINE inline void add_gradients(
+    const T *__restrict x, const T *__restrict dy, ptrdiff_t stride, const double *__restrict mean,
+    const double *__restrict scale, const double *__restrict product_scale, double *__restrict hi,
+    double *__restrict lo, double *__restrict product_hi, double *__restrict product_lo, ptrdiff_t width)
+{
+    for (ptrdiff_t i = 0; i < width; i++) {
+        double h = hi[i], l = lo[i], ph = product_hi[i], pl = product_lo[i];
+        for (int k = 0; k < samples; k++) {
+            double g = dy[k * stride + i];
+            extract(g * scale[i], &h, &l);
+            extract(g * (x[k * stride + i] - mean[i]) * product_scale[i], &ph, &pl);
+        }
+        hi[i] = h;
+        lo[i] = l;
+        product_hi[i] = ph;
+        product_lo[i] = pl;
+    }
+}
+
+/* Sum dy and dy * (x - mean), scaled by the largest. */
+template <class T>
+inline void sum_column_gradients(
+    const T *x, const T *dy, ptrdiff_t stride, ptrdiff_t samples, ptrdiff_t width, const double *mean,
+    const double *absmax, const double *product_absmax, Limbs limbs)
+{
+    double scale[CHANNEL_BLOCK], product_scale[CHANNEL_BLOCK];
+    SplitSums sum, product;
+    for (ptrdiff_t c = 0; c < width; c++) {
+        scale[c] = inverse_scale_of(absmax[c]);
+        product_scale[c] = inverse_scale_of(product_absmax[c]);
+    }
+    clear(limbs, 2, width);
+    for (ptrdiff_t block = 0; block < samples; block += EXTRACT_TERMS) {
+        sum.initialize(width);
+        product.initialize(width);
+        ptrdiff_t terms = std::min<ptrdiff_t>(EXTRACT_TERMS, samples - block);
+        four_at_a_time(terms, [&](ptrdiff_t n, auto k) SYNCBN_ALWAYS_INLINE {
+            const T *values = x + (block + n) * stride, *gradients = dy + (block + n) * stride;
+            add_gradients<k()>(
+                values, gradients, stride, mean, scale, product_scale, sum.hi, sum.lo, product.hi, product.lo, width);
+        });
+        sum.flush_to(limbs.lower(0), limbs.upper(0), scale, width);
+        product.flush_to(limbs.lower(1), limbs.upper(1), product_scale, width);
+    }
+    carry(limbs, 2, width);
+}
+
+} // namespace syncbn
+
+#endif

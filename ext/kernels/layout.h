@@ -1,0 +1,77 @@
+/* How the values of a call lie in memory. */
+#ifndef SYNCBN_LAYOUT_H
+#define SYNCBN_LAYOUT_H
+
+#include "parallel_for.h"
+
+namespace syncbn {
+
+/* Shape and memory order: (N, C, S), or (N, S, C) where channels_last. A row is the run of S values of one sample in
+   one channel; a position is one of its places, in all channels. */
+struct Layout {
+    ptrdiff_t samples, channels, size;
+    bool channels_last;
+
+    ptrdiff_t sample_values() const
+    {
+        return channels * size;
+    }
+
+    ptrdiff_t values() const
+    {
+        return samples * channels * size;
+    }
+
+    ptrdiff_t positions() const
+    {
+        return samples * size;
+    }
+};
+
+/* Memory of an array, which converts to a pointer to values of any type; null for None. */
+struct Memory {
+    void *data;
+
+    template <class T> operator T *() const
+    {
+        return static_cast<T *>(data);
+    }
+};
+
+/* Call a kernel's template for the type of the values. */
+template <auto float_kernel, auto double_kernel, class... Arguments>
+inline void dispatch(bool is_float32, Arguments... arguments)
+{
+    if (is_float32)
+        float_kernel(arguments...);
+    else
+        double_kernel(arguments...);
+}
+
+/* Return p + i; null stays null. */
+template <class T> inline T *offset(T *p, ptrdiff_t i)
+{
+    return p ? p + i : p;
+}
+
+enum {
+    CHANNEL_BLOCK = 256,      /* channels that are summed together: their sums stay in the first-level cache */
+    POSITION_BLOCK = 1 << 14, /* values: few enough to share them among threads, enough to hide the cost of a call */
+};
+
+/* Return the number of channels that are summed together, so that there is work for each thread. */
+inline ptrdiff_t channel_block(ptrdiff_t channels, int threads)
+{
+    ptrdiff_t share = divide_up(divide_up(channels, threads), 16) * 16;
+    return std::max<ptrdiff_t>(16, std::min<ptrdiff_t>(CHANNEL_BLOCK, share));
+}
+
+/* Return the number of positions of channels-last memory that a thread computes together. */
+inline ptrdiff_t position_block(ptrdiff_t channels)
+{
+    return std::max<ptrdiff_t>(1, POSITION_BLOCK / std::max<ptrdiff_t>(1, channels));
+}
+
+} // namespace syncbn
+
+#endif

@@ -1,0 +1,63 @@
+/* The terms that a row is summed of, at value i: one for each of its two sums. A loader of the caller's has
+   load(p, end), which loads a register or lanes from an array that ends at `end`, and keep(terms), which clears the terms
+   of values that it was not to load. */
+#ifndef SYNCBN_ROW_TERMS_H
+#define SYNCBN_ROW_TERMS_H
+
+#include "vector.h"
+
+namespace syncbn {
+
+/* x - center and its square: moments. */
+template <class T> struct MomentTerms {
+    const T *x, *x_end;
+
+    template <class Loader, class Numbers>
+    SYNCBN_ALWAYS_INLINE void get(ptrdiff_t i, Loader loader, Numbers center, Numbers &first, Numbers &second) const
+    {
+        first = loader.keep(loader.load(x + i, x_end) - center);
+        second = first * first;
+    }
+
+    SYNCBN_ALWAYS_INLINE void prefetch(ptrdiff_t i) const
+    {
+        prefetch_for_reading(x + i);
+    }
+};
+
+/* dy and dy * (x - center): gradients of the mean and of the variance. */
+template <class T> struct GradientTerms {
+    const T *x, *x_end, *dy, *dy_end;
+
+    template <class Loader, class Numbers>
+    SYNCBN_ALWAYS_INLINE void get(ptrdiff_t i, Loader loader, Numbers center, Numbers &first, Numbers &second) const
+    {
+        Numbers g = loader.load(dy + i, dy_end);
+        first = loader.keep(g);
+        second = loader.keep(g * (loader.load(x + i, x_end) - center));
+    }
+
+    SYNCBN_ALWAYS_INLINE void prefetch(ptrdiff_t i) const
+    {
+        prefetch_for_reading(x + i);
+        prefetch_for_reading(dy + i);
+    }
+};
+
+/* The same, of dy * weight: each feature has a weight of its own. */
+template <class T> struct WeightedGradientTerms {
+    const T *x, *x_end, *dy, *dy_end;
+    const double *weight, *weight_end;
+
+    template <class Loader, class Numbers>
+    SYNCBN_ALWAYS_INLINE void get(ptrdiff_t i, Loader loader, Numbers center, Numbers &first, Numbers &second) const
+    {
+        Numbers g = loader.load(dy + i, dy_end) * loader.load(weight + i, weight_end);
+        first = loader.keep(g);
+        second = loader.keep(g * (loader.load(x + i, x_end) - center));
+    }
+};
+
+} // namespace syncbn
+
+#endif
