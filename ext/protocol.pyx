@@ -11,6 +11,7 @@ max(−h) = −h, that is min(h) = h, for each integer. Where one differs betwee
 every rank, so all ranks take the same branch.
 """
 from cpython.exc cimport PyErr_CheckSignals
+from cpython.ref cimport Py_INCREF
 from libc.stdint cimport int64_t
 from libc.string cimport memcmp, memcpy
 from numpy cimport (
@@ -37,6 +38,11 @@ cdef enum:
 HANDSHAKE_BYTES = 8 * SIZE
 CAPACITY = MAX_VALUES
 """Size of the largest max_buffer that a handshake carries."""
+
+
+def never_free(pending):
+    """Keep an object and what it refers to beyond the end of the interpreter."""
+    Py_INCREF(pending)
 
 
 cdef double monotonic() noexcept:

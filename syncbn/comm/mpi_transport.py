@@ -29,6 +29,11 @@ class MPITransport(Transport):
     def __init__(self, comm: Any, name: str, *, duplicate: bool) -> None:
         mpi: Any = import_mpi()
         self.rank, self.size, self.name = comm.Get_rank(), comm.Get_size(), name
+        group, processes = comm.Get_group(), mpi.COMM_WORLD.Get_group()
+        members = group.Translate_ranks(None, processes)
+        self.members = () if mpi.UNDEFINED in members else tuple(members)
+        group.Free()
+        processes.Free()
         self._comm = comm
         self._duplicate = duplicate
         self._in_place = mpi.IN_PLACE

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syncbn._core.kernels import compiled
-from syncbn.comm.errors import SyncLostRankError, SyncMismatchError, is_raised_by_all, mark_raised_by_all
+from syncbn.comm.errors import SyncError, SyncLostRankError, SyncMismatchError, is_raised_by_all, mark_raised_by_all
 from syncbn.comm.liveness import POLL_SECONDS, RankTable, Watch, constructing, keep_until_exit
 from syncbn.comm.signature import CollectiveSignature, Signatures
 from syncbn.comm.transport import Op, Transport
@@ -50,9 +50,10 @@ class Protocol(_compiled.ProtocolCore, Signatures):  # type: ignore[misc]  # com
 
     def __init__(self, transport: Transport, *, timeout: float | None = None) -> None:
         self.freed = False
+        self._raised = ""
         self._identity = next(_identities)
         with constructing() if transport.size > 1 else nullcontext():
-            self._table = RankTable(transport.rank, transport.size, transport.name)
+            self._table = RankTable(transport.rank, transport.size, transport.name, transport.members)
             super().__init__(transport, self._table.calls, POLL_SECONDS)
             self.signature = _CONSTRUCTION
             self.timeout = timeout
@@ -64,14 +65,21 @@ class Protocol(_compiled.ProtocolCore, Signatures):  # type: ignore[misc]  # com
     def share_error(self, signature: CollectiveSignature, error: Exception) -> None:
         """Let all other ranks raise `SyncMismatchError` for an error that this rank is about to raise.
 
-        Nothing is sent if all ranks have raised that error already.
+        Nothing is sent if all ranks have raised that error already. If ranks are lost meanwhile, that error becomes the
+        context of this one, which the rank still raises.
         """
         if self.closed or is_raised_by_all(error, self._identity, self._calls):
             return
         if self.unfinished:
             self.close_broken_off()
-        else:
+            return
+        self._raised = f"{type(error).__name__}: {_text_of(error)}"
+        try:
             self.handshake(signature, error=error)
+        except SyncError as lost:
+            lost.__context__, error.__context__ = error.__context__, lost
+        finally:
+            self._raised = ""
 
     def explain_mismatch(self, forward: int, error: Exception | None) -> None:
         """Raise `SyncMismatchError` after a handshake failed on all ranks; return if this rank raises ``error``."""
@@ -138,12 +146,12 @@ class Protocol(_compiled.ProtocolCore, Signatures):  # type: ignore[misc]  # com
 
     def break_off(self, error: BaseException, pending: object) -> None:
         """Close the communicator after an error in a wait, whose operation is still pending. Not collective."""
-        keep_until_exit(pending)
+        keep_until_exit((self, pending))
         self.close(type(error), f" in {self._call}")
 
     def watch(self, start: float) -> Watch:
         """Return the liveness checks of a long wait, which began at ``start``."""
-        return Watch(self._table, self._call, self.timeout, start)
+        return Watch(self._table, self._call, self.timeout, start, self._raised)
 
     @property
     def _call(self) -> str:

@@ -35,11 +35,14 @@ class Transport(ABC):
         Number of this rank in the group, and number of its ranks.
     name : str
         Name of the group in messages.
+    members : sequence of int
+        Numbers of the ranks' processes that are the same in all groups; () where there are none.
     """
 
     rank: int
     size: int
     name: str
+    members: Sequence[int] = ()
 
     def open(self) -> Test:
         """Prepare the group for the other operations."""

@@ -7,6 +7,8 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from syncbn.comm import SERIAL, CollectiveSignature, CommLike, Communicator, as_communicator, world
+from syncbn.comm.mpi_import import import_mpi
+from syncbn.layers import Module
 
 
 def collective_errors(comm: Communicator, operation: str, **arguments: Any) -> AbstractContextManager[None]:
@@ -56,14 +58,25 @@ def check_same(comm: Communicator, what: str, values: Mapping[str, Any]) -> None
             raise ValueError(f"{what}: {name} is {expected!r} on rank 0, but {listed}")
 
 
-def find_communicator(comm: CommLike) -> Communicator:
-    """Return the communicator that ``comm`` stands for; None is COMM_WORLD, without mpi4py this process alone.
+def find_communicator(comm: CommLike, model: Module) -> Communicator:
+    """Return the communicator that ``comm`` stands for.
+
+    None is the communicator of the model's synchronized layers if all processes belong to it, so that none is made in
+    passing; otherwise COMM_WORLD, and without mpi4py this process alone.
 
     Collective at the first call with None or an mpi4py communicator.
     """
     if comm is not None:
         return as_communicator(comm)
     try:
-        return world()
+        processes = import_mpi().COMM_WORLD.Get_size()
     except ImportError:
         return SERIAL
+    of_layers = communicators(model)
+    return next((found for found in of_layers if found.size == processes > 1), None) or world()
+
+
+def communicators(model: Module) -> list[Communicator]:
+    """Return the communicators of the model's layers, in the order of the layers."""
+    of_layers = [getattr(module, "comm", None) for _, module in model.named_modules()]
+    return list(dict.fromkeys(comm for comm in of_layers if isinstance(comm, Communicator)))

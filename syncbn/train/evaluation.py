@@ -54,7 +54,8 @@ def evaluate(
     y : ndarray of integers, shape (N,)
         Class numbers, 0 to K−1.
     comm : CommLike
-        Ranks that share the samples. None is COMM_WORLD, or this process alone without mpi4py.
+        Ranks that share the samples. None is the communicator of the model's synchronized layers if all processes
+        belong to it, or else COMM_WORLD; without mpi4py, this process alone.
     batch_size : int
         Number of samples of one forward.
 
@@ -65,7 +66,7 @@ def evaluate(
     SyncMismatchError
         Another rank has raised one of these errors.
     """
-    comm = find_communicator(comm)
+    comm = find_communicator(comm, model)
     samples = {"elements": np.size(x), "dtype": str(np.asarray(x).dtype)}
     totals = np.zeros(2)
     with collective_errors(comm, "evaluation", **samples):

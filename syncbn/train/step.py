@@ -12,6 +12,7 @@ from numpy.typing import DTypeLike, NDArray
 from syncbn.comm import CollectiveSignature, Communicator
 from syncbn.layers import Module
 from syncbn.nn import Optimizer, softmax_cross_entropy
+from syncbn.train.errors import communicators
 from syncbn.train.gradients import FlatGradients
 from syncbn.train.order import shard
 from syncbn.typing import FloatArray, Int64Array
@@ -57,8 +58,7 @@ class TrainingStep:
             "training step", (("gradients", buffer.size), ("dtype", str(buffer.dtype))), has_data=True
         )
         # Layers may have communicators of groups of ranks, which count their own bytes.
-        of_layers = [getattr(module, "comm", None) for _, module in model.named_modules()]
-        self._communicators = {comm, *(c for c in of_layers if isinstance(c, Communicator))}
+        self._communicators = {comm, *communicators(model)}
 
     def run(self, x: FloatArray, y: NDArray[np.integer], batch: Int64Array, before: Callable[[], None]) -> StepResult:
         """Take one step on the samples ``batch`` of x and y.

@@ -51,7 +51,8 @@ class Trainer:
     optimizer : Optimizer
         Optimizer of all or some of the parameters of the model.
     comm : CommLike
-        Ranks that train. None is COMM_WORLD, or this process alone without mpi4py.
+        Ranks that train. None is the communicator of the model's synchronized layers if all processes belong to
+        it, or else COMM_WORLD; without mpi4py, this process alone.
     schedule : callable, optional
         Function that returns the learning rate of a step (0, 1, …, over all epochs), such as
         `syncbn.nn.CosineSchedule`. None keeps the optimizer's.
@@ -96,7 +97,7 @@ class Trainer:
     ) -> None:
         self.model = model
         self.optimizer = optimizer
-        self.comm = find_communicator(comm)
+        self.comm = find_communicator(comm, model)
         self.schedule = schedule
         self.seed = seed
         self.drop_last = drop_last

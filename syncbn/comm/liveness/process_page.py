@@ -12,7 +12,9 @@ Layout of a page, in words of int64::
     WAIT       number of the current long wait; 0 outside of long waits
     POLLS      number of polls of the pages of others
     BLOCKER    (3 words) address of the page of a process for which this one waits, or zeros
+    RAISED     1 while the process waits only to report an error of its own
     TEXT       length in bytes and text of a description: the call in which the process waits, or its uncaught error
+    CONSTRUCTIONS …  two words for each group of processes: see `syncbn.comm.liveness.construction`
     SLOTS …    one word for each communicator: see `syncbn.comm.liveness.rank_table`
 """
 
@@ -25,7 +27,8 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-NONCE, STARTED, FINISHED, WAIT, POLLS, BLOCKER, TEXT, SLOTS = 0, 1, 2, 3, 4, 5, 8, 128
+NONCE, STARTED, FINISHED, WAIT, POLLS, BLOCKER, RAISED, TEXT = 0, 1, 2, 3, 4, 5, 8, 9
+CONSTRUCTIONS, SLOTS = 128, 2176
 
 WORDS = 8192
 """Size of a page. Untouched memory is never allocated, and no MPI library has that many communicators."""
@@ -97,7 +100,7 @@ class ProcessPage:
 
     @text.setter
     def text(self, text: str) -> None:
-        content = text.encode(errors="replace")[: 8 * (SLOTS - TEXT - 1)]
+        content = text.encode(errors="replace")[: 8 * (CONSTRUCTIONS - TEXT - 1)]
         start = 8 * (TEXT + 1)
         self._memory[start : start + len(content)] = content
         self.words[TEXT] = len(content)
@@ -111,6 +114,11 @@ class ProcessPage:
         return state in "ZX" or started != self.words[STARTED]
 
     @property
+    def suspended(self) -> bool:
+        """True if the process is stopped, by a signal or a debugger."""
+        return _state(self.address.pid)[0] in "Tt"
+
+    @property
     def exit_reason(self) -> str:
         """Reason why the process will enter no further call; "" while it runs."""
         if self.words[FINISHED]:
@@ -119,7 +127,7 @@ class ProcessPage:
 
 
 def _state(pid: int) -> tuple[str, int]:
-    """Return the state of a process in Linux (Z: zombie, X: dead or unknown) and its start time."""
+    """Return the state of a process in Linux (Z: zombie, X: dead or unknown, T, t: stopped) and its start time."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:

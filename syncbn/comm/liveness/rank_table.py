@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from syncbn.comm.liveness import shutdown
+from syncbn.comm.liveness.construction import Construction, group_key
 from syncbn.comm.liveness.process_page import SLOTS, WORDS, PageAddress, ProcessPage
 
 CLOSED, CASCADING = -1, -2
@@ -19,6 +21,9 @@ _REASONS = {
 }
 
 _free_words = list(range(WORDS - 1, SLOTS - 1, -1))
+
+_met: dict[int, ProcessPage] = {}
+"""The pages of processes that are in a communicator with this one, by their numbers in all groups."""
 
 
 class Slot(NamedTuple):
@@ -32,9 +37,15 @@ class Slot(NamedTuple):
         """Number of calls that the rank has entered, or CLOSED, or CASCADING."""
         return self.page.words[self.word]
 
+    @calls.setter
+    def calls(self, calls: int) -> None:
+        self.page.words[self.word] = calls
+
 
 class RankTable:
     """The slots of all ranks of a communicator. Each rank has such a table.
+
+    Until `connect`, it contains the constructions that the ranks have entered, for ranks that are connected already.
 
     Parameters
     ----------
@@ -42,39 +53,59 @@ class RankTable:
         Number of this rank, and number of ranks.
     name : str
         Name of the communicator in messages.
+    members : sequence of int
+        Numbers of the processes of the ranks, which are equal in all groups; () if there are none.
 
     Attributes
     ----------
-    own : Slot
-        Slot of this rank.
+    own : Slot or Construction
+        That of this rank.
     calls : ndarray of one int64
-        Memory of that slot.
-    others : dict of int to Slot
-        Slots of the ranks in other processes of this node, by rank; `connect` fills it.
+        Memory of the slot of this rank.
+    others : dict of int to Slot or Construction
+        Those of the ranks in other processes of this node, by rank.
     """
 
-    def __init__(self, rank: int, size: int, name: str) -> None:
+    def __init__(self, rank: int, size: int, name: str, members: Sequence[int] = ()) -> None:
         self.rank = rank
         self.size = size
         self.name = name
         if not _free_words:
             raise ValueError(f"{WORDS - SLOTS} communicators are open: free() those that are not needed")
-        self.own = Slot(ProcessPage.own(), _free_words.pop())
-        self.others: dict[int, Slot] = {}
-        self.calls = np.asarray(self.own.page.words[self.own.word : self.own.word + 1])
+        page = ProcessPage.own()
+        self._slot = Slot(page, _free_words.pop())
+        self._members = members
+        self.own: Slot | Construction = self._slot
+        self.others: dict[int, Slot] | dict[int, Construction] = {}
+        self.calls = np.asarray(page.words[self._slot.word : self._slot.word + 1])
         self.calls[0] = 0
+        if size > 1 and members:
+            self._enter_construction(page, group_key(members))
+
+    def _enter_construction(self, page: ProcessPage, key: int) -> None:
+        self.own = Construction(page, key)
+        if self.own.calls < 0:
+            _free_words.append(self._slot.word)
+            raise ValueError("an earlier communicator of these ranks could not be constructed, so MPI can't make another")
+        if self.own.calls < sys.maxsize:
+            self.own.calls += 1
+            known = {rank: _met[member] for rank, member in enumerate(self._members) if member in _met}
+            self.others = {rank: Construction(known[rank], key) for rank in known if known[rank] is not page}
 
     @property
     def address(self) -> tuple[int, ...]:
         """Address of this rank's slot for other processes: four integers."""
-        return (*self.own.page.address, self.own.word)
+        return (*self._slot.page.address, self._slot.word)
 
     def connect(self, addresses: Sequence[Sequence[int]]) -> None:
         """Find the slots with these addresses, which all ranks have exchanged, as far as they can be observed."""
+        others: dict[int, Slot] = {}
         for rank, (*address, word) in enumerate(addresses):
             page = ProcessPage.find(PageAddress(*address))
             if page is not None and page is not self.own.page:  # the rank is in another process
-                self.others[rank] = Slot(page, word)
+                others[rank] = Slot(page, word)
+        self.own, self.others = self._slot, others
+        _met.update({self._members[rank]: slot.page for rank, slot in others.items() if self._members})
         if self.size > 1:
             shutdown.register(self.others)
 
@@ -98,9 +129,9 @@ class RankTable:
 
     def close(self, *, cascading: bool) -> None:
         """Report that this rank will make no further call; ``cascading`` if it has lost another rank."""
-        self.calls[0] = CASCADING if cascading else CLOSED
+        self.own.calls = CASCADING if cascading else CLOSED
 
     def free(self) -> None:
         """Free the slot for another communicator. No rank may be waiting for this one."""
         shutdown.unregister(self.others)
-        _free_words.append(self.own.word)
+        _free_words.append(self._slot.word)

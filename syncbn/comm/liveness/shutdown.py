@@ -14,6 +14,7 @@ from functools import cache
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from syncbn._core.kernels import compiled
 from syncbn.comm.liveness.process_page import FINISHED, ProcessPage
 
 if TYPE_CHECKING:
@@ -35,9 +36,8 @@ _unfinished_constructions = 0
 _uncaught: BaseException | None = None
 """The uncaught exception that ends this process."""
 
-_pending: list[object] = []
-"""Abandoned operations and their buffers: a collective operation cannot be cancelled, MPI may still write to the
-buffer, and the request of mpi4py does not keep it alive."""
+_given_up = False
+"""True if a pending operation was abandoned."""
 
 
 @contextmanager
@@ -61,8 +61,14 @@ def unregister(slots: Mapping[int, Slot]) -> None:
 
 
 def keep_until_exit(pending: object) -> None:
-    """Keep a pending operation and its buffers, which MPI may still use, until the process ends."""
-    _pending.append(pending)
+    """Keep an abandoned operation and its buffers for as long as MPI may write to them.
+
+    A collective operation cannot be cancelled, and mpi4py finalizes MPI after the interpreter has freed all modules and
+    their objects. Therefore these objects are never freed.
+    """
+    global _given_up
+    _given_up = True
+    compiled("protocol").never_free(pending)
 
 
 @cache
@@ -103,7 +109,7 @@ def _shut_down() -> None:
         _wait_for(others, GRACE_SECONDS)
         _abort_at_exit(_uncaught or 1)
         _end_after(ABORT_SECONDS)
-    elif _pending:
+    elif _given_up:
         _wait_for(others, math.inf)
         _end_after(FINALIZE_SECONDS)
 

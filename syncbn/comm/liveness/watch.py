@@ -6,14 +6,14 @@ import math
 from itertools import count
 
 from syncbn.comm.errors import SyncLostRankError, SyncTimeoutError
-from syncbn.comm.liveness.process_page import POLLS, WAIT, PageAddress, ProcessPage
+from syncbn.comm.liveness.process_page import POLLS, RAISED, WAIT, PageAddress, ProcessPage
 from syncbn.comm.liveness.rank_table import RankTable
 
 POLL_SECONDS = 0.1
 """Time between two polls, and before the first one."""
 
-COUNTED_SECONDS = 1.0
-"""Maximum time between two polls that counts for the timeout, so that a suspended job does not time out."""
+SUSPENDED_SECONDS = 1.0
+"""Minimum time between two polls that does not count for the timeout, because the process or the job was suspended."""
 
 _wait_numbers = count(1)
 
@@ -29,12 +29,15 @@ class Watch:
     timeout : float or None
     start : float
         Time at which the wait began, in seconds of `time.monotonic`.
+    raised : str
+        The error that this rank waits to report; "" in other calls.
     """
 
-    def __init__(self, table: RankTable, call: str, timeout: float | None, start: float) -> None:
+    def __init__(self, table: RankTable, call: str, timeout: float | None, start: float, raised: str = "") -> None:
         self._table = table
         self._own = table.own.page
         self._call = call
+        self._raised = raised
         self._timeout = math.inf if timeout is None else timeout
         self._waited = 0.0
         self._latest = start
@@ -51,7 +54,8 @@ class Watch:
         SyncTimeoutError
             The timeout has expired.
         """
-        self._waited += min(now - self._latest, COUNTED_SECONDS)
+        elapsed = now - self._latest
+        self._waited += elapsed if elapsed < SUSPENDED_SECONDS else 0.0
         self._latest = now
         self._raise_if_lost()
         self._report_absent()
@@ -65,7 +69,7 @@ class Watch:
     def end(self) -> None:
         """Report that this wait has ended."""
         if self._own.words[WAIT]:
-            self._own.words[WAIT] = 0
+            self._own.words[WAIT] = self._own.words[RAISED] = 0
             self._own.blocker = None
 
     @property
@@ -86,7 +90,9 @@ class Watch:
         """Write to the own page for which rank this process waits: one that waits itself, if there is any."""
         absent = sorted(self._table.absent(), key=lambda rank: not self._page(rank).words[WAIT])
         own = self._own
-        own.text = f"{self._who} is in {self._call}, and waits for rank {absent[0]}" if absent else ""
+        doing = f"raised {self._raised}, reports it" if self._raised else f"is in {self._call},"
+        own.text = f"{self._who} {doing} and waits for rank {absent[0]}" if absent else ""
+        own.words[RAISED] = bool(self._raised)
         own.blocker = self._page(absent[0]) if absent else None
         own.words[WAIT] = own.words[WAIT] or next(_wait_numbers)
         own.words[POLLS] += 1
@@ -95,7 +101,8 @@ class Watch:
         """Raise if the chain of ranks that starts at this one, each waiting for the next, leads into a cycle.
 
         Each process reports at each poll for which one it waits. If all processes of the chain are in the same waits
-        as at an earlier poll, and each has polled twice since, none of them can continue.
+        as at an earlier poll, and each has polled twice since, none of them can continue. A rank that waits to report
+        an error does not raise this one: the others raise it, and then enter the report or end.
         """
         chain = _chain(self._own)
         waits = [(page.address, page.words[WAIT]) for page in chain]
@@ -104,6 +111,12 @@ class Watch:
         if not chain or waits != before:
             self._cycle = waits, polls
         elif all(now >= then + 2 for now, then in zip(polls, polls_before, strict=True)):
+            reports = [page for page in chain if page.words[RAISED]]
+            if self._raised and len(reports) < len(chain):
+                return
+            if reports:
+                causes = "; ".join(page.text for page in reports)
+                raise SyncLostRankError(f"{self._who} waited in {self._call}, but {causes}")
             raise SyncLostRankError(
                 "ranks wait for each other in different calls: "
                 + "; ".join(page.text for page in chain)
@@ -117,6 +130,7 @@ class Watch:
             + (f" (there, {page.text})" if (page := self._page(rank)).words[WAIT] else "")
             for rank in self._table.absent()
         ]
+        known += [f"rank {rank} is suspended" for rank, slot in self._table.others.items() if slot.page.suspended]
         if unknown := self._table.unknown:
             ranks = ", ".join(map(str, unknown))
             known.append(
