@@ -39,7 +39,9 @@ def batch_norm(
             plan.prepare(x, weight, bias, eps, channel_axis, mask, reduction, residual, relu, out, channels)
             plan.prepare_distributed(layer, reduction)
         plan.normalize_distributed()
-    return plan.result(out), plan.statistics(), plan
+    y = plan.result(out)
+    plan.remember(x, residual, y if plan.relu else None)
+    return y, plan.statistics(), plan
 
 
 def batch_norm_inference(x, running_mean, running_var, weight, bias, eps, channel_axis, residual, relu, out, channels):
@@ -48,15 +50,28 @@ def batch_norm_inference(x, running_mean, running_var, weight, bias, eps, channe
     plan.prepare(x, weight, bias, eps, channel_axis, None, "float64", residual, relu, out, channels)
     plan.normalize_with(
         statistic64(running_mean, "running_mean", plan.layout.channels),
-        statistic64(running_var, "running_var", plan.layout.channels),
+        variance64(running_var, plan.layout.channels),
     )
-    return plan.result(out), plan
+    y = plan.result(out)
+    plan.remember(x, residual, y if plan.relu else None)
+    return y, plan
 
 
 cdef ndarray statistic64(object array, str name, Py_ssize_t length):
     if array is None:
         raise TypeError(f"{name} must be an array of shape ({length},), got None")
     return parameter64(array, name, length)
+
+
+cdef ndarray variance64(object array, Py_ssize_t length):
+    """Return a running variance in float64: NaN where it is infinite, since y would be the bias, whatever x is."""
+    cdef ndarray var = statistic64(array, "running_var", length)
+    cdef double *values = <double *>PyArray_DATA(var)
+    cdef Py_ssize_t i
+    for i in range(length):
+        if values[i] == INFINITY:
+            values[i] = NAN
+    return var
 
 
 cdef class BatchNormPlan(Plan):
@@ -258,8 +273,10 @@ cdef class BatchNormPlan(Plan):
 
     cdef tuple gradient_local(self, object dy, object out, ndarray sums):
         """Return dx and, where relu has selected it, the residual's gradient; write the sums over channels."""
-        cdef ndarray gradient = self.as_x(dy, "dy"), dx = self.memory_for(out, dy, self.y)
-        cdef ndarray selected = empty_like(self.x) if self.relu and self.adds else None
+        cdef ndarray gradient, dx, selected
+        self.check_unchanged()
+        gradient, dx = self.as_x(dy, "dy"), self.memory_for(out, dy, self.y)
+        selected = empty_like(self.x) if self.relu and self.adds else None
         if self.layout.bytes:
             kernels.batch_backward(
                 self.seen(self.x), self.seen(gradient), self.layout.channels_last, self.mask, self.count, self.moments,
@@ -282,6 +299,7 @@ cdef class BatchNormPlan(Plan):
         shape_2c[0], shape_2c[1] = 2, self.layout.channels
         max_2c = None
         with protocol.collective_errors(signature):
+            self.check_unchanged()
             of_all_ranks = bool(total)
             gradient, dx = self.as_x(dy, "dy"), self.memory_for(out, dy, self.y)
             selected = None if not self.relu else empty_like(self.x) if self.adds else dx

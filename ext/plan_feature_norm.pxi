@@ -19,6 +19,7 @@ def feature_norm(x, normalized_shape, weight, bias, eps, bint centered):
     cdef FeatureNormPlan plan = FeatureNormPlan.__new__(FeatureNormPlan)
     cdef npy_intp *shape = plan.shape
     cdef ndarray y, bias64
+    source = x
     if not is_working(x) or not PyArray_CHKFLAGS(x, NPY_ARRAY_C_CONTIGUOUS):
         x, plan.edge = conversion.behaved_rows(x)
     plan.x = x
@@ -41,6 +42,7 @@ def feature_norm(x, normalized_shape, weight, bias, eps, bint centered):
             view(plan.x, 2, shape), plan.weight64, bias64, eps, centered, plan.moments, view(y, 2, shape),
             threads_for(2 * PyArray_NBYTES(plan.x)),
         )
+    plan.remember(source)
     return plan.restored(y), plan
 
 
@@ -55,7 +57,9 @@ cdef class FeatureNormPlan(Plan):
     def __call__(self, dy):
         """Return dx, dweight and dbias."""
         cdef Py_ssize_t rows = self.shape[0], features = self.shape[1]
-        cdef ndarray gradient = self.as_x(dy, "dy"), dx = empty_like(self.x), sums = doubles(2, 2, features)
+        cdef ndarray gradient, dx = empty_like(self.x), sums = doubles(2, 2, features)
+        self.check_unchanged()
+        gradient = self.as_x(dy, "dy")
         if rows:
             kernels.feature_backward(
                 view(self.x, 2, self.shape), view(gradient, 2, self.shape), self.weight64, self.centered, self.moments,

@@ -54,6 +54,7 @@ cdef class GroupNormPlan(Plan):
             find_layout(x, channel_axis, layout)  # sizes, to be checked before anything is copied
         if channels is not None and layout.channels != channels:
             checks.check_channels(shape_of(x), channel_axis, channels)
+        self.remember(x)
         self.x, self.edge = (x, None) if behaved else converted(x, channel_axis, layout)
         self.weight, self.bias = weight, bias
         self.weight64 = parameter64(weight, "weight", layout.channels, 1)
@@ -78,7 +79,9 @@ cdef class GroupNormPlan(Plan):
     def __call__(self, dy):
         """Return dx, dweight and dbias."""
         cdef Layout *layout = &self.layout
-        cdef ndarray gradient = self.as_x(dy, "dy"), dx = empty_like(self.x), sums = doubles(2, 2, layout.channels)
+        cdef ndarray gradient, dx = empty_like(self.x), sums = doubles(2, 2, layout.channels)
+        self.check_unchanged()
+        gradient = self.as_x(dy, "dy")
         if layout.bytes:
             kernels.group_backward(
                 view(self.x, 3, layout.shape), view(gradient, 3, layout.shape), layout.channels_last, self.weight64,

@@ -7,6 +7,7 @@ compiled ones or those of `syncbn.reference`.
 A plan is the backward of its forward: calling it returns the gradients.
 """
 
+from libc.math cimport INFINITY, NAN
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy
 from numpy cimport (
@@ -19,13 +20,14 @@ from plan cimport (
     lengthen_rows, narrowed_to_half, overlaps, part, row, view, widened_half,
 )
 
-from syncbn._core import checks, conversion, threads
+from syncbn._core import checks, conversion, debug, threads
 from syncbn._core.kernels import kernels
 from syncbn.moments import Moments
 
 import_array()
 
 cdef object HALF = conversion.HALF
+cdef bint DEBUG = debug.ENABLED
 
 
 cdef class Plan:
@@ -35,12 +37,28 @@ cdef class Plan:
     cdef object edge  # how results return to the caller's dtype and memory order; None: as they are
     cdef object weight  # the caller's, as bias: their gradients have their dtypes
     cdef object bias
+    cdef public object check  # a layer's, called by the backward: raises if its parameters have changed; None: no check
+    cdef object checksums  # debug.Checksums of what the caller must not change; None where SYNCBN_DEBUG is off
 
     cdef object __weakref__
 
     def __deepcopy__(self, memo):
         """Return the plan itself, as functions do."""
         return self
+
+    cdef int remember(self, object x, object residual=None, object y=None) except -1:
+        """Keep checksums of the caller's arrays where SYNCBN_DEBUG asks for them."""
+        if DEBUG:
+            self.checksums = debug.Checksums(x=x, residual=residual, y=y)
+        return 0
+
+    cdef int check_unchanged(self) except -1:
+        """Raise RuntimeError for what the caller has changed since the forward."""
+        if self.check is not None:
+            self.check()
+        if self.checksums is not None:
+            self.checksums.check()
+        return 0
 
     cdef object dtype(self):
         """Return the caller's dtype of x, in native byte order."""

@@ -30,7 +30,8 @@ class Moments:
     @property
     def unbiased_var(self) -> Float64Array:
         """Unbiased variance, Σ(x−μ)²/(M−1); the biased variance, which is 0, if M = 1."""
-        return self.var * (self.count / max(self.count - 1, 1))
+        with np.errstate(all="ignore"):
+            return self.var * (self.count / max(self.count - 1, 1))
 
 
 @np.errstate(all="ignore")  # infinities and NaN are visible in the result

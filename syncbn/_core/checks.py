@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from syncbn.typing import FloatArray
 
@@ -26,11 +27,23 @@ def check_integer(name: str, value: Any, minimum: int = 1) -> int:
     return int(value)
 
 
+def check_unmasked(array: Any, name: str) -> None:
+    """Raise TypeError for a NumPy masked array, because its mask would be lost."""
+    if type(array) is np.ndarray or not isinstance(array, np.ndarray):
+        return  # the usual case, before the import of numpy.ma
+    if isinstance(array, np.ma.MaskedArray):
+        raise TypeError(
+            f"{name} is a NumPy masked array, whose mask would be lost: pass a plain array (such as filled(0)), and "
+            "for batch normalization mask= (True selects an element)"
+        )
+
+
 def check_floating(array: Any, name: str, min_ndim: int = 0) -> FloatArray:
     """Return ``array``, or raise TypeError or ValueError unless it is a real floating ndarray."""
+    check_unmasked(array, name)
     if type(array) is not np.ndarray and not isinstance(array, (np.ndarray, np.floating)):
         raise TypeError(f"{name} must be a NumPy array of float16, float32 or float64, got {type(array).__name__}")
-    if array.dtype.kind != "f" or array.dtype.itemsize > 8:
+    if array.dtype.type not in (np.float16, np.float32, np.float64):  # not by kind: float8 of ml_dtypes is "f" too
         raise TypeError(f"{name} must have dtype float16, float32 or float64, got {array.dtype}")
     if array.ndim < min_ndim:
         raise ValueError(f"{name} must have {min_ndim} or more axes, got shape {array.shape}")
@@ -159,14 +172,27 @@ def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], *inputs: F
     """Raise unless a result of ``shape`` and ``dtype`` can be written to ``out`` without overwriting an input."""
     if not isinstance(out, np.ndarray):
         raise TypeError(f"out must be a NumPy array, got {type(out).__name__}")
+    check_unmasked(out, "out")
     if out.dtype != dtype:
         raise TypeError(f"out must have x's dtype in native byte order, {dtype}, got {out.dtype!r}")
     if out.shape != shape:
         raise ValueError(f"out must have x's shape {shape}, got {out.shape}")
     if not out.flags.writeable:
         raise ValueError("out must be writable")
+    if _may_overlap_itself(out):
+        raise ValueError(f"out must not overlap itself, got strides {out.strides} for shape {out.shape}")
     if any(array is not None and np.may_share_memory(out, array) for array in inputs):
         raise ValueError("out must not overlap x, residual, dy or (with relu) y: pass an array with separate memory")
+
+
+def _may_overlap_itself(array: NDArray[Any]) -> bool:
+    """Return whether an axis has a stride within the elements of the axes of smaller strides."""
+    extent = array.itemsize
+    for stride, size in sorted((abs(stride), size) for stride, size in zip(array.strides, array.shape, strict=True)):
+        if size > 1 and stride < extent:
+            return array.size > 0
+        extent += stride * (size - 1)
+    return False
 
 
 def check_axis(axis: int, ndim: int, name: str = "channel_axis") -> int:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from syncbn._core.checks import check_floating, check_parameter, check_same_shape
+from syncbn._core.checks import check_floating, check_parameter, check_same_shape, check_unmasked
 from syncbn.typing import BoolArray, Float64Array, FloatArray
 
 
@@ -54,7 +54,7 @@ def behaved(x: FloatArray, axis: int) -> tuple[FloatArray, Edge]:
     own = next((order for order in (first, last) if x.transpose(order).flags.c_contiguous), None)
     rows_of_one_value = all(x.shape[i] == 1 for i in trailing)
     order = own or (last if rows_of_one_value else first)
-    memory = np.require(x.transpose(order), _working_dtype(x.dtype), ["C", "A"])
+    memory = _required(x.transpose(order))
     return memory.transpose(_inverse(order)), Edge(x.dtype.newbyteorder("="), own or tuple(range(x.ndim)))
 
 
@@ -65,7 +65,7 @@ def behaved_rows(x: Any) -> tuple[FloatArray, Edge]:
     channels_last = (0, *axes[2:], 1)
     if x.ndim > 2 and not x.flags.c_contiguous and x.transpose(channels_last).flags.c_contiguous:
         axes = channels_last
-    return np.require(x, _working_dtype(x.dtype), ["C", "A"]), Edge(x.dtype.newbyteorder("="), axes)
+    return _required(x), Edge(x.dtype.newbyteorder("="), axes)
 
 
 def like(x: FloatArray, array: Any, name: str, dtype: np.dtype[Any] | None) -> FloatArray:
@@ -84,6 +84,7 @@ def like(x: FloatArray, array: Any, name: str, dtype: np.dtype[Any] | None) -> F
 def broadcast_mask(mask: Any, x_shape: Sequence[int], channel_axis: int) -> BoolArray:
     """Return ``mask`` as a contiguous array of x's shape without the channel axis, or raise."""
     shape = tuple(np.delete(x_shape, channel_axis).tolist())
+    check_unmasked(mask, "mask")
     mask = np.asarray(mask)
     if mask.dtype != np.bool_:
         raise TypeError(f"mask must have dtype bool, got {mask.dtype}")
@@ -97,7 +98,8 @@ def broadcast_mask(mask: Any, x_shape: Sequence[int], channel_axis: int) -> Bool
 
 def parameter64(array: Any, name: str, shape: tuple[int, ...]) -> Float64Array:
     """Return a weight, bias or statistic of ``shape`` as an array of float64 with one axis."""
-    return check_parameter(array, name, shape).astype(np.float64).ravel()
+    with np.errstate(all="ignore"):
+        return check_parameter(array, name, shape).astype(np.float64).ravel()
 
 
 def parameter_gradient(gradient: Float64Array, parameter: FloatArray) -> FloatArray:
@@ -106,9 +108,10 @@ def parameter_gradient(gradient: Float64Array, parameter: FloatArray) -> FloatAr
         return gradient.reshape(parameter.shape).astype(parameter.dtype)
 
 
-def _working_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Return the dtype of behaved arrays for values of ``dtype``: float32 for float16, else the dtype itself."""
-    return np.dtype(np.float32 if dtype.itemsize < 4 else dtype.type)
+@np.errstate(all="ignore")  # a signaling NaN is an invalid value
+def _required(x: FloatArray) -> FloatArray:
+    """Return x aligned, in C order and native byte order, in the dtype of behaved arrays: float32 for float16."""
+    return np.require(x, np.dtype(np.float32 if x.dtype.itemsize < 4 else x.dtype.type), ["C", "A"])
 
 
 def _copy(target: NDArray[Any], source: NDArray[Any]) -> None:

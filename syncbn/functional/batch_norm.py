@@ -55,7 +55,8 @@ def batch_norm(
     ----------
     x : ndarray, 2 or more axes
         Values of this rank: float16, float32 or float64, with any strides, byte order and alignment. It is
-        never written. Ranks may have different numbers of samples, or none.
+        never written. Ranks may have different numbers of samples, or none. The backward reads x: with
+        ``SYNCBN_DEBUG=1`` it raises RuntimeError if x has changed.
     weight, bias : ndarray of shape (C,), optional
         γ and β. Defaults: 1 and 0.
     eps : float
@@ -73,7 +74,7 @@ def batch_norm(
     name : str
         Identity of this call, which ranks compare. It distinguishes calls with equal shapes.
     residual : ndarray, optional
-        Array of x's shape and dtype that is added to the normalized values.
+        Array of x's shape and dtype that is added to the normalized values. Like x, it must not change.
     relu : bool
         Whether negative values of the result become 0. If so, do not change y before the backward is called.
     out : ndarray, optional
@@ -137,9 +138,10 @@ def batch_norm_inference(
     Parameters
     ----------
     x : ndarray, 2 or more axes
-        Values, as described in `batch_norm`.
+        Values, as described in `batch_norm`. Do not change x before the backward is called.
     running_mean, running_var : ndarray of shape (C,)
-        Mean and variance, of any floating dtype. They are constants in the backward.
+        Mean and variance, of any floating dtype. They are constants in the backward. An infinite variance gives
+        NaN.
     weight, bias : ndarray of shape (C,), optional
         γ and β. Defaults: 1 and 0.
     eps : float
@@ -147,7 +149,7 @@ def batch_norm_inference(
     channel_axis : int
         Channel axis of x; -1 is channels-last.
     residual : ndarray, optional
-        Array of x's shape and dtype that is added to the normalized values.
+        Array of x's shape and dtype that is added to the normalized values. Like x, it must not change.
     relu : bool
         Whether negative values of the result become 0. If so, do not change y before the backward is called.
     out : ndarray, optional

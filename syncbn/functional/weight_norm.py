@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from syncbn._core.checks import check_axis, check_floating, check_same_shape
 from syncbn.typing import Float64Array, FloatArray
@@ -56,11 +57,7 @@ def weight_norm(
     if not (g.size == 1 if kept is None else g.shape == expected):
         raise ValueError(f"g must have shape {expected} for v of shape {v.shape} and axis {axis}, got {g.shape}")
     dtype = v.dtype.newbyteorder("=")
-    # Scaling by a power of 2 is exact, and prevents overflow and underflow of the squares.
-    exponent = np.frexp(np.abs(v).max(axis=others, keepdims=True, initial=0).astype(np.float64))[1]
-    # In C order the order of the sums does not depend on v's memory order.
-    scaled = np.ldexp(v.astype(np.float64, order="C"), -exponent)
-    scaled_norm: Float64Array = np.sqrt(np.sum(scaled * scaled, axis=others, keepdims=True))
+    scaled, scaled_norm, exponent = scaled_norms(v, others)
     direction = scaled / scaled_norm
     length = g.astype(np.float64).reshape(scaled_norm.shape)
     w = np.asarray(direction * length, dtype)
@@ -73,3 +70,10 @@ def weight_norm(
         return np.asarray(dv, dtype), np.asarray(along.reshape(g.shape), g.dtype.newbyteorder("="))
 
     return w, backward
+
+
+def scaled_norms(v: FloatArray, axes: tuple[int, ...]) -> tuple[Float64Array, Float64Array, NDArray[np.intc]]:
+    """Return v·2⁻ᵉ, its norms over ``axes``, and e: the power of 2 costs no bit, and no square leaves float64."""
+    exponent = np.frexp(np.abs(v).max(axis=axes, keepdims=True, initial=0).astype(np.float64))[1]
+    scaled = np.ldexp(v.astype(np.float64, order="C"), -exponent)  # one order of sums, whatever the memory
+    return scaled, np.sqrt(np.sum(scaled * scaled, axis=axes, keepdims=True)), exponent

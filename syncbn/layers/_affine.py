@@ -10,7 +10,7 @@ from numpy.typing import DTypeLike
 
 from syncbn._core.checks import check_eps
 from syncbn.layers.module import Module
-from syncbn.layers.parameter import Parameter
+from syncbn.layers.parameter import Parameter, unchanged
 from syncbn.typing import FloatArray
 
 
@@ -24,20 +24,26 @@ class AffineNormalizer(Module):
     eps : float or None
         Constant added to the variance.
     affine : bool
-        Whether there is γ.
-    bias : bool
-        Whether there is β, if there is γ.
+        Whether there are γ and β.
+    weight, bias : bool
+        Whether there is γ, and whether there is β, if ``affine`` is True.
     dtype : dtype
         Dtype of γ and β: float16, float32 or float64.
     """
 
     def __init__(
-        self, shape: int | tuple[int, ...], eps: float | None, affine: bool, bias: bool, dtype: DTypeLike
+        self,
+        shape: int | tuple[int, ...],
+        eps: float | None,
+        affine: bool,
+        weight: bool,
+        bias: bool,
+        dtype: DTypeLike,
     ) -> None:
         super().__init__()
         self.eps = None if eps is None else check_eps(eps)
         dtype = floating_dtype(dtype)
-        self.weight = Parameter(np.ones(shape, dtype), decay=False) if affine else None
+        self.weight = Parameter(np.ones(shape, dtype), decay=False) if affine and weight else None
         self.bias = Parameter(np.zeros(shape, dtype), decay=False) if affine and bias else None
 
     def _arrays(self) -> tuple[FloatArray | None, FloatArray | None]:
@@ -45,18 +51,22 @@ class AffineNormalizer(Module):
         weight, bias = self.weight, self.bias
         return None if weight is None else weight.data, None if bias is None else bias.data
 
-    def _backward(self, gradients: Callable[[FloatArray], tuple[Any, ...]]) -> Callable[[FloatArray], Any]:
+    def _backward(self, gradients: Any) -> Callable[[FloatArray], Any]:
         """Return the backward of a layer, which adds to the ``grad`` of the parameters and returns dx.
 
-        ``gradients`` returns dx, dweight and dbias, and if there is a residual its gradient, which is returned too.
+        ``gradients`` is a plan. It returns dx, dweight and dbias, and if there is a residual its gradient, which is
+        returned too. The plan checks the parameters, so that on several ranks all of them raise the error.
         """
+        weight, bias = self.weight, self.bias
+        if weight is not None or bias is not None:
+            gradients.check = unchanged(type(self).__name__, weight, bias)
 
         def backward(dy: FloatArray) -> Any:
             dx, dweight, dbias, *dresidual = gradients(dy)
-            if self.weight is not None and dweight is not None:
-                self.weight.add_grad(dweight)
-            if self.bias is not None and dbias is not None:
-                self.bias.add_grad(dbias)
+            if weight is not None:
+                weight.add_grad(dweight)
+            if bias is not None:
+                bias.add_grad(dbias)
             return (dx, *dresidual) if dresidual else dx
 
         return backward

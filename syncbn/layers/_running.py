@@ -20,7 +20,7 @@ class RunningNormalizer(AffineNormalizer):
 
     Parameters
     ----------
-    num_features, eps, momentum, affine, bias, track_running_stats, dtype, channel_axis
+    num_features, eps, momentum, affine, weight, bias, track_running_stats, dtype, channel_axis
         Parameters as described in `syncbn.BatchNorm`.
     """
 
@@ -34,6 +34,7 @@ class RunningNormalizer(AffineNormalizer):
         eps: float,
         momentum: float | None,
         affine: bool,
+        weight: bool,
         bias: bool,
         track_running_stats: bool,
         dtype: DTypeLike,
@@ -42,7 +43,7 @@ class RunningNormalizer(AffineNormalizer):
         if momentum is not None and not 0 <= momentum <= 1:
             raise ValueError(f"momentum must be in [0, 1] or None, got {momentum!r}")
         self.num_features = check_integer("num_features", num_features)
-        super().__init__(self.num_features, check_eps(eps), affine, bias, dtype)
+        super().__init__(self.num_features, check_eps(eps), affine, weight, bias, dtype)
         self.momentum = momentum
         self.affine = affine
         self.track_running_stats = track = track_running_stats

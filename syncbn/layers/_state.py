@@ -8,11 +8,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from syncbn._core.checks import check_unmasked
+
+_COUNTER = "num_batches_tracked"
+
+
+def with_counters(targets: Mapping[str, NDArray[Any]], state: Mapping[str, ArrayLike]) -> dict[str, ArrayLike]:
+    """Return ``state`` with 0 for every counter of batches that it lacks, if it has the running statistics."""
+    statistics = {name.removesuffix("running_mean") for name in state if name.endswith("running_mean")}
+    counters = {prefix + _COUNTER: 0 for prefix in statistics if prefix + _COUNTER in targets}
+    return {**counters, **state}
+
 
 def check_state(
-    owner: str, targets: Mapping[str, NDArray[Any]], state: Mapping[str, ArrayLike]
-) -> dict[str, NDArray[Any]]:
-    """Return the values of ``state`` in the dtypes of ``targets``, or raise if one of them cannot be copied there.
+    owner: str, targets: Mapping[str, NDArray[Any]], state: Mapping[str, ArrayLike], strict: bool = True
+) -> tuple[dict[str, NDArray[Any]], list[str], list[str]]:
+    """Return the values of ``state`` in the dtypes of ``targets``, the missing keys, and the unexpected keys.
 
     Parameters
     ----------
@@ -22,6 +33,8 @@ def check_state(
         Parameters and buffers of the layer, by name.
     state : mapping of str to array_like
         Values that ``numpy.asarray`` accepts.
+    strict : bool
+        Whether missing and unexpected keys are errors.
 
     Raises
     ------
@@ -30,9 +43,11 @@ def check_state(
     TypeError
         A value is of another kind: complex for real, real for integer, or no number.
     """
-    values = {name: np.asarray(state[name]) for name in targets if name in state}
-    problems = [f"missing {name!r}" for name in targets if name not in state]
-    problems += [f"unexpected {name!r}" for name in state if name not in targets]
+    values = {name: _as_array(owner, name, state[name]) for name in targets if name in state}
+    missing = [name for name in targets if name not in state]
+    unexpected = [name for name in state if name not in targets]
+    problems = [f"missing {name!r}" for name in missing if strict]
+    problems += [f"unexpected {name!r}" for name in unexpected if strict]
     problems += [
         f"{name!r} has shape {value.shape}, expected {targets[name].shape}"
         for name, value in values.items()
@@ -43,5 +58,15 @@ def check_state(
     for name, value in values.items():
         if not np.can_cast(value.dtype, targets[name].dtype, "same_kind"):
             raise TypeError(f"state_dict does not fit {owner}: {name!r} is {value.dtype}, not {targets[name].dtype}")
-    with np.errstate(over="ignore"):  # values beyond the range of float32 become infinite, as in every conversion
-        return {name: value.astype(targets[name].dtype) for name, value in values.items()}
+    with np.errstate(all="ignore"):  # values beyond the range of float32 become infinite, as in every conversion
+        values = {name: value.astype(targets[name].dtype) for name, value in values.items()}
+    return values, missing, unexpected
+
+
+def _as_array(owner: str, name: str, value: ArrayLike) -> NDArray[Any]:
+    """Return a value as an array, or raise TypeError with its name if NumPy cannot read it, as for bfloat16 tensors."""
+    check_unmasked(value, name)
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"state_dict does not fit {owner}: {name!r} is not an array of numbers ({error})") from error

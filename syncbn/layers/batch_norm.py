@@ -39,8 +39,8 @@ class BatchNorm(RunningNormalizer):
         Whether there are γ (``weight``) and β (``bias``).
     track_running_stats : bool
         Whether there are running statistics.
-    bias : bool
-        Whether there is β, if ``affine`` is True.
+    weight, bias : bool
+        Whether there is γ, and whether there is β, if ``affine`` is True.
     dtype : dtype
         Dtype of parameters and running statistics. y has x's dtype.
     channel_axis : int
@@ -73,11 +73,12 @@ class BatchNorm(RunningNormalizer):
         affine: bool = True,
         track_running_stats: bool = True,
         *,
+        weight: bool = True,
         bias: bool = True,
         dtype: DTypeLike = np.float32,
         channel_axis: int = 1,
     ) -> None:
-        super().__init__(num_features, eps, momentum, affine, bias, track_running_stats, dtype, channel_axis)
+        super().__init__(num_features, eps, momentum, affine, weight, bias, track_running_stats, dtype, channel_axis)
         self.comm: Communicator = SERIAL
         self.reduction = "exact"
         self._identity = type(self).__name__
@@ -94,7 +95,7 @@ class BatchNorm(RunningNormalizer):
         """Return y and its backward, which returns dx, or with a residual (dx, dresidual).
 
         `syncbn.functional.batch_norm` describes ``mask``, ``residual``, ``relu`` and ``out``. A mask has no effect
-        if the running statistics are used.
+        if the running statistics are used. Do not change x or ``residual`` before the backward is called.
         """
         if self._uses_running_statistics:
             return self._normalize_with_running(x, residual, relu, out)
@@ -130,19 +131,24 @@ class BatchNorm(RunningNormalizer):
         ----------
         weights : sequence of array_like
             gamma, beta, moving_mean and moving_variance in this order, without those that the layer does not
-            have (``scale=False`` and ``center=False`` in Keras).
+            have (``weight=False`` for ``scale=False`` in Keras, ``bias=False`` for ``center=False``).
 
         Raises
         ------
         ValueError
-            The number of arrays or a shape is wrong.
+            The number of arrays or a shape is wrong, or the layer has no running statistics.
         TypeError
             A value is not a real number.
         """
+        if not self.track_running_stats:
+            raise ValueError("Keras's layers have moving statistics: build this one with track_running_stats=True")
         names = [name for name, parameter in (("weight", self.weight), ("bias", self.bias)) if parameter is not None]
-        names += ["running_mean", "running_var"] if self.track_running_stats else []
+        names += ["running_mean", "running_var"]
         if len(weights) != len(names):
-            raise ValueError(f"expected {len(names)} arrays for {', '.join(names)}, got {len(weights)}")
+            raise ValueError(
+                f"expected {len(names)} arrays for {', '.join(names)}, got {len(weights)}: build the layer with "
+                "weight=False for scale=False, with bias=False for center=False"
+            )
         self.load_state_dict({**self.state_dict(), **dict(zip(names, weights, strict=True))})
 
 
@@ -173,8 +179,8 @@ class SyncBatchNorm(BatchNorm):
         Whether there are running statistics.
     comm : syncbn communicator, mpi4py.MPI.Intracomm or None
         Ranks that share the statistics. None is ``MPI.COMM_WORLD``. `MPIComm.split` makes groups of ranks.
-    bias : bool
-        Whether there is β, if ``affine`` is True.
+    weight, bias : bool
+        Whether there is γ, and whether there is β, if ``affine`` is True.
     dtype : dtype
         Dtype of parameters and running statistics. y has x's dtype.
     channel_axis : int
@@ -208,13 +214,22 @@ class SyncBatchNorm(BatchNorm):
         track_running_stats: bool = True,
         comm: CommLike = None,
         *,
+        weight: bool = True,
         bias: bool = True,
         dtype: DTypeLike = np.float32,
         channel_axis: int = 1,
         reduction: Reduction = "exact",
     ) -> None:
         super().__init__(
-            num_features, eps, momentum, affine, track_running_stats, bias=bias, dtype=dtype, channel_axis=channel_axis
+            num_features,
+            eps,
+            momentum,
+            affine,
+            track_running_stats,
+            weight=weight,
+            bias=bias,
+            dtype=dtype,
+            channel_axis=channel_axis,
         )
         self.reduction = check_reduction(reduction)
         self.comm = world() if comm is None else as_communicator(comm)

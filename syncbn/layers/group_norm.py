@@ -30,8 +30,8 @@ class GroupNorm(AffineNormalizer):
         Constant added to the variance, finite and at least 0.
     affine : bool
         Whether there are γ (``weight``) and β (``bias``), of shape (C,).
-    bias : bool
-        Whether there is β, if ``affine`` is True.
+    weight, bias : bool
+        Whether there is γ, and whether there is β, if ``affine`` is True.
     dtype : dtype
         Dtype of the parameters. y has x's dtype.
     channel_axis : int
@@ -54,6 +54,7 @@ class GroupNorm(AffineNormalizer):
         eps: float = 1e-5,
         affine: bool = True,
         *,
+        weight: bool = True,
         bias: bool = True,
         dtype: DTypeLike = np.float32,
         channel_axis: int = 1,
@@ -62,11 +63,11 @@ class GroupNorm(AffineNormalizer):
         self.num_channels = check_integer("num_channels", num_channels)
         if num_channels % num_groups:
             raise ValueError(f"num_groups must divide num_channels, got {num_groups} and {num_channels}")
-        super().__init__(self.num_channels, check_eps(eps), affine, bias, dtype)
+        super().__init__(self.num_channels, check_eps(eps), affine, weight, bias, dtype)
         self.channel_axis = channel_axis
 
     def forward(self, x: FloatArray) -> tuple[FloatArray, Backward]:
-        """Return y and its backward."""
+        """Return y and its backward, until which x must not change."""
         y, *_, gradients = plans.group_norm(
             x, self.num_groups, *self._arrays(), self.eps, self.channel_axis, self.num_channels
         )

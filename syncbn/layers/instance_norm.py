@@ -36,8 +36,8 @@ class InstanceNorm(RunningNormalizer):
         Whether there are γ (``weight``) and β (``bias``), of shape (C,).
     track_running_stats : bool
         Whether there are running statistics.
-    bias : bool
-        Whether there is β, if ``affine`` is True.
+    weight, bias : bool
+        Whether there is γ, and whether there is β, if ``affine`` is True.
     dtype : dtype
         Dtype of parameters and running statistics. y has x's dtype.
     channel_axis : int
@@ -61,19 +61,21 @@ class InstanceNorm(RunningNormalizer):
         affine: bool = False,
         track_running_stats: bool = False,
         *,
+        weight: bool = True,
         bias: bool = True,
         dtype: DTypeLike = np.float32,
         channel_axis: int = 1,
     ) -> None:
-        super().__init__(num_features, eps, momentum, affine, bias, track_running_stats, dtype, channel_axis)
+        super().__init__(num_features, eps, momentum, affine, weight, bias, track_running_stats, dtype, channel_axis)
 
     def forward(self, x: FloatArray) -> tuple[FloatArray, Backward]:
-        """Return y and its backward."""
+        """Return y and its backward, until which x must not change."""
         if self._uses_running_statistics:
             return self._normalize_with_running(x)
         y, mean, var, size, gradients = plans.instance_norm(
             x, *self._arrays(), self.eps, self.channel_axis, self.num_features
         )
         if self.training and mean.size:
-            self._track(Moments(size, mean.mean(axis=0), var.mean(axis=0)))
+            with np.errstate(all="ignore"):  # infinities and NaN of the statistics say it
+                self._track(Moments(size, mean.mean(axis=0), var.mean(axis=0)))
         return y, self._backward(gradients)

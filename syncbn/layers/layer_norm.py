@@ -33,6 +33,8 @@ class LayerNorm(AffineNormalizer):
         Whether there are γ (``weight``) and β (``bias``), of shape ``normalized_shape``.
     bias : bool
         Whether there is β, if ``elementwise_affine`` is True.
+    weight : bool
+        Whether there is γ, if ``elementwise_affine`` is True.
     dtype : dtype
         Dtype of the parameters. y has x's dtype.
 
@@ -53,12 +55,13 @@ class LayerNorm(AffineNormalizer):
         elementwise_affine: bool = True,
         bias: bool = True,
         *,
+        weight: bool = True,
         dtype: DTypeLike = np.float32,
     ) -> None:
         self.normalized_shape = check_shape(normalized_shape)
-        super().__init__(self.normalized_shape, check_eps(eps), elementwise_affine, bias, dtype)
+        super().__init__(self.normalized_shape, check_eps(eps), elementwise_affine, weight, bias, dtype)
 
     def forward(self, x: FloatArray) -> tuple[FloatArray, Backward]:
-        """Return y and its backward."""
+        """Return y and its backward, until which x must not change."""
         y, gradients = plans.feature_norm(x, self.normalized_shape, *self._arrays(), self.eps, True)
         return y, self._backward(gradients)

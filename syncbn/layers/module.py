@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from numpy.typing import ArrayLike, NDArray
 
-from syncbn.layers._state import check_state
+from syncbn.layers._state import check_state, with_counters
 from syncbn.layers.parameter import Parameter
 from syncbn.typing import Backward, FloatArray
+
+T = TypeVar("T")
 
 
 class Module:
     """A layer: ``y, backward = layer(x)``, then ``dx = backward(dy)``.
 
-    A subclass overrides `forward`. Its parameters and the modules inside it are its attributes of type
-    `Parameter` and `Module`, in the order in which they were set. Arrays that are not trained, such as running
-    statistics, are registered by `register_buffer`. Names are those of PyTorch: the names of attributes, joined by
-    dots through nested modules.
+    A subclass overrides `forward`. Its parameters and the modules inside it are its attributes of type `Parameter` and
+    `Module`, in the order in which they were set, and the items of its lists, tuples and dictionaries of them. Arrays
+    that are not trained, such as running statistics, are registered by `register_buffer`. Names are those of PyTorch:
+    the names of attributes, joined by dots through nested modules; items are named by position or key. A module,
+    parameter or buffer that is found twice is yielded once, under its first name, but ``state_dict`` has all names.
     """
 
     def __init__(self) -> None:
@@ -41,28 +44,19 @@ class Module:
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
         """Yield the name and the module of each module directly inside this one."""
-        for name, value in vars(self).items():
-            if isinstance(value, Module):
-                yield name, value
+        yield from _find(Module, vars(self))
 
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
         """Yield the dotted name and the module of this module, named ``prefix``, and of all modules inside it."""
-        yield prefix, self
-        for name, child in self.named_children():
-            yield from child.named_modules(_join(prefix, name))
+        yield from _unique(self._all_modules(prefix))
 
     def own_parameters(self) -> Iterator[tuple[str, Parameter]]:
         """Yield the name and the parameter of each parameter of this module, without the modules inside it."""
-        for name, value in vars(self).items():
-            if isinstance(value, Parameter):
-                yield name, value
+        yield from _find(Parameter, vars(self))
 
     def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, Parameter]]:
         """Yield the dotted name and the parameter of each parameter of this module and all inside it, depth first."""
-        for name, parameter in self.own_parameters():
-            yield _join(prefix, name), parameter
-        for name, child in self.named_children():
-            yield from child.named_parameters(_join(prefix, name))
+        yield from _unique(self._all_parameters(prefix))
 
     def parameters(self) -> list[Parameter]:
         """Return all parameters, in the order of `named_parameters`."""
@@ -70,12 +64,7 @@ class Module:
 
     def named_buffers(self, prefix: str = "") -> Iterator[tuple[str, NDArray[Any]]]:
         """Yield the dotted name and the array of each buffer, such as the running statistics."""
-        for name in self._buffer_names:
-            value = getattr(self, name)
-            if value is not None:
-                yield _join(prefix, name), value
-        for name, child in self.named_children():
-            yield from child.named_buffers(_join(prefix, name))
+        yield from _unique(self._all_buffers(prefix))
 
     def zero_grad(self) -> None:
         """Set the gradients of all parameters to None."""
@@ -83,9 +72,13 @@ class Module:
             parameter.grad = None
 
     def train(self, mode: bool = True) -> Module:
-        """Set this module and all modules inside it to training mode, or to evaluation mode if ``mode`` is False."""
-        for _, module in self.named_modules():
-            module.training = mode
+        """Set this module to training mode, or to evaluation mode if ``mode`` is False, and all modules inside it.
+
+        It calls ``train`` of the modules directly inside, so a module that overrides ``train`` can stay frozen.
+        """
+        self.training = mode
+        for _, child in self.named_children():
+            child.train(mode)
         return self
 
     def eval(self) -> Module:
@@ -107,13 +100,18 @@ class Module:
         """Return copies of all parameters and buffers, by PyTorch's names."""
         return {name: array.copy() for name, array in self._named_arrays()}
 
-    def load_state_dict(self, state: Mapping[str, ArrayLike]) -> None:
-        """Copy the values of a ``state_dict`` into this module. If it raises an error, no value has changed.
+    def load_state_dict(self, state: Mapping[str, ArrayLike], strict: bool = True) -> tuple[list[str], list[str]]:
+        """Copy the values of a ``state_dict`` into this module, and return the missing and the unexpected keys.
+
+        If it raises an error, no value has changed.
 
         Parameters
         ----------
         state : mapping of str to array_like
-            Values that ``numpy.asarray`` accepts, such as PyTorch CPU tensors.
+            Values that ``numpy.asarray`` accepts, such as PyTorch CPU tensors. A missing ``num_batches_tracked`` is 0
+            if there are running statistics, as for states from before PyTorch 0.4.1.
+        strict : bool
+            Whether a missing or unexpected key is an error.
 
         Raises
         ------
@@ -123,14 +121,61 @@ class Module:
             A value is not a real number, or not an integer where a count is expected.
         """
         targets = dict(self._named_arrays())
-        for name, value in check_state(type(self).__name__, targets, state).items():
+        values, missing, unexpected = check_state(type(self).__name__, targets, with_counters(targets, state), strict)
+        for name, value in values.items():
             targets[name][...] = value
+        for parameter in self.parameters():
+            parameter.version += 1
+        return missing, unexpected
+
+    def _all_modules(self, prefix: str) -> Iterator[tuple[str, Module]]:
+        """Yield as `named_modules`, but a module that is found twice under both names."""
+        yield prefix, self
+        for name, child in self.named_children():
+            yield from child._all_modules(_join(prefix, name))
+
+    def _all_parameters(self, prefix: str) -> Iterator[tuple[str, Parameter]]:
+        """Yield as `named_parameters`, but a parameter that is found twice under both names."""
+        for name, parameter in self.own_parameters():
+            yield _join(prefix, name), parameter
+        for name, child in self.named_children():
+            yield from child._all_parameters(_join(prefix, name))
+
+    def _all_buffers(self, prefix: str) -> Iterator[tuple[str, NDArray[Any]]]:
+        """Yield as `named_buffers`, but a buffer that is found twice under both names."""
+        for name in self._buffer_names:
+            value = getattr(self, name)
+            if value is not None:
+                yield _join(prefix, name), value
+        for name, child in self.named_children():
+            yield from child._all_buffers(_join(prefix, name))
 
     def _named_arrays(self) -> Iterator[tuple[str, NDArray[Any]]]:
-        for name, parameter in self.named_parameters():
+        for name, parameter in self._all_parameters(""):
             yield name, parameter.data
-        yield from self.named_buffers()
+        yield from self._all_buffers("")
 
 
 def _join(prefix: str, name: str) -> str:
     return f"{prefix}.{name}" if prefix else name
+
+
+def _find(kind: type[T], items: Mapping[Any, Any]) -> Iterator[tuple[str, T]]:
+    """Yield (dotted name, value) of the values of this kind, also in lists, tuples and dictionaries."""
+    for name, value in items.items():
+        if isinstance(value, kind):
+            yield str(name), value
+        elif isinstance(value, (list, tuple, dict)):
+            found = _find(kind, value if isinstance(value, dict) else dict(enumerate(value)))
+            yield from ((_join(str(name), inner), item) for inner, item in found)
+        elif isinstance(value, (set, frozenset)) and any(isinstance(item, kind) for item in value):
+            raise TypeError(f"{name} is a set of {kind.__name__}s, which has no order: use a list")
+
+
+def _unique(pairs: Iterable[tuple[str, T]]) -> Iterator[tuple[str, T]]:
+    """Yield the pairs, but each object once, under its first name."""
+    seen: set[int] = set()
+    for name, value in pairs:
+        if id(value) not in seen:
+            seen.add(id(value))
+            yield name, value

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Callable
+from typing import Any
 
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from syncbn._core import debug
+from syncbn._core.checks import check_unmasked
 from syncbn.typing import FloatArray
 
 
@@ -24,17 +29,23 @@ class Parameter:
         Value.
     grad : ndarray or None
         Sum of the gradients of all backward passes since the last ``zero_grad``; None before the first one.
+    version : int
+        Number of changes of ``data`` by optimizers and by ``load_state_dict``. A backward raises RuntimeError if the
+        parameters of its layer have changed since the forward.
     """
 
-    __slots__ = ("data", "decay", "grad")
+    __slots__ = ("data", "decay", "grad", "version")
 
     def __init__(self, data: FloatArray, *, decay: bool = True) -> None:
+        check_unmasked(data, "data")
         self.data = data
         self.decay = decay
         self.grad: FloatArray | None = None
+        self.version = 0
 
     def add_grad(self, grad: NDArray[np.floating]) -> None:
         """Add an array of the parameter's shape to the gradient, in the parameter's dtype."""
+        check_unmasked(grad, "gradient")
         if grad.shape != self.data.shape:
             raise ValueError(f"gradient of shape {grad.shape} for a parameter of shape {self.data.shape}")
         if self.grad is None and grad.dtype == self.data.dtype:
@@ -43,5 +54,36 @@ class Parameter:
         with np.errstate(all="ignore"):  # infinities and NaN are visible in the sum
             self.grad = grad.astype(self.data.dtype) if self.grad is None else np.add(self.grad, grad, out=self.grad)
 
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
+        """Return ``data``, so that NumPy converts a parameter to its array."""
+        return np.array(self.data, dtype, copy=copy)
+
     def __repr__(self) -> str:
         return f"Parameter(shape={self.data.shape}, dtype={self.data.dtype}, decay={self.decay})"
+
+
+def unchanged(layer: str, *parameters: Parameter | None, **inputs: FloatArray) -> Callable[[], None]:
+    """Return a function that raises RuntimeError if the parameters have changed since this call.
+
+    Parameters
+    ----------
+    layer : str
+        Name of the layer, for the error.
+    *parameters : Parameter or None
+    **inputs : ndarray
+        Arrays that must not change either, which is checked only with ``SYNCBN_DEBUG=1``.
+    """
+    checksums = debug.Checksums(**inputs) if inputs and debug.ENABLED else None
+    present = [parameter for parameter in parameters if parameter is not None]
+    versions = [parameter.version for parameter in present]
+
+    def check() -> None:
+        if versions != [parameter.version for parameter in present]:
+            raise RuntimeError(
+                f"the parameters of {layer} have changed since the forward (an optimizer step or load_state_dict): "
+                "call backward first, or forward again"
+            )
+        if checksums is not None:
+            checksums.check()
+
+    return check

@@ -53,9 +53,9 @@ class RMSNorm(AffineNormalizer):
         dtype: DTypeLike = np.float32,
     ) -> None:
         self.normalized_shape = check_shape(normalized_shape)
-        super().__init__(self.normalized_shape, eps, elementwise_affine, False, dtype)
+        super().__init__(self.normalized_shape, eps, elementwise_affine, True, False, dtype)
 
     def forward(self, x: FloatArray) -> tuple[FloatArray, Backward]:
-        """Return y and its backward."""
+        """Return y and its backward, until which x must not change."""
         y, gradients = plans.feature_norm(x, self.normalized_shape, *self._arrays(), self.eps, False)
         return y, self._backward(gradients)

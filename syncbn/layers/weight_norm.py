@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syncbn._core.checks import check_axis
-from syncbn.functional.weight_norm import weight_norm
+from syncbn.functional.weight_norm import scaled_norms, weight_norm
 from syncbn.layers.module import Module
 from syncbn.layers.parameter import Parameter
 from syncbn.typing import Backward, FloatArray
@@ -57,24 +57,25 @@ class WeightNorm(Module):
         self.module = module
         self.name = name
         self.axis = axis
-        value = weight.data.astype(np.float64)
-        if axis is None:
-            length = np.sqrt(np.sum(value * value))
-        else:
-            kept = check_axis(axis, value.ndim, "axis")
-            others = tuple(i for i in range(value.ndim) if i != kept)
-            length = np.sqrt(np.sum(value * value, axis=others, keepdims=True))
-        self.g = Parameter(np.asarray(length, dtype=weight.data.dtype), decay=weight.decay)
-        self.v = Parameter(weight.data.copy(), decay=weight.decay)
+        ndim = weight.data.ndim
+        kept = None if axis is None else check_axis(axis, ndim, "axis")
+        with np.errstate(all="ignore"):  # a length beyond the range of the dtype is infinite
+            _, norms, exponent = scaled_norms(weight.data, tuple(i for i in range(ndim) if i != kept))
+            length = np.ldexp(norms, exponent).reshape(() if kept is None else norms.shape)
+            self.g = Parameter(np.asarray(length, weight.data.dtype), decay=weight.decay)
+        # Zeros have no direction: with any, g = 0 gives the same w, and a gradient of g.
+        self.v = Parameter(np.where(norms == 0, weight.data.dtype.type(1), weight.data), decay=weight.decay)
 
     def forward(self, x: FloatArray) -> tuple[FloatArray, Backward]:
         """Compute w, and return y of the module and its backward, which adds to the gradients of g and v."""
         weight: Parameter = getattr(self.module, self.name)
         weight.data, weight_backward = weight_norm(self.v.data, self.g.data, axis=self.axis)
+        weight.version = self._version()
         y, module_backward = self.module(x)
 
         def backward(dy: FloatArray) -> FloatArray:
             weight.grad = None
+            weight.version = self._version()  # so the module's backward raises if g or v have changed
             dx = module_backward(dy)
             if weight.grad is not None:
                 dv, dg = weight_backward(weight.grad)
@@ -85,16 +86,19 @@ class WeightNorm(Module):
 
         return y, backward
 
-    def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, Parameter]]:
+    def _version(self) -> int:
+        return self.v.version + self.g.version
+
+    def _all_parameters(self, prefix: str) -> Iterator[tuple[str, Parameter]]:
         """Yield the parameters of the module under their own names, with g and v instead of the weight."""
         hidden = getattr(self.module, self.name)
-        for name, parameter in self.module.named_parameters(prefix):
+        for name, parameter in self.module._all_parameters(prefix):
             if parameter is hidden:
                 yield f"{name}_g", self.g
                 yield f"{name}_v", self.v
             else:
                 yield name, parameter
 
-    def named_buffers(self, prefix: str = "") -> Iterator[tuple[str, NDArray[Any]]]:
+    def _all_buffers(self, prefix: str) -> Iterator[tuple[str, NDArray[Any]]]:
         """Yield the buffers of the module under their own names."""
-        return self.module.named_buffers(prefix)
+        return self.module._all_buffers(prefix)

@@ -11,6 +11,7 @@ from syncbn.nn.global_avg_pool import GlobalAvgPool2d
 from syncbn.nn.init import Initializer, glorot_normal, glorot_uniform, he_normal, he_uniform
 from syncbn.nn.loss import softmax_cross_entropy
 from syncbn.nn.max_pool import MaxPool2d
+from syncbn.nn.module_list import ModuleList
 from syncbn.nn.optimizer import Optimizer
 from syncbn.nn.relu import ReLU
 from syncbn.nn.residual import ResidualBlock
@@ -31,6 +32,7 @@ __all__ = [
     "GlobalAvgPool2d",
     "Initializer",
     "MaxPool2d",
+    "ModuleList",
     "Optimizer",
     "ReLU",
     "ResidualBlock",

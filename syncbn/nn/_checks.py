@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from syncbn._core.checks import check_integer
+from syncbn._core.checks import check_integer, check_unmasked
 from syncbn.typing import FloatArray
 
 Pair = tuple[int, int]
@@ -16,6 +16,7 @@ Pair = tuple[int, int]
 
 def check_dtype(layer: str, x: FloatArray) -> None:
     """Raise TypeError unless ``x`` is an array of float32 or float64."""
+    check_unmasked(x, "x")
     if not isinstance(x, np.ndarray):
         raise TypeError(f"{layer} expects a NumPy array, got {type(x).__name__}")
     if x.dtype != np.float32 and x.dtype != np.float64:
@@ -34,9 +35,11 @@ def check_input(layer: str, x: FloatArray, expected: Sequence[str | int]) -> Non
 
 def check_grad(layer: str, dy: FloatArray, shape: tuple[int, ...], dtype: np.dtype[Any]) -> FloatArray:
     """Return ``dy`` in the dtype of y; raise ValueError unless it has y's shape."""
+    check_unmasked(dy, "dy")
     if np.shape(dy) != shape:
         raise ValueError(f"backward of {layer} expects dy of y's shape {shape}, got {np.shape(dy)}")
-    return np.asarray(dy, dtype)
+    with np.errstate(all="ignore"):  # what the dtype can't hold becomes infinite, as in every conversion
+        return np.asarray(dy, dtype)
 
 
 def check_pair(name: str, value: int | Sequence[int], minimum: int = 1) -> Pair:

@@ -10,6 +10,7 @@ import numpy as np
 from syncbn.layers.parameter import Parameter
 from syncbn.nn._checks import check_number
 from syncbn.nn.optimizer import Optimizer
+from syncbn.typing import FloatArray
 
 
 class Adam(Optimizer):
@@ -58,21 +59,17 @@ class Adam(Optimizer):
         self._squares = self._add_buffers("exp_avg_sq")
         self._steps = self._state["steps"] = np.zeros(len(self.parameters), np.int64)
 
-    def step(self) -> None:
-        """Update every parameter that has a gradient, in place."""
+    def _update(self, position: int, grad: FloatArray) -> FloatArray:
         beta1, beta2 = self.betas
-        for position, parameter in enumerate(self.parameters):
-            if parameter.grad is None:
-                continue
-            self._steps[position] += 1
-            steps = int(self._steps[position])
-            grad = self._decayed(parameter, parameter.grad)
-            mean, square = self._means[position], self._squares[position]
-            mean *= beta1
-            mean += (1.0 - beta1) * grad
-            square *= beta2
-            square += (1.0 - beta2) * grad * grad
-            scale = np.sqrt(square)
-            scale /= math.sqrt(1.0 - beta2**steps)
-            scale += self.eps
-            parameter.data -= self.lr / (1.0 - beta1**steps) * mean / scale
+        self._steps[position] += 1
+        steps = int(self._steps[position])
+        mean, square = self._means[position], self._squares[position]
+        mean *= beta1
+        mean += (1.0 - beta1) * grad
+        square *= beta2
+        square += (1.0 - beta2) * grad * grad
+        scale = np.sqrt(square)
+        scale /= math.sqrt(1.0 - beta2**steps)
+        scale += self.eps
+        update: FloatArray = self.lr / (1.0 - beta1**steps) * mean / scale
+        return update

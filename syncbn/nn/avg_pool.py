@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from syncbn.nn._checks import check_grad
 from syncbn.nn._images import empty_images, is_channels_last
 from syncbn.nn._pool import Pool2d
@@ -22,6 +24,7 @@ class AvgPool2d(Pool2d):
         Zeros, which the mean includes (PyTorch's default); at most half of ``kernel_size``.
     """
 
+    @np.errstate(all="ignore")  # infinities and NaN of the result say it
     def forward(self, x: FloatArray) -> tuple[FloatArray, Backward]:
         """Return y of shape (N, C, OH, OW), in x's dtype and memory order, and its backward.
 
@@ -41,6 +44,7 @@ class AvgPool2d(Pool2d):
             y[to] += x[at]
         y /= area
 
+        @np.errstate(all="ignore")
         def backward(dy: FloatArray) -> FloatArray:
             share = check_grad("AvgPool2d", dy, y_shape, dtype) / area
             dx = empty_images(x_shape, dtype, channels_last)

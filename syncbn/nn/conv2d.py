@@ -9,7 +9,7 @@ from numpy.typing import DTypeLike
 
 from syncbn._core.checks import check_integer
 from syncbn.layers.module import Module
-from syncbn.layers.parameter import Parameter
+from syncbn.layers.parameter import Parameter, unchanged
 from syncbn.nn._checks import check_grad, check_input, check_pair
 from syncbn.nn._correlate import correlate
 from syncbn.nn.init import Initializer, he_normal
@@ -58,10 +58,12 @@ class Conv2d(Module):
         self.weight = Parameter(init((self.out_channels, self.in_channels, *self.kernel_size), rng, dtype))
         self.bias = Parameter(np.zeros(self.out_channels, dtype)) if bias else None
 
+    @np.errstate(all="ignore")  # infinities and NaN of the result say it
     def forward(self, x: FloatArray) -> tuple[FloatArray, Backward]:
         """Return y of shape (N, out_channels, OH, OW), in x's dtype and memory order, and its backward.
 
-        OH = ⌊(H + 2·padding − KH)/stride⌋ + 1; OW is computed from W and KW by the same formula.
+        OH = ⌊(H + 2·padding − KH)/stride⌋ + 1; OW is computed from W and KW by the same formula. x must not change
+        until the backward.
 
         Raises
         ------
@@ -71,13 +73,16 @@ class Conv2d(Module):
             ``x`` isn't float32 or float64.
         """
         check_input("Conv2d", x, ("N", self.in_channels, "H", "W"))
+        check_unchanged = unchanged("Conv2d", self.weight, self.bias, x=x)
         weight, bias = self.weight, self.bias
         y, gradients = correlate(x, weight.data, self.stride, self.padding)
         if bias is not None:
             y += bias.data.astype(x.dtype, copy=False)[:, None, None]
         y_shape, dtype = y.shape, y.dtype
 
+        @np.errstate(all="ignore")
         def backward(dy: FloatArray) -> FloatArray:
+            check_unchanged()
             dy = check_grad("Conv2d", dy, y_shape, dtype)
             dx, dweight = gradients(dy)
             weight.add_grad(dweight)

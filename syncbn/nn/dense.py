@@ -7,7 +7,7 @@ from numpy.typing import DTypeLike
 
 from syncbn._core.checks import check_integer
 from syncbn.layers.module import Module
-from syncbn.layers.parameter import Parameter
+from syncbn.layers.parameter import Parameter, unchanged
 from syncbn.nn._checks import check_grad, check_input
 from syncbn.nn.init import Initializer, he_normal
 from syncbn.typing import Backward, FloatArray
@@ -53,8 +53,9 @@ class Dense(Module):
         self.weight = Parameter(init((self.out_features, self.in_features), rng, dtype))
         self.bias = Parameter(np.zeros(self.out_features, dtype)) if bias else None
 
+    @np.errstate(all="ignore")  # infinities and NaN of the result say it
     def forward(self, x: FloatArray) -> tuple[FloatArray, Backward]:
-        """Return y of shape (N, out_features), in x's dtype, and its backward.
+        """Return y of shape (N, out_features), in x's dtype, and its backward, until which x must not change.
 
         Raises
         ------
@@ -64,6 +65,7 @@ class Dense(Module):
             ``x`` isn't float32 or float64.
         """
         check_input("Dense", x, ("N", self.in_features))
+        check_unchanged = unchanged("Dense", self.weight, self.bias, x=x)
         weight, bias = self.weight, self.bias
         w_oi = weight.data.astype(x.dtype, copy=False)
         y = x @ w_oi.T
@@ -71,7 +73,9 @@ class Dense(Module):
             y += bias.data.astype(x.dtype, copy=False)
         y_shape, dtype = y.shape, y.dtype
 
+        @np.errstate(all="ignore")
         def backward(dy: FloatArray) -> FloatArray:
+            check_unchanged()
             dy = check_grad("Dense", dy, y_shape, dtype)
             weight.add_grad(dy.T @ x)
             if bias is not None:

@@ -13,6 +13,7 @@ from syncbn.typing import Backward, FloatArray
 class GlobalAvgPool2d(Module):
     """Global average pooling from (N, C, H, W) to (N, C): y[n,c] is the mean of all pixels of x[n,c]."""
 
+    @np.errstate(all="ignore")  # infinities and NaN of the result say it
     def forward(self, x: FloatArray) -> tuple[FloatArray, Backward]:
         """Return y, in x's dtype, and its backward.
 
@@ -29,6 +30,7 @@ class GlobalAvgPool2d(Module):
             raise ValueError(f"GlobalAvgPool2d expects at least one pixel, got x of shape {x_shape}")
         channels_last, dtype = is_channels_last(x), x.dtype
 
+        @np.errstate(all="ignore")
         def backward(dy: FloatArray) -> FloatArray:
             dx = empty_images(x_shape, dtype, channels_last)
             dx[...] = (check_grad("GlobalAvgPool2d", dy, (n, c), dtype) / (h * w))[:, :, None, None]

@@ -66,9 +66,11 @@ def _fans(shape: Sequence[int]) -> tuple[int, int]:
     return shape[1] * taps, shape[0] * taps
 
 
+@np.errstate(all="ignore")  # small values may underflow in float16
 def _normal(shape: Sequence[int], std: float, rng: np.random.Generator, dtype: DTypeLike) -> FloatArray:
     return np.asarray(std * rng.standard_normal(tuple(shape)), dtype)
 
 
+@np.errstate(all="ignore")  # small values may underflow in float16
 def _uniform(shape: Sequence[int], bound: float, rng: np.random.Generator, dtype: DTypeLike) -> FloatArray:
     return np.asarray(rng.uniform(-bound, bound, tuple(shape)), dtype)

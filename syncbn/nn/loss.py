@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from syncbn._core.checks import check_unmasked
 from syncbn.nn._checks import check_input
 from syncbn.typing import FloatArray
 
 
+@np.errstate(all="ignore")  # non-finite logits give a loss of NaN without a warning
 def softmax_cross_entropy(
     logits: FloatArray, labels: NDArray[np.integer], normalizer: float | None = None
 ) -> tuple[float, FloatArray]:
@@ -41,6 +43,7 @@ def softmax_cross_entropy(
         Logits are not float32 or float64, or labels are not integers.
     """
     check_input("softmax_cross_entropy", logits, ("N", "K"))
+    check_unmasked(labels, "labels")
     labels = np.asarray(labels)
     n, k = logits.shape
     if labels.shape != (n,):
@@ -57,13 +60,12 @@ def softmax_cross_entropy(
         raise ValueError(f"normalizer must be positive and finite, got {normalizer!r}")
 
     samples = np.arange(n)
-    with np.errstate(invalid="ignore"):  # non-finite logits give a loss of NaN without a warning
-        shifted = logits.astype(np.float64)
-        shifted -= shifted.max(axis=1, keepdims=True)
-        exponentials = np.exp(shifted)
-        sums = exponentials.sum(axis=1, keepdims=True)
-        loss = float(np.sum(np.log(sums[:, 0]) - shifted[samples, labels])) / normalizer
-        dlogits = exponentials / sums
+    shifted = logits.astype(np.float64)
+    shifted -= shifted.max(axis=1, keepdims=True)
+    exponentials = np.exp(shifted)
+    sums = exponentials.sum(axis=1, keepdims=True)
+    loss = float(np.sum(np.log(sums[:, 0]) - shifted[samples, labels])) / normalizer
+    dlogits = exponentials / sums
     dlogits[samples, labels] -= 1.0
     dlogits /= normalizer
     return loss, dlogits.astype(logits.dtype)

@@ -23,6 +23,7 @@ class MaxPool2d(Pool2d):
         Padding, which is never the maximum; at most half of ``kernel_size``, so that every window has a pixel.
     """
 
+    @np.errstate(all="ignore")  # infinities and NaN of the result say it
     def forward(self, x: FloatArray) -> tuple[FloatArray, Backward]:
         """Return y of shape (N, C, OH, OW), in x's dtype and memory order, and its backward.
 
@@ -47,6 +48,7 @@ class MaxPool2d(Pool2d):
             # Taps are in ascending order, so a maximum selects the last one; several times faster than a masked copy.
             np.maximum(argmax[to], np.multiply(larger, tap, dtype=argmax.dtype), out=argmax[to])
 
+        @np.errstate(all="ignore")
         def backward(dy: FloatArray) -> FloatArray:
             dy = check_grad("MaxPool2d", dy, y_shape, dtype)
             dx = empty_images(x_shape, dtype, channels_last)

@@ -58,7 +58,16 @@ class Optimizer:
 
     def step(self) -> None:
         """Update every parameter that has a gradient, in place."""
-        raise NotImplementedError(f"{type(self).__name__} does not implement step")
+        with np.errstate(all="ignore"):  # infinities and NaN of the parameters say it
+            for position, parameter in enumerate(self.parameters):
+                if parameter.grad is not None:
+                    update = self._update(position, self._gradient(parameter, parameter.grad))
+                    np.subtract(parameter.data, update, out=parameter.data, casting="same_kind")
+                    parameter.version += 1
+
+    def _update(self, position: int, grad: FloatArray) -> FloatArray:
+        """Return what is subtracted from the parameter at this position, given its gradient with weight decay."""
+        raise NotImplementedError(f"{type(self).__name__} does not implement _update")
 
     def zero_grad(self) -> None:
         """Set all gradients to None."""
@@ -79,18 +88,23 @@ class Optimizer:
         TypeError
             A value is not an array of real numbers or, for a count, of integers.
         """
-        values = check_state(type(self).__name__, {"lr": np.array(self.lr), **self._state}, state)
+        values, _, _ = check_state(type(self).__name__, {"lr": np.array(self.lr), **self._state}, state)
         self.lr = float(values.pop("lr"))
         for name, value in values.items():
             self._state[name][...] = value
 
     def _add_buffers(self, name: str) -> list[NDArray[Any]]:
-        """Add zeros of the shape of every parameter to the state as ``name.0``, ``name.1``, … and return them."""
-        buffers = [np.zeros_like(parameter.data) for parameter in self.parameters]
+        """Add zeros of the shape of every parameter to the state as ``name.0``, ``name.1``, … and return them.
+
+        Their dtype is that of the parameter, or float32 for float16, in which squares of gradients underflow.
+        """
+        buffers = [np.zeros_like(p.data, np.result_type(p.data.dtype, np.float32)) for p in self.parameters]
         self._state.update({f"{name}.{position}": buffer for position, buffer in enumerate(buffers)})
         return buffers
 
-    def _decayed(self, parameter: Parameter, grad: FloatArray) -> FloatArray:
+    def _gradient(self, parameter: Parameter, grad: FloatArray) -> FloatArray:
+        """Return the gradient with weight decay, in float32 at least."""
+        grad = grad.astype(np.result_type(grad.dtype, np.float32), copy=False)
         if self.weight_decay and parameter.decay:
             return grad + self.weight_decay * parameter.data
         return grad

@@ -13,6 +13,7 @@ from syncbn.typing import Backward, FloatArray
 class ReLU(Module):
     """Rectified linear unit for any shape: y = max(x, 0), with derivative 0 at 0; NaN gives NaN."""
 
+    @np.errstate(all="ignore")  # NaN of the result say it
     def forward(self, x: FloatArray) -> tuple[FloatArray, Backward]:
         """Return y, in x's dtype and memory order, and its backward.
 

@@ -74,12 +74,14 @@ class ResidualBlock(Module):
         self.shortcut = Sequential(*([] if same else convolution(in_channels, 1, stride)))
         self.relu = ReLU()
 
+    @np.errstate(all="ignore")  # infinities and NaN of the result say it
     def forward(self, x: FloatArray) -> tuple[FloatArray, Backward]:
         """Return y of shape (N, out_channels, OH, OW), in x's dtype, and its backward; errors as in `Conv2d`."""
         branch, branch_backward = self.branch(x)
         shortcut, shortcut_backward = self.shortcut(x)
         y, relu_backward = self.relu(branch + shortcut)
 
+        @np.errstate(all="ignore")
         def backward(dy: FloatArray) -> FloatArray:
             dsum = relu_backward(dy)
             return branch_backward(dsum) + shortcut_backward(dsum)

@@ -93,7 +93,7 @@ class CosineSchedule(Schedule):
     lr, warmup_steps
         As `Schedule`.
     total_steps : int
-        Steps of the whole training, including the warm-up.
+        Steps of the whole training, including the warm-up. Required: the default is not a training.
     final_lr : float
 
     References
@@ -101,13 +101,13 @@ class CosineSchedule(Schedule):
     Loshchilov & Hutter 2017, SGDR, without restarts.
     """
 
-    total_steps: int = 1
+    total_steps: int = 0
     final_lr: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_number("final_lr", self.final_lr)
-        if check_integer("total_steps", self.total_steps) <= self.warmup_steps:
+        if check_integer("total_steps", self.total_steps, minimum=0) <= self.warmup_steps:
             raise ValueError(f"total_steps must exceed warmup_steps {self.warmup_steps}, got {self.total_steps}")
 
     def _after_warmup(self, step: int) -> float:

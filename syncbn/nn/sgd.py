@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from syncbn.layers.parameter import Parameter
 from syncbn.nn._checks import check_number
 from syncbn.nn.optimizer import Optimizer
+from syncbn.typing import FloatArray
 
 
 class SGD(Optimizer):
@@ -49,15 +50,10 @@ class SGD(Optimizer):
             raise ValueError("nesterov needs a momentum above 0, got 0")
         self._velocities = self._add_buffers("momentum_buffer") if self.momentum else []
 
-    def step(self) -> None:
-        """Update every parameter that has a gradient, in place."""
-        for position, parameter in enumerate(self.parameters):
-            if parameter.grad is None:
-                continue
-            update = self._decayed(parameter, parameter.grad)
-            if self.momentum:
-                velocity = self._velocities[position]
-                velocity *= self.momentum
-                velocity += update
-                update = update + self.momentum * velocity if self.nesterov else velocity
-            parameter.data -= self.lr * update
+    def _update(self, position: int, grad: FloatArray) -> FloatArray:
+        if not self.momentum:
+            return self.lr * grad
+        velocity = self._velocities[position]
+        velocity *= self.momentum
+        velocity += grad
+        return self.lr * (grad + self.momentum * velocity if self.nesterov else velocity)

@@ -9,6 +9,7 @@ from dataclasses import is_dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from syncbn._core.checks import check_unmasked
 from syncbn.layers import Module
 from syncbn.nn import Optimizer
 from syncbn.typing import FloatArray
@@ -61,6 +62,8 @@ def describe_training(
 
 def check_samples(x: FloatArray, y: NDArray[np.integer]) -> None:
     """Raise unless x is an array of floats and y has one integer for each sample."""
+    check_unmasked(x, "x")
+    check_unmasked(y, "y")
     if not isinstance(x, np.ndarray) or not isinstance(y, np.ndarray):
         raise TypeError(f"expected NumPy arrays, got {type(x).__name__} and {type(y).__name__}")
     if not np.issubdtype(x.dtype, np.floating) or not np.issubdtype(y.dtype, np.integer):

@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 
+import numpy as np
+
 from syncbn.comm import Communicator
 from syncbn.layers import Module, Parameter
+from syncbn.train.errors import collective_errors
 
 
 class ParameterMismatchError(RuntimeError):
@@ -19,7 +22,8 @@ class ParameterMismatchError(RuntimeError):
 def check_parameters(model: Module, comm: Communicator) -> None:
     """Raise unless all parameters have the same bits on all ranks.
 
-    Collective. Buffers aren't compared: the running statistics of local batch normalization differ.
+    Collective. Buffers aren't compared: the running statistics of local batch normalization differ. All NaN count as
+    equal, because training that diverges gives NaN of other bits on each rank.
 
     Parameters
     ----------
@@ -31,9 +35,8 @@ def check_parameters(model: Module, comm: Communicator) -> None:
     ParameterMismatchError
         Ranks differ from the majority. Raised on all ranks.
     """
-    if comm.size == 1:
-        return
-    prints = {name: _fingerprint(parameter) for name, parameter in model.named_parameters()}
+    with collective_errors(comm, "check_parameters"):
+        prints = {name: _fingerprint(parameter) for name, parameter in model.named_parameters()}
     digests = comm.allgather(hashlib.blake2b(repr(prints).encode()).digest())
     expected, _ = Counter(digests).most_common(1)[0]
     odd = [rank for rank, digest in enumerate(digests) if digest != expected]
@@ -51,4 +54,7 @@ def check_parameters(model: Module, comm: Communicator) -> None:
 
 def _fingerprint(parameter: Parameter) -> tuple[object, ...]:
     data = parameter.data
+    diverged = np.isnan(data)
+    if diverged.any():  # sums over ranks may give NaN of another sign on each
+        data = np.where(diverged, data.dtype.type(np.nan), data)
     return data.shape, str(data.dtype), hashlib.blake2b(data.tobytes(), digest_size=16).digest()

@@ -27,7 +27,7 @@ class Evaluation:
     loss : float
         Mean cross-entropy.
     error : float
-        Share of samples (0 to 1) whose largest output is not that of their class.
+        Share of samples (0 to 1) whose largest output is not that of their class, or that have an output of NaN.
     samples : int
         Number of samples.
     """
@@ -67,7 +67,7 @@ def evaluate(
         Another rank has raised one of these errors.
     """
     comm = find_communicator(comm, model)
-    samples = {"elements": np.size(x), "dtype": str(np.asarray(x).dtype)}
+    samples = {"elements": getattr(x, "size", None), "dtype": str(getattr(x, "dtype", None))}
     totals = np.zeros(2)
     with collective_errors(comm, "evaluation", **samples):
         check_samples(x, y)
@@ -81,6 +81,7 @@ def evaluate(
             logits, _ = model(x[part])
             loss, _ = softmax_cross_entropy(logits, y[part], 1.0)
             totals[0] += loss
-            totals[1] += np.count_nonzero(logits.argmax(axis=1) != y[part])
+            wrong = (logits.argmax(axis=1) != y[part]) | np.isnan(logits).any(axis=1)
+            totals[1] += np.count_nonzero(wrong)
     comm.allreduce(totals)
     return Evaluation(float(totals[0]) / len(x), float(totals[1]) / len(x), len(x))

@@ -42,8 +42,9 @@ class FlatGradients:
 
     def take(self, loss: float) -> None:
         """Copy all gradients and ``loss`` to the buffer. A parameter without gradient contributes zeros."""
-        for parameter, view in zip(self.parameters, self._views, strict=True):
-            view[...] = 0 if parameter.grad is None else parameter.grad
+        with np.errstate(all="ignore"):  # values beyond the range of the dtype become infinite, as in every conversion
+            for parameter, view in zip(self.parameters, self._views, strict=True):
+                view[...] = 0 if parameter.grad is None else parameter.grad
         self.buffer[-1] = loss
 
     def add_over_ranks(self, comm: Communicator) -> float:
@@ -53,6 +54,7 @@ class FlatGradients:
         the next `take`.
         """
         comm._protocol.sum(self.buffer)
-        for parameter, view in zip(self.parameters, self._views, strict=True):
-            parameter.grad = view.astype(parameter.data.dtype, copy=False)
+        with np.errstate(all="ignore"):
+            for parameter, view in zip(self.parameters, self._views, strict=True):
+                parameter.grad = view.astype(parameter.data.dtype, copy=False)
         return float(self.buffer[-1])

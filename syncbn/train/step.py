@@ -12,6 +12,7 @@ from numpy.typing import DTypeLike, NDArray
 from syncbn.comm import CollectiveSignature, Communicator
 from syncbn.layers import Module
 from syncbn.nn import Optimizer, softmax_cross_entropy
+from syncbn.train.buffers import pack_buffers, unpack_buffers
 from syncbn.train.errors import communicators
 from syncbn.train.gradients import FlatGradients
 from syncbn.train.order import shard
@@ -31,7 +32,8 @@ class TrainingStep:
     """One step: forward, backward, sum of the gradients over ranks, update.
 
     The loss of every rank is divided by the size of the *global* batch. So the sums over ranks are the mean loss over
-    the global batch and its gradient, also if the ranks have different numbers of samples.
+    the global batch and its gradient, also if the ranks have different numbers of samples. A step that fails before
+    the update changes nothing.
 
     Not collective, but `run` is.
 
@@ -43,6 +45,11 @@ class TrainingStep:
     comm : Communicator
     wire_dtype : dtype, optional
         Dtype of the sums, as described in `FlatGradients`.
+
+    Attributes
+    ----------
+    updating : bool
+        Whether the update has begun, which cannot be undone. The caller sets it to False after recording the step.
     """
 
     def __init__(
@@ -51,6 +58,7 @@ class TrainingStep:
         self.model = model
         self.optimizer = optimizer
         self.comm = comm
+        self.updating = False
         self.gradients = FlatGradients(optimizer.parameters, wire_dtype)
         self._parameters = [*model.parameters(), *optimizer.parameters]  # listing them in every step would take long
         buffer = self.gradients.buffer
@@ -65,11 +73,19 @@ class TrainingStep:
 
         Collective. It calls ``before`` first, whose errors are raised on all ranks too.
         """
-        with self.comm._protocol.collective_errors(self._signature, handshake=True):
-            before()
-            start, bytes_before = perf_counter(), self._bytes_sent()
-            self.gradients.take(self._forward_backward(x, y, batch))
-        loss = self.gradients.add_over_ranks(self.comm)
+        buffers = None
+        try:
+            with self.comm._protocol.collective_errors(self._signature, handshake=True):
+                before()
+                buffers = pack_buffers(self.model)  # the running statistics, which the forward changes
+                start, bytes_before = perf_counter(), self._bytes_sent()
+                self.gradients.take(self._forward_backward(x, y, batch))
+            loss = self.gradients.add_over_ranks(self.comm)
+            self.updating = True
+        except BaseException:  # KeyboardInterrupt too
+            if buffers is not None:
+                unpack_buffers(self.model, buffers)
+            raise
         self.optimizer.step()
         return StepResult(loss, perf_counter() - start, self._bytes_sent() - bytes_before)
 

@@ -140,7 +140,8 @@ class Trainer:
     ) -> list[EpochRecord]:
         """Train until ``epochs`` epochs are completed, including those before `resume`.
 
-        Collective, with the same arguments on all ranks.
+        Collective, with equal arguments on all ranks. Layers in evaluation mode remain in it: if the whole model should
+        train after ``model.eval()``, call ``model.train()`` first.
 
         Parameters
         ----------
@@ -172,6 +173,8 @@ class Trainer:
         ------
         ValueError, TypeError
             An argument is invalid or differs between ranks, or the data differ from those of the checkpoint.
+        RuntimeError
+            An optimizer step was interrupted.
         ParameterMismatchError
             Parameters differ between ranks.
         CheckpointError
@@ -185,6 +188,7 @@ class Trainer:
                 check_samples(*validation_data)
             if checkpoint_steps is not None:
                 check_integer("checkpoint_steps", checkpoint_steps)
+            checkpoint = None if checkpoint is None else Path(checkpoint)
             order = DataOrder(len(x), self.global_batch, self.seed, self.drop_last)
             data = describe_data(x, y)
             options = {
@@ -193,16 +197,17 @@ class Trainer:
                 "checkpoint": checkpoint is None,
                 "checkpoint_steps": checkpoint_steps,
             }
-        check_same(self.comm, "fit", {**data, **options})
+            self._check_whole_steps()
+        check_same(self.comm, "fit", {**self._done(), **data, **options})
         if self._data and (other := differences(self._data, data)):
             raise ValueError(f"fit cannot continue: training data differ from those of the checkpoint: {other}")
         self._data = data
-        self.model.train()
         while self.position.epoch < epochs:
             self._finish_epoch(x, y, order, epochs, on_step, checkpoint, checkpoint_steps)
             tested = None if validation_data is None else self.evaluate(*validation_data)
             loss, error = (None, None) if tested is None else (tested.loss, tested.error)
-            self.history.append(self.position.record(self.optimizer.lr, loss, error))
+            # Not append: an interrupt before the next line must not give the epoch two records.
+            self.history[self.position.epoch :] = [self.position.record(self.optimizer.lr, loss, error)]
             self.position = Position(self.position.epoch + 1)
             with collective_errors(self.comm, "the end of an epoch"):
                 if on_epoch is not None:
@@ -248,6 +253,7 @@ class Trainer:
                 bytes_sent=result.bytes_sent,
             )
             self.position = self.position.after(done)
+            self._step.updating = False
             last = done.step == order.steps
             if self.check_every and (last or done.step % self.check_every == 0):
                 check_parameters(self.model, self.comm)
@@ -267,11 +273,19 @@ class Trainer:
 
         Raises
         ------
+        RuntimeError
+            An optimizer step was interrupted, so there is no consistent state. An earlier file remains.
+        ValueError
+            Ranks have completed different numbers of steps, because one was interrupted. An earlier file remains.
         CheckpointError
             The file cannot be written. An earlier file remains.
         """
+        with collective_errors(self.comm, "save"):
+            path = Path(path)
+            self._check_whole_steps()
+        check_same(self.comm, "save", self._done())
         snapshot = capture(self.model, self.optimizer, self.comm, self._config, self._data, self.position, self.history)
-        write_snapshot(Path(path), snapshot, self.comm)
+        write_snapshot(path, snapshot, self.comm)
 
     def resume(self, path: PathLike, *, missing_ok: bool = False) -> bool:
         """Restore the state at a call of `save`, on the same or on another number of ranks.
@@ -297,9 +311,21 @@ class Trainer:
             The file is missing, damaged, of another version, or of a training with other arguments. In this case
             nothing has changed.
         """
-        snapshot = read_snapshot(Path(path), self.comm, missing_ok=missing_ok)
+        with collective_errors(self.comm, "resume"):
+            path = Path(path)
+        snapshot = read_snapshot(path, self.comm, missing_ok=missing_ok)
         if snapshot is None:
             return False
-        restore(Path(path), snapshot, self.model, self.optimizer, self.comm, self._config)
+        restore(path, snapshot, self.model, self.optimizer, self.comm, self._config)
         self.position, self.history, self._data = snapshot.position, snapshot.history, snapshot.data
+        self._step.updating = False
         return True
+
+    def _check_whole_steps(self) -> None:
+        """Raise RuntimeError if an update was interrupted."""
+        if self._step.updating:
+            raise RuntimeError("an optimizer step was interrupted: resume from a checkpoint")
+
+    def _done(self) -> dict[str, int]:
+        """Return the numbers of completed epochs and steps, which must be equal on all ranks."""
+        return {"epochs done": self.position.epoch, "steps done": self.position.step}

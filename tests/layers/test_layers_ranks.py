@@ -103,3 +103,18 @@ def test_a_freed_communicator_says_so(comm):
     own.free()
     with pytest.raises(ValueError, match="the communicator was freed"):
         layer(np.ones((2 + comm.rank, 3), np.float32))
+
+
+@pytest.mark.parametrize("reduction", ["exact", "float64"])
+def test_parameters_that_change_on_one_rank_before_the_backward_raise_on_all(comm, rng, reduction):
+    layer, culprit = SyncBatchNorm(3, comm=comm, reduction=reduction), comm.size - 1
+    x = rng.standard_normal((4, 3))
+    y, backward = layer(x)
+    if comm.rank == culprit:
+        layer.load_state_dict(layer.state_dict())
+    with pytest.raises(
+        RuntimeError if comm.rank == culprit else SyncMismatchError, match="have changed since the forward"
+    ):
+        backward(y)
+    y, backward = layer(x)
+    assert backward(y).shape == x.shape

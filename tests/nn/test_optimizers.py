@@ -217,3 +217,30 @@ def test_bad_parameters(optimizer, rng):
         optimizer([parameters[0].data], 0.1)
     with pytest.raises(ValueError, match="lr must be"):
         optimizer(parameters, 0.1).lr = -1
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda p: Adam(p, lr=0.01),
+        lambda p: Adam(p, lr=0.01, weight_decay=0.1),
+        lambda p: SGD(p, lr=0.01),
+        lambda p: SGD(p, lr=0.01, momentum=0.9),
+        lambda p: SGD(p, lr=0.01, momentum=0.9, nesterov=True, weight_decay=0.1),
+    ],
+)
+@pytest.mark.parametrize("scale", [1e-7, 1e-3, 1.0, 300.0])
+def test_steps_of_float16_are_those_of_float64_rounded(make, scale, rng):
+    """Squares of gradients of 1e-4 and less are 0 in float16, and those of 300 infinite."""
+    half = Parameter(rng.standard_normal(50).astype(np.float16))
+    double = Parameter(half.data.astype(np.float64))
+    optimizers = make([half]), make([double])
+    for _ in range(STEPS):
+        half.grad = (rng.standard_normal(50) * scale).astype(np.float16)
+        double.grad = half.grad.astype(np.float64)
+        double.data[...] = half.data  # each step begins with the same values
+        for optimizer in optimizers:
+            optimizer.step()
+        assert half.data.dtype == np.float16
+        np.testing.assert_allclose(half.data, double.data, rtol=2**-10, atol=2**-24)
+    optimizers[0].load_state_dict(optimizers[0].state_dict())

@@ -7,7 +7,7 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 
-from syncbn import BatchNorm
+from syncbn import BatchNorm, SyncMismatchError
 from syncbn.nn import SGD, Dense, Sequential
 from syncbn.train import ParameterMismatchError, Trainer, check_parameters
 
@@ -113,3 +113,24 @@ def test_other_arguments_on_one_rank(comm, build, data):
     with pytest.raises(ValueError, match="fit: checkpoint is"):
         trainer.fit(x, y, 1, checkpoint="here" if comm.rank else None)
     trainer.fit(x, y, 1)
+
+
+def test_nan_of_both_signs_is_divergence_and_not_a_mismatch(comm):
+    model = Sequential(BatchNorm(4, dtype=np.float16), Dense(4, 2, dtype=np.float64, rng=np.random.default_rng(0)))
+    for parameter in model.parameters():
+        parameter.data.flat[0] = np.copysign(np.nan, -1 if comm.rank % 2 else 1)
+    check_parameters(model, comm)
+    if comm.size > 1:
+        model[1].weight.data[1, 1] = np.nan if comm.rank else 1.0  # NaN on some ranks alone
+        with pytest.raises(ParameterMismatchError, match=r"'1\.weight'"):
+            check_parameters(model, comm)
+
+
+def test_a_bad_model_on_one_rank_reaches_all(comm):
+    culprit = comm.size - 1
+    model = None if comm.rank == culprit else Dense(2, 2, rng=np.random.default_rng(0))
+    error, text = (
+        (AttributeError, "named_parameters") if comm.rank == culprit else (SyncMismatchError, f"rank {culprit} ")
+    )
+    with pytest.raises(error, match=text):
+        check_parameters(model, comm)

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from syncbn import BatchNorm
 from syncbn.comm import SerialComm
 from syncbn.nn import SGD, CosineSchedule, Dense, Sequential, softmax_cross_entropy
 from syncbn.train import DataOrder, Trainer, evaluate
@@ -184,3 +185,48 @@ def test_going_on_with_other_data_is_refused(build, data, state):
         trainer.fit(x, y[::-1], 2)
     assert state(trainer) == before
     trainer.fit(x.copy(), y, 2)
+
+
+def test_outputs_of_nan_are_right_about_nothing():
+    dense = Dense(2, 3, dtype=np.float64)
+    x, y = np.ones((4, 2)), np.array([0, 0, 1, 2])
+    x[:2] = np.nan
+    dense.weight.data[...] = [[0, 0], [1, 1], [2, 2]]
+    assert evaluate(dense, x, y, SerialComm()).error == 0.75
+    dense.weight.data[1] = np.nan  # one output of three
+    assert evaluate(dense, x, y, SerialComm()).error == 1
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_layers_in_evaluation_stay_there(data, nested):
+    class Frozen(BatchNorm):
+        def train(self, mode=True):  # noqa: ARG002 (always in evaluation)
+            return super().train(False)
+
+    trained, frozen, overridden = (kind(6, dtype=np.float64) for kind in (BatchNorm, BatchNorm, Frozen))
+    inner = Sequential(frozen, overridden)
+    model = Sequential(trained, *([inner] if nested else inner), Dense(6, 3, dtype=np.float64))
+    frozen.eval()
+    overridden.train()
+    Trainer(model, SGD(model.parameters(), 0.1), SerialComm()).fit(*data, 2, validation_data=data)
+    assert [layer.training for layer in (trained, frozen, overridden)] == [True, False, False]
+    assert [int(layer.num_batches_tracked) for layer in (trained, frozen, overridden)] == [4, 0, 0]
+    assert frozen.weight.data.std() > 0  # its parameters are trained
+
+
+def test_a_model_in_evaluation_trains_after_train(build, data):
+    trainer = build("bn")
+    trainer.model.eval()
+    trainer.fit(*data, 1)
+    assert trainer.model[1].num_batches_tracked == 0
+    trainer.model.train()
+    trainer.fit(*data, 2)
+    assert trainer.model[1].num_batches_tracked == 5
+
+
+def test_a_layer_that_is_used_twice_trains(data):
+    norm = BatchNorm(6, dtype=np.float64)
+    model = Sequential(norm, norm, Dense(6, 3, dtype=np.float64))
+    history = Trainer(model, SGD(model.parameters(), 0.1), SerialComm()).fit(*data, 5)
+    assert norm.num_batches_tracked == 20
+    assert history[-1].train_loss < history[0].train_loss

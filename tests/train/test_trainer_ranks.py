@@ -8,7 +8,7 @@ import pytest
 from syncbn import MPIComm, SyncMismatchError
 from syncbn.comm import SerialComm
 from syncbn.nn import SGD, Dense, Sequential
-from syncbn.train import CheckpointError, Trainer, evaluate
+from syncbn.train import CheckpointError, Position, Trainer, evaluate
 
 pytestmark = pytest.mark.ranks
 
@@ -310,3 +310,49 @@ def test_default_communicator(comm, build):
     trainer = Trainer(model, SGD(model.parameters(), 0.1), batch_per_rank=2)
     assert isinstance(trainer.comm, MPIComm)
     assert trainer.global_batch == 2 * comm.size
+
+
+@pytest.mark.parametrize("mistake", ["save", "resume", "checkpoint", "samples"])
+def test_a_bad_argument_of_one_rank_reaches_all(comm, build, data, mistake):
+    trainer, culprit = build("syncbn", comm), comm.size - 1
+    bad = None if comm.rank == culprit else "run.npz"
+    calls = {
+        "save": lambda: trainer.save(bad),
+        "resume": lambda: trainer.resume(bad, missing_ok=True),
+        "checkpoint": lambda: trainer.fit(*data, 1, checkpoint=3 if comm.rank == culprit else "run.npz"),
+        "samples": lambda: trainer.evaluate([[1.0], [1.0, 2.0]] if comm.rank == culprit else data[0], data[1]),
+    }
+    with pytest.raises(TypeError if comm.rank == culprit else SyncMismatchError):
+        calls[mistake]()
+    trainer.fit(*data, 1)
+
+
+def test_ranks_that_have_done_other_steps_are_found(comm, build, data, shared_path):
+    trainer = build("syncbn", comm)
+    trainer.fit(*data, 1)
+    if comm.size == 1:
+        return
+    if comm.rank == 1:
+        trainer.position = Position(0, 4)  # as if interrupted after the sum of the gradients
+    for call in (lambda: trainer.save(shared_path / "run.npz"), lambda: trainer.fit(*data, 2)):
+        with pytest.raises(ValueError, match="epochs done is 1 on rank 0, but 0 on rank 1"):
+            call()
+    assert not (shared_path / "run.npz").exists()
+
+
+@pytest.mark.parametrize("norm", ["ln", "bn", "syncbn"])
+@pytest.mark.parametrize("when", ["after forward", "backward"])
+def test_a_step_that_fails_on_one_rank_is_undone_on_all(comm, build, data, state, norm, when):
+    if norm == "bn" and comm.size > 3:
+        return  # ranks of 3 samples in batches of 12, and of 1 or 2 in the last one
+    error = KeyError("broken") if comm.rank == comm.size - 1 else None
+    options = {"batch_per_rank": 12 // comm.size, "drop_last": True}
+    trainers = []
+    for failing in (error, None):
+        model = FailsOnce(*build(norm, comm).model, error=failing, when=when)
+        trainers.append(Trainer(model, SGD(model.parameters(), 0.1), comm, **options))
+    with pytest.raises(KeyError if error else SyncMismatchError):
+        trainers[0].fit(*data, 1)
+    for trainer in trainers:
+        trainer.fit(*data, 1)
+    assert state(trainers[0]) == state(trainers[1])

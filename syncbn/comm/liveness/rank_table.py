@@ -86,7 +86,9 @@ class RankTable:
         self.own = Construction(page, key)
         if self.own.calls < 0:
             _free_words.append(self._slot.word)
-            raise ValueError("an earlier communicator of these ranks could not be constructed, so MPI can't make another")
+            raise ValueError(
+                "an earlier communicator of these ranks could not be constructed, so MPI can't make another"
+            )
         if self.own.calls < sys.maxsize:
             self.own.calls += 1
             known = {rank: _met[member] for rank, member in enumerate(self._members) if member in _met}

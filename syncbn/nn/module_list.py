@@ -1,0 +1,66 @@
+"""A list of layers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import overload
+
+from syncbn.layers.module import Module
+
+
+class ModuleList(Module):
+    """List of layers, which a module calls as it likes.
+
+    Children are named "0", "1", … as in PyTorch, so a parameter is named ``0.weight``. ``layers[i]``,
+    ``layers[i] = layer``, ``layers[i:j]`` (a list of the same class that shares the layers), ``append``, ``len`` and
+    iteration are supported.
+
+    Parameters
+    ----------
+    layers : iterable of Module
+
+    Raises
+    ------
+    TypeError
+        A layer isn't a Module.
+    """
+
+    def __init__(self, layers: Iterable[Module] = ()) -> None:
+        super().__init__()
+        self._layers = [self._checked(layer, position) for position, layer in enumerate(layers)]
+
+    def append(self, layer: Module) -> ModuleList:
+        """Add a layer at the end, and return the list."""
+        self._layers.append(self._checked(layer, len(self)))
+        return self
+
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        """Yield the layers, named by their positions."""
+        for position, layer in enumerate(self._layers):
+            yield str(position), layer
+
+    @overload
+    def __getitem__(self, index: int) -> Module: ...
+    @overload
+    def __getitem__(self, index: slice) -> ModuleList: ...
+    def __getitem__(self, index: int | slice) -> Module:
+        return self._slice(self._layers[index]) if isinstance(index, slice) else self._layers[index]
+
+    def __setitem__(self, index: int, layer: Module) -> None:
+        self._layers[index] = self._checked(layer, index)
+
+    def __iter__(self) -> Iterator[Module]:
+        return iter(self._layers)
+
+    def __len__(self) -> int:
+        return len(self._layers)
+
+    def _slice(self, layers: list[Module]) -> ModuleList:
+        return ModuleList(layers)
+
+    def _checked(self, layer: Module, position: int) -> Module:
+        if not isinstance(layer, Module):
+            raise TypeError(
+                f"{type(self).__name__} expects a Module at position {position}, got {type(layer).__name__}"
+            )
+        return layer

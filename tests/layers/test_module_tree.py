@@ -1,0 +1,128 @@
+"""Modules and parameters wherever a module keeps them, those that are used twice, and modes."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from syncbn import BatchNorm, LayerNorm, Module, Parameter, WeightNorm
+from syncbn.nn import SGD, Dense, ModuleList, ReLU, Sequential
+
+
+class Holder(Module):
+    """A module with these attributes."""
+
+    def __init__(self, **attributes: object) -> None:
+        super().__init__()
+        vars(self).update(attributes)
+
+
+CONTAINERS = {
+    "list": lambda a, b: [a, b],
+    "tuple": lambda a, b: (a, b),
+    "ModuleList": lambda a, b: ModuleList([a, b]),
+    "dict": lambda a, b: {"0": a, "1": b},
+    "dict of numbers": lambda a, b: {0: a, 1: b},
+    "nested": lambda a, b: {"0": a, "other": [None, 3.0, "text"], "1": b},
+}
+
+
+@pytest.mark.parametrize("container", CONTAINERS.values(), ids=CONTAINERS)
+def test_modules_in_containers_are_found(container):
+    layers = BatchNorm(2), BatchNorm(3)
+    model = Holder(layers=container(*layers))
+    assert [name for name, _ in model.named_children()][-1] in ("layers.1", "layers")
+    assert [name for name, _ in model.named_parameters()] == [
+        "layers.0.weight",
+        "layers.0.bias",
+        "layers.1.weight",
+        "layers.1.bias",
+    ]
+    assert sum(isinstance(module, BatchNorm) for _, module in model.named_modules()) == 2
+    assert len(list(model.named_buffers())) == 6
+    assert len(model.state_dict()) == 10
+    model.eval()
+    assert not any(layer.training for layer in layers)
+    state = {name: value + 1 for name, value in model.state_dict().items()}
+    model.load_state_dict(state)
+    assert layers[1].running_mean[0] == 1
+
+
+def test_modules_that_are_appended_later_are_found():
+    model = Holder(layers=[])
+    assert model.parameters() == []
+    model.layers.append([Dense(2, 3)])
+    assert [name for name, _ in model.named_parameters()] == ["layers.0.0.weight", "layers.0.0.bias"]
+
+
+def test_parameters_in_containers_are_found():
+    scales = [Parameter(np.ones(2)), Parameter(np.ones(3))]
+    model = Holder(scales=scales, named={"a": Parameter(np.ones(1))})
+    assert list(model.state_dict()) == ["scales.0", "scales.1", "named.a"]
+    assert model.parameters()[:2] == scales
+
+
+@pytest.mark.parametrize("member", [BatchNorm(2), Parameter(np.ones(2))])
+def test_a_set_is_refused(member):
+    with pytest.raises(TypeError, match=r"things is a set of .*: use a list"):
+        Holder(things={member}).parameters()
+    assert Holder(things={1, 2}).parameters() == []
+
+
+def test_what_is_used_twice_is_listed_once_and_saved_under_both_names():
+    """As in PyTorch."""
+    norm = BatchNorm(3)
+    model = Sequential(norm, ReLU(), Sequential(norm), WeightNorm(tied := Dense(3, 3)))
+    assert [name for name, _ in model.named_modules()] == ["", "0", "1", "2", "3", "3.module"]
+    assert [name for name, _ in model.named_parameters()] == [
+        "0.weight",
+        "0.bias",
+        "3.weight_g",
+        "3.weight_v",
+        "3.bias",
+    ]
+    assert len(list(model.named_buffers())) == 3
+    assert set(model.state_dict()) >= {"0.weight", "2.0.weight", "0.running_var", "2.0.running_var"}
+    SGD(model.parameters(), 0.1)
+    model.load_state_dict(model.state_dict())
+    shared = Holder(first=tied, second=Holder(bias=tied.bias))
+    assert [name for name, _ in shared.named_parameters()] == ["first.weight", "first.bias"]
+
+
+def test_train_asks_each_child():
+    class Frozen(BatchNorm):
+        def train(self, mode=True):  # noqa: ARG002 (always in evaluation)
+            return super().train(False)
+
+    frozen, trained = Frozen(2), BatchNorm(2)
+    for model in (Sequential(Sequential(frozen), trained), Holder(layers=[frozen, {"x": trained}])):
+        model.train()
+        assert (frozen.training, trained.training) == (False, True)
+        frozen.training = True
+        with model.evaluating():
+            assert (frozen.training, trained.training) == (False, False)
+        assert (frozen.training, trained.training) == (True, True)
+
+
+def test_module_list(rng):
+    layers = ModuleList([Dense(2, 2)]).append(LayerNorm(2))
+    layers.append(ReLU())
+    assert len(layers) == 3
+    assert [type(layer).__name__ for layer in layers] == ["Dense", "LayerNorm", "ReLU"]
+    assert list(layers.state_dict()) == ["0.weight", "0.bias", "1.weight", "1.bias"]
+    assert layers[-1] is list(layers)[2]
+    assert isinstance(layers[1:], ModuleList)
+    assert layers[1:][0] is layers[1]
+    layers[0] = replacement = ReLU()
+    assert layers[0] is replacement
+    for wrong in (lambda: ModuleList([3]), lambda: layers.append(None), lambda: layers.__setitem__(0, len)):
+        with pytest.raises(TypeError, match="ModuleList expects a Module at position"):
+            wrong()
+    with pytest.raises(NotImplementedError, match="ModuleList has no forward"):
+        layers(rng.standard_normal((2, 2)))
+
+
+def test_other_attributes_are_ignored():
+    assert Holder(a=3, b=[1, (2, None)], c={"k": "v"}, d=SimpleNamespace()).parameters() == []
