@@ -42,12 +42,22 @@ def check_floating(array: Any, name: str, min_ndim: int = 0) -> FloatArray:
     """Return ``array``, or raise TypeError or ValueError unless it is a real floating ndarray."""
     check_unmasked(array, name)
     if type(array) is not np.ndarray and not isinstance(array, (np.ndarray, np.floating)):
-        raise TypeError(f"{name} must be a NumPy array of float16, float32 or float64, got {type(array).__name__}")
+        raise TypeError(
+            f"{name} must be a NumPy array of float16, float32 or float64, "
+            f"got {type(array).__name__}{torch_hint(array)}"
+        )
     if array.dtype.type not in (np.float16, np.float32, np.float64):  # not by kind: float8 of ml_dtypes is "f" too
         raise TypeError(f"{name} must have dtype float16, float32 or float64, got {array.dtype}")
     if array.ndim < min_ndim:
         raise ValueError(f"{name} must have {min_ndim} or more axes, got shape {array.shape}")
     return array if type(array) is np.ndarray else np.asarray(array)  # also converts scalars and subclasses
+
+
+def torch_hint(value: Any) -> str:
+    """Return what to call where a PyTorch tensor was passed instead of an array."""
+    if type(value).__module__.partition(".")[0] != "torch":
+        return ""
+    return " of PyTorch: call its .detach().numpy(), or use the layers of syncbn.torch"
 
 
 def check_input(x: Any, channel_axis: Any) -> tuple[FloatArray, int]:
@@ -108,7 +118,8 @@ def check_channels(shape: tuple[int, ...], channel_axis: int, channels: int) -> 
     """Raise ValueError unless x of ``shape`` has this number of channels."""
     axis = channel_axis % len(shape)
     if shape[axis] != channels:
-        raise ValueError(f"x must have {channels} channels on axis {axis}, got shape {shape}")
+        hint = " (channels on the last axis: channel_axis=-1)" if shape[-1] == channels else ""
+        raise ValueError(f"x must have {channels} channels on axis {axis}, got shape {shape}{hint}")
 
 
 def check_groups(num_groups: int, channels: int) -> int:
@@ -155,7 +166,7 @@ def check_count(count: int, shape: tuple[int, ...], protocol: Any = None, signat
     if count == 1:
         raise ValueError(
             f"batch normalization needs more than 1 value per channel over all ranks, got 1 "
-            f"(x of shape {shape} on this rank)"
+            f"(x of shape {shape} on this rank): drop a last batch of one sample, as drop_last=True of a Trainer does"
         )
     unselected = float(0 not in shape)
     if protocol is not None:

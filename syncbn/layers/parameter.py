@@ -62,23 +62,24 @@ class Parameter:
         return f"Parameter(shape={self.data.shape}, dtype={self.data.dtype}, decay={self.decay})"
 
 
-def unchanged(layer: str, *parameters: Parameter | None, **inputs: FloatArray) -> Callable[[], None]:
-    """Return a function that raises RuntimeError if the parameters have changed since this call.
+def unchanged(
+    layer: str, weight: Parameter | None, bias: Parameter | None, x: FloatArray | None = None
+) -> Callable[[], None]:
+    """Return a function that raises RuntimeError if the parameters of a layer have changed since this call.
 
     Parameters
     ----------
     layer : str
         Name of the layer, for the error.
-    *parameters : Parameter or None
-    **inputs : ndarray
-        Arrays that must not change either, which is checked only with ``SYNCBN_DEBUG=1``.
+    weight, bias : Parameter or None
+    x : ndarray, optional
+        Input that must not change either, which is checked only with ``SYNCBN_DEBUG=1``.
     """
-    checksums = debug.Checksums(**inputs) if inputs and debug.ENABLED else None
-    present = [parameter for parameter in parameters if parameter is not None]
-    versions = [parameter.version for parameter in present]
+    version = _version(weight) + _version(bias)  # versions only grow, so their sum changes with each of them
+    checksums = debug.Checksums(x=x) if debug.ENABLED else None
 
     def check() -> None:
-        if versions != [parameter.version for parameter in present]:
+        if _version(weight) + _version(bias) != version:
             raise RuntimeError(
                 f"the parameters of {layer} have changed since the forward (an optimizer step or load_state_dict): "
                 "call backward first, or forward again"
@@ -87,3 +88,7 @@ def unchanged(layer: str, *parameters: Parameter | None, **inputs: FloatArray) -
             checksums.check()
 
     return check
+
+
+def _version(parameter: Parameter | None) -> int:
+    return 0 if parameter is None else parameter.version

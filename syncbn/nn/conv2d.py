@@ -73,7 +73,7 @@ class Conv2d(Module):
             ``x`` isn't float32 or float64.
         """
         check_input("Conv2d", x, ("N", self.in_channels, "H", "W"))
-        check_unchanged = unchanged("Conv2d", self.weight, self.bias, x=x)
+        check_unchanged = unchanged("Conv2d", self.weight, self.bias, x)
         weight, bias = self.weight, self.bias
         y, gradients = correlate(x, weight.data, self.stride, self.padding)
         if bias is not None:

@@ -65,7 +65,7 @@ class Dense(Module):
             ``x`` isn't float32 or float64.
         """
         check_input("Dense", x, ("N", self.in_features))
-        check_unchanged = unchanged("Dense", self.weight, self.bias, x=x)
+        check_unchanged = unchanged("Dense", self.weight, self.bias, x)
         weight, bias = self.weight, self.bias
         w_oi = weight.data.astype(x.dtype, copy=False)
         y = x @ w_oi.T

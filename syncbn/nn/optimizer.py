@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from syncbn.layers._state import check_state
+from syncbn.layers.module import Module
 from syncbn.layers.parameter import Parameter
 from syncbn.nn._checks import check_number
 from syncbn.typing import FloatArray
@@ -35,6 +36,10 @@ class Optimizer:
     """
 
     def __init__(self, parameters: Iterable[Parameter], lr: float, weight_decay: float = 0.0) -> None:
+        if isinstance(parameters, Module):
+            raise TypeError(
+                f"an optimizer expects Parameters, got {type(parameters).__name__}: pass model.parameters()"
+            )
         self.parameters = list(parameters)
         for position, parameter in enumerate(self.parameters):
             if not isinstance(parameter, Parameter):

@@ -26,10 +26,21 @@ class Sequential(ModuleList):
         super().__init__(layers)
 
     def forward(self, x: FloatArray) -> tuple[FloatArray, Backward]:
-        """Return y of the last layer and the backward through all layers."""
+        """Return y of the last layer and the backward through all layers.
+
+        Raises
+        ------
+        TypeError, ValueError
+            The error of a layer, with its position and class.
+        """
         backwards = []
-        for layer in self._layers:
-            x, layer_backward = layer(x)
+        for position, layer in enumerate(self._layers):
+            try:
+                x, layer_backward = layer(x)
+            except (TypeError, ValueError) as error:
+                if len(error.args) == 1:  # the same exception, which collective calls recognize
+                    error.args = (f"layer {position} ({type(layer).__name__}): {error}",)
+                raise
             backwards.append(layer_backward)
 
         def backward(dy: FloatArray) -> FloatArray:

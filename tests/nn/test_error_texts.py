@@ -1,0 +1,46 @@
+"""Errors say which layer refused, and what to do instead."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from syncbn import BatchNorm
+from syncbn import functional as F
+from syncbn.nn import SGD, Adam, Dense, Flatten, ReLU, Sequential
+
+
+def test_the_layer_of_a_sequential_is_named():
+    model = Sequential(Flatten(), Sequential(Dense(4, 3), ReLU(), Dense(2, 2)))
+    with pytest.raises(
+        ValueError, match=r"^layer 1 \(Sequential\): layer 2 \(Dense\): Dense expects x of shape \(N, 2\)"
+    ):
+        model(np.ones((2, 2, 2)))
+    with pytest.raises(TypeError, match=r"^layer 0 \(Flatten\): Flatten expects float32"):
+        model(np.ones((2, 2, 2), int))
+
+
+def test_channels_on_the_last_axis():
+    with pytest.raises(ValueError, match=r"x must have 3 channels on axis 1, .*channel_axis=-1"):
+        BatchNorm(3)(np.ones((2, 4, 4, 3)))
+    with pytest.raises(ValueError, match=r"got shape \(2, 4, 4, 5\)$"):
+        BatchNorm(3)(np.ones((2, 4, 4, 5)))
+
+
+def test_a_last_batch_of_one_sample():
+    with pytest.raises(ValueError, match="drop_last=True"):
+        BatchNorm(3)(np.ones((1, 3)))
+
+
+@pytest.mark.parametrize("model", [Dense(2, 2), Sequential(Dense(2, 2))])
+@pytest.mark.parametrize("optimizer", [SGD, Adam])
+def test_a_model_instead_of_its_parameters(optimizer, model):
+    with pytest.raises(TypeError, match=r"pass model\.parameters\(\)"):
+        optimizer(model, 0.1)
+
+
+@pytest.mark.parametrize("call", [F.batch_norm, BatchNorm(2), Dense(2, 2), Flatten()])
+def test_a_tensor_instead_of_an_array(call):
+    tensor = type("Tensor", (), {"__module__": "torch"})()
+    with pytest.raises(TypeError, match=r"got Tensor of PyTorch: call its \.detach\(\)\.numpy\(\)"):
+        call(tensor)
