@@ -256,16 +256,18 @@ cdef class BatchNormPlan(Plan):
 
     # ---- Backward
 
-    def __call__(self, dy, *, total=False, out=None):
+    def __call__(self, dy=None, *, total=False, out=None, **unknown):
         """Return dx, dweight and dbias, with a residual also its gradient. Collective where the forward was.
 
-        With ``total``, dweight and dbias are those of all ranks. ``out`` is memory for dx.
+        With ``total``, dweight and dbias are those of all ranks. ``out`` is memory for dx. A missing dy and unknown
+        keywords are accepted here, so that their errors are raised on all ranks.
         """
         cdef ndarray dx, selected, sums = doubles(2, 4, self.layout.channels)
         if self.protocol is None:
+            check_keywords(unknown)
             dx, selected = self.gradient_local(dy, out, sums)
         else:
-            dx, selected = self.gradient_distributed(dy, total, out, sums)
+            dx, selected = self.gradient_distributed(dy, total, out, sums, unknown)
         found = self.gradients(self.restored(dx, out), sums, self.layout.channels)
         if not self.adds:
             return found
@@ -287,7 +289,7 @@ cdef class BatchNormPlan(Plan):
             sums.fill(0)
         return dx, selected
 
-    cdef tuple gradient_distributed(self, object dy, object total, object out, ndarray sums):
+    cdef tuple gradient_distributed(self, object dy, object total, object out, ndarray sums, dict unknown):
         """Return and write as `gradient_local`, with sums over all ranks. Collective."""
         cdef bint of_all_ranks = False
         cdef ndarray dx, selected, gradient, rows, max_buffer, max_2c, sum_buffer, limbs, own
@@ -300,6 +302,7 @@ cdef class BatchNormPlan(Plan):
         max_2c = None
         with protocol.collective_errors(signature):
             self.check_unchanged()
+            check_keywords(unknown)
             of_all_ranks = bool(total)
             gradient, dx = self.as_x(dy, "dy"), self.memory_for(out, dy, self.y)
             selected = None if not self.relu else empty_like(self.x) if self.adds else dx
@@ -332,6 +335,12 @@ cdef class BatchNormPlan(Plan):
                 self.seen(dx), threads_for(3 * self.layout.bytes),
             )
         return dx, selected
+
+
+cdef int check_keywords(dict unknown) except -1:
+    if unknown:
+        raise TypeError(f"backward() got an unexpected keyword argument {next(iter(unknown))!r}")
+    return 0
 
 
 cdef bint is_exact(object reduction, Py_ssize_t samples, Py_ssize_t ranks) except -1:

@@ -11,6 +11,7 @@ max(−h) = −h, that is min(h) = h, for each integer. Where one differs betwee
 every rank, so all ranks take the same branch.
 """
 from cpython.exc cimport PyErr_CheckSignals
+from cpython.pythread cimport PyThread_get_thread_ident
 from cpython.ref cimport Py_INCREF
 from libc.stdint cimport int64_t
 from libc.string cimport memcmp, memcpy
@@ -34,6 +35,7 @@ cdef enum:
     MAX_VALUES = SIZE - HEAD
     TESTS = 20  # of an operation that was just started: a few microseconds, in which a rank keeps its core
     PERSISTENT_BYTES = 1 << 18  # largest message for which memory and a request are kept: the limbs of 8,191 channels
+    MAX_PERSISTENT = 64  # sizes for which they are kept, the first ones: at most 16 MiB
 
 HANDSHAKE_BYTES = 8 * SIZE
 CAPACITY = MAX_VALUES
@@ -89,6 +91,7 @@ cdef class ProtocolCore:
     cdef public long long sequence_number  # of the latest call
     cdef public long long bytes_sent
     cdef public object signature  # of the latest call
+    cdef public unsigned long thread  # that made the latest call
     cdef readonly ndarray calls
     cdef object seconds
     cdef double poll_seconds
@@ -96,6 +99,7 @@ cdef class ProtocolCore:
     cdef PersistentAllreduce header
     cdef double[HEAD] written
     cdef dict persistent
+    cdef int initialized  # number of those whose request was made
 
     def __init__(self, transport, ndarray calls not None, double poll_seconds):
         cdef npy_intp size = SIZE
@@ -120,14 +124,14 @@ cdef class ProtocolCore:
 
     def max_buffer(self, npy_intp size):
         """Return memory for the max_buffer of one handshake, combined without a copy where that helps."""
-        self.check_not_closed()
+        self.check_usable()
         if size <= MAX_VALUES:
             return PyArray_EMPTY(1, &size, NPY_FLOAT64, 0)
         return self.buffer_for("max", size, PyArray_DescrFromType(NPY_FLOAT64))
 
     def sum_buffer(self, npy_intp size, dtype):
         """Return memory for the sum of one call, combined without a copy."""
-        self.check_not_closed()
+        self.check_usable()
         return self.buffer_for("sum", size, np.dtype(dtype))
 
     def handshake(self, signature, ndarray max_buffer=None, long long forward=0, error=None):
@@ -154,6 +158,8 @@ cdef class ProtocolCore:
         cdef bytes digest = signature.digest
         cdef long long number = self.sequence_number + 1
         cdef npy_intp size = 0
+        if self.thread != <unsigned long>PyThread_get_thread_ident():
+            self.enter_thread(PyThread_get_thread_ident())
         if self.unfinished and not self.closed:
             self.close_broken_off()
         self.check_not_closed()
@@ -194,7 +200,7 @@ cdef class ProtocolCore:
     cpdef combine(self, ndarray array, op):
         """Combine an array over ranks, in place, whose size and dtype all ranks have agreed on. Collective.
 
-        Whether the allreduce is persistent depends only on these, so all ranks choose alike.
+        Whether the allreduce is persistent depends only on these and on earlier calls, so all ranks choose alike.
         """
         cdef PersistentAllreduce persistent
         check_memory(array)
@@ -202,8 +208,10 @@ cdef class ProtocolCore:
         if PyArray_NBYTES(array) > PERSISTENT_BYTES:
             self.run(self.transport.allreduce, array, op)
             return
-        persistent = self.persistent_for(op, PyArray_SIZE(array), <Descr>PyArray_DESCR(array))
-        if PyArray_DATA(array) == PyArray_DATA(persistent.buffer):
+        persistent = self.persistent_for(op, PyArray_SIZE(array), <Descr>PyArray_DESCR(array), self.initialized)
+        if persistent is None or (persistent.start is None and self.initialized == MAX_PERSISTENT):
+            self.run(self.transport.allreduce, array, op)
+        elif PyArray_DATA(array) == PyArray_DATA(persistent.buffer):
             self.run_persistent(persistent)
         else:
             memcpy(PyArray_DATA(persistent.buffer), PyArray_DATA(array), PyArray_NBYTES(array))
@@ -242,6 +250,7 @@ cdef class ProtocolCore:
         try:
             if persistent.start is None:
                 persistent.initialize(self.transport)
+                self.initialized += persistent is not self.header
             persistent.start()
             self.wait(persistent.test)
         except BaseException as error:
@@ -277,15 +286,27 @@ cdef class ProtocolCore:
             raise ValueError(self.closed)
         return 0
 
-    cdef ndarray buffer_for(self, op, npy_intp size, Descr descr):
-        if size * PyDataType_ELSIZE(descr) > PERSISTENT_BYTES:
-            return np.empty(size, descr)
-        return self.persistent_for(op, size, descr).buffer
+    cdef int check_usable(self) except -1:
+        self.check_not_closed()
+        if self.is_used_elsewhere():
+            self.enter_thread(PyThread_get_thread_ident())
+        return 0
 
-    cdef PersistentAllreduce persistent_for(self, op, npy_intp size, Descr descr):
+    cpdef bint is_used_elsewhere(self):
+        """Return whether another thread is in a call."""
+        return self.unfinished and self.thread != <unsigned long>PyThread_get_thread_ident()
+
+    cdef ndarray buffer_for(self, op, npy_intp size, Descr descr):
+        cdef PersistentAllreduce persistent = None
+        if size * PyDataType_ELSIZE(descr) <= PERSISTENT_BYTES:
+            persistent = self.persistent_for(op, size, descr, len(self.persistent))
+        return np.empty(size, descr) if persistent is None else persistent.buffer
+
+    cdef PersistentAllreduce persistent_for(self, op, npy_intp size, Descr descr, Py_ssize_t others):
+        """Return what is kept for a size; None where nothing is, and there are enough others."""
         cdef tuple key = (op, size, descr.kind, PyDataType_ELSIZE(descr))
         cdef PersistentAllreduce persistent = self.persistent.get(key)
-        if persistent is None:
+        if persistent is None and others < MAX_PERSISTENT:
             persistent = self.persistent[key] = PersistentAllreduce(np.empty(size, descr), op)
         return persistent
 

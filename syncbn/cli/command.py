@@ -49,7 +49,7 @@ def open_world(expected: int) -> Communicator:
         return SerialComm()
     try:
         comm = world()
-    except ImportError as error:
+    except (ImportError, RuntimeError) as error:
         raise CommandError(str(error)) from error
     if comm.size != expected:
         raise CommandError(

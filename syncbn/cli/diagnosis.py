@@ -15,6 +15,7 @@ from syncbn._core.threads import thread_limit, usable_cores
 from syncbn.cli.launch import THREAD_VARIABLES
 from syncbn.cli.mpiexec import find_mpiexec, mpi_library
 from syncbn.comm import Communicator
+from syncbn.comm.launcher import single_process_problem
 from syncbn.experiments.latency import SIZES, allreduce_microseconds
 from syncbn.experiments.machine import cpu_model, host_name, instruction_sets
 from syncbn.experiments.versions import versions
@@ -42,7 +43,7 @@ def diagnose(comm: Communicator) -> dict[str, Any]:
         "kernels": {"used": which, "builds": available(), "threads": thread_limit()},
         "allreduce": [],
     }
-    problems = []
+    problems = [text] if (text := single_process_problem(comm.size)) else []
     if comm.size > 1:
         try:
             found["allreduce"] = [

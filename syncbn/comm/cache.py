@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from syncbn.comm.mpi import MPIComm
-from syncbn.comm.mpi_import import import_mpi
+from syncbn.comm.mpi_import import check_intracommunicator, import_mpi
 
 _keyval: int | None = None
 
@@ -23,10 +23,7 @@ def wrap(comm: Any) -> MPIComm:
     """
     global _keyval
     mpi: Any = import_mpi()
-    if not isinstance(comm, mpi.Intracomm):
-        raise TypeError(
-            f"comm must be None, an mpi4py intracommunicator or a syncbn communicator, got {type(comm).__name__}"
-        )
+    check_intracommunicator(comm, "None, an mpi4py intracommunicator or a syncbn communicator")
     if _keyval is None:
         _keyval = mpi.Comm.Create_keyval(delete_fn=_free)
     wrapper: MPIComm | None = comm.Get_attr(_keyval)

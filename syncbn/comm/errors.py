@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 _RAISED_BY_ALL = "_syncbn_raised_by_all"
+_REPEATED = "_syncbn_repeated"
 
 
 class SyncError(RuntimeError):
@@ -51,3 +52,13 @@ def is_raised_by_all(error: Exception, protocol: int, call: int) -> bool:
     The number of the call is compared, since a program may raise one exception object several times.
     """
     return bool(vars(error).get(_RAISED_BY_ALL, {}).get(protocol) == call)
+
+
+def mark_repeated(error: Exception) -> None:
+    """Record that rank 0 raises an error of its own in the same call, whose traceback is enough for all."""
+    vars(error)[_REPEATED] = True
+
+
+def is_repeated(error: BaseException) -> bool:
+    """Return whether rank 0 raises an error of its own in the same call."""
+    return _REPEATED in vars(error)

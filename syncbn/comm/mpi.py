@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from syncbn.comm.arguments import check_timeout
 from syncbn.comm.communicator import Communicator
-from syncbn.comm.mpi_import import import_mpi
+from syncbn.comm.launcher import check_launcher
+from syncbn.comm.mpi_import import check_intracommunicator, import_mpi
 from syncbn.comm.mpi_transport import MPITransport
 from syncbn.comm.protocol import Protocol
 
@@ -39,15 +40,18 @@ class MPIComm(Communicator):
     TypeError
         ``comm`` is not an mpi4py intracommunicator.
     ValueError
-        ``timeout`` is not a positive number.
+        ``timeout`` is not a positive number, ``comm`` is ``MPI.COMM_NULL``, or too many communicators are open.
+    RuntimeError
+        MPI is not initialized or is finalized; or a launcher started several processes, and MPI has one rank in each.
     """
 
     _protocol: Protocol
 
     def __init__(self, comm: MPI.Intracomm | None = None, *, timeout: float | None = None) -> None:
         mpi: Any = import_mpi()
+        if mpi.Comm.Get_parent() == mpi.COMM_NULL:  # the launcher did not start processes that MPI spawned
+            check_launcher(mpi.COMM_WORLD.Get_size())
         base = mpi.COMM_WORLD if comm is None else comm
-        if not isinstance(base, mpi.Intracomm):
-            raise TypeError(f"comm must be an mpi4py intracommunicator, got {type(base).__name__}")
+        check_intracommunicator(base, "an mpi4py intracommunicator")
         transport = MPITransport(base, base.Get_name(), duplicate=True)
         super().__init__(Protocol(transport, timeout=check_timeout(timeout)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import ModuleType
+from typing import Any
 
 _MISSING = (
     "synchronization over MPI needs mpi4py and an MPI library: pip install 'syncbn[mpi]' installs both. "
@@ -12,9 +13,29 @@ _MISSING = (
 
 
 def import_mpi() -> ModuleType:
-    """Import ``mpi4py.MPI``, which initializes MPI, and return it; raise ImportError if a part is missing."""
+    """Import ``mpi4py.MPI``, which initializes MPI, and return it.
+
+    Raises
+    ------
+    ImportError
+        mpi4py or the MPI library is missing.
+    RuntimeError
+        MPI is finalized, or mpi4py was configured not to initialize it.
+    """
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:  # the wheel of mpi4py loads the MPI library here
         raise ImportError(_MISSING) from error
+    if not MPI.Is_initialized() or MPI.Is_finalized():
+        state = "is finalized already" if MPI.Is_initialized() else "is not initialized: call MPI.Init() first"
+        raise RuntimeError(f"MPI {state}, so there can be no communicator")
     return MPI
+
+
+def check_intracommunicator(comm: Any, expected: str) -> None:
+    """Raise unless ``comm`` is an mpi4py intracommunicator that this process belongs to."""
+    mpi: Any = import_mpi()
+    if isinstance(comm, mpi.Comm) and comm == mpi.COMM_NULL:
+        raise ValueError("comm is MPI.COMM_NULL: this process does not belong to the group, or the group was freed")
+    if not isinstance(comm, mpi.Intracomm):
+        raise TypeError(f"comm must be {expected}, got {type(comm).__name__}")

@@ -37,13 +37,19 @@ class MPITransport(Transport):
         self._comm = comm
         self._duplicate = duplicate
         self._in_place = mpi.IN_PLACE
+        self._error = mpi.Exception
         self._ops = {"sum": mpi.SUM, "min": mpi.MIN, "max": mpi.MAX}
 
     def open(self) -> Test:
         """Make the duplicate, if one is wanted."""
         if not self._duplicate:
             return completed
-        self._comm, request = self._comm.Idup()
+        try:
+            self._comm, request = self._comm.Idup()
+        except self._error as error:
+            raise ValueError(
+                f"MPI can't make another communicator ({error}): free() those that are not needed"
+            ) from error
         return _test(request)
 
     def allreduce(self, array: NDArray[Any], op: Op) -> Test:

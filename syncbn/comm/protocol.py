@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import threading
 from collections.abc import Callable
 from contextlib import nullcontext
 from itertools import count
@@ -12,7 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syncbn._core.kernels import compiled
-from syncbn.comm.errors import SyncError, SyncLostRankError, SyncMismatchError, is_raised_by_all, mark_raised_by_all
+from syncbn.comm.errors import (
+    SyncError,
+    SyncLostRankError,
+    SyncMismatchError,
+    is_raised_by_all,
+    mark_raised_by_all,
+    mark_repeated,
+)
 from syncbn.comm.liveness import POLL_SECONDS, RankTable, Watch, constructing, keep_until_exit
 from syncbn.comm.signature import CollectiveSignature, Signatures
 from syncbn.comm.transport import Op, Transport
@@ -62,13 +70,20 @@ class Protocol(_compiled.ProtocolCore, Signatures):  # type: ignore[misc]  # com
             addresses = self._allgather(address.view(np.uint8), [address.nbytes] * self.size).view(address.dtype)
             self._table.connect(addresses.reshape(self.size, -1).tolist())
 
+    def enter_thread(self, thread: int) -> None:
+        """Record that another thread than before makes the calls, or raise where that one is in a call."""
+        others = {other.ident for other in threading.enumerate()} - {thread}
+        if self.unfinished and not self.closed and self._table.thread in others:
+            raise RuntimeError(f"two threads use one communicator at once: another thread is in {self._call}")
+        self.thread = self._table.thread = thread
+
     def share_error(self, signature: CollectiveSignature, error: Exception) -> None:
         """Let all other ranks raise `SyncMismatchError` for an error that this rank is about to raise.
 
         Nothing is sent if all ranks have raised that error already. If ranks are lost meanwhile, that error becomes the
         context of this one, which the rank still raises.
         """
-        if self.closed or is_raised_by_all(error, self._identity, self._calls):
+        if self.is_used_elsewhere() or self.closed or is_raised_by_all(error, self._identity, self._calls):
             return
         if self.unfinished:
             self.close_broken_off()
@@ -96,6 +111,8 @@ class Protocol(_compiled.ProtocolCore, Signatures):  # type: ignore[misc]  # com
             mark_raised_by_all(mismatch, self._identity, self._calls)
             raise mismatch
         mark_raised_by_all(error, self._identity, self._calls)
+        if self.rank and all(text is not None for *_, text in reports):
+            mark_repeated(error)
 
     def allreduce(self, array: NDArray[Any], op: Op) -> None:
         """Combine an array over ranks, in place, as the last message of a call."""

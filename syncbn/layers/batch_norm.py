@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from syncbn._core import plans
 from syncbn._core.checks import Reduction, check_reduction
 from syncbn.comm import SERIAL, CommLike, Communicator, as_communicator, world
+from syncbn.comm.signature import Direction
 from syncbn.layers._running import RunningNormalizer
 from syncbn.typing import FloatArray
 
@@ -234,3 +235,25 @@ class SyncBatchNorm(BatchNorm):
         self.reduction = check_reduction(reduction)
         self.comm = world() if comm is None else as_communicator(comm)
         self._identity = self.comm._protocol.register_layer(type(self).__name__)
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        """Call `forward`. Collective in training, and so are its errors."""
+        return self._collective("forward", self.forward)(*arguments, **options)
+
+    def _backward(self, gradients: Callable[[FloatArray], tuple[Any, ...]]) -> Callable[[FloatArray], Any]:
+        return self._collective("backward", super()._backward(gradients))
+
+    def _collective(self, direction: Direction, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the function, whose errors, such as that of an unknown keyword, become errors of all ranks."""
+        if not self.training:
+            return function
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            try:
+                return function(*arguments, **options)
+            except Exception:
+                protocol = self.comm._protocol
+                with protocol.collective_errors(protocol.unknown_signature(direction, self._identity)):
+                    raise
+
+        return call

@@ -9,7 +9,7 @@ import numpy as np
 
 from syncbn.comm import Communicator
 from syncbn.layers import Module, Parameter
-from syncbn.train.errors import collective_errors
+from syncbn.train.errors import check_model, collective_errors
 
 
 class ParameterMismatchError(RuntimeError):
@@ -35,8 +35,11 @@ def check_parameters(model: Module, comm: Communicator) -> None:
     ParameterMismatchError
         Ranks differ from the majority. Raised on all ranks.
     """
-    with collective_errors(comm, "check_parameters"):
+    with collective_errors(comm, "check of parameters"):
+        check_model(model)
         prints = {name: _fingerprint(parameter) for name, parameter in model.named_parameters()}
+    if comm.size == 1:
+        return
     digests = comm.allgather(hashlib.blake2b(repr(prints).encode()).digest())
     expected, _ = Counter(digests).most_common(1)[0]
     odd = [rank for rank, digest in enumerate(digests) if digest != expected]

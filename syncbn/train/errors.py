@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from syncbn.comm import SERIAL, CollectiveSignature, CommLike, Communicator, as_communicator, world
+from syncbn.comm.launcher import check_launcher
 from syncbn.comm.mpi_import import import_mpi
 from syncbn.layers import Module
 
@@ -58,6 +59,12 @@ def check_same(comm: Communicator, what: str, values: Mapping[str, Any]) -> None
             raise ValueError(f"{what}: {name} is {expected!r} on rank 0, but {listed}")
 
 
+def check_model(model: object) -> None:
+    """Raise TypeError unless ``model`` is a module."""
+    if not isinstance(model, Module):
+        raise TypeError(f"model must be a syncbn module, got {type(model).__name__}")
+
+
 def find_communicator(comm: CommLike, model: Module) -> Communicator:
     """Return the communicator that ``comm`` stands for.
 
@@ -71,8 +78,9 @@ def find_communicator(comm: CommLike, model: Module) -> Communicator:
     try:
         processes = import_mpi().COMM_WORLD.Get_size()
     except ImportError:
+        check_launcher(1)
         return SERIAL
-    of_layers = communicators(model)
+    of_layers = communicators(model) if isinstance(model, Module) else []
     return next((found for found in of_layers if found.size == processes > 1), None) or world()
 
 

@@ -13,7 +13,7 @@ from syncbn.layers import Module
 from syncbn.nn import softmax_cross_entropy
 from syncbn.train.buffers import rank_0_buffers
 from syncbn.train.config import check_samples
-from syncbn.train.errors import collective_errors, find_communicator
+from syncbn.train.errors import check_model, collective_errors, find_communicator
 from syncbn.train.order import shard
 from syncbn.typing import FloatArray
 
@@ -67,13 +67,14 @@ def evaluate(
         Another rank has raised one of these errors.
     """
     comm = find_communicator(comm, model)
-    samples = {"elements": getattr(x, "size", None), "dtype": str(getattr(x, "dtype", None))}
     totals = np.zeros(2)
-    with collective_errors(comm, "evaluation", **samples):
+    with collective_errors(comm, "evaluation"):
+        check_model(model)
         check_samples(x, y)
         check_integer("batch_size", batch_size)
         if not len(x):
             raise ValueError("evaluation needs at least one sample")
+        samples = {"elements": x.size, "dtype": str(x.dtype)}
     with rank_0_buffers(model, comm), collective_errors(comm, "evaluation", **samples), model.evaluating():
         own = shard(len(x), comm.rank, comm.size)
         for start in range(own.start, own.stop, batch_size):

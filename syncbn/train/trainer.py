@@ -15,7 +15,7 @@ from syncbn.layers import Module
 from syncbn.nn import Optimizer
 from syncbn.train.config import check_samples, describe_data, describe_training
 from syncbn.train.consistency import check_parameters
-from syncbn.train.errors import check_same, collective_errors, find_communicator
+from syncbn.train.errors import check_model, check_same, collective_errors, find_communicator
 from syncbn.train.evaluation import Evaluation, evaluate
 from syncbn.train.order import DataOrder
 from syncbn.train.persistence import broadcast_state, capture, read_snapshot, restore, write_snapshot
@@ -106,6 +106,7 @@ class Trainer:
         self.history: list[EpochRecord] = []
         self._data: dict[str, str] = {}
         with collective_errors(self.comm, "Trainer"):
+            check_model(model)
             self.global_batch = check_integer("batch_per_rank", batch_per_rank) * self.comm.size
             check_integer("seed", seed, 0)
             if check_every is not None:
@@ -188,13 +189,13 @@ class Trainer:
                 check_samples(*validation_data)
             if checkpoint_steps is not None:
                 check_integer("checkpoint_steps", checkpoint_steps)
-            checkpoint = None if checkpoint is None else Path(checkpoint)
+            file = None if checkpoint is None else Path(checkpoint)
             order = DataOrder(len(x), self.global_batch, self.seed, self.drop_last)
             data = describe_data(x, y)
             options = {
                 "epochs": check_integer("epochs", epochs, 0),
                 "validation_data": validation_data is None or describe_data(*validation_data),
-                "checkpoint": checkpoint is None,
+                "checkpoint": file is None,
                 "checkpoint_steps": checkpoint_steps,
             }
             self._check_whole_steps()
@@ -203,7 +204,7 @@ class Trainer:
             raise ValueError(f"fit cannot continue: training data differ from those of the checkpoint: {other}")
         self._data = data
         while self.position.epoch < epochs:
-            self._finish_epoch(x, y, order, epochs, on_step, checkpoint, checkpoint_steps)
+            self._finish_epoch(x, y, order, epochs, on_step, file, checkpoint_steps)
             tested = None if validation_data is None else self.evaluate(*validation_data)
             loss, error = (None, None) if tested is None else (tested.loss, tested.error)
             # Not append: an interrupt before the next line must not give the epoch two records.
@@ -212,8 +213,8 @@ class Trainer:
             with collective_errors(self.comm, "the end of an epoch"):
                 if on_epoch is not None:
                     on_epoch(self.history[-1])
-            if checkpoint is not None:
-                self.save(checkpoint)
+            if file is not None:
+                self.save(file)
         return self.history
 
     def _finish_epoch(
@@ -223,7 +224,7 @@ class Trainer:
         order: DataOrder,
         epochs: int,
         on_step: Callable[[Progress], object] | None,
-        checkpoint: PathLike | None,
+        file: Path | None,
         checkpoint_steps: int | None,
     ) -> None:
         """Run the remaining steps of the epoch."""
@@ -257,8 +258,8 @@ class Trainer:
             last = done.step == order.steps
             if self.check_every and (last or done.step % self.check_every == 0):
                 check_parameters(self.model, self.comm)
-            if checkpoint is not None and checkpoint_steps and done.step % checkpoint_steps == 0 and not last:
-                self.save(checkpoint)
+            if file is not None and checkpoint_steps and done.step % checkpoint_steps == 0 and not last:
+                self.save(file)
         with collective_errors(self.comm, "the last step of an epoch"):
             report()
 
@@ -280,12 +281,10 @@ class Trainer:
         CheckpointError
             The file cannot be written. An earlier file remains.
         """
-        with collective_errors(self.comm, "save"):
-            path = Path(path)
-            self._check_whole_steps()
+        file = self._path(path, "save")
         check_same(self.comm, "save", self._done())
         snapshot = capture(self.model, self.optimizer, self.comm, self._config, self._data, self.position, self.history)
-        write_snapshot(path, snapshot, self.comm)
+        write_snapshot(file, snapshot, self.comm)
 
     def resume(self, path: PathLike, *, missing_ok: bool = False) -> bool:
         """Restore the state at a call of `save`, on the same or on another number of ranks.
@@ -311,15 +310,21 @@ class Trainer:
             The file is missing, damaged, of another version, or of a training with other arguments. In this case
             nothing has changed.
         """
-        with collective_errors(self.comm, "resume"):
-            path = Path(path)
-        snapshot = read_snapshot(path, self.comm, missing_ok=missing_ok)
+        file = self._path(path, "resume")
+        snapshot = read_snapshot(file, self.comm, missing_ok=missing_ok)
         if snapshot is None:
             return False
-        restore(path, snapshot, self.model, self.optimizer, self.comm, self._config)
+        restore(file, snapshot, self.model, self.optimizer, self.comm, self._config)
         self.position, self.history, self._data = snapshot.position, snapshot.history, snapshot.data
         self._step.updating = False
         return True
+
+    def _path(self, path: PathLike, operation: str) -> Path:
+        """Return the path of a checkpoint. Collective: if it is not a path on one rank, all ranks raise an error."""
+        with collective_errors(self.comm, operation):
+            if operation == "save":
+                self._check_whole_steps()
+            return Path(path)
 
     def _check_whole_steps(self) -> None:
         """Raise RuntimeError if an update was interrupted."""

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import threading
 import time
 from functools import partial
 
@@ -14,7 +18,7 @@ from syncbn import functional as F
 from syncbn.comm import as_communicator
 from syncbn.comm.liveness import shutdown
 from syncbn.comm.protocol import HANDSHAKE_BYTES
-from syncbn.comm.signature import layer_signature
+from syncbn.comm.signature import CollectiveSignature, layer_signature
 from syncbn.comm.transport import Transport
 
 pytestmark = pytest.mark.ranks
@@ -153,17 +157,17 @@ def test_a_wrapper_lives_as_long_as_its_mpi_communicator(comm):
     x = np.arange(6.0).reshape(3, 2)
     theirs = MPI.COMM_WORLD.Dup()
     F.batch_norm(x, comm=theirs)
-    communicators = len(shutdown._communicators)
+    communicators = len(shutdown._open)
     assert as_communicator(theirs) is as_communicator(theirs)
     as_communicator(theirs).free()
     F.batch_norm(x, comm=theirs)  # makes another
-    assert len(shutdown._communicators) == communicators
+    assert len(shutdown._open) == communicators
     theirs.Free()
     for _ in range(3):
         other = MPI.COMM_WORLD.Dup()
         F.batch_norm(x, comm=other)
         other.Free()
-    assert len(shutdown._communicators) == communicators - (comm.size > 1)
+    assert len(shutdown._open) == communicators - (comm.size > 1)
     comm.barrier()
 
 
@@ -193,3 +197,72 @@ def test_a_deadline_that_is_kept_changes_nothing(comm, rng):
     np.testing.assert_array_equal(y, F.batch_norm(x)[0][mine])
     assert backward(x[mine])[0].shape == y.shape
     own.free()
+
+
+def test_a_group_without_this_rank_is_refused(comm):
+    group = MPI.COMM_WORLD.Split(0 if comm.rank == 0 else MPI.UNDEFINED)
+    if comm.rank == 0:
+        group.Free()
+    for make in (MPIComm, lambda null: F.batch_norm(np.ones((3, 2)), comm=null)):
+        with pytest.raises(ValueError, match="MPI.COMM_NULL: this process does not belong to the group"):
+            make(group)
+
+
+def test_buffers_are_kept_for_a_limited_number_of_widths(comm):
+    """The widths beyond it are summed without memory of their own, to the same values."""
+    with MPIComm() as own:
+        for width in range(1, 200):
+            array = np.arange(float(width)) + own.rank
+            own._protocol.handshake(CollectiveSignature("sum", (("width", width),), has_data=True))
+            buffer = own._protocol.sum_buffer(width, np.float64)
+            buffer[...] = array
+            own._protocol.sum(buffer)
+            assert np.array_equal(buffer, own.size * np.arange(float(width)) + sum(range(own.size)))
+        if own.size > 1:
+            kept = [own._protocol.sum_buffer(width, np.float64) for width in range(1, 200)]
+            again = [own._protocol.sum_buffer(width, np.float64) for width in range(1, 200)]
+            assert sum(one is other for one, other in zip(kept, again, strict=True)) == 64
+
+
+def test_two_threads_can_not_use_one_communicator_at_once(comm):
+    if comm.size == 1:
+        pytest.skip("one rank never waits")
+    raised = []
+
+    def interfere(own):
+        try:
+            own.barrier()
+        except RuntimeError as error:
+            raised.append(str(error))
+
+    with MPIComm() as own:
+        if own.rank == 0:
+            other = threading.Timer(0.3, interfere, [own])
+            other.start()
+            own.barrier()  # the other ranks come later
+            other.join()
+        else:
+            time.sleep(0.6)
+            own.barrier()
+        own.barrier()  # the communicator remains usable
+        assert own.rank or "two threads use one communicator at once: another thread is in call 1, barrier" in raised[0]
+
+
+@pytest.mark.parametrize(
+    ("prepare", "text"),
+    [("MPI.Finalize()", "MPI is finalized already"), ("", "MPI is not initialized: call MPI.Init")],
+)
+def test_a_communicator_needs_mpi_to_be_initialized(comm, prepare, text):
+    if comm.size > 1:
+        pytest.skip("in a process of its own")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PMI", "OMPI_", "MPI"))}
+    script = f"""
+import mpi4py
+mpi4py.rc.initialize = {bool(prepare)}
+from mpi4py import MPI
+{prepare}
+from syncbn import SyncBatchNorm
+SyncBatchNorm(3)
+"""
+    ended = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
+    assert text in ended.stderr

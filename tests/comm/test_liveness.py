@@ -168,7 +168,8 @@ def test_a_cycle_is_raised_when_both_have_polled_again(child, table):
 def test_time_in_which_a_job_was_suspended_is_not_waited(table):
     start = time.monotonic()
     watch = Watch(table, BARRIER, 1.5, start)
-    watch.poll(start + 60)
+    for seconds in (60, 60.7, 160, 160.7):
+        watch.poll(start + seconds)
     with pytest.raises(SyncTimeoutError):
-        watch.poll(start + 61)
+        watch.poll(start + 161)
     watch.end()

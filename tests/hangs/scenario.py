@@ -6,12 +6,17 @@ Each rank writes into DIRECTORY/rank-R what it raised.
 
 from __future__ import annotations
 
+import atexit
 import json
+import multiprocessing
 import os
+import queue
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -117,7 +122,79 @@ def never_comes_and_others_catch() -> None:
 
 def makes_no_communicator() -> None:
     if not culprit:
-        MPIComm(timeout=1.0)
+        MPIComm()
+
+
+def makes_a_communicator_alone() -> None:
+    if culprit:
+        MPIComm()
+    last(x)
+
+
+def another_rank_raises_elsewhere() -> None:
+    """The culprit reports its error on one communicator, while the others wait for it on another."""
+    other = MPIComm()
+    if culprit:
+        SyncBatchNorm(4, comm=other)(np.zeros((3, 5)))
+    last(x)
+
+
+def raises_with_a_thread() -> None:
+    if culprit:
+        threading.Thread(target=queue.Queue().get).start()
+        raise KeyError("unrelated")
+    last(x)
+
+
+def raises_with_a_busy_executor() -> None:
+    if culprit:
+        ThreadPoolExecutor(1).submit(time.sleep, 60)
+        raise KeyError("unrelated")
+    last(x)
+
+
+def raises_with_a_child_process() -> None:
+    if culprit:
+        multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,)).start()
+        raise KeyError("unrelated")
+    last(x)
+
+
+def raises_with_a_slow_exit_handler() -> None:
+    if culprit:
+        atexit.register(time.sleep, 60)
+        raise KeyError("unrelated")
+    last(x)
+
+
+def ends_with_a_thread() -> None:
+    if culprit:
+        threading.Thread(target=queue.Queue().get).start()
+    else:
+        last(x)
+
+
+def exits_with_a_thread() -> None:
+    if culprit:
+        threading.Thread(target=queue.Queue().get).start()
+        raise SystemExit(3)
+    last(x)
+
+
+def raises_with_a_thread_that_nobody_waits_for() -> None:
+    raises_with_a_thread() if culprit else None
+
+
+def continues_in_a_thread() -> None:
+    """The script ends before its thread, which makes the calls."""
+
+    def train() -> None:
+        time.sleep(1.5 if culprit else 0)
+        last(x)
+        report(RuntimeError("the call was made"))
+
+    threading.Thread(target=lambda: (comm.barrier(), train())).start()
+    time.sleep(0.5)  # until the thread uses the communicator
 
 
 def is_interrupted() -> None:

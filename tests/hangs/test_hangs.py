@@ -32,7 +32,14 @@ SCENARIOS = {  # what the last rank raises, and what the others do
         "ValueError: .* interrupted call 2, forward of SyncBatchNorm #2",
         LOST + "(ended with ValueError|closed the communicator)",
     ),
-    "makes_no_communicator": (NOTHING, "SyncTimeoutError: .* constructing the communicator: .*{culprit}"),
+    "makes_no_communicator": (
+        NOTHING,
+        "SyncLostRankError: .* constructing the communicator, but rank {culprit} exited without",
+    ),
+    "another_rank_raises_elsewhere": (
+        "ValueError: .*must have 4 channels",
+        "SyncLostRankError: .* forward of SyncBatchNorm #2 .*, but rank {culprit} .*raised ValueError: .* 4 channels",
+    ),
     "mismatch": (
         "SyncMismatchError: .* rank 0 called layer 'SyncBatchNorm #2'",
         "SyncMismatchError: .* rank {culprit} called layer 'SyncBatchNorm #1'",
@@ -60,6 +67,47 @@ def test_under_plain_python(scenario, ranks, tmp_path):
 @pytest.mark.parametrize("ranks", RANKS)
 def test_under_mpi4py(scenario, ranks, tmp_path):
     check(run(scenario, ranks, tmp_path, program=("-m", "mpi4py")), *SCENARIOS[scenario])
+
+
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        "raises_with_a_thread",
+        "raises_with_a_busy_executor",
+        "raises_with_a_child_process",
+        "raises_with_a_slow_exit_handler",
+    ],
+)
+@pytest.mark.parametrize("ranks", RANKS)
+def test_a_rank_that_raises_and_can_not_end(scenario, ranks, tmp_path):
+    """The others raise at once, not only when Python has waited for all that still runs."""
+    check(run(scenario, ranks, tmp_path), *SCENARIOS["raises"])
+
+
+@pytest.mark.parametrize("scenario", ["ends_with_a_thread", "exits_with_a_thread"])
+@pytest.mark.parametrize("ranks", RANKS)
+def test_a_rank_that_ends_and_leaves_a_thread(scenario, ranks, tmp_path):
+    check(run(scenario, ranks, tmp_path), *SCENARIOS["leaves_before_the_last_layer"])
+
+
+def test_a_rank_that_raises_and_can_not_end_while_nobody_waits(tmp_path):
+    ending = run("raises_with_a_thread_that_nobody_waits_for", 2, tmp_path)
+    assert ending.code, ending.output
+
+
+@pytest.mark.parametrize("ranks", RANKS)
+def test_a_thread_that_makes_calls_after_the_end_of_the_script(ranks, tmp_path):
+    ending = run("continues_in_a_thread", ranks, tmp_path)
+    assert ending.code == 0, ending.output
+    assert ending.raised == ["RuntimeError: the call was made"] * ranks, ending
+
+
+@pytest.mark.parametrize("ranks", RANKS)
+def test_a_rank_that_makes_a_communicator_alone(ranks, tmp_path):
+    ending = run("makes_a_communicator_alone", ranks, tmp_path)
+    assert ending.code, ending.output
+    assert all(raised.startswith("SyncLostRankError") for raised in ending.raised), ending
+    assert any("constructing the communicator, and waits for rank" in raised for raised in ending.raised), ending
 
 
 @pytest.mark.parametrize("ranks", RANKS)

@@ -8,11 +8,12 @@ Layout of a page, in words of int64::
 
     NONCE      random number, by which others verify that they have opened the right page
     STARTED    start time of the process, which distinguishes it from a later one with the same process id
-    FINISHED   1 once the script has finished
+    FINISHED   COMPLETE once the script has finished, or PENDING if a pending operation was abandoned
     WAIT       number of the current long wait; 0 outside of long waits
     POLLS      number of polls of the pages of others
     BLOCKER    (3 words) address of the page of a process for which this one waits, or zeros
     RAISED     1 while the process waits only to report an error of its own
+    CYCLE      key of the cycle of waits because of which the process abandoned its latest wait
     TEXT       length in bytes and text of a description: the call in which the process waits, or its uncaught error
     CONSTRUCTIONS …  two words for each group of processes: see `syncbn.comm.liveness.construction`
     SLOTS …    one word for each communicator: see `syncbn.comm.liveness.rank_table`
@@ -27,8 +28,10 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-NONCE, STARTED, FINISHED, WAIT, POLLS, BLOCKER, RAISED, TEXT = 0, 1, 2, 3, 4, 5, 8, 9
+NONCE, STARTED, FINISHED, WAIT, POLLS, BLOCKER, RAISED, CYCLE, TEXT = 0, 1, 2, 3, 4, 5, 8, 9, 10
 CONSTRUCTIONS, SLOTS = 128, 2176
+
+COMPLETE, PENDING = 1, 2
 
 WORDS = 8192
 """Size of a page. Untouched memory is never allocated, and no MPI library has that many communicators."""

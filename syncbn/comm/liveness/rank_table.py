@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -64,6 +65,8 @@ class RankTable:
         Memory of the slot of this rank.
     others : dict of int to Slot or Construction
         Those of the ranks in other processes of this node, by rank.
+    thread : int
+        Identifier of the thread that made the latest call.
     """
 
     def __init__(self, rank: int, size: int, name: str, members: Sequence[int] = ()) -> None:
@@ -75,6 +78,7 @@ class RankTable:
         page = ProcessPage.own()
         self._slot = Slot(page, _free_words.pop())
         self._members = members
+        self.thread = threading.get_ident()
         self.own: Slot | Construction = self._slot
         self.others: dict[int, Slot] | dict[int, Construction] = {}
         self.calls = np.asarray(page.words[self._slot.word : self._slot.word + 1])
@@ -86,9 +90,7 @@ class RankTable:
         self.own = Construction(page, key)
         if self.own.calls < 0:
             _free_words.append(self._slot.word)
-            raise ValueError(
-                "an earlier communicator of these ranks could not be constructed, so MPI can't make another"
-            )
+            raise ValueError("an earlier communicator of these ranks could not be constructed, so no other can be")
         if self.own.calls < sys.maxsize:
             self.own.calls += 1
             known = {rank: _met[member] for rank, member in enumerate(self._members) if member in _met}
@@ -109,7 +111,7 @@ class RankTable:
         self.own, self.others = self._slot, others
         _met.update({self._members[rank]: slot.page for rank, slot in others.items() if self._members})
         if self.size > 1:
-            shutdown.register(self.others)
+            shutdown.register(self)
 
     @property
     def unknown(self) -> list[int]:
@@ -135,5 +137,5 @@ class RankTable:
 
     def free(self) -> None:
         """Free the slot for another communicator. No rank may be waiting for this one."""
-        shutdown.unregister(self.others)
+        shutdown.unregister(self)
         _free_words.append(self._slot.word)

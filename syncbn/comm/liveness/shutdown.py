@@ -7,28 +7,33 @@ import math
 import os
 import signal
 import sys
+import threading
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from syncbn._core.kernels import compiled
-from syncbn.comm.liveness.process_page import FINISHED, ProcessPage
+from syncbn.comm.liveness.process_page import COMPLETE, FINISHED, PENDING, ProcessPage
+from syncbn.comm.liveness.uncaught import print_uncaught
 
 if TYPE_CHECKING:
-    from syncbn.comm.liveness.rank_table import Slot
+    from syncbn.comm.liveness.rank_table import RankTable
 
 GRACE_SECONDS = 1.0
 """Time for the other ranks to raise their own errors before this one ends the job, which kills them."""
+
+CLEANUP_SECONDS = 10
+"""How long threads, executors, child processes and exit handlers may delay the end after an uncaught exception."""
 
 ABORT_SECONDS, FINALIZE_SECONDS = 5, 30
 """Time limits of MPI for ending the job and for finalizing: MPI_Abort of MPICH can return, and MPI_Finalize would then
 wait for ranks that have exited. The second one begins when all other ranks of this node have ended."""
 
-_communicators: list[Mapping[int, Slot]] = []
-"""Slots of the other ranks, by rank, of each communicator of several ranks that was not freed."""
+_open: list[RankTable] = []
+"""Rank tables of the communicators of several ranks that were not freed."""
 
 _unfinished_constructions = 0
 """Number of multi-rank communicators whose construction failed or has not ended."""
@@ -50,14 +55,15 @@ def constructing() -> Iterator[None]:
     _unfinished_constructions -= 1
 
 
-def register(slots: Mapping[int, Slot]) -> None:
+def register(table: RankTable) -> None:
     """Add the ranks of a communicator, for which the shutdown waits."""
-    _communicators.append(slots)
+    _open.append(table)
 
 
-def unregister(slots: Mapping[int, Slot]) -> None:
+def unregister(table: RankTable) -> None:
     """Remove the ranks of a freed communicator."""
-    _communicators[:] = [others for others in _communicators if others is not slots]
+    if table in _open:
+        _open.remove(table)
 
 
 def keep_until_exit(pending: object) -> None:
@@ -73,51 +79,87 @@ def keep_until_exit(pending: object) -> None:
 
 @cache
 def _install() -> None:
-    """Install the exception hook and the exit handler."""
+    """Install the exception hook and the exit handlers."""
+    from concurrent.futures import thread  # noqa: F401  # its hook, registered before, is called after this one
+
     pid = os.getpid()
     hook = sys.excepthook
 
     def excepthook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
-        global _uncaught
-        if not hasattr(sys, "ps1"):  # the interactive interpreter continues
-            _uncaught = error
-            with suppress(OSError):  # the page may be missing
-                ProcessPage.own().text = f"{kind.__name__}: {error}"
-        hook(kind, error, traceback)
+        if os.getpid() != pid or hasattr(sys, "ps1"):  # a forked child, or the interactive interpreter
+            hook(kind, error, traceback)
+            return
+        _record(error)
+        if hook is sys.__excepthook__ and _open:
+            print_uncaught(_open[0].rank, error)
+        else:
+            hook(kind, error, traceback)
 
-    def shut_down() -> None:
-        if os.getpid() == pid:  # not in a forked child
-            _shut_down()
+    def in_this_process(function: Callable[[], None]) -> Callable[[], None]:
+        return lambda: function() if os.getpid() == pid else None
 
     sys.excepthook = excepthook
-    atexit.register(shut_down)
+    # Called before Python waits for threads; `atexit` calls its functions after that.
+    threading._register_atexit(in_this_process(_end_script))  # type: ignore[attr-defined]
+    atexit.register(in_this_process(_shut_down))
 
 
-def _shut_down() -> None:
-    """Report that the script has finished, and end the job after an uncaught exception or the crash of a rank.
+def _record(error: BaseException) -> None:
+    global _uncaught
+    _uncaught = error
+    with suppress(OSError):  # making the page may be what failed
+        ProcessPage.own().text = f"{type(error).__name__}: {error}"
 
-    In both cases MPI_Finalize would deadlock: it would wait for ranks that wait for this one, or for the crashed rank.
-    """
+
+def _end_script() -> None:
+    """Report the end of the script before Python waits for its threads, unless one of them uses a communicator."""
+    running = {thread.ident for thread in threading.enumerate() if not thread.daemon} - {threading.get_ident()}
+    if _uncaught is not None or not any(table.thread in running for table in _open):
+        _report_end()
+    if _uncaught is not None and (_open or _unfinished_constructions):
+        _end_after(CLEANUP_SECONDS)
+
+
+def _report_end() -> None:
     with suppress(OSError):
         own = ProcessPage.own()
         if _uncaught is None:
             own.text = ""
-        own.words[FINISHED] = 1
-    others = {slot.page for slots in _communicators for slot in slots.values()}
+        own.words[FINISHED] = PENDING if _given_up else COMPLETE
+
+
+def _shut_down() -> None:
+    """End the other ranks where they can't finish with this one.
+
+    After an uncaught exception MPI_Finalize would wait for ranks that wait for this one, and where a rank has
+    crashed it would wait for that.
+    """
+    _report_end()
+    others = {slot.page for table in _open for slot in table.others.values()}
     failed = _uncaught is not None or any(other.crashed for other in others)
-    if failed and (_communicators or _unfinished_constructions):
+    if failed and (_open or _unfinished_constructions):
         _wait_for(others, GRACE_SECONDS)
-        _abort_at_exit(_uncaught or 1)
+        _abort_at_exit(0 if _can_finalize(others) else _uncaught or 1)
         _end_after(ABORT_SECONDS)
     elif _given_up:
         _wait_for(others, math.inf)
         _end_after(FINALIZE_SECONDS)
 
 
+def _can_finalize(others: Collection[ProcessPage]) -> bool:
+    """Return whether all processes of the job have finished and nothing is pending, so that MPI need not be aborted."""
+    from mpi4py import MPI
+
+    complete = not _given_up and all(other.words[FINISHED] == COMPLETE for other in others)
+    return complete and not _unfinished_constructions and len(others) == MPI.COMM_WORLD.Get_size() - 1
+
+
 def _abort_at_exit(status: Any) -> None:
-    """Set the status with which mpi4py ends all ranks when it finalizes MPI."""
+    """Let mpi4py end all ranks when it finalizes MPI, unless the status is 0; ``python -m mpi4py`` has asked for it."""
+    from mpi4py import MPI
     from mpi4py.run import set_abort_status
 
+    MPI._set_abort_status(0)
     set_abort_status(status)
 
 

@@ -6,7 +6,8 @@ import math
 from itertools import count
 
 from syncbn.comm.errors import SyncLostRankError, SyncTimeoutError
-from syncbn.comm.liveness.process_page import POLLS, RAISED, WAIT, PageAddress, ProcessPage
+from syncbn.comm.liveness.cycle import Cycle
+from syncbn.comm.liveness.process_page import CYCLE, POLLS, RAISED, WAIT, ProcessPage
 from syncbn.comm.liveness.rank_table import RankTable
 
 POLL_SECONDS = 0.1
@@ -42,7 +43,7 @@ class Watch:
         self._waited = 0.0
         self._latest = start
         self._lost: set[int] = set()
-        self._cycle: tuple[list[tuple[PageAddress, int]], list[int]] = ([], [])
+        self._cycle = Cycle()
 
     def poll(self, now: float) -> float:
         """Poll the other ranks and return the time of the next poll.
@@ -82,8 +83,9 @@ class Watch:
         lost = self._table.lost()
         if self._lost & lost.keys():
             causes = [rank for rank in lost if not self._table.is_cascading(rank)] or list(lost)
-            who = "; ".join(f"rank {rank} {lost[rank]}" for rank in causes)
-            raise SyncLostRankError(f"{self._who} waited in {self._call}, but {who}")
+            who = [f"rank {rank} {lost[rank]}" for rank in causes]
+            who += [page.text for rank in self._table.others if (page := self._page(rank)).words[RAISED]]
+            raise SyncLostRankError(f"{self._who} waited in {self._call}, but {'; '.join(who)}")
         self._lost = set(lost)
 
     def _report_absent(self) -> None:
@@ -98,29 +100,23 @@ class Watch:
         own.words[POLLS] += 1
 
     def _raise_if_in_a_cycle(self) -> None:
-        """Raise if the chain of ranks that starts at this one, each waiting for the next, leads into a cycle.
+        """Raise if the chain of ranks that starts at this one, each waiting for the next, leads back to this one.
 
-        Each process reports at each poll for which one it waits. If all processes of the chain are in the same waits
-        as at an earlier poll, and each has polled twice since, none of them can continue. A rank that waits to report
-        an error does not raise this one: the others raise it, and then enter the report or end.
+        A rank that waits to report an error does not raise this one: the others raise it, and then enter the report or
+        end.
         """
-        chain = _chain(self._own)
-        waits = [(page.address, page.words[WAIT]) for page in chain]
-        polls = [page.words[POLLS] for page in chain]
-        before, polls_before = self._cycle
-        if not chain or waits != before:
-            self._cycle = waits, polls
-        elif all(now >= then + 2 for now, then in zip(polls, polls_before, strict=True)):
-            reports = [page for page in chain if page.words[RAISED]]
-            if self._raised and len(reports) < len(chain):
-                return
-            if reports:
-                causes = "; ".join(page.text for page in reports)
-                raise SyncLostRankError(f"{self._who} waited in {self._call}, but {causes}")
+        before, now = self._cycle, Cycle.find(self._own)
+        if (before.pages, before.waits) != (now.pages, now.waits):
+            self._cycle = now
+        if self._raised and len(before.reports) < len(before.pages):
+            return
+        if before.is_given_up or before.persists(now):
+            self._own.words[CYCLE] = before.key
+            if before.reports:
+                raise SyncLostRankError(f"{self._who} waited in {self._call}, but {'; '.join(before.reports)}")
             raise SyncLostRankError(
-                "ranks wait for each other in different calls: "
-                + "; ".join(page.text for page in chain)
-                + ". All ranks must make the same calls in the same order"
+                f"ranks wait for each other in different calls: {'; '.join(before.texts)}. "
+                "All ranks must make the same calls in the same order"
             )
 
     def _absent(self) -> str:
@@ -140,15 +136,3 @@ class Watch:
 
     def _page(self, rank: int) -> ProcessPage:
         return self._table.others[rank].page
-
-
-def _chain(process: ProcessPage) -> list[ProcessPage]:
-    """Return ``process``, the one for which it waits, and so on, if this leads into a cycle; else []."""
-    chain: list[ProcessPage] = []
-    current: ProcessPage | None = process
-    while current is not None and current not in chain:
-        if not current.words[WAIT]:
-            return []
-        chain.append(current)
-        current = current.blocker
-    return chain if current is not None else []

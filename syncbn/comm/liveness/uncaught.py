@@ -1,0 +1,43 @@
+"""How an uncaught exception is printed when many ranks print theirs."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from types import FrameType, TracebackType
+
+from syncbn.comm.errors import SyncError, is_repeated
+
+
+def describe_uncaught(rank: int, error: BaseException) -> str:
+    """Return what a rank prints: the traceback of its own error, or one line where another rank prints that."""
+    frames = _own_frames(error.__traceback__)
+    if isinstance(error, SyncError) or isinstance(error.__cause__, SyncError) or is_repeated(error):
+        return f"[rank {rank}] {type(error).__name__}: {error}{_position(frames)}\n"
+    return f"[rank {rank}] " + "".join(traceback.format_exception(type(error), error, frames))
+
+
+def _own_frames(frames: TracebackType | None) -> TracebackType | None:
+    """Return the traceback without the frames of ``python -m`` and mpi4py around the script."""
+    rest = frames
+    while rest is not None and _package(rest.tb_frame) in ("runpy", "mpi4py"):
+        rest = rest.tb_next
+    return rest or frames
+
+
+def _position(frames: TracebackType | None) -> str:
+    """Return the last line outside of this package."""
+    outside = [(frame, line) for frame, line in traceback.walk_tb(frames) if _package(frame) != "syncbn"]
+    return f" ({outside[-1][0].f_code.co_filename}, line {outside[-1][1]})" if outside else ""
+
+
+def _package(frame: FrameType) -> str:
+    """Return the package of a frame's module, also where that runs as ``__main__``."""
+    module = getattr(frame.f_globals.get("__spec__"), "name", None) or frame.f_globals.get("__name__")
+    return str(module).partition(".")[0]
+
+
+def print_uncaught(rank: int, error: BaseException) -> None:
+    """Print the error at once, so that lines of ranks do not mix."""
+    sys.stderr.write(describe_uncaught(rank, error))
+    sys.stderr.flush()

@@ -1,0 +1,68 @@
+"""Processes that were started together, of which MPI has one rank each."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from syncbn.cli.diagnosis import diagnose
+from syncbn.comm import SERIAL
+from syncbn.comm.launcher import PERMISSION, check_launcher
+
+STARTED = {
+    "srun": {"SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "0"},
+    "Hydra": {"PMI_SIZE": "4", "PMI_RANK": "2"},
+    "Open MPI": {"OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WORLD_RANK": "0"},
+    "MVAPICH": {"MV2_COMM_WORLD_SIZE": "4"},
+}
+ALONE = {
+    "no launcher": {},
+    "mpiexec -n 1": {"PMI_SIZE": "1", "PMI_RANK": "0"},
+    "a batch script": {"SLURM_NTASKS": "4", "SLURM_PROCID": "0", "SLURM_JOB_ID": "1"},
+    "not a number": {"PMI_SIZE": "four"},
+}
+
+
+@pytest.fixture
+def launched(monkeypatch):
+    """Return a function that sets the variables of a launcher, and no others."""
+    for name in os.environ:
+        if name.startswith(("PMI", "OMPI_", "MV2_", "SLURM_")):
+            monkeypatch.delenv(name)
+    return lambda variables: [monkeypatch.setenv(*item) for item in variables.items()]
+
+
+@pytest.mark.parametrize("launcher", STARTED)
+def test_one_rank_in_each_of_four_processes_is_an_error(launched, monkeypatch, launcher):
+    launched(STARTED[launcher])
+    with pytest.raises(RuntimeError, match="started 4 processes, but MPI has only one rank"):
+        check_launcher(1)
+    assert any("started 4 processes" in problem for problem in diagnose(SERIAL)["problems"])
+    check_launcher(4)
+    monkeypatch.setenv(PERMISSION, "1")
+    check_launcher(1)
+
+
+def test_a_rank_number_tells_that_there_are_others(launched):
+    launched({"PMIX_RANK": "3"})
+    with pytest.raises(RuntimeError, match="started 4 or more processes"):
+        check_launcher(1)
+
+
+@pytest.mark.parametrize("launcher", ALONE)
+def test_one_process_alone_is_no_error(launched, launcher):
+    launched(ALONE[launcher])
+    check_launcher(1)
+    assert diagnose(SERIAL)["problems"] == []
+
+
+def test_the_first_communicator_is_refused(launched):
+    pytest.importorskip("mpi4py")
+    launched(STARTED["srun"])
+    script = "from syncbn import SyncBatchNorm; SyncBatchNorm(3)"
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
+    assert ended.returncode
+    assert "started 4 processes" in ended.stderr
