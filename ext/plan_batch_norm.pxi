@@ -301,8 +301,8 @@ cdef class BatchNormPlan(Plan):
         shape_2c[0], shape_2c[1] = 2, self.layout.channels
         max_2c = None
         with protocol.collective_errors(signature):
-            check_keywords(unknown)
             self.check_unchanged()
+            check_keywords(unknown)
             of_all_ranks = bool(total)
             gradient, dx = self.as_x(dy, "dy"), self.memory_for(out, dy, self.y)
             selected = None if not self.relu else empty_like(self.x) if self.adds else dx

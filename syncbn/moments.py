@@ -29,7 +29,7 @@ class Moments:
 
     @property
     def unbiased_var(self) -> Float64Array:
-        """Σ(x−μ)²/(M−1), or the biased variance (which is 0) where M = 1."""
+        """Unbiased variance, Σ(x−μ)²/(M−1); the biased variance, which is 0, if M = 1."""
         with np.errstate(all="ignore"):
             return self.var * (self.count / max(self.count - 1, 1))
 

@@ -39,7 +39,7 @@ def check_unmasked(array: Any, name: str) -> None:
 
 
 def check_floating(array: Any, name: str, min_ndim: int = 0) -> FloatArray:
-    """Return ``array``, or raise TypeError or ValueError when it isn't a real floating ndarray."""
+    """Return ``array``, or raise TypeError or ValueError unless it is a real floating ndarray."""
     check_unmasked(array, name)
     if type(array) is not np.ndarray and not isinstance(array, (np.ndarray, np.floating)):
         raise TypeError(

@@ -97,7 +97,7 @@ def broadcast_mask(mask: Any, x_shape: Sequence[int], channel_axis: int) -> Bool
 
 
 def parameter64(array: Any, name: str, shape: tuple[int, ...]) -> Float64Array:
-    """Return a weight, bias or statistic of ``shape`` as one axis of float64."""
+    """Return a weight, bias or statistic of ``shape`` as an array of float64 with one axis."""
     with np.errstate(all="ignore"):
         return check_parameter(array, name, shape).astype(np.float64).ravel()
 
@@ -110,7 +110,7 @@ def parameter_gradient(gradient: Float64Array, parameter: FloatArray) -> FloatAr
 
 @np.errstate(all="ignore")  # a signaling NaN is an invalid value
 def _required(x: FloatArray) -> FloatArray:
-    """Return x aligned, in C order, in native bytes and in the type in which kernels compute: float32 for float16."""
+    """Return x aligned, in C order and native byte order, in the dtype of behaved arrays: float32 for float16."""
     return np.require(x, np.dtype(np.float32 if x.dtype.itemsize < 4 else x.dtype.type), ["C", "A"])
 
 

@@ -40,9 +40,9 @@ class MPIComm(Communicator):
     TypeError
         ``comm`` is not an mpi4py intracommunicator.
     ValueError
-        ``comm`` is ``MPI.COMM_NULL``, or too many communicators are open.
+        ``timeout`` is not a positive number, ``comm`` is ``MPI.COMM_NULL``, or too many communicators are open.
     RuntimeError
-        MPI is not initialized, or is finalized; or a launcher started several processes, and MPI has one rank in each.
+        MPI is not initialized or is finalized; or a launcher started several processes, and MPI has one rank in each.
     """
 
     _protocol: Protocol

@@ -13,14 +13,14 @@ _MISSING = (
 
 
 def import_mpi() -> ModuleType:
-    """Import and return ``mpi4py.MPI`` (this initializes MPI).
+    """Import ``mpi4py.MPI``, which initializes MPI, and return it.
 
     Raises
     ------
     ImportError
         mpi4py or the MPI library is missing.
     RuntimeError
-        MPI is finalized, or mpi4py was told not to initialize it.
+        MPI is finalized, or mpi4py was configured not to initialize it.
     """
     try:
         from mpi4py import MPI

@@ -78,9 +78,10 @@ class Protocol(_compiled.ProtocolCore, Signatures):  # type: ignore[misc]  # com
         self.thread = self._table.thread = thread
 
     def share_error(self, signature: CollectiveSignature, error: Exception) -> None:
-        """Make an error of this rank one of all ranks, unless they have it; the caller raises it then.
+        """Let all other ranks raise `SyncMismatchError` for an error that this rank is about to raise.
 
-        Where ranks are lost meanwhile, that becomes the context of the error: a rank never loses its own.
+        Nothing is sent if all ranks have raised that error already. If ranks are lost meanwhile, that error becomes the
+        context of this one, which the rank still raises.
         """
         if self.is_used_elsewhere() or self.closed or is_raised_by_all(error, self._identity, self._calls):
             return
@@ -166,7 +167,7 @@ class Protocol(_compiled.ProtocolCore, Signatures):  # type: ignore[misc]  # com
         self.close(type(error), f" in {self._call}")
 
     def watch(self, start: float) -> Watch:
-        """Return the liveness checks of a wait that began at ``start`` and has become long."""
+        """Return the liveness checks of a long wait, which began at ``start``."""
         return Watch(self._table, self._call, self.timeout, start, self._raised)
 
     @property

@@ -54,9 +54,9 @@ def batch_norm(
     Parameters
     ----------
     x : ndarray, 2 or more axes
-        float16, float32 or float64, any strides, byte order or alignment; never written. It must
-        not change until the backward, which reads it (``SYNCBN_DEBUG=1`` raises RuntimeError if it has).
-        Ranks may have different numbers of samples, also none.
+        Values of this rank: float16, float32 or float64, with any strides, byte order and alignment. It is
+        never written. Ranks may have different numbers of samples, or none. The backward reads x: with
+        ``SYNCBN_DEBUG=1`` it raises RuntimeError if x has changed.
     weight, bias : ndarray of shape (C,), optional
         γ and β. Defaults: 1 and 0.
     eps : float
@@ -64,8 +64,8 @@ def batch_norm(
     channel_axis : int
         Channel axis of x; -1 is channels-last.
     mask : array of bool, optional
-        Broadcastable to x without its channel axis. The statistics come from the selected elements
-        only; the others are normalized with the same statistics. It is copied.
+        Selection of elements, broadcastable to x without its channel axis. The statistics are those of the
+        selected elements of all ranks; all elements are normalized with them. The mask is copied.
     comm : None, syncbn communicator or mpi4py.MPI.Intracomm
         Ranks that share the statistics. None is this process alone.
     reduction : {"exact", "float64"}
@@ -74,8 +74,7 @@ def batch_norm(
     name : str
         Identity of this call, which ranks compare. It distinguishes calls with equal shapes.
     residual : ndarray, optional
-        Of x's shape and dtype: added to the normalized values, in the same sweep over memory. Like x, it must
-        not change until the backward.
+        Array of x's shape and dtype that is added to the normalized values. Like x, it must not change.
     relu : bool
         Whether negative values of the result become 0. If so, do not change y before the backward is called.
     out : ndarray, optional
@@ -139,9 +138,10 @@ def batch_norm_inference(
     Parameters
     ----------
     x : ndarray, 2 or more axes
-        As in `batch_norm`; it must not change until the backward.
+        Values, as described in `batch_norm`. Do not change x before the backward is called.
     running_mean, running_var : ndarray of shape (C,)
-        Floating; they are constants of the backward. An infinite variance gives NaN.
+        Mean and variance, of any floating dtype. They are constants in the backward. An infinite variance gives
+        NaN.
     weight, bias : ndarray of shape (C,), optional
         γ and β. Defaults: 1 and 0.
     eps : float
@@ -149,7 +149,7 @@ def batch_norm_inference(
     channel_axis : int
         Channel axis of x; -1 is channels-last.
     residual : ndarray, optional
-        As in `batch_norm`; it must not change until the backward.
+        Array of x's shape and dtype that is added to the normalized values. Like x, it must not change.
     relu : bool
         Whether negative values of the result become 0. If so, do not change y before the backward is called.
     out : ndarray, optional

@@ -26,7 +26,7 @@ class AffineNormalizer(Module):
     affine : bool
         Whether there are γ and β.
     weight, bias : bool
-        Whether there is γ, and β, if ``affine``.
+        Whether there is γ, and whether there is β, if ``affine`` is True.
     dtype : dtype
         Dtype of γ and β: float16, float32 or float64.
     """
@@ -52,10 +52,10 @@ class AffineNormalizer(Module):
         return None if weight is None else weight.data, None if bias is None else bias.data
 
     def _backward(self, gradients: Any) -> Callable[[FloatArray], Any]:
-        """Return the backward of a layer: it adds to the parameters' ``grad`` and returns dx.
+        """Return the backward of a layer, which adds to the ``grad`` of the parameters and returns dx.
 
-        ``gradients`` is a plan, which returns dx, dweight, dbias and perhaps a residual's gradient, which is then
-        returned too. The plan checks the parameters, so that on several ranks the error reaches all of them.
+        ``gradients`` is a plan. It returns dx, dweight and dbias, and if there is a residual its gradient, which is
+        returned too. The plan checks the parameters, so that on several ranks all of them raise the error.
         """
         weight, bias = self.weight, self.bias
         if weight is not None or bias is not None:

@@ -21,7 +21,7 @@ class RunningNormalizer(AffineNormalizer):
     Parameters
     ----------
     num_features, eps, momentum, affine, weight, bias, track_running_stats, dtype, channel_axis
-        As in `syncbn.BatchNorm`.
+        Parameters as described in `syncbn.BatchNorm`.
     """
 
     running_mean: FloatArray | None

@@ -1,4 +1,4 @@
-"""Checks of a state before any of it is copied in."""
+"""The check of a ``state_dict`` before its values are copied into a layer."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def with_counters(targets: Mapping[str, NDArray[Any]], state: Mapping[str, Array
 def check_state(
     owner: str, targets: Mapping[str, NDArray[Any]], state: Mapping[str, ArrayLike], strict: bool = True
 ) -> tuple[dict[str, NDArray[Any]], list[str], list[str]]:
-    """Return the values of ``state`` in the dtypes of ``targets``, the missing and the unexpected keys.
+    """Return the values of ``state`` in the dtypes of ``targets``, the missing keys, and the unexpected keys.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ def check_state(
     targets : dict of arrays
         Parameters and buffers of the layer, by name.
     state : mapping of str to array_like
-        Anything that ``numpy.asarray`` takes.
+        Values that ``numpy.asarray`` accepts.
     strict : bool
         Whether missing and unexpected keys are errors.
 
@@ -58,13 +58,13 @@ def check_state(
     for name, value in values.items():
         if not np.can_cast(value.dtype, targets[name].dtype, "same_kind"):
             raise TypeError(f"state_dict does not fit {owner}: {name!r} is {value.dtype}, not {targets[name].dtype}")
-    with np.errstate(all="ignore"):  # what float32 can't hold becomes infinite, as in every conversion
+    with np.errstate(all="ignore"):  # values beyond the range of float32 become infinite, as in every conversion
         values = {name: value.astype(targets[name].dtype) for name, value in values.items()}
     return values, missing, unexpected
 
 
 def _as_array(owner: str, name: str, value: ArrayLike) -> NDArray[Any]:
-    """Return a value as an array; raise TypeError with its name if NumPy can't, such as for bfloat16 tensors."""
+    """Return a value as an array, or raise TypeError with its name if NumPy cannot read it, as for bfloat16 tensors."""
     check_unmasked(value, name)
     try:
         return np.asarray(value)

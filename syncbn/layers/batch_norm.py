@@ -39,8 +39,9 @@ class BatchNorm(RunningNormalizer):
     affine : bool
         Whether there are γ (``weight``) and β (``bias``).
     track_running_stats : bool
+        Whether there are running statistics.
     weight, bias : bool
-        False: β alone, or γ alone.
+        Whether there is γ, and whether there is β, if ``affine`` is True.
     dtype : dtype
         Dtype of parameters and running statistics. y has x's dtype.
     channel_axis : int
@@ -94,8 +95,8 @@ class BatchNorm(RunningNormalizer):
     ) -> tuple[FloatArray, Callable[[FloatArray], Any]]:
         """Return y and its backward, which returns dx, or with a residual (dx, dresidual).
 
-        x and ``residual`` must not change until the backward; the mask is copied.
-        ``mask`` (training only), ``residual``, ``relu`` and ``out`` as in `syncbn.functional.batch_norm`.
+        `syncbn.functional.batch_norm` describes ``mask``, ``residual``, ``relu`` and ``out``. A mask has no effect
+        if the running statistics are used. Do not change x or ``residual`` before the backward is called.
         """
         if self._uses_running_statistics:
             return self._normalize_with_running(x, residual, relu, out)
@@ -130,17 +131,15 @@ class BatchNorm(RunningNormalizer):
         Parameters
         ----------
         weights : sequence of array_like
-            gamma, beta, moving_mean, moving_variance, in this order and without those that the layer
-            does not have: ``weight=False`` for Keras's ``scale=False``, ``bias=False`` for ``center=False``.
-            Keras's defaults are eps=1e-3 and momentum=0.99, which is ``momentum=0.01`` here.
+            gamma, beta, moving_mean and moving_variance in this order, without those that the layer does not
+            have (``weight=False`` for ``scale=False`` in Keras, ``bias=False`` for ``center=False``).
 
         Raises
         ------
         ValueError
-            Another number of arrays, another shape, or a layer without running statistics; nothing has
-            been changed then.
+            The number of arrays or a shape is wrong, or the layer has no running statistics.
         TypeError
-            Values that aren't real numbers; nothing has been changed then.
+            A value is not a real number.
         """
         if not self.track_running_stats:
             raise ValueError("Keras's layers have moving statistics: build this one with track_running_stats=True")
@@ -180,9 +179,9 @@ class SyncBatchNorm(BatchNorm):
     track_running_stats : bool
         Whether there are running statistics.
     comm : syncbn communicator, mpi4py.MPI.Intracomm or None
-        The ranks that share statistics. None is ``MPI.COMM_WORLD``. Use `MPIComm.split` for groups.
+        Ranks that share the statistics. None is ``MPI.COMM_WORLD``. `MPIComm.split` makes groups of ranks.
     weight, bias : bool
-        False: β alone, or γ alone.
+        Whether there is γ, and whether there is β, if ``affine`` is True.
     dtype : dtype
         Dtype of parameters and running statistics. y has x's dtype.
     channel_axis : int

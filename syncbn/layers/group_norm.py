@@ -31,7 +31,7 @@ class GroupNorm(AffineNormalizer):
     affine : bool
         Whether there are γ (``weight``) and β (``bias``), of shape (C,).
     weight, bias : bool
-        False: β alone, or γ alone.
+        Whether there is γ, and whether there is β, if ``affine`` is True.
     dtype : dtype
         Dtype of the parameters. y has x's dtype.
     channel_axis : int

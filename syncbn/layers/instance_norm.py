@@ -35,8 +35,9 @@ class InstanceNorm(RunningNormalizer):
     affine : bool
         Whether there are γ (``weight``) and β (``bias``), of shape (C,).
     track_running_stats : bool
+        Whether there are running statistics.
     weight, bias : bool
-        False: β alone, or γ alone.
+        Whether there is γ, and whether there is β, if ``affine`` is True.
     dtype : dtype
         Dtype of parameters and running statistics. y has x's dtype.
     channel_axis : int

@@ -32,9 +32,9 @@ class LayerNorm(AffineNormalizer):
     elementwise_affine : bool
         Whether there are γ (``weight``) and β (``bias``), of shape ``normalized_shape``.
     bias : bool
-        False: γ alone.
+        Whether there is β, if ``elementwise_affine`` is True.
     weight : bool
-        False: β alone.
+        Whether there is γ, if ``elementwise_affine`` is True.
     dtype : dtype
         Dtype of the parameters. y has x's dtype.
 

@@ -18,11 +18,11 @@ T = TypeVar("T")
 class Module:
     """A layer: ``y, backward = layer(x)``, then ``dx = backward(dy)``.
 
-    A subclass sets `Parameter` and `Module` attributes (found by looking at its attributes, in
-    the order they were set, and at the items of lists, tuples and dictionaries), names its non-trained
-    arrays with `register_buffer`, and overrides `forward`. Names follow PyTorch: an attribute's name,
-    joined by dots through nested modules; items are named by position or key. A module, parameter or
-    buffer that is found twice is yielded once, under its first name, but ``state_dict`` has all names.
+    A subclass overrides `forward`. Its parameters and the modules inside it are its attributes of type `Parameter` and
+    `Module`, in the order in which they were set, and the items of its lists, tuples and dictionaries of them. Arrays
+    that are not trained, such as running statistics, are registered by `register_buffer`. Names are those of PyTorch:
+    the names of attributes, joined by dots through nested modules; items are named by position or key. A module,
+    parameter or buffer that is found twice is yielded once, under its first name, but ``state_dict`` has all names.
     """
 
     def __init__(self) -> None:
@@ -43,19 +43,19 @@ class Module:
         self._buffer_names.append(name)
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
-        """Yield (name, module) of the modules directly inside."""
+        """Yield the name and the module of each module directly inside this one."""
         yield from _find(Module, vars(self))
 
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
-        """Yield (dotted name, module) of this module (its own name is ``prefix``) and all inside."""
+        """Yield the dotted name and the module of this module, named ``prefix``, and of all modules inside it."""
         yield from _unique(self._all_modules(prefix))
 
     def own_parameters(self) -> Iterator[tuple[str, Parameter]]:
-        """Yield (name, parameter) of this module alone, not of the modules inside."""
+        """Yield the name and the parameter of each parameter of this module, without the modules inside it."""
         yield from _find(Parameter, vars(self))
 
     def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, Parameter]]:
-        """Yield (dotted name, parameter), depth first."""
+        """Yield the dotted name and the parameter of each parameter of this module and all inside it, depth first."""
         yield from _unique(self._all_parameters(prefix))
 
     def parameters(self) -> list[Parameter]:
@@ -63,7 +63,7 @@ class Module:
         return [parameter for _, parameter in self.named_parameters()]
 
     def named_buffers(self, prefix: str = "") -> Iterator[tuple[str, NDArray[Any]]]:
-        """Yield (dotted name, array) of the non-trained arrays, such as running statistics."""
+        """Yield the dotted name and the array of each buffer, such as the running statistics."""
         yield from _unique(self._all_buffers(prefix))
 
     def zero_grad(self) -> None:
@@ -72,9 +72,9 @@ class Module:
             parameter.grad = None
 
     def train(self, mode: bool = True) -> Module:
-        """Switch to training (or, with False, to evaluation), and call ``train`` of the modules inside.
+        """Set this module to training mode, or to evaluation mode if ``mode`` is False, and all modules inside it.
 
-        A module whose own ``train`` always switches to evaluation stays frozen.
+        It calls ``train`` of the modules directly inside, so a module that overrides ``train`` can stay frozen.
         """
         self.training = mode
         for _, child in self.named_children():
@@ -101,13 +101,15 @@ class Module:
         return {name: array.copy() for name, array in self._named_arrays()}
 
     def load_state_dict(self, state: Mapping[str, ArrayLike], strict: bool = True) -> tuple[list[str], list[str]]:
-        """Copy values in: all, or none where one does not fit. Return the missing and the unexpected keys.
+        """Copy the values of a ``state_dict`` into this module, and return the missing and the unexpected keys.
+
+        If it raises an error, no value has changed.
 
         Parameters
         ----------
         state : mapping of str to array_like
-            Anything that ``numpy.asarray`` takes, so PyTorch CPU tensors too. If it has no
-            ``num_batches_tracked`` for running statistics, as states from before PyTorch 0.4.1, that is set to 0.
+            Values that ``numpy.asarray`` accepts, such as PyTorch CPU tensors. A missing ``num_batches_tracked`` is 0
+            if there are running statistics, as for states from before PyTorch 0.4.1.
         strict : bool
             Whether a missing or unexpected key is an error.
 
@@ -127,20 +129,20 @@ class Module:
         return missing, unexpected
 
     def _all_modules(self, prefix: str) -> Iterator[tuple[str, Module]]:
-        """Yield as `named_modules`, but one that is found twice under both names."""
+        """Yield as `named_modules`, but a module that is found twice under both names."""
         yield prefix, self
         for name, child in self.named_children():
             yield from child._all_modules(_join(prefix, name))
 
     def _all_parameters(self, prefix: str) -> Iterator[tuple[str, Parameter]]:
-        """Yield as `named_parameters`, but one that is found twice under both names."""
+        """Yield as `named_parameters`, but a parameter that is found twice under both names."""
         for name, parameter in self.own_parameters():
             yield _join(prefix, name), parameter
         for name, child in self.named_children():
             yield from child._all_parameters(_join(prefix, name))
 
     def _all_buffers(self, prefix: str) -> Iterator[tuple[str, NDArray[Any]]]:
-        """Yield as `named_buffers`, but one that is found twice under both names."""
+        """Yield as `named_buffers`, but a buffer that is found twice under both names."""
         for name in self._buffer_names:
             value = getattr(self, name)
             if value is not None:

@@ -28,10 +28,10 @@ class Parameter:
     data : ndarray
         Value.
     grad : ndarray or None
-        Sum of the gradients since the last ``zero_grad``; None before the first backward.
+        Sum of the gradients of all backward passes since the last ``zero_grad``; None before the first one.
     version : int
-        Number of changes of ``data`` by optimizers and by ``load_state_dict``. A backward raises RuntimeError
-        if its layer's parameters have changed since the forward.
+        Number of changes of ``data`` by optimizers and by ``load_state_dict``. A backward raises RuntimeError if the
+        parameters of its layer have changed since the forward.
     """
 
     __slots__ = ("data", "decay", "grad", "version")
@@ -44,7 +44,7 @@ class Parameter:
         self.version = 0
 
     def add_grad(self, grad: NDArray[np.floating]) -> None:
-        """Add ``grad`` (same shape as ``data``) to the gradient, in the parameter's dtype."""
+        """Add an array of the parameter's shape to the gradient, in the parameter's dtype."""
         check_unmasked(grad, "gradient")
         if grad.shape != self.data.shape:
             raise ValueError(f"gradient of shape {grad.shape} for a parameter of shape {self.data.shape}")
@@ -55,7 +55,7 @@ class Parameter:
             self.grad = grad.astype(self.data.dtype) if self.grad is None else np.add(self.grad, grad, out=self.grad)
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
-        """Return ``data``, so that NumPy takes a parameter as its array."""
+        """Return ``data``, so that NumPy converts a parameter to its array."""
         return np.array(self.data, dtype, copy=copy)
 
     def __repr__(self) -> str:
@@ -65,15 +65,15 @@ class Parameter:
 def unchanged(
     layer: str, weight: Parameter | None, bias: Parameter | None, x: FloatArray | None = None
 ) -> Callable[[], None]:
-    """Return a function that raises RuntimeError if a layer's parameters are no longer those of this moment.
+    """Return a function that raises RuntimeError if the parameters of a layer have changed since this call.
 
     Parameters
     ----------
     layer : str
-        Name for the error.
+        Name of the layer, for the error.
     weight, bias : Parameter or None
     x : ndarray, optional
-        Input that must not change either, which is checked with ``SYNCBN_DEBUG=1`` alone.
+        Input that must not change either, which is checked only with ``SYNCBN_DEBUG=1``.
     """
     version = _version(weight) + _version(bias)  # versions only grow, so their sum changes with each of them
     checksums = debug.Checksums(x=x) if debug.ENABLED else None

@@ -59,7 +59,7 @@ class WeightNorm(Module):
         self.axis = axis
         ndim = weight.data.ndim
         kept = None if axis is None else check_axis(axis, ndim, "axis")
-        with np.errstate(all="ignore"):  # a length that the dtype can't hold is infinite
+        with np.errstate(all="ignore"):  # a length beyond the range of the dtype is infinite
             _, norms, exponent = scaled_norms(weight.data, tuple(i for i in range(ndim) if i != kept))
             length = np.ldexp(norms, exponent).reshape(() if kept is None else norms.shape)
             self.g = Parameter(np.asarray(length, weight.data.dtype), decay=weight.decay)
@@ -90,7 +90,7 @@ class WeightNorm(Module):
         return self.v.version + self.g.version
 
     def _all_parameters(self, prefix: str) -> Iterator[tuple[str, Parameter]]:
-        """Yield the module's parameters under their own names, g and v in place of the weight."""
+        """Yield the parameters of the module under their own names, with g and v instead of the weight."""
         hidden = getattr(self.module, self.name)
         for name, parameter in self.module._all_parameters(prefix):
             if parameter is hidden:
@@ -100,5 +100,5 @@ class WeightNorm(Module):
                 yield name, parameter
 
     def _all_buffers(self, prefix: str) -> Iterator[tuple[str, NDArray[Any]]]:
-        """Yield the module's buffers under their own names."""
+        """Yield the buffers of the module under their own names."""
         return self.module._all_buffers(prefix)

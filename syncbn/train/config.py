@@ -61,7 +61,7 @@ def describe_training(
 
 
 def check_samples(x: FloatArray, y: NDArray[np.integer]) -> None:
-    """Raise unless x is an array of floats, and y has as many integers."""
+    """Raise unless x is an array of floats and y has one integer for each sample."""
     check_unmasked(x, "x")
     check_unmasked(y, "y")
     if not isinstance(x, np.ndarray) or not isinstance(y, np.ndarray):

@@ -54,8 +54,8 @@ def evaluate(
     y : ndarray of integers, shape (N,)
         Class numbers, 0 to K−1.
     comm : CommLike
-        None: that of the model's synchronized layers if all processes belong to it, or else COMM_WORLD;
-        this process alone without mpi4py.
+        Ranks that share the samples. None is the communicator of the model's synchronized layers if all processes
+        belong to it, or else COMM_WORLD; without mpi4py, this process alone.
     batch_size : int
         Number of samples of one forward.
 

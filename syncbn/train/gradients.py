@@ -41,8 +41,8 @@ class FlatGradients:
         ]
 
     def take(self, loss: float) -> None:
-        """Take each ``grad``, and ``loss``. A parameter without gradient contributes zeros."""
-        with np.errstate(all="ignore"):  # what the dtype can't hold becomes infinite, as in every conversion
+        """Copy all gradients and ``loss`` to the buffer. A parameter without gradient contributes zeros."""
+        with np.errstate(all="ignore"):  # values beyond the range of the dtype become infinite, as in every conversion
             for parameter, view in zip(self.parameters, self._views, strict=True):
                 view[...] = 0 if parameter.grad is None else parameter.grad
         self.buffer[-1] = loss

@@ -31,10 +31,9 @@ class StepResult:
 class TrainingStep:
     """One step: forward, backward, sum of the gradients over ranks, update.
 
-    A step that fails before the update leaves everything as it was before the step.
-
-    Every rank's loss is divided by the size of the *global* batch, so the sums over ranks are the loss and
-    the gradient of the mean over the global batch, however uneven the shares are.
+    The loss of every rank is divided by the size of the *global* batch. So the sums over ranks are the mean loss over
+    the global batch and its gradient, also if the ranks have different numbers of samples. A step that fails before
+    the update changes nothing.
 
     Not collective, but `run` is.
 
@@ -45,12 +44,12 @@ class TrainingStep:
         Optimizer of the parameters whose gradients are added over ranks.
     comm : Communicator
     wire_dtype : dtype, optional
-        As in `FlatGradients`.
+        Dtype of the sums, as described in `FlatGradients`.
 
     Attributes
     ----------
     updating : bool
-        Whether the update has begun, which can't be undone. The caller sets it to False once it has recorded the step.
+        Whether the update has begun, which cannot be undone. The caller sets it to False after recording the step.
     """
 
     def __init__(
@@ -66,7 +65,7 @@ class TrainingStep:
         self._signature = CollectiveSignature(
             "training step", (("gradients", buffer.size), ("dtype", str(buffer.dtype))), has_data=True
         )
-        # Groups of ranks, over which some layers may take their statistics, count their own bytes.
+        # Layers may have communicators of groups of ranks, which count their own bytes.
         self._communicators = {comm, *communicators(model)}
 
     def run(self, x: FloatArray, y: NDArray[np.integer], batch: Int64Array, before: Callable[[], None]) -> StepResult:

@@ -51,8 +51,8 @@ class Trainer:
     optimizer : Optimizer
         Optimizer of all or some of the parameters of the model.
     comm : CommLike
-        None: that of the model's synchronized layers if all processes belong to it, or else COMM_WORLD;
-        this process alone without mpi4py.
+        Ranks that train. None is the communicator of the model's synchronized layers if all processes belong to
+        it, or else COMM_WORLD; without mpi4py, this process alone.
     schedule : callable, optional
         Function that returns the learning rate of a step (0, 1, …, over all epochs), such as
         `syncbn.nn.CosineSchedule`. None keeps the optimizer's.
@@ -141,8 +141,8 @@ class Trainer:
     ) -> list[EpochRecord]:
         """Train until ``epochs`` epochs are completed, including those before `resume`.
 
-        Collective, with the same arguments on all ranks. Layers that are in evaluation stay so: call ``model.train()``
-        first if the model was put in evaluation and all of it is to train.
+        Collective, with equal arguments on all ranks. Layers in evaluation mode remain in it: if the whole model should
+        train after ``model.eval()``, call ``model.train()`` first.
 
         Parameters
         ----------
@@ -173,7 +173,7 @@ class Trainer:
         Raises
         ------
         ValueError, TypeError
-            A bad argument, one that differs between ranks, or data other than that of the checkpoint.
+            An argument is invalid or differs between ranks, or the data differ from those of the checkpoint.
         RuntimeError
             An optimizer step was interrupted.
         ParameterMismatchError
@@ -275,19 +275,16 @@ class Trainer:
         Raises
         ------
         RuntimeError
-            An optimizer step was interrupted, so there is no state from which training could continue. An earlier
-            file remains.
+            An optimizer step was interrupted, so there is no consistent state. An earlier file remains.
         ValueError
-            Ranks have done different numbers of steps, since one was interrupted. An earlier file remains.
+            Ranks have completed different numbers of steps, because one was interrupted. An earlier file remains.
         CheckpointError
             The file cannot be written. An earlier file remains.
         """
-        with collective_errors(self.comm, "save"):
-            path = Path(path)
-            self._check_whole_steps()
+        file = self._path(path, "save")
         check_same(self.comm, "save", self._done())
         snapshot = capture(self.model, self.optimizer, self.comm, self._config, self._data, self.position, self.history)
-        write_snapshot(path, snapshot, self.comm)
+        write_snapshot(file, snapshot, self.comm)
 
     def resume(self, path: PathLike, *, missing_ok: bool = False) -> bool:
         """Restore the state at a call of `save`, on the same or on another number of ranks.
@@ -313,21 +310,27 @@ class Trainer:
             The file is missing, damaged, of another version, or of a training with other arguments. In this case
             nothing has changed.
         """
-        with collective_errors(self.comm, "resume"):
-            path = Path(path)
-        snapshot = read_snapshot(path, self.comm, missing_ok=missing_ok)
+        file = self._path(path, "resume")
+        snapshot = read_snapshot(file, self.comm, missing_ok=missing_ok)
         if snapshot is None:
             return False
-        restore(path, snapshot, self.model, self.optimizer, self.comm, self._config)
+        restore(file, snapshot, self.model, self.optimizer, self.comm, self._config)
         self.position, self.history, self._data = snapshot.position, snapshot.history, snapshot.data
         self._step.updating = False
         return True
 
+    def _path(self, path: PathLike, operation: str) -> Path:
+        """Return the path of a checkpoint. Collective: if it is not a path on one rank, all ranks raise an error."""
+        with collective_errors(self.comm, operation):
+            if operation == "save":
+                self._check_whole_steps()
+            return Path(path)
+
     def _check_whole_steps(self) -> None:
-        """Raise RuntimeError if an interrupt has left an update half done."""
+        """Raise RuntimeError if an update was interrupted."""
         if self._step.updating:
             raise RuntimeError("an optimizer step was interrupted: resume from a checkpoint")
 
     def _done(self) -> dict[str, int]:
-        """Return what all ranks must have done."""
+        """Return the numbers of completed epochs and steps, which must be equal on all ranks."""
         return {"epochs done": self.position.epoch, "steps done": self.position.step}

@@ -2,13 +2,13 @@
 
 Ranks of one node observe each other through shared memory, without messages::
 
-    process_page   one page of each process, which the others read: has it exited, for whom does it wait?
-    rank_table     a slot on that page for each communicator: how many calls has the rank entered?
-    construction   what stands for slots while a communicator is constructed
-    watch          one long wait: polls pages and slots, and raises when a rank can't enter the call
+    process_page   one page for each process: whether it has exited, and the process for which it waits
+    rank_table     one slot on that page for each communicator: the number of calls that the rank has entered
+    construction   the counters that replace slots during the construction of a communicator
+    watch          the checks of one long wait, which polls pages and slots and raises if a rank cannot enter the call
     cycle          ranks that wait for each other in different calls
-    shutdown       the end of this process: report it on the page, and bound the time that it takes
-    uncaught       how an uncaught exception is printed
+    shutdown       the end of this process, which it reports on its page and limits in time
+    uncaught       the output of an uncaught exception
 
 The protocol counts calls in ``RankTable.calls`` and makes a `Watch` when it has waited for 0.1 s.
 """

@@ -6,15 +6,15 @@ than Linux) cannot be observed.
 
 Layout of a page, in words of int64::
 
-    NONCE      a random number, by which others verify that they opened the right page
-    STARTED    when the process started, which distinguishes it from a later one with the same process id
-    FINISHED   COMPLETE or PENDING once the script has finished: whether an operation was given up that is pending
-    WAIT       number of the wait that the process is in; 0 while it does not wait, or not for long
-    POLLS      how often it has polled the pages of others
-    BLOCKER    (3 words) address of the page of a process that it waits for, or zeros
+    NONCE      random number, by which others verify that they have opened the right page
+    STARTED    start time of the process, which distinguishes it from a later one with the same process id
+    FINISHED   COMPLETE once the script has finished, or PENDING if a pending operation was abandoned
+    WAIT       number of the current long wait; 0 outside of long waits
+    POLLS      number of polls of the pages of others
+    BLOCKER    (3 words) address of the page of a process for which this one waits, or zeros
     RAISED     1 while the process waits only to report an error of its own
-    CYCLE      key of the cycle of waits because of which the process gave up its latest wait
-    TEXT       a text's length in bytes, and the text: what it waits for, or the error that it ended with
+    CYCLE      key of the cycle of waits because of which the process abandoned its latest wait
+    TEXT       length in bytes and text of a description: the call in which the process waits, or its uncaught error
     CONSTRUCTIONS …  two words for each group of processes: see `syncbn.comm.liveness.construction`
     SLOTS …    one word for each communicator: see `syncbn.comm.liveness.rank_table`
 """
@@ -118,7 +118,7 @@ class ProcessPage:
 
     @property
     def suspended(self) -> bool:
-        """Whether the process is stopped, by a signal or a debugger."""
+        """True if the process is stopped, by a signal or a debugger."""
         return _state(self.address.pid)[0] in "Tt"
 
     @property
@@ -130,10 +130,7 @@ class ProcessPage:
 
 
 def _state(pid: int) -> tuple[str, int]:
-    """Return the state of a process according to Linux and its start.
-
-    Z: exited, and its parent has not waited for it; X: does not exist; T and t: stopped.
-    """
+    """Return the state of a process in Linux (Z: zombie, X: dead or unknown, T, t: stopped) and its start time."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:

@@ -46,7 +46,7 @@ class Slot(NamedTuple):
 class RankTable:
     """The slots of all ranks of a communicator. Each rank has such a table.
 
-    Until `connect`, it holds the constructions that the ranks have entered, for those that have met before.
+    Until `connect`, it contains the constructions that the ranks have entered, for ranks that are connected already.
 
     Parameters
     ----------
@@ -55,15 +55,16 @@ class RankTable:
     name : str
         Name of the communicator in messages.
     members : sequence of int
-        Numbers of the ranks' processes in all groups; () where there are none.
+        Numbers of the processes of the ranks, which are equal in all groups; () if there are none.
 
     Attributes
     ----------
     own : Slot or Construction
+        That of this rank.
     calls : ndarray of one int64
-        The word of the own slot.
+        Memory of the slot of this rank.
     others : dict of int to Slot or Construction
-        Those of the ranks in other processes of this node.
+        Those of the ranks in other processes of this node, by rank.
     thread : int
         Identifier of the thread that made the latest call.
     """
@@ -97,15 +98,15 @@ class RankTable:
 
     @property
     def address(self) -> tuple[int, ...]:
-        """Four integers by which other processes find this rank's slot."""
+        """Address of this rank's slot for other processes: four integers."""
         return (*self._slot.page.address, self._slot.word)
 
     def connect(self, addresses: Sequence[Sequence[int]]) -> None:
-        """Observe the ranks with these addresses from now on, if they can be observed, and be observed by them."""
+        """Find the slots with these addresses, which all ranks have exchanged, as far as they can be observed."""
         others: dict[int, Slot] = {}
         for rank, (*address, word) in enumerate(addresses):
             page = ProcessPage.find(PageAddress(*address))
-            if page is not None and page is not self.own.page:  # a process does not observe itself
+            if page is not None and page is not self.own.page:  # the rank is in another process
                 others[rank] = Slot(page, word)
         self.own, self.others = self._slot, others
         _met.update({self._members[rank]: slot.page for rank, slot in others.items() if self._members})
@@ -131,10 +132,10 @@ class RankTable:
         return self.others[rank].calls == CASCADING
 
     def close(self, *, cascading: bool) -> None:
-        """Announce that this rank will make no further call."""
+        """Report that this rank will make no further call; ``cascading`` if it has lost another rank."""
         self.own.calls = CASCADING if cascading else CLOSED
 
     def free(self) -> None:
-        """Free the slot for another communicator; only once no rank can be waiting for this one."""
+        """Free the slot for another communicator. No rank may be waiting for this one."""
         shutdown.unregister(self)
         _free_words.append(self._slot.word)

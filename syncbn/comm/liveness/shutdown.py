@@ -33,7 +33,7 @@ ABORT_SECONDS, FINALIZE_SECONDS = 5, 30
 wait for ranks that have exited. The second one begins when all other ranks of this node have ended."""
 
 _open: list[RankTable] = []
-"""The communicators of several ranks that were not freed."""
+"""Rank tables of the communicators of several ranks that were not freed."""
 
 _unfinished_constructions = 0
 """Number of multi-rank communicators whose construction failed or has not ended."""
@@ -42,7 +42,7 @@ _uncaught: BaseException | None = None
 """The uncaught exception that ends this process."""
 
 _given_up = False
-"""Whether an operation was given up that is pending."""
+"""True if a pending operation was abandoned."""
 
 
 @contextmanager
@@ -56,7 +56,7 @@ def constructing() -> Iterator[None]:
 
 
 def register(table: RankTable) -> None:
-    """Consider the ranks of a communicator at the end of this process, until `unregister`."""
+    """Add the ranks of a communicator, for which the shutdown waits."""
     _open.append(table)
 
 
@@ -67,10 +67,10 @@ def unregister(table: RankTable) -> None:
 
 
 def keep_until_exit(pending: object) -> None:
-    """Keep an operation that was given up, and its buffers, for as long as MPI may write to them.
+    """Keep an abandoned operation and its buffers for as long as MPI may write to them.
 
-    A collective can't be cancelled, and mpi4py finalizes MPI after the interpreter has freed all modules and what they
-    refer to. So these objects are never freed.
+    A collective operation cannot be cancelled, and mpi4py finalizes MPI after the interpreter has freed all modules and
+    their objects. Therefore these objects are never freed.
     """
     global _given_up
     _given_up = True
@@ -79,14 +79,14 @@ def keep_until_exit(pending: object) -> None:
 
 @cache
 def _install() -> None:
-    """Observe uncaught exceptions and the end of this process."""
+    """Install the exception hook and the exit handlers."""
     from concurrent.futures import thread  # noqa: F401  # its hook, registered before, is called after this one
 
     pid = os.getpid()
     hook = sys.excepthook
 
     def excepthook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
-        if os.getpid() != pid or hasattr(sys, "ps1"):  # a child by fork, or the interactive interpreter
+        if os.getpid() != pid or hasattr(sys, "ps1"):  # a forked child, or the interactive interpreter
             hook(kind, error, traceback)
             return
         _record(error)

@@ -14,7 +14,7 @@ POLL_SECONDS = 0.1
 """Time between two polls, and before the first one."""
 
 SUSPENDED_SECONDS = 1.0
-"""So much time between two polls does not count for the timeout: the process was suspended, perhaps with the job."""
+"""Minimum time between two polls that does not count for the timeout, because the process or the job was suspended."""
 
 _wait_numbers = count(1)
 
@@ -29,7 +29,7 @@ class Watch:
         Description of the call.
     timeout : float or None
     start : float
-        When the wait began, in seconds of `time.monotonic`.
+        Time at which the wait began, in seconds of `time.monotonic`.
     raised : str
         The error that this rank waits to report; "" in other calls.
     """
@@ -100,9 +100,10 @@ class Watch:
         own.words[POLLS] += 1
 
     def _raise_if_in_a_cycle(self) -> None:
-        """Raise where this rank waits for one that waits, directly or through others, for this one.
+        """Raise if the chain of ranks that starts at this one, each waiting for the next, leads back to this one.
 
-        A rank that waits to report an error leaves the raising to the others, which enter its report then, or end.
+        A rank that waits to report an error does not raise this one: the others raise it, and then enter the report or
+        end.
         """
         before, now = self._cycle, Cycle.find(self._own)
         if (before.pages, before.waits) != (now.pages, now.waits):
