@@ -281,7 +281,9 @@ class Trainer:
         CheckpointError
             The file cannot be written. An earlier file remains.
         """
-        file = self._path(path, "save")
+        with collective_errors(self.comm, "save"):
+            file = Path(path)
+            self._check_whole_steps()
         check_same(self.comm, "save", self._done())
         snapshot = capture(self.model, self.optimizer, self.comm, self._config, self._data, self.position, self.history)
         write_snapshot(file, snapshot, self.comm)
@@ -310,7 +312,8 @@ class Trainer:
             The file is missing, damaged, of another version, or of a training with other arguments. In this case
             nothing has changed.
         """
-        file = self._path(path, "resume")
+        with collective_errors(self.comm, "resume"):
+            file = Path(path)
         snapshot = read_snapshot(file, self.comm, missing_ok=missing_ok)
         if snapshot is None:
             return False
@@ -318,13 +321,6 @@ class Trainer:
         self.position, self.history, self._data = snapshot.position, snapshot.history, snapshot.data
         self._step.updating = False
         return True
-
-    def _path(self, path: PathLike, operation: str) -> Path:
-        """Return the path of a checkpoint. Collective: if it is not a path on one rank, all ranks raise an error."""
-        with collective_errors(self.comm, operation):
-            if operation == "save":
-                self._check_whole_steps()
-            return Path(path)
 
     def _check_whole_steps(self) -> None:
         """Raise RuntimeError if an update was interrupted."""

@@ -129,8 +129,6 @@ def test_nan_of_both_signs_is_divergence_and_not_a_mismatch(comm):
 def test_a_bad_model_on_one_rank_reaches_all(comm):
     culprit = comm.size - 1
     model = None if comm.rank == culprit else Dense(2, 2, rng=np.random.default_rng(0))
-    error, text = (
-        (TypeError, "model must be") if comm.rank == culprit else (SyncMismatchError, f"rank {culprit} ")
-    )
+    error, text = (TypeError, "model must be") if comm.rank == culprit else (SyncMismatchError, f"rank {culprit} ")
     with pytest.raises(error, match=text):
         check_parameters(model, comm)
