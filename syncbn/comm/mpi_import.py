@@ -33,7 +33,7 @@ def import_mpi() -> ModuleType:
 
 
 def check_intracommunicator(comm: Any, expected: str) -> None:
-    """Raise unless ``comm`` is an mpi4py intracommunicator that this process belongs to."""
+    """Raise unless ``comm`` is an mpi4py intracommunicator that this process belongs to. Not collective."""
     mpi: Any = import_mpi()
     if isinstance(comm, mpi.Comm) and comm == mpi.COMM_NULL:
         raise ValueError("comm is MPI.COMM_NULL: this process does not belong to the group, or the group was freed")

@@ -139,28 +139,27 @@ def _shut_down() -> None:
     failed = _uncaught is not None or any(other.crashed for other in others)
     if failed and (_open or _unfinished_constructions):
         _wait_for(others, GRACE_SECONDS)
-        _abort_at_exit(0 if _can_finalize(others) else _uncaught or 1)
+        _abort_at_exit(others)
         _end_after(ABORT_SECONDS)
     elif _given_up:
         _wait_for(others, math.inf)
         _end_after(FINALIZE_SECONDS)
 
 
-def _can_finalize(others: Collection[ProcessPage]) -> bool:
-    """Return whether all processes of the job have finished and nothing is pending, so that MPI need not be aborted."""
-    from mpi4py import MPI
+def _abort_at_exit(others: Collection[ProcessPage]) -> None:
+    """Let mpi4py end all ranks when it finalizes MPI, unless all have finished and nothing is pending.
 
-    complete = not _given_up and all(other.words[FINISHED] == COMPLETE for other in others)
-    return complete and not _unfinished_constructions and len(others) == MPI.COMM_WORLD.Get_size() - 1
-
-
-def _abort_at_exit(status: Any) -> None:
-    """Let mpi4py end all ranks when it finalizes MPI, unless the status is 0; ``python -m mpi4py`` has asked for it."""
-    from mpi4py import MPI
+    ``python -m mpi4py`` has asked for it after every uncaught exception.
+    """
+    mpi: Any = sys.modules.get("mpi4py.MPI")
+    if mpi is None:
+        return
     from mpi4py.run import set_abort_status
 
-    MPI._set_abort_status(0)
-    set_abort_status(status)
+    complete = not (_given_up or _unfinished_constructions) and all(page.words[FINISHED] == COMPLETE for page in others)
+    mpi._set_abort_status(0)
+    if not complete or len(others) < mpi.COMM_WORLD.Get_size() - 1:
+        set_abort_status(_uncaught or 1)
 
 
 def _wait_for(others: Collection[ProcessPage], seconds: float) -> None:
