@@ -15,9 +15,8 @@ _COUNTER = "num_batches_tracked"
 
 def with_counters(targets: Mapping[str, NDArray[Any]], state: Mapping[str, ArrayLike]) -> dict[str, ArrayLike]:
     """Return ``state`` with 0 for every counter of batches that it lacks, if it has the running statistics."""
-    statistics = {name.removesuffix("running_mean") for name in state if name.endswith("running_mean")}
-    counters = {prefix + _COUNTER: 0 for prefix in statistics if prefix + _COUNTER in targets}
-    return {**counters, **state}
+    counters = [name for name in targets if name.endswith(_COUNTER)]
+    return {**{name: 0 for name in counters if name.removesuffix(_COUNTER) + "running_mean" in state}, **state}
 
 
 def check_state(

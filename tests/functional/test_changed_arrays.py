@@ -91,3 +91,21 @@ def test_parameters_values_are_copied(rng):
         bias += 1
         for one, other in zip(backward(dy), expected, strict=True):
             np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("relu", [False, True])
+def test_an_out_that_overlaps_itself_is_refused(relu):
+    x = np.arange(12.0).reshape(4, 3) ** 2
+    memory = np.zeros(12)
+    item = memory.itemsize
+    for strides in ((0, item), (item, item), (item, 2 * item)):
+        out = np.lib.stride_tricks.as_strided(memory, (4, 3), strides)
+        for call in (
+            lambda out=out: F.batch_norm(x, relu=relu, out=out),
+            lambda out=out: F.batch_norm(x)[-1](x, out=out),
+        ):
+            with pytest.raises(ValueError, match="out must not overlap itself"):
+                call()
+    assert not memory.any()
+    for out in (np.zeros((3, 4)).T, np.zeros((8, 6))[::2, ::2], np.zeros((4, 3))[::-1, ::-1], np.zeros((1, 4, 3))[0]):
+        np.testing.assert_array_equal(F.batch_norm(x, relu=relu, out=out)[0], F.batch_norm(x, relu=relu)[0])
