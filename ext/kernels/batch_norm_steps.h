@@ -42,7 +42,7 @@ template <class T> struct Moments {
     Layout layout;
     const T *x;
     const unsigned char *mask; /* (N, S), or null: all values are selected */
-    const double *counts;      /* selected values of each sample's rows; null without rows */
+    const double *counts;      /* selected values of each sample's rows; null if all are */
     RowMoments rows;           /* (3, N, C), or null */
 
     Moments(Layout layout, const T *x, const unsigned char *mask, const double *counts, double *rows_3nc)
@@ -63,6 +63,11 @@ template <class T> struct Moments {
         return {{block.x0, block.sum, block.square}, layout.channels, counts, layout.samples};
     }
 
+    ptrdiff_t selected_in_row(ptrdiff_t n) const
+    {
+        return counts ? (ptrdiff_t)counts[n] : layout.size;
+    }
+
     double max_row_count() const
     {
         return is_dense() ? 1 : max_count(counts, layout.samples);
@@ -74,7 +79,7 @@ template <class T> struct Moments {
         ptrdiff_t n = row / layout.channels;
         sum_moments(
             x + row * layout.size, x + layout.values(), offset(mask, n * layout.size), layout.size,
-            (ptrdiff_t)counts[n], rows, row, result);
+            selected_in_row(n), rows, row, result);
     }
 
     void sum_all_rows(int threads) const
@@ -89,7 +94,7 @@ template <class T> struct Moments {
         parallel_blocks(layout.samples, channels, block, threads, [=](ptrdiff_t n, ptrdiff_t c, ptrdiff_t width) {
             sum_channel_moments(
                 x + n * layout.sample_values() + c, channels, offset(mask, n * layout.size), layout.size,
-                (ptrdiff_t)counts[n], width, is_streaming<T>(layout), rows.at(n * channels + c));
+                selected_in_row(n), width, is_streaming<T>(layout), rows.at(n * channels + c));
         });
     }
 
