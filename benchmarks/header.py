@@ -1,11 +1,11 @@
-"""What the header costs with which every call begins: training with it against training with bare messages.
+"""Cost of the handshake of every call: training with it compared with training with bare messages.
 
     mpiexec -n 2 python -m mpi4py benchmarks/header.py [--output DIRECTORY]
 
-Epochs of the residual network of `syncbn compare` are trained in turn with `MPIComm` and with one that neither
-describes nor compares calls: the ranges of exact sums travel alone, in messages of their own size, and a call
-without ranges (the sum of gradients) sends nothing before its sums. Every rank runs one thread. Printed is the
-median of the ratios of neighbouring epochs, and the middle half of them. The exit code is 1 where the limit is missed.
+Epochs of the residual network of `syncbn compare` alternate between `MPIComm` and a communicator that neither describes
+nor compares calls: it sends the ranges of exact sums alone, in messages of their own size, and nothing before the sums
+of a call without ranges (the sum of gradients). Every rank runs one thread. The output is the median of the ratios of
+successive epochs, and the middle half of them. The exit code is 1 if the limit is exceeded.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ cdef bint DEBUG = debug.ENABLED
 
 
 cdef class Plan:
-    """What the plans of all normalizers share."""
+    """Base class of the plans of all normalizers."""
 
     cdef ndarray x  # behaved, of the caller's shape
     cdef object edge  # how results return to the caller's dtype and memory order; None: as they are

@@ -1,4 +1,4 @@
-"""What this processor can run."""
+"""Instruction sets that this processor can run."""
 
 
 cdef extern from *:

@@ -8,7 +8,7 @@ import os
 from syncbn.typing import FloatArray
 
 ENABLED = os.environ.get("SYNCBN_DEBUG") == "1"
-"""Whether checksums are kept; read once, so that they cost nothing otherwise."""
+"""True if checksums are kept. It is read once, so that they cost nothing otherwise."""
 
 
 class Checksums:

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 
 _NOT_BUILT = (
-    "syncbn's compiled kernels are missing ({}): build them with `pip install .` (needs a C and a C++ compiler), "
-    "or set SYNCBN_KERNELS=reference to run on the slow reference implementations in NumPy."
+    "syncbn's compiled modules are missing ({}): build them with `pip install .`, which needs a C and a C++ compiler."
 )
 
 

@@ -1,4 +1,4 @@
-"""What the benchmark of the header leaves out, and that it leaves out nothing else."""
+"""The benchmark of the handshake omits the comparison of calls and nothing else."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def test_bytes_sent_are_counted(comm):
 @pytest.mark.parametrize("persistent", [True, False])
 @pytest.mark.parametrize("size", [1, 245, 246, 40_000])
 def test_messages_of_any_size(comm, monkeypatch, size, persistent):
-    """With persistent requests, and without as before MPI 4.0."""
+    """Persistent requests are used, or not, as before MPI 4.0."""
     with MPIComm() as own:
         protocol = own._protocol
         if not persistent:

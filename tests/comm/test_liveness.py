@@ -1,4 +1,4 @@
-"""What a process knows of the other processes of its node, and what a rank concludes from it."""
+"""Knowledge of a process about the other processes of its node, and the errors that ranks raise from it."""
 
 from __future__ import annotations
 

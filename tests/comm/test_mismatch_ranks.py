@@ -14,7 +14,7 @@ X = np.arange(12.0).reshape(4, 3)
 
 
 class Calls:
-    """What a rank may call on a communicator, after the same forward on all ranks."""
+    """Calls that a rank may make on a communicator, after the same forward on all ranks."""
 
     def __init__(self, comm):
         self.comm = comm

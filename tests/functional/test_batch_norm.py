@@ -280,7 +280,7 @@ def test_bad_input_says_what_came_and_what_was_expected(arguments, error, text):
         F.batch_norm(**{"x": X, **arguments})
 
 
-@pytest.mark.parametrize("order", ["=", "S"], ids=["short way", "general way"])
+@pytest.mark.parametrize("order", ["=", "S"], ids=["native", "swapped bytes"])
 def test_moments_can_not_be_changed_under_the_backward(order):
     _, moments, _ = F.batch_norm(X.astype(X.dtype.newbyteorder(order)))
     for statistic in (moments.mean, moments.var):

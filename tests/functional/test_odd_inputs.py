@@ -77,7 +77,7 @@ def assert_same_bits(came: list[np.ndarray], expected: list[np.ndarray], what: s
 @pytest.mark.parametrize("name", ARGUMENTS)
 def test_odd_memory(rng, name, dtype, memory):
     if which == "reference" and name in ("group_norm", "instance_norm") and memory == "channels last":
-        pytest.skip("twins add a sample's groups in the order of memory")
+        pytest.skip("the reference implementation adds a sample's groups in the order of memory")
     arguments = ARGUMENTS[name](rng, dtype)
     x = arguments.get("x", arguments.get("v"))
     for odd in (["x"], ["v"], ["dy"], sorted({*arguments, "dy"} - {"x", "v"}), [*arguments, "dy"]):

@@ -46,7 +46,7 @@ class Cycle(NamedTuple):
 
     @property
     def is_given_up(self) -> bool:
-        """Whether one of the processes has raised because of this cycle."""
+        """True if one of the processes has raised because of this cycle."""
         return bool(self.pages) and any(page.words[CYCLE] == self.key for page in self.pages)
 
     def persists(self, later: Cycle) -> bool:
