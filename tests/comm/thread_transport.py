@@ -18,7 +18,7 @@ COMBINE = dict(zip(OPS, (np.add, np.minimum, np.maximum), strict=True))
 
 
 class Group:
-    """What the ranks of a group have contributed to their operations, by the number of the operation."""
+    """The contributions of the ranks of a group to their operations, by the number of each."""
 
     def __init__(self, size: int, name: str) -> None:
         self.size, self.name = size, name

@@ -1,4 +1,4 @@
-"""What the caller has set with np.seterr does not reach the arithmetic of syncbn."""
+"""The caller's np.seterr does not reach the arithmetic of syncbn."""
 
 from __future__ import annotations
 

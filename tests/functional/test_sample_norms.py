@@ -217,7 +217,7 @@ NORMS = {
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("exponent", [-980, -540, -530, -520, -510, -480, 400, 505, 515, 540, 980])
 def test_what_float64_cannot_square_is_right_or_not_finite(rng, norm, exponent):
-    """Of any magnitude, values that are not constant give neither zeros nor wrong digits without saying so."""
+    """Values of any magnitude that are not constant give neither zeros nor wrong digits without saying so."""
     x = rng.standard_normal((3, 4, 3))
     y0, backward0 = NORMS[norm](x, 0.0)
     y, backward = NORMS[norm](np.ldexp(x, exponent), 0.0)

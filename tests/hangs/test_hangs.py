@@ -115,7 +115,7 @@ def test_a_rank_that_makes_a_communicator_alone(ranks, tmp_path):
     ("scenario", "repeated"), [("has_bad_input", "SyncMismatchError: "), ("has_too_few_values", "ValueError: ")]
 )
 def test_one_traceback_is_printed(scenario, repeated, program, tmp_path):
-    """Of the rank that made the mistake, or of rank 0 where all did; one line of each other rank."""
+    """Traceback of the rank that made the mistake, or of rank 0 where all did; one line of each other rank."""
     ending = run(scenario, 3, tmp_path, program=program)
     assert ending.code, ending.output
     lines = ending.output.splitlines()
@@ -161,7 +161,7 @@ def test_a_rank_that_calls_os_exit(ranks, tmp_path):
 )
 @pytest.mark.parametrize("ranks", RANKS)
 def test_a_script_that_catches_the_error_ends_as_it_wants(scenario, others, ranks, tmp_path):
-    """With the requests of a closed communicator pending, MPI_Finalize must not wait for ever."""
+    """MPI_Finalize, with the requests of a closed communicator pending, must not wait for ever."""
     check(run(scenario, ranks, tmp_path), NOTHING, others, aborts=False)
 
 

@@ -1,4 +1,4 @@
-"""The kernels of batch normalization: against the reference implementation, block by block, and those of ranks against those alone."""
+"""The kernels of batch normalization: against the reference implementation, in blocks, and on ranks."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def run(kernel, inputs, outputs, threads, block):
 
 
 def all_builds(name, inputs, outputs):
-    """Return the outputs that all builds, blocks and thread counts agree on, and those of the reference implementation."""
+    """Return the outputs, equal for all builds, blocks and thread counts, and those of the reference implementation."""
     results = [
         run(build[name], inputs, outputs, threads, block)
         for build in BUILDS
@@ -152,8 +152,8 @@ def test_the_kernels_of_ranks_have_the_twins_bits_and_those_of_one_process(case)
     result = y if relu else None
     out = [dy if relu else None, None if columns else np.empty((2, n, c)), np.empty((2, c)) if exact else None]
     (g, rows, largest), expected = all_builds("rank_gradient_ranges", (x, dy, last, moments, result), out)
-    for part, expected in zip((g, rows, largest), expected, strict=True):
-        np.testing.assert_array_equal(part, expected)
+    for part, expected_part in zip((g, rows, largest), expected, strict=True):
+        np.testing.assert_array_equal(part, expected_part)
     g = g if relu else dy
     out = [np.empty((4, c), np.int64) if exact else None, None if exact else np.empty((2, c))]
     words, expected = all_builds("rank_gradient_sums", (x, g, last, moments, rows, largest), out)
@@ -185,7 +185,7 @@ def test_more_channels_than_a_block_and_more_samples_than_a_sum(last, rng):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_columns_of_equal_values_are_added_without_rounding(dtype, rng):
-    """What leading bits leave of 40,000 equal squares adds up to more than float64 holds without a block's end."""
+    """The remainders after the leading bits of 40,000 equal squares adds up to more than float64 holds without a block's end."""
     x = np.empty((40_000, 1, 8), dtype)
     x[:] = rng.uniform(0.5, 1, 8)
     x[:2] = [[[-1.0]], [[1.0]]]

@@ -61,7 +61,7 @@ def run(kernel, inputs, out, threads):
 
 
 def both(name, inputs, out):
-    """Run the kernel and its reference implementation; return their outputs. All builds and one or two threads give the same bits."""
+    """Return the outputs of the kernel, equal for all builds and thread counts, and of its reference implementation."""
     results = [run(build[name], inputs, out, threads) for build in BUILDS.values() for threads in (1, 2)]
     for other in results[1:]:
         for one, another in zip(results[0], other, strict=True):

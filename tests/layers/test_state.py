@@ -1,4 +1,4 @@
-"""What ``load_state_dict`` takes, returns and refuses, and layers with a bias alone."""
+"""Arguments, results and errors of ``load_state_dict``, and layers with a bias alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ranks that have entered the construction of a communicator, before they have exchanged the addresses of its slots.
+"""The ranks that have entered the construction of a communicator, before they exchange the addresses of its slots.
 
 The ranks of a group construct its communicators in the same order. So each process counts the constructions that it has
 entered, by group, on its page. Processes that have met on an earlier communicator read these counts.
