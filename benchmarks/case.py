@@ -1,4 +1,4 @@
-"""What is timed: candidates that must compute the same thing, and the check that they do."""
+"""Cases of the benchmark: candidates that must compute equal results, which is checked."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ import numpy as np
 
 
 class DisagreementError(Exception):
-    """Two candidates do not compute the same thing, so that comparing their times means nothing."""
+    """Two candidates compute different results, so a comparison of their times is meaningless."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One way to do the work of a case.
+    """One implementation of the work of a case.
 
     Attributes
     ----------
     run : callable
-        Does the work once; this is what is timed.
+        Does the work once; the function that is timed.
     outputs : callable, optional
-        From what ``run`` returns to the arrays that all candidates of the case must agree on. None: a
-        yardstick, such as a copy, which computes nothing comparable.
+        Converts the result of ``run`` to the arrays that must be equal for all candidates of the case. None for a
+        reference, such as a copy, whose results are not comparable.
     within : callable
-        Returns the context in which each round of it runs, entered and left outside the time.
+        Returns the context manager of each round, whose time is not included.
     threads : int
-        How many threads it may use.
+        Number of threads that it may use.
     """
 
     run: Callable[[], Any]
@@ -39,21 +39,21 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Case:
-    """Candidates that do the same work on the same data.
+    """Candidates that do equal work on equal data.
 
     Attributes
     ----------
     group : str
-        The kind of work, under which targets find it.
+        The kind of work, to which targets refer.
     name : str
-        What tells it from the others of its group, such as a shape.
+        Name within the group, such as a shape.
     candidates : dict of str to Candidate
     size : int
-        Bytes of x.
+        Size of x in bytes.
     weight : int
-        How often it counts in totals.
+        Weight in totals.
     point : float or None
-        Where it lies on the axis of a curve.
+        Position on the axis of a curve.
     tolerance : float
         Largest difference of outputs, relative to the largest magnitude of the array.
     """
@@ -73,7 +73,7 @@ def check(case: Case) -> None:
     Raises
     ------
     DisagreementError
-        They differ in number, shape or values, or are not finite.
+        The outputs differ in number, shape or values, or are not finite.
     """
     first: tuple[str, list[np.ndarray]] | None = None
     for name, candidate in case.candidates.items():

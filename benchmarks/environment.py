@@ -1,4 +1,4 @@
-"""The environment of the processes that measure: set before any library is loaded, since many read it only then."""
+"""Environment variables of the measuring processes, set before libraries are loaded, when many of them are read."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ ONE_THREAD = {
     "MKL_NUM_THREADS": "1",  # PyTorch
     "OPENBLAS_NUM_THREADS": "1",  # NumPy
     "NUMEXPR_NUM_THREADS": "1",
-    "NPROC": "1",  # XLA's own pools: flags for Eigen alone leave it two threads
+    "NPROC": "1",  # XLA's thread pools, which use two threads if only the flag for Eigen is set
     "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false",
     "JAX_PLATFORMS": "cpu",
     "GLOO_SOCKET_IFNAME": "lo",
 }
-"""timing.py measures the CPU time too, and refuses a candidate that has used more than its threads."""
+"""Variables for one thread; timing.py also measures CPU time and raises for a candidate that uses more threads."""
 
 KEPT_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 30)}
-"""glibc gives memory back to the system now and then, and whoever comes next pays for new pages. Here nobody does."""
+"""Variables that keep glibc from returning memory to the system, after which the next candidate would map new pages."""
 
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "2", "ORT_LOGGING_LEVEL": "3"}
 
 VARIABLES = ONE_THREAD | KEPT_MEMORY | QUIET
-"""All of it."""
+"""All variables."""

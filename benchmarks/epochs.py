@@ -1,4 +1,4 @@
-"""Epochs of the residual network of `syncbn compare`, trained in two ways in turn."""
+"""Alternating epochs of the residual network of `syncbn compare`, trained in two ways."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Way = Callable[[Dataset], list[float]]
 
 
 def images() -> Dataset:
-    """Return what is trained on."""
+    """Return the training data."""
     return data.load("fashion-mnist-10k").first(IMAGES, 1)
 
 
 def epoch(comm: Communicator, reduction: str = "exact") -> Way:
-    """Return what trains an epoch at each batch with synchronized batch normalization. Collective."""
+    """Return a function that trains one epoch at each batch size with SyncBatchNorm. Collective."""
     config = CompareConfig(
         norms=("syncbn",), batches=BATCHES, network="resnet", epochs=1, seeds=1, evaluations=1, reduction=reduction
     )
@@ -31,10 +31,10 @@ def epoch(comm: Communicator, reduction: str = "exact") -> Way:
 
 
 def in_turn(ways: dict[str, Way], pairs: int) -> list[dict]:
-    """Return medians of the seconds of both ways, at each batch and of all together, and of the ratios of pairs.
+    """Return the medians of the seconds of two ways, for each batch size and in total, and of their ratios in pairs.
 
-    Collective. The first pair is not counted, and the order changes from pair to pair. The ratio, of the first way
-    to the second, is called by both names.
+    Collective. The first pair is a warm-up, and the order alternates between pairs. The key of the ratio of the first
+    way to the second is ``first/second``.
     """
     dataset = images()
     seconds: dict[str, list[list[float]]] = {name: [] for name in ways}
@@ -44,23 +44,23 @@ def in_turn(ways: dict[str, Way], pairs: int) -> list[dict]:
             seconds[name].append([*found, sum(found)])
     one, other = ways
     rows = []
-    for place, what in enumerate([*(f"batch {batch} per rank" for batch in BATCHES), "all"]):
-        of_one, of_other = ([found[place] for found in seconds[name][1:]] for name in (one, other))
+    for position, label in enumerate([*(f"batch {batch} per rank" for batch in BATCHES), "all"]):
+        of_one, of_other = ([found[position] for found in seconds[name][1:]] for name in (one, other))
         row = {one: statistics.median(of_one), other: statistics.median(of_other)}
         ratios = sorted(x / y for x, y in zip(of_one, of_other, strict=True))
         row[f"{one}/{other}"] = statistics.median(ratios)
         row["half of the ratios"] = [ratios[len(ratios) // 4], ratios[-1 - len(ratios) // 4]]
-        rows.append({"of": what, **row})
+        rows.append({"of": label, **row})
     return rows
 
 
 def judged(name: str, ratio: float, limit: float) -> str:
-    """Return a ratio beside its limit."""
+    """Return a line with a ratio and its limit."""
     return f"{name:24s} {ratio:.3f}  (limit {limit:.2f})" + "  missed" * (ratio > limit)
 
 
 def line(row: dict) -> str:
-    """Return a row of the table."""
+    """Return a row of the table as text."""
     one, other = list(row)[1:3]
     low, high = row["half of the ratios"]
     return (

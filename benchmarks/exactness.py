@@ -1,11 +1,11 @@
-"""What exact sums cost: SyncBatchNorm exact against float64 sums and against local BatchNorm.
+"""Cost of exact sums: SyncBatchNorm with exact and with float64 sums, and local BatchNorm.
 
     mpiexec -n 2 python -m mpi4py benchmarks/exactness.py [--output DIRECTORY]
 
-Every rank runs one thread. Layers: the three are run in turn, forward and backward; printed are medians over
-rounds, and their ratios. A time is that of the slowest rank. Training: epochs of the residual network of `syncbn
-compare` with exact and with float64 sums, in turn; printed is the median of the ratios of neighbouring epochs. The
-exit code is 1 where a limit is missed.
+Every rank runs one thread. Layers: the three alternate, forward and backward; the table has medians over rounds and
+their ratios. Times are those of the slowest rank. Training: epochs of the residual network of `syncbn compare` with
+exact and with float64 sums alternate; the table has the median of the ratios of successive epochs. The exit code is 1
+if a limit is exceeded.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ LIMITS = {
 
 
 def main() -> None:
-    """Run, print the table and write the JSON."""
+    """Run the benchmark, print the table and write the files."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, default=2, help="samples per rank of the convolutional shapes")
-    parser.add_argument("--rounds", type=int, default=15, help="of the layers")
-    parser.add_argument("--epochs", type=int, default=15, help="pairs of epochs of training")
-    parser.add_argument("--output", type=Path, metavar="DIRECTORY", help="write exactness.txt and exactness.json there")
+    parser.add_argument("--rounds", type=int, default=15, help="rounds of the layers")
+    parser.add_argument("--epochs", type=int, default=15, help="pairs of training epochs")
+    parser.add_argument("--output", type=Path, metavar="DIRECTORY", help="directory of the files")
     options = parser.parse_args()
     comm = MPIComm()
     shapes = [((options.batch, *shape), layers) for shape, layers in RESNET50.items()] + [(s, 1) for s in DENSE]
@@ -65,12 +65,12 @@ def main() -> None:
     if comm.rank == 0:
         print("\n" + "\n".join(summary))
         if options.output:
-            about = versions()
-            result = {"versions": about, "ranks": comm.size, "rows": rows, "training": training}
+            software = versions()
+            result = {"versions": software, "ranks": comm.size, "rows": rows, "training": training}
             result |= {"ratios": ratios, "limits": LIMITS}
             options.output.mkdir(parents=True, exist_ok=True)
             (options.output / "exactness.json").write_text(json.dumps(result, indent=1) + "\n")
-            machine = f"{comm.size} ranks, one thread each, {about['cpu']}, {about['mpi_library']}"
+            machine = f"{comm.size} ranks, one thread each, {software['cpu']}, {software['mpi_library']}"
             text = [f"{machine}; medians, forward + backward", "", *map(line, rows), "", *map(epochs.line, training)]
             text += ["", *summary]
             (options.output / "exactness.txt").write_text("\n".join(text) + "\n")
@@ -78,17 +78,17 @@ def main() -> None:
 
 
 def over_network(rows: list[dict], one: str, other: str) -> float:
-    """Return the ratio of the times of a pass through all layers."""
+    """Return the ratio of the times of all layers of a network."""
     return sum(row[one] * row["layers"] for row in rows) / sum(row[other] * row["layers"] for row in rows)
 
 
 def measure(comm: MPIComm, shape: tuple[int, ...], layers: int, rounds: int) -> dict:
-    """Time one shape with each layer, in turn; return medians in microseconds."""
+    """Return the median microseconds of each kind of layer for one shape."""
     return {"shape": shape, "layers": layers, **layer_times(comm, shape, rounds)}
 
 
 def line(row: dict) -> str:
-    """Return a row of the table."""
+    """Return a row of the table as text."""
     times = "  ".join(f"{name} {row[name]:7.1f} µs" for name in ("local", "float64", "exact"))
     ratios = "  ".join(f"exact/{name} {row['exact'] / row[name]:.2f}" for name in ("float64", "local"))
     return f"{'×'.join(map(str, row['shape'])):14s} {times}  {ratios}"

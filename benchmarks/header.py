@@ -21,53 +21,50 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import epochs
 import numpy as np
+from mpi4py import MPI
 
 from syncbn import MPIComm
-from syncbn._core.message import NOTHING
-from syncbn.comm import call_of
+from syncbn.comm.mpi_transport import MPITransport
+from syncbn.comm.protocol import Protocol
+from syncbn.comm.signature import CollectiveSignature, layer_signature
 from syncbn.experiments.versions import versions
-from syncbn.functional import _batch
 
 LIMIT = 1.02
-DESCRIBED = call_of("forward", "", 0, "", "", 0.0, "")
 COMPARED = "with header/without"
 
 
-class BareComm(MPIComm):
-    """Ranks that trust each other."""
+class BareProtocol(Protocol):
+    """The protocol of ranks that trust each other."""
 
-    def agree(
+    def handshake(
         self,
-        call: Any,  # noqa: ARG002
-        maxima: np.ndarray = NOTHING,
+        signature: CollectiveSignature,  # noqa: ARG002
+        max_buffer: np.ndarray | None = None,
+        forward: int = 0,  # noqa: ARG002
         error: Exception | None = None,
-        forward_number: int = 0,  # noqa: ARG002
     ) -> int:
-        """Combine the maxima, and no more."""
+        """Combine ``max_buffer``, and no more."""
         if error is not None:
             raise error
-        self._number += 1
-        if maxima.size:
-            self._combine(maxima, "MAX")
-        return self._number
+        if max_buffer is not None:
+            self.combine(max_buffer, "max")
+        self.sequence_number += 1
+        return self.sequence_number
 
-    def maxima(self, size: int) -> np.ndarray:
-        """Return memory of a message of its own."""
-        return self._open().planned["MAX"].lend(size, np.dtype(np.float64))
+    @staticmethod
+    def layer_signature(*description: Any) -> CollectiveSignature:  # noqa: ARG004
+        """Return one signature for all layers."""
+        return ANY_LAYER
 
 
-def without_header(comm: BareComm) -> epochs.Way:
-    """Return what trains without describing calls either. Collective."""
-    train = epochs.epoch(comm)
+ANY_LAYER = layer_signature("", 0, "", "", 0.0, "")
 
-    def way(dataset: Any) -> list[float]:
-        call_of, _batch.call_of = _batch.call_of, lambda *_: DESCRIBED
-        try:
-            return train(dataset)
-        finally:
-            _batch.call_of = call_of
 
-    return way
+def bare_comm() -> MPIComm:
+    """Return a communicator of all ranks with a `BareProtocol`. Collective."""
+    comm = MPIComm()
+    comm._protocol = BareProtocol(MPITransport(MPI.COMM_WORLD, "bare", duplicate=True))
+    return comm
 
 
 def main() -> None:
@@ -77,7 +74,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, metavar="DIRECTORY", help="write header.txt and header.json there")
     options = parser.parse_args()
     comm = MPIComm()
-    ways = {"with header": epochs.epoch(comm), "without": without_header(BareComm())}
+    ways = {"with header": epochs.epoch(comm), "without": epochs.epoch(bare_comm())}
     rows = epochs.in_turn(ways, options.epochs)
     if comm.rank == 0:
         about = versions()

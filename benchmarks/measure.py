@@ -1,9 +1,9 @@
-"""Checks and times the cases of some sections in this process, and prints each as a line of JSON.
+"""Checks and times the cases of some sections in this process and prints each as a line of JSON.
 
     python benchmarks/measure.py --rounds 5 batch_norm inference
     mpiexec -n 2 python -m mpi4py benchmarks/measure.py --rounds 5 --mpi synchronized
 
-benchmarks/bench.py starts it, with the environment that holds every library to one thread.
+benchmarks/bench.py starts it with environment variables that limit every library to one thread.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from syncbn.comm import SERIAL, MPIComm
 
 
 def main() -> int:
-    """Run and return the exit code."""
+    """Run the sections and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sections", nargs="+", choices=list(SECTIONS), metavar="SECTION")
     parser.add_argument("--rounds", type=int, required=True)
-    parser.add_argument("--mpi", action="store_true", help="all ranks of this MPI run together")
+    parser.add_argument("--mpi", action="store_true", help="measure on all ranks of MPI")
     options = parser.parse_args()
     comm = MPIComm() if options.mpi else SERIAL
     for section in options.sections:

@@ -1,12 +1,12 @@
-"""Whether it pays to add gradients over ranks while the backward pass is still running.
+"""Benefit of adding gradients over ranks during the backward pass.
 
     mpiexec -n 2 python -m mpi4py benchmarks/overlap.py [--append FILE]
 
-Compared are one allreduce of all gradients after the backward pass, as `syncbn.train` does it, and an
-Iallreduce of each bucket as soon as its gradients are there, on the networks of ``syncbn compare`` with
-batch normalization of each rank alone. The share of the allreduce in a step, that is what a step without
-any saves, is the most that overlap could gain. Every rank runs one thread. The variants are run in turn,
-each round gives one ratio, and printed are medians over rounds. A time is that of the slowest rank.
+Compares one allreduce of all gradients after the backward pass, as in `syncbn.train`, with an Iallreduce of each bucket
+as soon as its gradients are complete, for the networks of ``syncbn compare`` with local batch normalization. The share
+of the allreduce in a step, measured by a step without it, is the upper bound of the benefit. Every rank runs one
+thread. The variants alternate, each round gives one ratio, and the table has medians over rounds. Times are those of
+the slowest rank.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ BUCKETS = (2, 4)
 
 
 class WatchedParameter(Parameter):
-    """A parameter that tells when its gradient is there."""
+    """A parameter that calls a function when its gradient is complete."""
 
     __slots__ = ("ready",)
 
@@ -45,14 +45,14 @@ class WatchedParameter(Parameter):
         self.ready: Callable[[WatchedParameter], object] | None = None
 
     def add_grad(self, grad: np.ndarray) -> None:
-        """Add the gradient and tell."""
+        """Add the gradient and call ``ready``."""
         super().add_grad(grad)
         if self.ready is not None:
             self.ready(self)
 
 
-class Exchange:
-    """Adds gradients over ranks in ``buckets`` of about the same size: 0 not at all, 1 after the backward pass."""
+class GradientSum:
+    """Sum of gradients over ranks in ``buckets`` of similar sizes: 0 means no sum, 1 a sum after the backward pass."""
 
     def __init__(self, parameters: list[WatchedParameter], buckets: int, comm: MPI.Intracomm) -> None:
         self.parameters, self.buckets, self.comm = parameters, buckets, comm
@@ -67,7 +67,7 @@ class Exchange:
         self.parts = np.split(self.buffer, np.cumsum(sizes, dtype=int)[:-1])
 
     def begin(self) -> None:
-        """Forget the gradients; from now on, start every bucket as soon as it is complete."""
+        """Clear the gradients; with several buckets, start each of them as soon as it is complete."""
         self.requests: list[MPI.Request] = []
         self.missing = [sum(b == bucket for b in self.bucket_of.values()) for bucket in range(len(self.parts))]
         for parameter in self.parameters:
@@ -75,7 +75,7 @@ class Exchange:
             parameter.ready = self.start if self.buckets > 1 else None
 
     def start(self, parameter: WatchedParameter) -> None:
-        """Take the gradient, and see to messages: MPI moves them while it is called."""
+        """Copy the gradient, start complete buckets, and let MPI make progress, which it does only in calls."""
         self.views[id(parameter)][...] = parameter.grad
         bucket = self.bucket_of[id(parameter)]
         self.missing[bucket] -= 1
@@ -84,7 +84,7 @@ class Exchange:
         MPI.Request.Testall(self.requests)
 
     def finish(self) -> None:
-        """Wait for the sums."""
+        """Complete the sums and store them in the parameters."""
         if self.buckets == 0:
             return
         if self.buckets == 1:
@@ -97,15 +97,15 @@ class Exchange:
 
 
 def main() -> None:
-    """Run, print the table and append it to the file."""
+    """Run the benchmark, print the table and append it to the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=41)
-    parser.add_argument("--append", type=Path, metavar="FILE", help="add the table to this file")
+    parser.add_argument("--append", type=Path, metavar="FILE", help="append the table to this file")
     options = parser.parse_args()
     comm = MPI.COMM_WORLD
-    about = versions()
+    software = versions()
     lines = [
-        f"{comm.size} ranks, one thread each, {about['cores']} cores, {about['cpu']}, {about['mpi_library']}",
+        f"{comm.size} ranks, one thread each, {software['cores']} cores, {software['cpu']}, {software['mpi_library']}",
         "",
         "network  batch/rank  gradients  step, one allreduce  share of it  "
         + "  ".join(f"{buckets} buckets/one" for buckets in BUCKETS),
@@ -121,7 +121,7 @@ def main() -> None:
 
 
 def measure(network: str, batch: int, comm: MPI.Intracomm, rounds: int) -> str:
-    """Time steps of all variants in turn; return a row of the table."""
+    """Time alternating steps of all variants; return a row of the table."""
     size = 28 // POOL[network]
     rng = np.random.default_rng(comm.rank)
     x = rng.standard_normal((batch, 1, size, size), dtype=np.float32)
@@ -130,27 +130,27 @@ def measure(network: str, batch: int, comm: MPI.Intracomm, rounds: int) -> str:
     watch(model)
     order = order_of_gradients(model, x, labels)
     optimizer = SGD(order, 1e-4, 0.9)
-    exchanges = {buckets: Exchange(order, buckets, comm) for buckets in (0, 1, *BUCKETS)}
+    sums = {buckets: GradientSum(order, buckets, comm) for buckets in (0, 1, *BUCKETS)}
 
-    def step(exchange: Exchange) -> None:
-        exchange.begin()
+    def step(gradient_sum: GradientSum) -> None:
+        gradient_sum.begin()
         logits, backward = model(x)
         backward(softmax_cross_entropy(logits, labels, batch * comm.size)[1])
-        exchange.finish()
+        gradient_sum.finish()
         optimizer.step()
 
-    times: dict[int, list[float]] = {buckets: [] for buckets in exchanges}
+    times: dict[int, list[float]] = {buckets: [] for buckets in sums}
     repeats = 20 if network == "mlp" else 4
     for _ in range(rounds + 1):
-        for buckets, exchange in exchanges.items():
+        for buckets, gradient_sum in sums.items():
             comm.Barrier()
             start = time.perf_counter()
             for _ in range(repeats):
-                step(exchange)
+                step(gradient_sum)
             times[buckets].append(comm.allreduce(time.perf_counter() - start, MPI.MAX) / repeats)
     one = times[1][1:]
     ratio = {b: statistics.median(a / c for a, c in zip(t[1:], one, strict=True)) for b, t in times.items()}
-    kibibytes, microseconds = exchanges[1].buffer.nbytes / 2**10, statistics.median(one) * 1e6
+    kibibytes, microseconds = sums[1].buffer.nbytes / 2**10, statistics.median(one) * 1e6
     return (
         f"{network:7s}  {batch:10d}  {kibibytes:5.0f} KiB  {microseconds:16.0f} µs  {1 - ratio[0]:11.0%}  "
         + "  ".join(f"{ratio[buckets]:13.2f}" for buckets in BUCKETS)
@@ -158,14 +158,14 @@ def measure(network: str, batch: int, comm: MPI.Intracomm, rounds: int) -> str:
 
 
 def watch(model: Module) -> None:
-    """Put a `WatchedParameter` in the place of every parameter."""
+    """Replace every parameter by a `WatchedParameter`."""
     for _, module in model.named_modules():
         for name, parameter in list(module.own_parameters()):
             setattr(module, name, WatchedParameter(parameter.data))
 
 
 def order_of_gradients(model: Module, x: np.ndarray, labels: np.ndarray) -> list[WatchedParameter]:
-    """Return the parameters as their gradients come: the same order on all ranks."""
+    """Return the parameters in the order in which their gradients are completed, equal on all ranks."""
     order: list[WatchedParameter] = []
     for parameter in model.parameters():
         parameter.ready = order.append

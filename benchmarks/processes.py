@@ -1,9 +1,8 @@
-"""Starts the processes that measure, pass by pass, and takes in what they print."""
+"""Starts the measuring processes of each pass and collects their output."""
 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -14,17 +13,18 @@ from environment import VARIABLES
 from results import Measurement, Results
 from sections import SECTIONS
 
-from syncbn.cli.launch import mpiexec_command
+from syncbn.cli.mpiexec import mpiexec_command
+from syncbn.cli.session import session
 
 MEASURE = Path(__file__).with_name("measure.py")
-MOST_SECONDS = 600.0
-"""Of one process: ranks that wait for each other for ever end then."""
+MAX_SECONDS = 600.0
+"""Time limit of a process, which ends ranks in a deadlock."""
 
 Show = Callable[[int, Measurement], None]
 
 
 class MeasurementError(Exception):
-    """A process that measures has failed; what it said stands on stderr."""
+    """A measuring process failed; its message is on stderr."""
 
 
 def run(sections: Sequence[str], passes: int, rounds: int, show: Show) -> Results:
@@ -36,12 +36,12 @@ def run(sections: Sequence[str], passes: int, rounds: int, show: Show) -> Result
         Keys of `SECTIONS`.
     passes, rounds : int
     show : callable
-        Is told the number of the pass and each measurement as it comes in.
+        Called with the number of the pass and each measurement.
 
     Raises
     ------
     MeasurementError
-        Candidates disagree, use more threads than their share, or a process has failed.
+        Candidates disagree or use too many threads, or a process failed.
     """
     results = Results()
     for number in range(passes):
@@ -52,7 +52,7 @@ def run(sections: Sequence[str], passes: int, rounds: int, show: Show) -> Result
 
 
 def _commands(sections: Sequence[str], rounds: int, first: bool) -> Iterator[tuple[list[str], dict[str, str]]]:
-    """Yield command and environment of each process of a pass: one for all sections that need no ranks."""
+    """Yield the command and environment of each process of a pass, one for each number of ranks."""
     by_ranks: dict[int, list[str]] = {}
     for name in sections:
         if first or not SECTIONS[name].once:
@@ -68,17 +68,12 @@ def _commands(sections: Sequence[str], rounds: int, first: bool) -> Iterator[tup
 
 
 def _output(command: list[str], environment: dict[str, str]) -> Iterator[str]:
-    """Run a command and yield its lines as they come."""
-    with subprocess.Popen(
-        command, env=os.environ | VARIABLES | environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
-    ) as process:
-        watchdog = threading.Timer(MOST_SECONDS, process.terminate)
+    """Run a command and yield the lines of its output."""
+    with session(command, VARIABLES | environment, stdout=subprocess.PIPE, text=True) as process:
+        watchdog = threading.Timer(MAX_SECONDS, process.terminate)
         watchdog.start()
         try:
-            yield from process.stdout or ()
-        except BaseException:  # Ctrl-C too
-            process.terminate()
-            raise
+            yield from process.stdout
         finally:
             watchdog.cancel()
     if process.returncode:

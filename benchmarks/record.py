@@ -1,4 +1,4 @@
-"""The files of a run, and the recorded run before it."""
+"""The record of a run: its JSON file, and the previous one."""
 
 from __future__ import annotations
 
@@ -7,31 +7,31 @@ import re
 from pathlib import Path
 from typing import Any
 
-from judgement import Outcome, Verdict, as_json
+from regression import Outcome, Status, as_json
 from results import Results
 
 JSON = "speed.json"
 LOST = "lost"
-"""Where a run that has lost a target is written, so that it does not replace the record that it is judged by."""
+"""Directory of a run that lost a target, so that it does not replace the record with which it was compared."""
 
 
 def directory_name(cpu: str) -> str:
-    """Return the name of a machine's directory: times of one processor are no record for another."""
+    """Return the name of the directory of a machine; times of different processors are not comparable."""
     words = re.sub(r"\([^)]*\)", " ", cpu.lower())  # (R), (TM)
     return re.sub(r"[^a-z0-9]+", "-", words).strip("-") or "unknown"
 
 
 MACHINE = ("cpu", "cores", "instruction_sets")
-"""What must be the same: virtual machines of several generations may have a processor of one name."""
+"""Properties that identify a machine; in virtual machines, processors of several generations may share a name."""
 
 
-def read_targets(path: Path, about: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the recorded targets by name; nothing without a record, or with that of a short run or another machine."""
+def read_targets(path: Path, machine: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the recorded targets by name; {} without a record of a complete run on this machine."""
     try:
         record = json.loads(path.read_text())
     except FileNotFoundError:
         return {}
-    same = all(record["versions"].get(key) == about[key] for key in MACHINE)
+    same = all(record["versions"].get(key) == machine[key] for key in MACHINE)
     if not (record["settings"]["complete"] and same):
         return {}
     return {target["name"]: target for target in record["targets"]}
@@ -39,16 +39,16 @@ def read_targets(path: Path, about: dict[str, Any]) -> dict[str, dict[str, Any]]
 
 def write(
     directory: Path,
-    about: dict[str, Any],
+    machine: dict[str, Any],
     settings: dict[str, Any],
-    judged: list[tuple[Outcome, Verdict]],
+    checked: list[tuple[Outcome, Status]],
     results: Results,
 ) -> None:
-    """Write the JSON: one line for each target and each case."""
+    """Write the JSON file with one line for each target and each case."""
     parts = {
-        "versions": json.dumps(about, indent=1),
+        "versions": json.dumps(machine, indent=1),
         "settings": json.dumps(settings, indent=1),
-        "targets": _lines([as_json(outcome, said) for outcome, said in judged]),
+        "targets": _lines([as_json(outcome, status) for outcome, status in checked]),
         "cases": _lines([measurement.as_json() for measurement in results]),
     }
     text = ",\n".join(f'"{name}": {part}' for name, part in parts.items())

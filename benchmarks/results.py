@@ -1,4 +1,4 @@
-"""What has been measured, pass by pass."""
+"""Results of all passes of a run."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ class Measurement:
     section, group, name : str
     ranks : int
     size : int
-        Bytes of x.
+        Size of x in bytes.
     weight : int
-        How often the case counts in totals.
+        Weight of the case in totals.
     point : float or None
-        Where it lies on a curve.
+        Position on a curve.
     passes : list of dict
-        For each pass, the seconds of each candidate in each round.
+        Seconds of each candidate in each round, for each pass.
     """
 
     section: str
@@ -37,7 +37,7 @@ class Measurement:
 
     @property
     def candidates(self) -> list[str]:
-        """Who was measured."""
+        """Names of the measured candidates."""
         return list(self.passes[0])
 
     def seconds(self, candidate: str) -> float:
@@ -45,18 +45,18 @@ class Measurement:
         return statistics.median(t for times in self.passes for t in times[candidate])
 
     def ratios(self, numerator: str, denominator: str) -> list[float]:
-        """Return for each pass the median of its rounds' ratios of times."""
+        """Return the median over rounds of the ratios of times, for each pass."""
         return [
             statistics.median(n / d for n, d in zip(times[numerator], times[denominator], strict=True))
             for times in self.passes
         ]
 
     def seconds_by_pass(self, candidate: str) -> list[float]:
-        """Return for each pass the median over its rounds."""
+        """Return the median over rounds, for each pass."""
         return [statistics.median(times[candidate]) for times in self.passes]
 
     def as_json(self) -> dict[str, Any]:
-        """Return what the record keeps: medians in microseconds, of all and of each pass."""
+        """Return the entry of the record: medians in microseconds, of all passes and of each pass."""
         return {
             "group": self.group,
             "name": self.name,
@@ -76,7 +76,7 @@ class Results:
         self._all: dict[tuple[str, str], Measurement] = {}
 
     def add(self, line: dict[str, Any]) -> Measurement:
-        """Take in what `measure.py` printed for one case in one pass."""
+        """Add a line of the output of `measure.py`, the times of one case in one pass."""
         new = Measurement(
             line["section"], line["group"], line["name"], line["ranks"], line["bytes"], line["weight"], line["point"]
         )
@@ -88,11 +88,11 @@ class Results:
         return iter(self._all.values())
 
     def group(self, name: str) -> list[Measurement]:
-        """Return the measurements of one group, in their order."""
+        """Return the measurements of one group in order."""
         return [measurement for measurement in self if measurement.group == name]
 
     def groups(self, prefix: str = "") -> list[str]:
-        """Return the names of the groups that begin so, in their order."""
+        """Return the names of the groups with this prefix in order."""
         return [name for name in dict.fromkeys(m.group for m in self) if name.startswith(prefix)]
 
 

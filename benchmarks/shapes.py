@@ -1,4 +1,4 @@
-"""The arrays that are measured: convolutional and dense layers' activations in float32."""
+"""Arrays of the benchmark: float32 activations of convolutional and dense layers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Problem:
     Attributes
     ----------
     x, dy : ndarray of float32
-        Logically (N, C, ...); in channels-last memory where that was asked for.
+        Arrays of shape (N, C, ...), in channels-last memory if ``channels_last``.
     weight, bias : ndarray of float32, shape (C,)
     channels_last : bool
     """
@@ -42,7 +42,7 @@ class Problem:
 
     @classmethod
     def random(cls, shape: tuple[int, ...], channels_last: bool = False, seed: int = 0) -> Problem:
-        """Draw a problem of this logical shape."""
+        """Draw a problem of this shape (N, C, ...)."""
         rng = np.random.default_rng(seed)
         channels = shape[1]
         memory_shape = (shape[0], *shape[2:], channels) if channels_last else shape
@@ -57,12 +57,12 @@ class Problem:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The logical shape, (N, C, ...)."""
+        """Shape (N, C, ...) of x."""
         return self.x.shape
 
     @property
     def axes(self) -> tuple[int, ...]:
-        """The axes over which batch normalization takes its statistics."""
+        """Axes of the statistics of batch normalization."""
         return (0, *range(2, self.x.ndim))
 
     @property
@@ -73,5 +73,5 @@ class Problem:
 
 
 def label(shape: tuple[int, ...]) -> str:
-    """Return a shape as the tables print it: 2×64×56×56."""
+    """Return a shape in the format of the tables, such as 2×64×56×56."""
     return "×".join(map(str, shape))

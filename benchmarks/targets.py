@@ -1,4 +1,4 @@
-"""What has to hold: ratios of times of candidates that were measured in turn."""
+"""Targets: ratios of the times of candidates that were measured alternately."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ class Target:
     ----------
     name : str
     groups : tuple of str
-        Of the cases that it is about.
+        Groups of its cases.
     limit : float
-    peer : str
-        Whom syncbn is compared with.
-    ours : str
-        The candidate that is syncbn's.
+    baseline : str
+        Candidate with which syncbn is compared.
+    candidate : str
+        Candidate of syncbn.
     at_most : bool
-        False: peer's time ÷ ours ("times as fast") has to be at least the limit.
-        True: ours ÷ peer's time ("times as long") has to be at most the limit.
+        False: baseline ÷ candidate ("times as fast") must be at least the limit.
+        True: candidate ÷ baseline ("times as long") must be at most the limit.
     over : {"geometric mean", "worst", "total"}
-        How cases become one number: "total" is the ratio of the times of all layers of a network.
+        Reduction of the cases to one number; "total" is the ratio of the times of all layers of a network.
     cases : tuple of str
-        Names of cases; empty is all of the groups.
+        Names of the cases; empty means all cases of the groups.
     """
 
     name: str
     groups: tuple[str, ...]
     limit: float
-    peer: str
-    ours: str = "syncbn"
+    baseline: str
+    candidate: str = "syncbn"
     at_most: bool = False
     over: Over = "geometric mean"
     cases: tuple[str, ...] = ()
 
-    def fulfils(self, ratio: float) -> bool:
-        """Tell whether a ratio is on the right side of the limit."""
+    def is_met_by(self, ratio: float) -> bool:
+        """Return whether a ratio meets the limit."""
         return ratio <= self.limit if self.at_most else ratio >= self.limit
 
 

@@ -1,4 +1,4 @@
-"""Times of several candidates, taken in turn."""
+"""Times of several candidates, measured alternately."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from case import Candidate
 
 from syncbn.comm import SERIAL, Communicator
 
-LEAST_SECONDS = 2e-3
-"""A candidate is repeated within a round until it takes so long."""
+MIN_SECONDS = 2e-3
+"""A candidate is repeated within a round until it takes this time."""
 
 WARM_UP = 3
-"""Rounds that do not count: a virtual machine may get its memory only when that is first used."""
+"""Uncounted rounds at the beginning: a virtual machine may receive its memory only when it is first used."""
 
 CPU_SHARE = 1.5
-"""More CPU time than this per thread and second means a thread that nobody asked for."""
+"""Largest CPU time per second and thread; more indicates additional threads."""
 
 
 class ThreadsError(Exception):
-    """A candidate has used more threads than its share."""
+    """A candidate used more threads than it may."""
 
 
 def interleave(candidates: dict[str, Candidate], rounds: int, comm: Communicator = SERIAL) -> dict[str, list[float]]:
     """Return seconds per call of each candidate in each round.
 
-    Collective. In a round every candidate runs once (repeated until it takes 2 ms), and each round starts
-    with another one, so that none always inherits the same caches; `WARM_UP` rounds come before those that
-    count. A time is that of the slowest rank.
+    Collective. In a round every candidate runs once (repeated until it takes 2 ms). Each round starts with another
+    candidate, so that the contents of the caches vary; `WARM_UP` uncounted rounds precede the others. Times are those
+    of the slowest rank.
 
     Raises
     ------
     ThreadsError
-        A candidate of one process uses more CPU time than its threads could.
+        A candidate in one process uses more CPU time than its threads allow.
     """
     repeats = {name: _calibrate(candidate, comm) for name, candidate in candidates.items()}
     times: dict[str, list[float]] = {name: [] for name in candidates}
@@ -55,25 +55,23 @@ def interleave(candidates: dict[str, Candidate], rounds: int, comm: Communicator
     for name, candidate in candidates.items():
         share = cpu[name] / (sum(times[name]) * repeats[name])
         if comm.size == 1 and share > CPU_SHARE * candidate.threads:
-            raise ThreadsError(
-                f"{name} takes {share:.2f} s of CPU time per second, allowed: {candidate.threads} threads"
-            )
+            raise ThreadsError(f"{name} uses {share:.2f} s of CPU time per second with {candidate.threads} threads")
     return times
 
 
 def _calibrate(candidate: Candidate, comm: Communicator) -> int:
-    """Return how many calls take `LEAST_SECONDS`; the calls made here warm it up."""
+    """Return the number of calls that take `MIN_SECONDS`; these calls also warm up the candidate."""
     repeats = 1
     _block(candidate, 1, comm)
     while True:
         seconds, _ = _block(candidate, repeats, comm)
-        if seconds >= LEAST_SECONDS:
+        if seconds >= MIN_SECONDS:
             return repeats
-        repeats = max(2 * repeats, int(repeats * 1.2 * LEAST_SECONDS / max(seconds, 1e-7)))
+        repeats = max(2 * repeats, int(repeats * 1.2 * MIN_SECONDS / max(seconds, 1e-7)))
 
 
 def _block(candidate: Candidate, repeats: int, comm: Communicator) -> tuple[float, float]:
-    """Return wall time (of the slowest rank) and this process's CPU time of so many calls."""
+    """Return the wall time (of the slowest rank) and the CPU time (of this process) of ``repeats`` calls."""
     run = candidate.run
     with candidate.within():
         comm.barrier()

@@ -1,8 +1,8 @@
-"""One rank makes a mistake: every rank gets an error that names it, nobody hangs, and work goes on.
+"""Errors on all ranks: if one rank passes invalid input, every rank raises an error with its rank.
 
     mpiexec -n 4 python -m mpi4py mpi_examples/errors_reach_every_rank.py
 
-Plain MPI would mix the messages or wait for ever.
+No rank hangs, and the communicator remains usable. Plain MPI would mix the messages or deadlock.
 """
 
 import numpy as np
@@ -23,7 +23,7 @@ except (ValueError, SyncMismatchError) as error:
 reports = world.allgather(raised)
 if world.rank == 0:
     for rank, text in enumerate(reports):
-        print(f"rank {rank} got {text}\n")
+        print(f"rank {rank} raised {text}\n")
 
 x = np.random.default_rng(world.rank).normal(size=(2, 16)).astype(np.float32)
 y, _ = layer(x)

@@ -1,9 +1,9 @@
-"""Statistics over groups of ranks, for when all ranks together are more than it needs.
+"""Statistics over groups of ranks, if fewer samples than those of all ranks suffice.
 
     mpiexec -n 4 python -m mpi4py mpi_examples/groups_of_ranks.py
 
-Ranks 0 and 1 share statistics, and so do ranks 2 and 3: messages stay within a group (one node, say),
-and a group of 2 ranks × 4 samples normalizes 8 samples together.
+Ranks 0 and 1 share statistics, and ranks 2 and 3 share others. Messages stay within a group, for example on one
+node, and a group of 2 ranks with 4 samples each normalizes with the statistics of 8 samples.
 """
 
 import numpy as np
@@ -20,10 +20,10 @@ y, _ = layer(x)
 means = world.allgather((world.rank // 2, layer.running_mean[0].item()))
 if world.rank == 0:
     for number in sorted({number for number, _ in means}):
-        seen = [mean for other, mean in means if other == number]
+        values = [mean for other, mean in means if other == number]
         members = ", ".join(str(r) for r, (other, _) in enumerate(means) if other == number)
         print(
-            f"group {number} (ranks {members}): mean of channel 0 on each rank {', '.join(f'{m:+.4f}' for m in seen)}"
+            f"group {number} (ranks {members}): mean of channel 0 on each rank {', '.join(f'{m:+.4f}' for m in values)}"
         )
 agree = all(a == b for g, a in means for h, b in means if g == h)
 differ = len({mean for _, mean in means}) == len({number for number, _ in means})

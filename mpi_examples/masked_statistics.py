@@ -1,9 +1,9 @@
-"""Sequences of different lengths: padding does not count, on no rank.
+"""Sequences of different lengths, whose padding a mask excludes from the statistics of all ranks.
 
     mpiexec -n 4 python -m mpi4py mpi_examples/masked_statistics.py
 
-x is (samples, channels, time), padded with zeros. With a mask, the statistics are those of the real
-values of all ranks; without, the padding pulls mean and variance towards 0.
+x has the shape (samples, channels, time) and is padded with zeros. With a mask, the statistics are those of the real
+values of all ranks. Without it, the padding moves the mean and the variance towards 0.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ from syncbn import functional as F
 
 world = MPIComm()
 rng = np.random.default_rng(0)
-lengths = rng.integers(3, 20, size=2 * world.size)  # of all ranks' sequences
+lengths = rng.integers(3, 20, size=2 * world.size)  # of the sequences of all ranks
 sequences = [rng.normal(10, 1, (3, n)) for n in lengths]
 
 x = np.zeros((2, 3, 20))
@@ -32,5 +32,5 @@ if world.rank == 0:
         ("without mask", padded.count, padded.mean[0], padded.var[0]),
     ):
         print(f"{name:13s} count {count:4d}  mean {mean:8.4f}  variance {var:8.4f}")
-right = masked.count == real.shape[1] and np.allclose(masked.var, real.var(axis=1))
-raise SystemExit(not (right and not np.allclose(padded.var, real.var(axis=1))))
+correct = masked.count == real.shape[1] and np.allclose(masked.var, real.var(axis=1))
+raise SystemExit(not (correct and not np.allclose(padded.var, real.var(axis=1))))

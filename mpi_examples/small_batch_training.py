@@ -1,10 +1,10 @@
-"""Two samples per rank: batch normalization fails, synchronized it works.
+"""Training with two samples per rank, where local batch normalization fails and synchronized works.
 
     mpiexec -n 4 python -m mpi4py mpi_examples/small_batch_training.py
 
-The same network, the same initial weights and the same order of 4,000 real images. With two samples, the
-statistics of one rank are noise; what evaluation then uses is something else. On one rank, both are the
-same layer.
+Both networks have equal initial weights and are trained on 4,000 real images in equal order. With two samples, the
+statistics of one rank are noisy and differ from the running statistics that evaluation uses. On one rank both layers
+are equal.
 """
 
 import numpy as np

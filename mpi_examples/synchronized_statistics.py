@@ -2,8 +2,8 @@
 
     mpiexec -n 4 python -m mpi4py mpi_examples/synchronized_statistics.py
 
-Each rank holds two samples. Normalized with all ranks' statistics, they come out as one process would
-normalize the whole batch, to the last bit; normalized with the rank's own, they do not.
+Each rank has two samples. Normalized with the statistics of all ranks, they have the same bits as in one process with
+the whole batch; normalized with the statistics of the rank, they differ.
 """
 
 import numpy as np

@@ -2,8 +2,8 @@
 
     mpiexec -n 4 python -m mpi4py mpi_examples/tutorial_network.py
 
-As many lines as in Keras; the softmax is in the loss. Trained for one epoch on the packaged images, 8 per
-rank, with statistics of all ranks.
+The network has as many lines as in Keras; the softmax is part of the loss. It is trained for one epoch on the packaged
+images, 8 per rank, with the statistics of all ranks.
 """
 
 import numpy as np

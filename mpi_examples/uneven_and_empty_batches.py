@@ -2,9 +2,9 @@
 
     mpiexec -n 4 python -m mpi4py mpi_examples/uneven_and_empty_batches.py
 
-Rank r holds 3·r samples, so rank 0 has none and still takes part. Every value counts once: the mean of
-the ranks' own means, which other systems take, is another number. Outputs and input gradients have the
-bits of one process with all samples.
+Rank r has 3·r samples, so rank 0 has none but participates. All values have equal weights, whereas the mean of the
+means of the ranks, which other systems compute, differs. Outputs and input gradients have the bits of one process with
+all samples.
 """
 
 import numpy as np
@@ -27,12 +27,12 @@ y, moments, backward = F.batch_norm(x[mine], comm=comm)
 dx, _, _ = backward(dy[mine])
 
 same = np.array_equal(y, whole_y[mine]) and np.array_equal(dx, whole_backward(dy)[0][mine])
-own_means = [x[sum(sizes[:r]) : sum(sizes[: r + 1]), 0].mean() for r in range(size) if sizes[r]]
+rank_means = [x[sum(sizes[:r]) : sum(sizes[: r + 1]), 0].mean() for r in range(size) if sizes[r]]
 print(f"rank {rank}: {sizes[rank]} samples, y and dx have the bits of one process: {same}", flush=True)
 comm.Barrier()
 if rank == 0:
     print(
         f"mean of channel 0 over {moments.count} samples: {moments.mean[0]:.4f}; "
-        f"mean of the ranks' own means, which weights them wrongly: {np.mean(own_means):.4f}"
+        f"mean of the means of the ranks, with wrong weights: {np.mean(rank_means):.4f}"
     )
 raise SystemExit(not (same and np.isclose(moments.mean[0], x[:, 0].mean())))

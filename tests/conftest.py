@@ -1,4 +1,4 @@
-"""What every test may ask for: the ranks, and numbers that are the same on all of them."""
+"""Fixtures and hypothesis profiles of all tests: the ranks, and random numbers that are equal on all of them."""
 
 from __future__ import annotations
 
@@ -16,25 +16,28 @@ from syncbn.comm import Communicator, MPIComm, SerialComm
 
 # All ranks must draw the same examples, so nothing may depend on chance, on time or on a database.
 settings.register_profile(
-    "one process",
+    "normal",
     derandomize=True,
     database=None,
     deadline=None,
     max_examples=25,
     suppress_health_check=[HealthCheck.too_slow],
 )
-settings.register_profile(
-    "ranks",
-    settings.get_profile("one process"),
-    phases=[Phase.explicit, Phase.generate],  # shrinking may go another way on the rank that failed
-    report_multiple_bugs=False,
-)
-settings.register_profile("long", settings.get_profile("one process"), max_examples=500, derandomize=False)
-settings.load_profile("ranks" if RANKS else os.environ.get("SYNCBN_HYPOTHESIS", "one process"))
+settings.register_profile("quick", settings.get_profile("normal"), max_examples=5)
+settings.register_profile("long", settings.get_profile("normal"), max_examples=500, derandomize=False)
+settings.load_profile(os.environ.get("SYNCBN_HYPOTHESIS", "normal"))
+if RANKS:
+    settings.register_profile(
+        "ranks",
+        derandomize=True,
+        phases=[Phase.explicit, Phase.generate],  # shrinking could take another path on the rank that failed
+        report_multiple_bugs=False,
+    )
+    settings.load_profile("ranks")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep the tests marked ``ranks`` for tests/run.py's runs on ranks, and the others for one process."""
+    """Select the tests marked ``ranks`` in runs on ranks, and all others in one process."""
     here: dict[bool, list[pytest.Item]] = {True: [], False: []}
     for item in items:
         here[(item.get_closest_marker("ranks") is not None) == bool(RANKS)].append(item)
@@ -44,18 +47,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session")
 def comm() -> Iterator[Communicator]:
-    """All ranks of this run; one process is a world of its own."""
+    """Communicator of all ranks of this run, or of this process alone."""
     with MPIComm() if RANKS else SerialComm() as communicator:
         yield communicator
 
 
 @pytest.fixture
 def rng(request: pytest.FixtureRequest) -> np.random.Generator:
-    """Random numbers that depend on the test's name alone, so they are the same on all ranks."""
+    """Random number generator seeded with the test's name, so that all ranks draw the same numbers."""
     return np.random.default_rng(zlib.crc32(request.node.nodeid.encode()))
 
 
 @pytest.fixture
 def shared_path(tmp_path: Path, comm: Communicator) -> Path:
-    """An empty directory, the same on all ranks (``tmp_path`` is another on each)."""
+    """Empty directory that all ranks share, whereas ``tmp_path`` differs between ranks."""
     return comm.allgather(tmp_path)[0]

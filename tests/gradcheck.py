@@ -1,10 +1,9 @@
-"""Gradients against central finite differences in float64.
+"""Comparison of gradients with central finite differences in float64.
 
-A backward is checked through a random linear functional of the output, L = Σ dy·y with random
-(never constant) dy: along random directions v of each argument a, L(a + hv) − L(a − hv) must be
-the gradient's component along v. The error is compared with rtol times the typical size of that
-component, ‖gradient‖·‖v‖/√size, and with nothing else: tiny gradients are held to the same
-relative accuracy as large ones, and a gradient that is zero must be exactly so.
+A backward is checked by a random linear functional of the output, L = Σ dy·y with random, not constant dy: along random
+directions v of each argument a, L(a + hv) − L(a − hv) must be the component of the gradient along v. The tolerance is
+rtol times the typical size of this component, ‖gradient‖·‖v‖/√size. There is no absolute tolerance: tiny gradients need
+the same relative accuracy as large ones, and zero gradients must be exact.
 """
 
 from __future__ import annotations
@@ -31,12 +30,12 @@ def check_function(
 ) -> None:
     """Check ``f(*arguments) -> (y, backward)``, where ``backward(dy)`` returns one gradient per argument.
 
-    Arguments are float64 arrays, or None (whose gradient must be None). ``step`` is relative to an
-    argument's spread. Raises AssertionError with the argument's name, the direction and both numbers.
+    Arguments are float64 arrays, or None (whose gradient must be None). ``step`` is relative to the standard deviation
+    of an argument. Raises AssertionError with the name of the argument, the direction and both numbers.
     """
     for argument in arguments:
         if argument is not None and (argument.dtype != np.float64 or argument.size == 0):
-            raise ValueError(f"nothing can be checked with {argument.dtype} of shape {argument.shape}")
+            raise ValueError(f"arguments must be float64 and not empty, got {argument.dtype} of shape {argument.shape}")
     before = [None if argument is None else argument.copy() for argument in arguments]
     y, backward = f(*arguments)
     dy = rng.standard_normal(np.shape(y))
@@ -57,7 +56,7 @@ def check_function(
         for direction in range(directions):
             shift = step * _spread(argument) * rng.standard_normal(argument.shape)
             plus, minus = argument + shift, argument - shift
-            moved = plus - minus  # what rounding made of 2·shift
+            moved = plus - minus  # 2·shift after rounding
             y_plus, y_minus = (
                 f(*arguments[:position], moved_to, *arguments[position + 1 :])[0] for moved_to in (plus, minus)
             )
@@ -79,9 +78,9 @@ def check_module(
     step: float = 1e-5,
     directions: int = 3,
 ) -> None:
-    """Check the gradients of x and of every parameter of ``layer``, in the layer's present mode.
+    """Check the gradients of x and of every parameter of ``layer`` in its current mode.
 
-    x and the parameters are float64. The layer's state is the same afterwards; its gradients are not.
+    x and the parameters are float64. The state of the layer is restored, its gradients are not.
     """
     parameters = dict(layer.named_parameters())
     state = layer.state_dict()

@@ -1,4 +1,4 @@
-"""Arrays of every kind: values, dtypes and memory that a caller may come with."""
+"""Arrays of all kinds of values, dtypes and memory layouts that a caller may pass."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def _sliced(a: Array) -> Array:
 
 
 def _reversed(a: Array) -> Array:
-    turn = (..., *[slice(None, None, -1)] * a.ndim)
-    return a[turn].copy()[turn]
+    reverse = (..., *[slice(None, None, -1)] * a.ndim)
+    return a[reverse].copy()[reverse]
 
 
 def _unaligned(a: Array) -> Array:
@@ -41,7 +41,7 @@ def _channels_last(a: Array) -> Array:
 
 
 def _repeated(a: Array) -> Array:
-    """Stride 0: the first entry of the last axis, everywhere."""
+    """Repeat the first entry of the last axis with stride 0."""
     return a if a.ndim < 1 or not a.shape[-1] else np.broadcast_to(a[..., :1], a.shape)
 
 
@@ -62,14 +62,14 @@ MEMORY: dict[str, Callable[[Array], Array]] = {
     "read-only": _read_only,
     "foreign byte order": lambda a: a.astype(a.dtype.newbyteorder()),
 }
-"""The same values in other memory; but those of "stride 0" are other ones."""
+"""Memory layouts, which keep the values of the array except for "stride 0"."""
 
 shapes = st.lists(st.integers(0, 5), max_size=5).map(tuple)
 
 
 @st.composite
 def floating(draw: st.DrawFn, shape: tuple[int, ...], dtypes: tuple[str, ...] = FLOATS) -> Array:
-    """Floats of any magnitude in any memory."""
+    """Draw floats of any magnitude in any memory layout."""
     dtype = np.dtype(draw(st.sampled_from(dtypes)))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     info = np.finfo(dtype)
@@ -77,7 +77,7 @@ def floating(draw: st.DrawFn, shape: tuple[int, ...], dtypes: tuple[str, ...] = 
         st.sampled_from([1.0, 1.0, 1e3, float(info.max) / 8, float(info.tiny), float(info.smallest_subnormal)])
     )
     values = rng.standard_normal(shape) * scale
-    if draw(st.booleans()):  # some of them special, in random places
+    if draw(st.booleans()):  # replace some of them by special values
         special = [0.0, -0.0, np.nan, np.inf, -np.inf, float(info.max), -float(info.max), float(info.tiny), 1.0]
         values = np.where(
             rng.random(shape) < draw(st.sampled_from([0.1, 0.5, 1.0])), rng.choice(special, shape), values
@@ -89,7 +89,7 @@ def floating(draw: st.DrawFn, shape: tuple[int, ...], dtypes: tuple[str, ...] = 
 
 @st.composite
 def other(draw: st.DrawFn, shape: tuple[int, ...]) -> Array:
-    """Anything but floats."""
+    """Draw an array whose dtype is not a float."""
     array = np.zeros(shape, draw(st.sampled_from(OTHERS)))
     return MEMORY[draw(st.sampled_from(sorted(set(MEMORY) - {"foreign byte order"})))](array)
 
@@ -112,11 +112,11 @@ odd_values: st.SearchStrategy[Any] = st.one_of(
     shapes,
 )
 junk: st.SearchStrategy[Any] = odd_values | shapes.flatmap(arrays)
-"""What does not belong there, most of the time."""
+"""Values that are invalid for most arguments."""
 
 
 def fingerprint(value: Any) -> Any:
-    """Return what must not change in an argument: bytes, layout and dtype of arrays."""
+    """Return the properties of an argument that a call must not change: bytes, layout and dtype of arrays."""
     if isinstance(value, np.ndarray):
         content = repr(value.tolist()) if value.dtype.hasobject else value.tobytes()
         return value.shape, value.strides, str(value.dtype), value.flags.writeable, content
@@ -124,14 +124,14 @@ def fingerprint(value: Any) -> Any:
 
 
 def outcome(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Return the result, or the documented error, which says something; the arguments are untouched."""
+    """Return the result or the documented error, and assert that the arguments are unchanged."""
     before = [fingerprint(value) for value in (*args, *kwargs.values())]
     try:
         result = function(*args, **kwargs)
     except (ValueError, TypeError) as error:
         result = error
     if isinstance(result, Exception):
-        assert type(result) in (ValueError, TypeError)  # none of the kinds that NumPy derives from them
+        assert type(result) in (ValueError, TypeError)  # not one of the classes that NumPy derives from them
         assert str(result)
     assert [fingerprint(value) for value in (*args, *kwargs.values())] == before
     return result

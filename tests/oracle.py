@@ -1,4 +1,4 @@
-"""Normalization written as the formulas say, in extended precision: what the package is compared with."""
+"""Normalization by its formulas in extended precision, with which the package is compared."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def normalize(
 ) -> Normalized:
     """Normalize over ``axes`` with the statistics of the ``selected`` values.
 
-    weight and bias broadcast to x; their gradients are given per value (sum them where they are shared).
+    weight and bias broadcast to x; their gradients are returned per value, to be summed over shared values.
     """
     x, dy, weight, bias = (np.asarray(a, np.longdouble) for a in (x, dy, weight, bias))
     selected = np.broadcast_to(selected, x.shape)
@@ -58,7 +58,7 @@ def batch_norm(
 def assert_close(
     actual: Array, expected: Array, tolerance: float, what: str = "", scale: np.floating[Any] | float | None = None
 ) -> None:
-    """|actual − expected| ≤ tolerance·scale, by default the largest expected value."""
+    """Assert |actual − expected| ≤ tolerance·scale; the default scale is the largest expected value."""
     assert actual.shape == expected.shape, f"{what}: shape {actual.shape}, expected {expected.shape}"
     if actual.size == 0:
         return

@@ -1,4 +1,4 @@
-"""Everything public has a docstring, names its parameters, and says whether all ranks must call it."""
+"""Public names have docstrings that describe their parameters and state whether a call is collective."""
 
 from __future__ import annotations
 
@@ -17,50 +17,43 @@ import syncbn
 from syncbn.comm import Communicator, SerialComm
 
 COLLECTIVE = re.compile(r"\b(Collective|Not collective)\b")
-OPTIONAL = {"torch"}
-"""Libraries without which a module of the package can't be imported."""
 
 
 def public_modules() -> list[ModuleType]:
-    """Import and return the package and its modules, but those with a leading underscore."""
+    """Import and return the package and its modules except those with a leading underscore."""
     modules = [syncbn]
     for info in pkgutil.walk_packages(syncbn.__path__, "syncbn."):
-        if any(part.startswith("_") for part in info.name.split(".")):
-            continue
-        try:
+        if not any(part.startswith("_") for part in info.name.split(".")):
             modules.append(importlib.import_module(info.name))
-        except ModuleNotFoundError as error:
-            if error.name not in OPTIONAL:
-                raise
     return modules
 
 
 def public_objects(modules: list[ModuleType]) -> dict[str, Any]:
-    """Return the functions and classes of the modules by the full name under which they were defined.
+    """Return the public functions and classes of the modules by the full name of their definition.
 
-    A module offers what its ``__all__`` names; without one, what it defines under a public name.
+    Public names of a module are those in ``__all__``; without it, those that it defines without an underscore.
     """
     found = {}
     for module in modules:
-        offered = getattr(module, "__all__", None)
+        exported = getattr(module, "__all__", None)
         for name, value in vars(module).items():
             if not isinstance(value, (type, FunctionType)) or value.__module__.partition(".")[0] != "syncbn":
                 continue
             here = value.__module__ == module.__name__ and not name.startswith("_")
-            if name in offered if offered is not None else here:
+            if name in exported if exported is not None else here:
                 found[f"{value.__module__}.{value.__qualname__}"] = value
     return found
 
 
 def methods(cls: type) -> Iterator[tuple[str, Any]]:
-    """Yield (name, function or property) of what the class itself defines for its users."""
+    """Yield the names and values of the public methods and properties that the class itself defines."""
     for name, value in vars(cls).items():
         if not name.startswith("_") and isinstance(value, (FunctionType, classmethod, staticmethod, property)):
             yield name, getattr(cls, name)
 
 
 def parameter_names(function: Callable[..., Any]) -> list[str]:
-    """Return the names in the signature; of a class, those of its constructor."""
+    """Return the names of the parameters of a function, or of the constructor of a class."""
     if getattr(function, "_is_protocol", False):
         return []
     signature = inspect.signature(function.__init__ if isinstance(function, type) else function)
@@ -75,7 +68,7 @@ def documented_parameters(doc: str) -> set[str]:
 
 
 def without_docstring(objects: dict[str, Any]) -> list[str]:
-    """Return the names of public functions, classes and methods without a docstring (a method may inherit one)."""
+    """Return the names of functions, classes and methods without a docstring; methods may inherit theirs."""
     found = [name for name, value in objects.items() if not (value.__doc__ or "").strip()]
     for name, value in objects.items():
         if isinstance(value, type):
@@ -84,10 +77,10 @@ def without_docstring(objects: dict[str, Any]) -> list[str]:
 
 
 def without_parameters(objects: dict[str, Any]) -> list[str]:
-    """Return "name: parameters" where the signature has parameters that the docstring does not describe."""
+    """Return "name: parameters" for every object whose docstring leaves parameters undescribed."""
     found = []
     for name, value in objects.items():
-        sources = value.__mro__ if isinstance(value, type) else [value]  # a base may describe what it takes
+        sources = value.__mro__ if isinstance(value, type) else [value]  # bases too
         documented = set().union(*(documented_parameters(source.__doc__ or "") for source in sources))
         missing = [parameter for parameter in parameter_names(value) if parameter not in documented]
         if missing:
@@ -95,8 +88,8 @@ def without_parameters(objects: dict[str, Any]) -> list[str]:
     return found
 
 
-def concerns_ranks(objects: dict[str, Any]) -> dict[str, Any]:
-    """Return what takes a communicator, and what communicators and trainers offer."""
+def multi_rank(objects: dict[str, Any]) -> dict[str, Any]:
+    """Return the functions that take a communicator and the methods of communicators and trainers."""
     found = {}
     for name, value in objects.items():
         if "comm" in parameter_names(value):
@@ -110,7 +103,7 @@ def concerns_ranks(objects: dict[str, Any]) -> dict[str, Any]:
 
 
 def without_collective(objects: dict[str, Any]) -> list[str]:
-    """Return the names of ``objects`` that say neither "Collective" nor "Not collective"."""
+    """Return the names of ``objects`` whose docstring has neither "Collective" nor "Not collective"."""
     return [name for name, value in objects.items() if not COLLECTIVE.search(inspect.getdoc(value) or "")]
 
 
@@ -119,11 +112,11 @@ def objects() -> dict[str, Any]:
     return public_objects(public_modules())
 
 
-def exported(room: str, kind: type) -> dict[str, Any]:
-    """Return the functions (or classes) that a room of the package offers to users."""
-    module = importlib.import_module(f"syncbn.{room}")
-    offered = {f"syncbn.{room}.{name}": getattr(module, name) for name in module.__all__}
-    return {name: value for name, value in offered.items() if isinstance(value, kind)}
+def exported_by(package: str, kind: type) -> dict[str, Any]:
+    """Return the functions (or classes) in the package's ``__all__``."""
+    module = importlib.import_module(f"syncbn.{package}")
+    values = {f"syncbn.{package}.{name}": getattr(module, name) for name in module.__all__}
+    return {name: value for name, value in values.items() if isinstance(value, kind)}
 
 
 def test_everything_public_has_a_docstring(objects):
@@ -133,18 +126,18 @@ def test_everything_public_has_a_docstring(objects):
 
 
 def test_parameters_are_described():
-    described = exported("functional", FunctionType) | exported("layers", type) | exported("nn", type)
+    described = exported_by("functional", FunctionType) | exported_by("layers", type) | exported_by("nn", type)
     assert len(described) > 25
     found = without_parameters(described)
     assert not found, "parameters that the docstring does not describe:\n" + "\n".join(found)
 
 
-def test_docstrings_say_what_all_ranks_must_call(objects):
-    concerned = concerns_ranks(objects)
-    names = {name.rpartition(".")[2] for name in concerned}
+def test_docstrings_state_which_calls_are_collective(objects):
+    found = multi_rank(objects)
+    names = {name.rpartition(".")[2] for name in found}
     assert {"batch_norm", "SyncBatchNorm", "Trainer", "fit", "allreduce", "split"} <= names
-    found = without_collective(concerned)
-    assert not found, "neither Collective. nor Not collective.:\n" + "\n".join(found)
+    missing = without_collective(found)
+    assert not missing, "neither Collective. nor Not collective.:\n" + "\n".join(missing)
 
 
 class Incomplete:
@@ -169,20 +162,20 @@ class Incomplete:
         pass
 
 
-def test_what_is_missing_is_found():
-    made_up = {"Incomplete": Incomplete}
-    assert without_docstring(made_up) == ["Incomplete.bare"]
-    assert without_parameters(made_up) == ["Incomplete: third"]
-    assert without_collective(concerns_ranks(made_up)) == ["Incomplete.bare"]
+def test_missing_descriptions_are_found():
+    objects = {"Incomplete": Incomplete}
+    assert without_docstring(objects) == ["Incomplete.bare"]
+    assert without_parameters(objects) == ["Incomplete: third"]
+    assert without_collective(multi_rank(objects)) == ["Incomplete.bare"]
 
 
-OF_COMMUNICATORS = {"SERIAL", "Call", "CommLike", "Direction", "Exchange", "Signature", "Transfer", "call_of"}
-"""What the inside of `syncbn.comm` is made of."""
+COMM_INTERNALS = {"SERIAL", "CollectiveSignature", "CommLike"}
+"""Names of `syncbn.comm` that are not part of the public API."""
 
 
-@pytest.mark.parametrize("room", ["functional", "layers", "comm", "nn", "train", "data"])
-def test_the_api_page_names_what_a_room_offers(room):
+@pytest.mark.parametrize("package", ["functional", "layers", "comm", "nn", "train", "data"])
+def test_the_api_page_lists_the_names_of_each_package(package):
     page = (Path(__file__).parents[1] / "docs" / "api.md").read_text(encoding="utf-8")
-    shown = set(re.findall(rf"^::: syncbn\.{room}\.(?:\w+\.)*(\w+)$", page, re.M))
-    offered = set(importlib.import_module(f"syncbn.{room}").__all__)
-    assert shown == offered - OF_COMMUNICATORS
+    shown = set(re.findall(rf"^::: syncbn\.{package}\.(?:\w+\.)*(\w+)$", page, re.M))
+    expected = set(importlib.import_module(f"syncbn.{package}").__all__)
+    assert shown == expected - COMM_INTERNALS

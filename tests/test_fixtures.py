@@ -1,4 +1,4 @@
-"""The fixtures that every test on ranks relies on."""
+"""Fixtures of all tests on ranks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_comm_has_all_ranks(comm):
 @pytest.mark.ranks
 def test_rng_draws_the_same_numbers_on_all_ranks(comm, rng):
     assert len(set(comm.allgather(rng.standard_normal()))) == 1
-    rng.standard_normal(comm.rank)  # the control: from here on they differ
+    rng.standard_normal(comm.rank)  # the control: afterwards the generators differ
     assert len(set(comm.allgather(rng.standard_normal()))) == comm.size
 
 
@@ -36,5 +36,5 @@ def test_hypothesis_draws_the_same_examples_on_all_ranks(comm, numbers, seed):
     assert len(set(comm.allgather((tuple(numbers), seed)))) == 1
 
 
-def test_comm_of_one_process_needs_no_mpi(comm):
+def test_comm_of_one_process_does_not_need_mpi(comm):
     assert isinstance(comm, SerialComm)

@@ -1,4 +1,4 @@
-"""The rooms of the package import each other only along the arrows, and ``import syncbn`` needs NumPy alone."""
+"""The packages inside syncbn import each other by the dependency rule, and ``import syncbn`` needs only NumPy."""
 
 from __future__ import annotations
 
@@ -12,17 +12,16 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).resolve().parents[1] / "syncbn"
+ROOT = Path(__file__).resolve().parents[1] / "syncbn"
 
-ARROWS: dict[str, set[str]] = {
+ALLOWED_IMPORTS: dict[str, set[str]] = {
     "cli": {"experiments"},
     "experiments": {"train", "data"},
     "train": {"nn", "comm"},
     "nn": {"layers"},
     "layers": {"functional", "comm", "moments"},
     "functional": {"_core", "comm", "moments"},
-    "torch": {"functional", "comm"},
-    "_core": {"_kernels", "reference"},
+    "_core": {"_kernels", "reference", "moments"},
     "comm": {"moments", "_core"},
     "data": set(),
     "moments": set(),
@@ -30,44 +29,37 @@ ARROWS: dict[str, set[str]] = {
     "typing": set(),
     "_kernels": set(),
 }
-"""Room: the rooms that it may import, with all that these may, and `typing`, which stands below all."""
+"""Packages (or modules) that each package may import, besides those that these may import, and `typing`."""
 
-DOORS = {"_kernels": {"_core"}}
-"""Rooms that only these may enter, wherever the arrows lead."""
+ALLOWED_IMPORTERS = {"_kernels": {"_core", "comm"}}
+"""Packages that only these packages may import."""
 
-FRONT = {"cli", "experiments", "torch"}
-"""Rooms that ``import syncbn`` does not load; only they may in turn import from ``syncbn`` itself."""
+APPLICATIONS = {"cli", "experiments"}
+"""Packages that ``import syncbn`` does not load; only they may import names from ``syncbn`` itself."""
 
-LIBRARIES = {
-    "mpi4py": {"comm"},
-    "torch": {"torch"},
-    **dict.fromkeys(("rich", "matplotlib", "scipy"), FRONT - {"torch"}),
-}
-"""Library: the rooms that may import it. NumPy and the standard library are free."""
-
-EAGER = {"torch"}
-"""Libraries that need not wait for a function to be called: `syncbn.torch` is nothing without them."""
+LIBRARIES = {"mpi4py": {"comm"}, **dict.fromkeys(("rich", "matplotlib", "scipy"), APPLICATIONS)}
+"""Packages that may import each library, inside functions only. NumPy and the standard library are free."""
 
 
 @cache
-def reachable(room: str) -> frozenset[str]:
-    """Return the rooms that ``room`` may import."""
-    found = {room, "typing"} | ARROWS[room]
-    return frozenset(found.union(*(reachable(other) for other in ARROWS[room])))
+def dependencies(package: str) -> frozenset[str]:
+    """Return all packages that ``package`` may import, directly or indirectly."""
+    found = {package, "typing"} | ALLOWED_IMPORTS[package]
+    return frozenset(found.union(*map(dependencies, ALLOWED_IMPORTS[package])))
 
 
 @dataclass(frozen=True)
 class Import:
-    """One imported module, written out in full."""
+    """One import of a module, by the module's full name."""
 
     name: str
     line: int
     lazy: bool
-    """Inside a function or under ``if TYPE_CHECKING``: not done when the module is loaded."""
+    """True inside a function or under ``if TYPE_CHECKING``, where loading the module does not execute it."""
 
 
 def imports(tree: ast.AST, package: str, lazy: bool = False) -> Iterator[Import]:
-    """Yield the imports of a module in ``package``, in functions and conditions too."""
+    """Yield the imports of a module in ``package``, including those in functions and conditions."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.Import):
             yield from (Import(alias.name, node.lineno, lazy) for alias in node.names)
@@ -83,70 +75,80 @@ def imports(tree: ast.AST, package: str, lazy: bool = False) -> Iterator[Import]
 
 
 def violations(path: str, source: str) -> list[str]:
-    """Return the imports of ``source``, the module at ``path`` inside the package, that break the rule."""
+    """Return the imports of ``source``, the module at ``path`` inside syncbn, that break the dependency rule."""
     parts = Path(path).with_suffix("").parts
-    room = "torch" if parts[0].startswith("torch") else parts[0]
-    if room not in {*ARROWS, "__init__", "__main__"}:
-        return [f"{path}: {room} is in no room"]
-    package = ".".join(["syncbn", *parts[:-1]])
-    problems = (problem(room, found) for found in imports(ast.parse(source), package))
-    return [f"{path}:{found.line}: {text}" for found, text in problems if text]
+    package = parts[0]
+    if package not in {*ALLOWED_IMPORTS, "__init__", "__main__"}:
+        return [f"{path}: {package} is not in the dependency rule"]
+    parent = ".".join(["syncbn", *parts[:-1]])
+    found = [(each.line, problem(package, each)) for each in imports(ast.parse(source), parent)]
+    return [f"{path}:{line}: {text}" for line, text in found if text]
 
 
-def problem(room: str, found: Import) -> tuple[Import, str]:
-    """Return the import and what is wrong with it ("" for nothing)."""
+def problem(package: str, found: Import) -> str:
+    """Return what is wrong with the import, or ""."""
     top, *rest = found.name.split(".")
     if top == "syncbn":
-        return found, room_problem(room, rest[0] if rest else "")
+        return internal_problem(package, rest[0] if rest else "")
     if top in LIBRARIES:
-        if room not in LIBRARIES[top]:
-            return found, f"{room} imports {top}, which only {', '.join(sorted(LIBRARIES[top]))} may"
-        return found, "" if found.lazy or top in EAGER else f"{room} imports {top} when it is loaded, not when asked"
+        if package not in LIBRARIES[top]:
+            return f"{package} imports {top}, which only {', '.join(sorted(LIBRARIES[top]))} may"
+        return "" if found.lazy else f"{package} imports {top} at load time, not inside a function"
     known = top == "numpy" or top in sys.stdlib_module_names
-    return found, "" if known else f"{room} imports {top}, which is no dependency"
+    return "" if known else f"{package} imports {top}, which is not a dependency"
 
 
-def room_problem(room: str, target: str) -> str:
-    """Return what is wrong with ``room`` importing ``syncbn.target``."""
-    if target not in ARROWS:  # a name of the package itself
-        return "" if room in FRONT | {"__main__"} else f"{room} imports from syncbn itself, which imports {room}"
-    if room == "__init__":
-        allowed = set(ARROWS) - FRONT
-    elif room == "__main__":
-        allowed = {"cli"}
+def internal_problem(package: str, target: str) -> str:
+    """Return what is wrong with the import of ``syncbn.target`` in ``package``, or ""."""
+    if target not in ALLOWED_IMPORTS:  # a name that syncbn/__init__.py defines
+        allowed = package in APPLICATIONS | {"__main__"}
+        return "" if allowed else f"{package} imports from syncbn itself, which imports {package}"
+    if package == "__init__":
+        targets = set(ALLOWED_IMPORTS) - APPLICATIONS
+    elif package == "__main__":
+        targets = {"cli"}
     else:
-        allowed = set(reachable(room))
-    if target not in allowed or room not in {target, *DOORS.get(target, {room})}:
-        return f"{room} imports {target}, against the arrows"
+        targets = set(dependencies(package))
+    importers = {target} | ALLOWED_IMPORTERS.get(target, {package})
+    if target not in targets or package not in importers:
+        return f"{package} imports {target}, against the rule"
     return ""
 
 
-def test_modules_import_only_along_the_arrows():
-    modules = sorted(PACKAGE.rglob("*.py"))
+def test_modules_keep_the_dependency_rule():
+    modules = sorted(ROOT.rglob("*.py"))
     assert len(modules) > 20
-    found = [v for path in modules for v in violations(str(path.relative_to(PACKAGE)), path.read_text())]
+    found = [v for path in modules for v in violations(str(path.relative_to(ROOT)), path.read_text())]
     assert not found, "\n".join(found)
 
 
 @pytest.mark.parametrize(
     ("path", "source", "expected"),
     [
-        ("layers/bad.py", "import syncbn.nn.dense", "layers imports nn, against the arrows"),
-        ("layers/bad.py", "from syncbn import nn", "layers imports nn, against the arrows"),
-        ("comm/bad.py", "from ..layers import BatchNorm", "comm imports layers, against the arrows"),
-        ("data/bad.py", "def f():\n    from syncbn.comm import MPIComm", "data imports comm, against the arrows"),
-        ("functional/bad.py", "from syncbn._kernels import rows", "functional imports _kernels, against the arrows"),
-        ("moments.py", "from syncbn.comm import Communicator", "moments imports comm, against the arrows"),
-        ("__init__.py", "from syncbn.cli import main", "__init__ imports cli, against the arrows"),
+        ("layers/bad.py", "import syncbn.nn.dense", "layers imports nn, against the rule"),
+        ("layers/bad.py", "from syncbn import nn", "layers imports nn, against the rule"),
+        ("comm/bad.py", "from ..layers import BatchNorm", "comm imports layers, against the rule"),
+        (
+            "data/bad.py",
+            "def f():\n    from syncbn.comm import MPIComm",
+            "data imports comm, against the rule",
+        ),
+        (
+            "functional/bad.py",
+            "from syncbn._kernels import rows",
+            "functional imports _kernels, against the rule",
+        ),
+        ("moments.py", "from syncbn.comm import Communicator", "moments imports comm, against the rule"),
+        ("__init__.py", "from syncbn.cli import main", "__init__ imports cli, against the rule"),
         ("nn/bad.py", "from syncbn import BatchNorm", "nn imports from syncbn itself"),
         ("train/bad.py", "def f():\n    from mpi4py import MPI", "train imports mpi4py, which only comm may"),
-        ("comm/bad.py", "from mpi4py import MPI", "comm imports mpi4py when it is loaded"),
-        ("comm/bad.py", "class A:\n    try:\n        import mpi4py\n    except ImportError: pass", "when it is loaded"),
-        ("cli/bad.py", "import rich.table", "cli imports rich when it is loaded"),
+        ("comm/bad.py", "from mpi4py import MPI", "comm imports mpi4py at load time"),
+        ("comm/bad.py", "class A:\n    try:\n        import mpi4py\n    except ImportError: pass", "at load time"),
+        ("cli/bad.py", "import rich.table", "cli imports rich at load time"),
         ("train/bad.py", "def f():\n    import matplotlib.pyplot", "train imports matplotlib, which only"),
-        ("layers/bad.py", "import torch", "layers imports torch, which only torch may"),
-        ("data/bad.py", "import pandas", "data imports pandas, which is no dependency"),
-        ("elsewhere.py", "", "elsewhere is in no room"),
+        ("layers/bad.py", "import torch", "layers imports torch, which is not a dependency"),
+        ("data/bad.py", "import pandas", "data imports pandas, which is not a dependency"),
+        ("elsewhere.py", "", "elsewhere is not in the dependency rule"),
     ],
 )
 def test_a_forbidden_import_is_found(path, source, expected):
@@ -162,7 +164,6 @@ def test_a_forbidden_import_is_found(path, source, expected):
         ("comm/good.py", "from .call import Call\nfrom syncbn.typing import FloatArray\nimport numpy.typing"),
         ("cli/good.py", "from syncbn import __version__\nfrom syncbn.layers import BatchNorm"),
         ("experiments/good.py", "def f():\n    import matplotlib.pyplot\nfrom syncbn.data import load"),
-        ("torch/good.py", "import torch.nn\nfrom syncbn.functional import batch_norm"),
         ("_core/good.py", "from syncbn._kernels import rows"),
         ("__init__.py", "from syncbn.layers import BatchNorm"),
     ],
@@ -172,7 +173,7 @@ def test_an_allowed_import_is_not_reported(path, source):
 
 
 def run_without(source: str, blocked: str) -> subprocess.CompletedProcess[str]:
-    """Run Python code in which only NumPy, the standard library and (if not ``blocked``) syncbn can be imported."""
+    """Run Python code that can import only NumPy, the standard library and syncbn, without ``blocked``."""
     hook = f"""
 import sys
 class Block:
@@ -183,11 +184,11 @@ class Block:
 sys.meta_path.insert(0, Block())
 """
     return subprocess.run(
-        [sys.executable, "-c", hook + source], cwd=PACKAGE.parent, capture_output=True, text=True, check=False
+        [sys.executable, "-c", hook + source], cwd=ROOT.parent, capture_output=True, text=True, check=False
     )
 
 
-def test_import_syncbn_needs_numpy_alone():
+def test_import_syncbn_needs_only_numpy():
     done = run_without(
         "import syncbn\nprint({name.partition('.')[0] for name in sys.modules})",
         blocked="",

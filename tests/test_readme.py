@@ -1,4 +1,4 @@
-"""What README shows is what a command wrote."""
+"""README shows the output of the demo, and its links are valid."""
 
 from __future__ import annotations
 
@@ -24,6 +24,6 @@ def test_the_numbers_of_the_table_are_those_of_the_json():
     assert results["config"]["seeds"] >= 3
 
 
-def test_every_file_that_readme_names_is_there():
+def test_every_link_to_a_file_is_valid():
     for target in re.findall(r"\]\(([^)#]+)\)", README):
         assert (ROOT / target).exists(), target

@@ -1,1 +1,1 @@
-"""A run as tables and as pictures."""
+"""Tables and figures of a run."""

@@ -1,4 +1,4 @@
-"""A run as tables of text."""
+"""Tables of a run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Iterator
 from typing import Any
 
-from judgement import Outcome, Verdict
+from regression import Outcome, Status
 from results import Measurement, Results
 from rich import box
 from rich.console import Console, RenderableType
@@ -22,28 +22,28 @@ LIBRARIES = ("syncbn", "numpy", "torch", "jax", "onnxruntime", "python")
 
 def show(
     console: Console,
-    about: dict[str, Any],
+    machine: dict[str, Any],
     settings: dict[str, Any],
-    judged: list[tuple[Outcome, Verdict]],
+    checked: list[tuple[Outcome, Status]],
     results: Results,
 ) -> None:
     """Print the whole report."""
-    for part in _parts(about, settings, judged, results):
+    for part in _parts(machine, settings, checked, results):
         console.print(part, soft_wrap=isinstance(part, str), highlight=False)
 
 
 def _parts(
-    about: dict[str, Any], settings: dict[str, Any], judged: list[tuple[Outcome, Verdict]], results: Results
+    machine: dict[str, Any], settings: dict[str, Any], checked: list[tuple[Outcome, Status]], results: Results
 ) -> Iterator[RenderableType]:
-    machine = f"{about['cpu']}, {about['cores']} cores, {', '.join(about['instruction_sets'])}"
-    yield f"{machine}; syncbn's kernels: {about['kernels']}"
-    libraries = [f"{name} {about[name]}" for name in LIBRARIES if about.get(name)]
-    yield ", ".join([*libraries, about.get("mpi_library") or "no MPI"])
+    processor = f"{machine['cpu']}, {machine['cores']} cores, {', '.join(machine['instruction_sets'])}"
+    yield f"{processor}; kernels of syncbn: {machine['kernels']}"
+    libraries = [f"{name} {machine[name]}" for name in LIBRARIES if machine.get(name)]
+    yield ", ".join([*libraries, machine.get("mpi_library") or "no MPI"])
     extent = f"{settings['passes']} pass{'es' * (settings['passes'] > 1)} of {settings['rounds']} rounds"
     yield f"float32, one thread each; {extent}{'' if settings['complete'] else ' (not a complete run)'}"
-    yield f"load of the machine before the run: {about['load']}\n"
-    if judged:
-        yield _targets(judged)
+    yield f"load average before the run: {machine['load']}\n"
+    if checked:
+        yield _targets(checked)
     curves = results.groups("growth")
     for group in results.groups():
         if group not in curves:
@@ -51,14 +51,14 @@ def _parts(
     for group in curves:
         yield _curve(group, results)
     if results.groups("growth, ranks"):
-        yield f"More ranks than {about['cores']} cores wait for each other's turn: they are oversubscribed."
+        yield f"More than {machine['cores']} ranks share cores and wait for each other."
 
 
-def _targets(judged: list[tuple[Outcome, Verdict]]) -> Table:
+def _targets(checked: list[tuple[Outcome, Status]]) -> Table:
     table = _table("Targets: median of the passes, and interval from the smallest to the largest", "target")
-    for heading in ("value", "interval", "limit", "over", "verdict"):
-        _column(table, heading, left=heading in ("over", "verdict"))
-    for outcome, said in judged:
+    for heading in ("value", "interval", "limit", "over", "status"):
+        _column(table, heading, left=heading in ("over", "status"))
+    for outcome, status in checked:
         target = outcome.target
         sign, unit = ("≤", "× the time") if target.at_most else ("≥", "× as fast")
         over = f"worst: {outcome.of}" if target.over == "worst" else target.over
@@ -68,20 +68,20 @@ def _targets(judged: list[tuple[Outcome, Verdict]]) -> Table:
             f"[{outcome.low:.2f}, {outcome.high:.2f}]".replace("[", r"\["),
             f"{sign} {target.limit:g} {unit}",
             over,
-            f"[{COLORS[said]}]{said}[/]",
+            f"[{COLORS[status]}]{status}[/]",
         )
     return table
 
 
 def _comparison(group: str, results: Results) -> Table:
-    """Return times of one group, and how many times as long as the first candidate's each takes."""
+    """Return the times of one group and their ratios to the time of the first candidate."""
     cases = results.group(group)
     first, *others = cases[0].candidates
-    peers = [name for name in others if name != COPY]
+    baselines = [name for name in others if name != COPY]
     table = _table(group, "case")
     for name in (first, *others):
         _column(table, f"{name} µs")
-    for name in peers:
+    for name in baselines:
         _column(table, f"{name} ÷ {first}")
     with_traffic = passes(group) is not None and COPY in others
     if with_traffic:
@@ -89,7 +89,7 @@ def _comparison(group: str, results: Results) -> Table:
         _column(table, "copy GB/s")
     for case in cases:
         cells = [_micro(case.seconds(name)) for name in (first, *others)]
-        cells += [f"{statistics.median(case.ratios(name, first)):.2f}" for name in peers]
+        cells += [f"{statistics.median(case.ratios(name, first)):.2f}" for name in baselines]
         if with_traffic:
             cells += [f"{gigabytes_per_second(case, name):.1f}" for name in (first, COPY)]
         table.add_row(case.name + (f"  ({case.weight} layers)" if case.weight > 1 else ""), *cells)
@@ -97,7 +97,7 @@ def _comparison(group: str, results: Results) -> Table:
 
 
 def _curve(group: str, results: Results) -> Table:
-    """Return times along a curve; the exponent p of time ~ n^p says how the first candidate grew."""
+    """Return the times along a curve and the exponent p of time ~ n^p of the first candidate."""
     cases = results.group(group)
     names = cases[0].candidates
     table = _table(group, group.split(", ")[1].partition(" by ")[0])
@@ -105,16 +105,16 @@ def _curve(group: str, results: Results) -> Table:
         _column(table, f"{name} µs")
     _column(table, f"{names[0]} ns/value")
     _column(table, "exponent")
-    for before, case in zip([None, *cases], cases, strict=False):
+    for previous, case in zip([None, *cases], cases, strict=False):
         value = case.seconds(names[0]) / (case.size / 4) * 1e9
-        exponent = "" if before is None else f"{_exponent(before, case, names[0]):.2f}"
+        exponent = "" if previous is None else f"{_exponent(previous, case, names[0]):.2f}"
         table.add_row(case.name, *(_micro(case.seconds(name)) for name in names), f"{value:.2f}", exponent)
     return table
 
 
-def _exponent(before: Measurement, case: Measurement, candidate: str) -> float:
-    grown = case.seconds(candidate) / before.seconds(candidate)
-    return math.log(grown) / math.log((case.point or 1) / (before.point or 1))
+def _exponent(previous: Measurement, case: Measurement, candidate: str) -> float:
+    growth = case.seconds(candidate) / previous.seconds(candidate)
+    return math.log(growth) / math.log((case.point or 1) / (previous.point or 1))
 
 
 def _table(title: str, first: str) -> Table:

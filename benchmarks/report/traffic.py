@@ -1,4 +1,4 @@
-"""How much memory the work has to move at least."""
+"""Minimum memory traffic of the measured work."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ COPY = "copy"
 
 
 def passes(group: str) -> int | None:
-    """Return the passes over memory of a group's work, None where it is not known."""
+    """Return the passes over memory of the work of a group, None if they are unknown."""
     return PASSES.get(group.partition(",")[0])
 
 
 def gigabytes_per_second(measurement: Measurement, candidate: str) -> float:
-    """Return the memory that has to be moved at least, by the time taken."""
+    """Return the minimum memory traffic divided by the time."""
     count = COPY_PASSES if candidate == COPY else PASSES[measurement.group.partition(",")[0]]
     return count * measurement.size / measurement.seconds(candidate) / 1e9

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from baselines import jax, memory, pytorch, syncbn
 from case import Candidate, Case
-from peers import jax, memory, ours, pytorch
 from shapes import CONVOLUTIONAL, DENSE, Problem, label
 
 from syncbn.comm import Communicator
 
 
-def cases(comm: Communicator) -> Iterator[Case]:  # noqa: ARG001 (all sections are called alike)
-    """Yield forward and backward of every shape, then both together for dense layers."""
+def cases(comm: Communicator) -> Iterator[Case]:  # noqa: ARG001 (all sections have this signature)
+    """Yield forward and backward of every shape, then both in one call for dense layers."""
     for channels_last in (False, True):
         for shape in CONVOLUTIONAL:
             yield from _directions("channels-last" if channels_last else "NCHW", Problem.random(shape, channels_last))
@@ -20,8 +20,8 @@ def cases(comm: Communicator) -> Iterator[Case]:  # noqa: ARG001 (all sections a
         problem = Problem.random(shape)
         yield from _directions("dense", problem)
         candidates = {
-            "syncbn": ours.both(problem),
-            "syncbn float64": ours.both(problem, "float64"),
+            "syncbn": syncbn.both(problem),
+            "syncbn float64": syncbn.both(problem, "float64"),
             "torch": pytorch.both(problem),
         }
         yield Case("forward+backward, dense", label(shape), candidates, problem.x.nbytes)
@@ -30,7 +30,7 @@ def cases(comm: Communicator) -> Iterator[Case]:  # noqa: ARG001 (all sections a
 def _directions(layout: str, problem: Problem) -> Iterator[Case]:
     for direction in ("forward", "backward"):
         candidates: dict[str, Candidate] = {
-            "syncbn": getattr(ours, direction)(problem),
+            "syncbn": getattr(syncbn, direction)(problem),
             "torch": getattr(pytorch, direction)(problem),
             "jax": getattr(jax, direction)(problem),
             "copy": memory.copy(problem),

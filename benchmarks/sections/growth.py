@@ -1,16 +1,16 @@
-"""How the time of forward and backward grows with one size at a time."""
+"""Growth of the time of forward and backward with one size at a time."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from baselines import pytorch, syncbn
 from case import Candidate, Case
-from peers import ours, pytorch
 from shapes import Problem
 
 from syncbn.comm import Communicator
 
-AXES = {  # what grows: shapes with so much of it
+AXES = {  # shapes for each size along each axis
     "samples": {n: (n, 64, 28, 28) for n in (1, 2, 4, 8, 16, 32, 64)},
     "channels": {c: (2, c, 28, 28) for c in (8, 16, 32, 64, 128, 256, 512, 1024)},
     "spatial size": {s: (2, 64, s, s) for s in (4, 7, 14, 28, 56, 112, 224)},
@@ -24,12 +24,12 @@ def cases(comm: Communicator) -> Iterator[Case]:  # noqa: ARG001
         for point, shape in shapes.items():
             problem = Problem.random(shape)
             candidates: dict[str, Candidate] = {
-                "syncbn": ours.both(problem),
-                "syncbn float64": ours.both(problem, "float64"),
+                "syncbn": syncbn.both(problem),
+                "syncbn float64": syncbn.both(problem, "float64"),
                 "torch": pytorch.both(problem),
             }
             yield Case(f"growth, {axis}", str(point), candidates, problem.x.nbytes, point=point)
     for point, shape in AXES["samples"].items():
         problem = Problem.random(shape)
-        candidates = ours.both_by_threads(problem, THREADS)
+        candidates = syncbn.both_by_threads(problem, THREADS)
         yield Case("growth, samples by threads", str(point), candidates, problem.x.nbytes, point=point)

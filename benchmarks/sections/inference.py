@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from baselines import memory, onnxruntime, pytorch, syncbn
 from case import Case
-from peers import memory, onnxruntime, ours, pytorch
 from shapes import CONVOLUTIONAL, DENSE, Problem, label
 
 from syncbn.comm import Communicator
@@ -16,7 +16,7 @@ def cases(comm: Communicator) -> Iterator[Case]:  # noqa: ARG001
     for shape in (*CONVOLUTIONAL, *DENSE):
         problem = Problem.random(shape)
         candidates = {
-            "syncbn": ours.inference(problem),
+            "syncbn": syncbn.inference(problem),
             "torch": pytorch.inference(problem),
             "onnxruntime": onnxruntime.inference(problem),
             "copy": memory.copy(problem),

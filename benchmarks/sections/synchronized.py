@@ -1,4 +1,4 @@
-"""Synchronized batch normalization of all layers of ResNet-50, against the same on torch.distributed with gloo."""
+"""Synchronized batch normalization of all layers of ResNet-50, against torch.distributed with gloo."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from baselines import gloo
 from case import Candidate, Case
-from peers import gloo
 from shapes import EPS, Problem, label
 
 from syncbn import functional as F
@@ -21,7 +21,7 @@ BATCH = 2
 
 
 def cases(comm: Communicator) -> Iterator[Case]:
-    """Yield the distinct shapes, each with the number of its layers. Collective."""
+    """Yield the distinct shapes, weighted with their numbers of layers. Collective."""
     with tempfile.TemporaryDirectory() as directory:
         gloo.start(Path(comm.allgather(directory)[0]) / "gloo", comm.rank, comm.size)
         for shape, layers in RESNET50.items():
@@ -34,11 +34,11 @@ def cases(comm: Communicator) -> Iterator[Case]:
             }
             yield Case("SyncBN, forward+backward", label(problem.shape), candidates, problem.x.nbytes, weight=layers)
         gloo.stop()
-        comm.barrier()  # leaving needs the file too, on every rank
+        comm.barrier()  # every rank needs the file until it has left the group
 
 
 def synchronized(problem: Problem, comm: Communicator, reduction: Reduction = "exact") -> Candidate:
-    """Forward and backward with the statistics of all ranks."""
+    """Return forward and backward with the statistics of all ranks."""
     x, dy, weight, bias = problem.x, problem.dy, problem.weight, problem.bias
 
     def run() -> tuple[Any, ...]:

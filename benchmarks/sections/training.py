@@ -1,4 +1,4 @@
-"""A step of training `syncbn compare`'s networks with Batch Normalization, against eager PyTorch."""
+"""A training step of the networks of `syncbn compare` with Batch Normalization, against eager PyTorch."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from itertools import cycle
 
 import numpy as np
 import torch
+from baselines import torch_networks
 from case import Candidate, Case, DisagreementError
-from peers import torch_networks
 
 from syncbn.comm import SERIAL, Communicator
 from syncbn.data import Inputs, load, prepare
@@ -23,11 +23,11 @@ from syncbn.train.step import TrainingStep
 NETWORKS: tuple[Network, ...] = ("mlp", "resnet")
 CONFIG = CompareConfig()
 TOLERANCE = 1e-3
-"""Of logits and of what a step changes: rounding of many layers adds up."""
+"""Tolerance of logits and of the changes by a step, which rounding in many layers affects."""
 
 
 def cases(comm: Communicator) -> Iterator[Case]:  # noqa: ARG001
-    """Yield both networks with the batches that the command takes by default."""
+    """Yield both networks with the default batch sizes of the command."""
     dataset = load(CONFIG.data)
     for network in NETWORKS:
         inputs = prepare(dataset, pool=POOL[network])
@@ -36,12 +36,12 @@ def cases(comm: Communicator) -> Iterator[Case]:  # noqa: ARG001
 
 
 def _case(network: Network, batch: int, inputs: Inputs, classes: int) -> Case:
-    """Return the case; both networks have taken one step from the same weights, and agree.
+    """Return the case, after a check that both networks agree on logits.
 
     Raises
     ------
     DisagreementError
-        They have other parameters, or other outputs, or another step.
+        The networks differ in parameters or logits.
     """
     own = build_network(network, "bn", 0, image_shape=inputs.x_train.shape[1:], classes=classes, comm=SERIAL)
     image_size, channels = inputs.x_train[0].size, inputs.x_train.shape[1]
@@ -92,18 +92,18 @@ def _torch_step(model: torch.nn.Module, inputs: Inputs, batches: list[np.ndarray
 
 
 def _flat(arrays: list[np.ndarray]) -> np.ndarray:
-    """Return all values in one array: a bias before BN has no gradient but rounding, so no scale of its own."""
+    """Return all values in one array, because the gradient of a bias before BN is only rounding and has no scale."""
     return np.concatenate([array.ravel() for array in arrays])
 
 
 def _copy_weights(own: Sequential, other: torch.nn.Module) -> None:
-    """Copy the weights over by name; names and shapes must be the same."""
+    """Copy the weights by name; names and shapes must be equal."""
     state = {name: torch.tensor(np.asarray(array)) for name, array in own.state_dict().items()}
     other.load_state_dict(state)
     own_size = sum(parameter.data.size for parameter in own.parameters())
     other_size = sum(parameter.numel() for parameter in other.parameters())
     if own_size != other_size:
-        raise DisagreementError(f"{own_size} parameters in syncbn's network, {other_size} in PyTorch's")
+        raise DisagreementError(f"{own_size} parameters in the network of syncbn, {other_size} in that of PyTorch")
 
 
 def _check_forward(own: Sequential, other: torch.nn.Module, x: np.ndarray, name: str) -> None:

@@ -15,8 +15,8 @@ from syncbn.cli.parser import Parser
 DESCRIPTION = "Synchronized batch normalization for CPUs, over MPI."
 EPILOG = """\
 exit codes:
-  0  done            2    wrong arguments
-  1  it failed       130  interrupted by Ctrl-C
+  0  success       2    wrong arguments
+  1  failure       130  interrupted by Ctrl-C
 
 example:
   syncbn compare --ranks 4 --output results
@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     argv : sequence of str, optional
-        Arguments without the command's name. Default: those of this process.
+        Arguments without the name of the command. Default: those of this process.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     options, unknown = build_parser().parse_known_args(arguments)
@@ -42,12 +42,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = _fail(options.prog, str(error), 2)
     except CommandError as error:
         code = _fail(options.prog, str(error), 1)
-    except BrokenPipeError:  # who reads has what they wanted, such as head
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python would flush it again, and fail
+    except BrokenPipeError:  # the reader, such as head, has closed the pipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # otherwise Python's flush at exit would fail
         code = 1
     if completion.launched():
         completion.report(code)
-        return 0  # another code would make mpiexec complain; the launcher reads the report
+        return 0  # mpiexec prints a message for any other code; the launcher reads the report
     return code
 
 

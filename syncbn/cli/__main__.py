@@ -1,4 +1,4 @@
-"""``python -m syncbn.cli``: the same as the command ``syncbn``."""
+"""Entry point of ``python -m syncbn.cli``, which is equivalent to the ``syncbn`` command."""
 
 from __future__ import annotations
 

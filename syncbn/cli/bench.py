@@ -1,4 +1,4 @@
-"""``syncbn bench``: what batch normalization and its messages take on this machine, and what follows from that."""
+"""``syncbn bench``: time of batch normalization and its messages on this machine, and advice based on it."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from syncbn.experiments.scale.measurement import CALLS, ROUNDS, Measurement, mea
 
 DESCRIPTION = """\
 Measure the kernels against the machine's copy speed (in one process, with 1 thread up to all
-cores), allreduces by size, and what SyncBN adds to the layers of a network; then advise threads,
-ranks, group size and reduction by rules that are printed with the advice. Takes well under a minute.
+cores), allreduces by size, and the time that SyncBN adds to the layers of a network; then advise on
+threads, ranks, group size and reduction, with the rule behind each advice. Takes less than a minute.
 """
 
 EPILOG = """\
-Started by mpiexec itself, it measures the ranks alone, without the kernels of one process.
+Under mpiexec the command measures only the ranks, not the kernels of one process.
 
 example:
   syncbn bench --ranks 2 --output bench
@@ -34,7 +34,7 @@ example:
 
 
 def add_parser(subparsers: Any) -> None:
-    """Add this command to the parser of all."""
+    """Add this command to the subcommands."""
     parser = subparsers.add_parser(
         "bench", help="measure kernels, messages and layers, and advise", description=DESCRIPTION, epilog=EPILOG
     )
@@ -42,14 +42,14 @@ def add_parser(subparsers: Any) -> None:
     add_ranks(parser, default=2)
     add("--network", default="resnet50", metavar="NAME", help=f"{', '.join(NETWORKS)} (default: %(default)s)")
     add("--batch", type=int, default=2, metavar="N", help="samples per rank (default: %(default)s)")
-    add("--rounds", type=int, default=ROUNDS, metavar="N", help="medians are of so many rounds (default: %(default)s)")
-    add("--output", type=Path, metavar="DIR", help="write bench.txt, bench.json and bench.png there")
+    add("--rounds", type=int, default=ROUNDS, metavar="N", help="rounds of each median (default: %(default)s)")
+    add("--output", type=Path, metavar="DIR", help="directory for bench.txt, bench.json and bench.png")
     add_json(parser)
     parser.set_defaults(command=BenchCommand, prog=parser.prog)
 
 
 class BenchCommand(MeasuringCommand):
-    """Measures, advises and prints."""
+    """The bench command: measures, advises and prints."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         super().__init__(options)
@@ -63,12 +63,12 @@ class BenchCommand(MeasuringCommand):
             raise UsageError(f"argument --batch: local BN of {options.network} needs at least 2 samples")
         self.shapes = {(options.batch, *shape): count for shape, count in layers.items()}
 
-    def launch(self, arguments: Sequence[str]) -> int:  # noqa: ARG002 (the processes get settings of their own)
-        """Measure kernels with each number of threads and then the ranks, each in processes of their own."""
+    def launch(self, arguments: Sequence[str]) -> int:  # noqa: ARG002 (the worker processes get settings instead)
+        """Measure the kernels with each number of threads and then the ranks, each in new processes."""
         return self._measure()
 
     def run(self, comm: Communicator) -> int:
-        """Measure here: the ranks of ``comm``, or, as one process, all there is to measure. Collective."""
+        """Measure the ranks of ``comm``; a single rank also measures the kernels, in new processes. Collective."""
         if comm.size == 1:
             return self._measure()
         measurement = measure(comm, self.shapes, rounds=self.options.rounds)
@@ -76,13 +76,13 @@ class BenchCommand(MeasuringCommand):
 
     def _measure(self) -> int:
         counts = thread_counts(usable_cores())
-        with self.parts(len(counts) + 1).shown() as parts:
+        with self.stages(len(counts) + 1).shown() as stages:
             kernels: list[dict[str, Any]] = []
             for threads in counts:
-                parts.begin(f"kernels with {threads} thread{'s' * (threads > 1)}")
+                stages.begin(f"kernels with {threads} thread{'s' * (threads > 1)}")
                 settings = {"shapes": SHAPES, "threads": threads, "rounds": self.options.rounds}
                 kernels += measured("kernels", settings, environment=dict.fromkeys(THREAD_VARIABLES, str(threads)))
-            parts.begin(f"layers of {self.options.network} on {self.ranks} rank{'s' * (self.ranks > 1)}")
+            stages.begin(f"layers of {self.options.network} on {self.ranks} rank{'s' * (self.ranks > 1)}")
             settings = {"shapes": list(self.shapes.items()), "rounds": self.options.rounds, "calls": CALLS}
             measurement = Measurement.from_json(measured("ranks", settings, self.ranks))
         return self._finish(kernels, measurement)
@@ -94,5 +94,5 @@ class BenchCommand(MeasuringCommand):
 
 
 def thread_counts(cores: int) -> list[int]:
-    """Return 1, 2, 4, … below the number of cores, and that number."""
+    """Return the powers of two below the number of cores, and that number."""
     return [*(2**power for power in range((cores - 1).bit_length())), cores]

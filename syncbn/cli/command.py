@@ -1,4 +1,4 @@
-"""What every subcommand is."""
+"""The base class of the subcommands."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from syncbn.comm import Communicator, SerialComm, world
 
 
 class Command:
-    """One subcommand with its options; the constructor checks them, before MPI starts.
+    """A subcommand with its options, which the constructor checks before MPI is initialized.
 
     Raises
     ------
     UsageError, CommandError
-        An option makes no sense here, or something that the command needs is missing.
+        An option is not valid, or a requirement of the command is missing.
     """
 
     def __init__(self, options: argparse.Namespace) -> None:
@@ -26,24 +26,24 @@ class Command:
 
     def run(self, comm: Communicator) -> int:
         """Do the work on this rank and return the exit code. Collective."""
-        raise NotImplementedError(f"{type(self).__name__} has no run")
+        raise NotImplementedError(f"{type(self).__name__} does not implement run")
 
     def launch(self, arguments: Sequence[str]) -> int:
-        """Run the command with these arguments on its ranks, which no mpiexec has started, and return the exit code."""
+        """Start the ranks of the command with these arguments and return the exit code."""
         return run_on_ranks(arguments, self.ranks)
 
     def interrupted(self) -> str:
-        """Return what to say after Ctrl-C."""
+        """Return the message after Ctrl-C."""
         return "interrupted"
 
 
 def open_world(expected: int) -> Communicator:
-    """Return the communicator of all ranks, or of this process alone where no mpiexec started it. Collective.
+    """Return the communicator of all ranks, or a serial one if no mpiexec started this process. Collective.
 
     Raises
     ------
     CommandError
-        No mpi4py, or MPI sees another number of ranks than mpiexec started.
+        mpi4py is missing, or the number of ranks of MPI differs from that of mpiexec.
     """
     if not ranks.under_mpiexec():
         return SerialComm()
@@ -53,19 +53,19 @@ def open_world(expected: int) -> Communicator:
         raise CommandError(str(error)) from error
     if comm.size != expected:
         raise CommandError(
-            f"mpiexec started {expected} ranks, but mpi4py's MPI library sees {comm.size}: "
-            "they belong to different MPI libraries"
+            f"mpiexec started {expected} ranks, but the MPI library of mpi4py has {comm.size}: "
+            "mpiexec belongs to another MPI library"
         )
     return comm
 
 
 def _ranks(options: argparse.Namespace) -> int:
-    asked: int | None = options.ranks
-    if asked is not None and asked < 1:
-        raise UsageError(f"argument --ranks: must be at least 1, got {asked}")
+    requested: int | None = options.ranks
+    if requested is not None and requested < 1:
+        raise UsageError(f"argument --ranks: must be at least 1, got {requested}")
     if not ranks.under_mpiexec():
-        return int(options.ranks_default if asked is None else asked)
+        return int(options.ranks_default if requested is None else requested)
     started = ranks.world_size()
-    if asked is not None and started is not None and asked != started:
-        raise UsageError(f"argument --ranks: {asked} asked for, but mpiexec started {started}")
-    return started or asked or world().size
+    if requested is not None and started is not None and requested != started:
+        raise UsageError(f"argument --ranks: got {requested}, but mpiexec started {started}")
+    return started or requested or world().size

@@ -1,4 +1,4 @@
-"""``syncbn compare``: trains one network with each normalizer and says when synchronizing pays."""
+"""``syncbn compare``: trains one network with each normalizer and reports when synchronization is worth it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from syncbn import data
+from syncbn._core.checks import REDUCTIONS
 from syncbn.cli.command import Command
 from syncbn.cli.errors import UsageError, require
 from syncbn.cli.output import check_directory, check_json, show
@@ -18,12 +19,11 @@ from syncbn.experiments.compare import compare
 from syncbn.experiments.config import LR_BATCH, NETWORKS, CompareConfig
 from syncbn.experiments.normalizers import NORMALIZERS
 from syncbn.experiments.report import Report
-from syncbn.functional._input import REDUCTIONS
 
 DESCRIPTION = """\
 Train the same network with each normalizer, at each batch per rank and with
-several seeds, and compare the test errors. Ends with a table and one sentence;
-compare.json (all numbers), compare.txt and compare.png are in the output directory.
+several seeds, and compare the test errors. Prints a table and a verdict, and
+writes compare.json (all numbers), compare.txt and compare.png.
 """
 
 EPILOG = (
@@ -39,7 +39,7 @@ examples:
 
 
 def add_parser(subparsers: Any) -> None:
-    """Add this command to the parser of all."""
+    """Add this command to the subcommands."""
     parser = subparsers.add_parser(
         "compare", help="compare normalizers on real images", description=DESCRIPTION, epilog=EPILOG
     )
@@ -58,18 +58,18 @@ def add_parser(subparsers: Any) -> None:
         help=f"learning rate: X·(global batch)/{LR_BATCH} (default: %(default)s)")  # fmt: skip
     add("--data", default=default.data, metavar="NAME",
         help="fashion-mnist-10k, fashion-mnist or a directory with idx files (default: %(default)s)")  # fmt: skip
-    add("--train-samples", type=int, metavar="N", help="train on the first N images alone")
-    add("--test-samples", type=int, metavar="N", help="test on the first N images alone")
+    add("--train-samples", type=int, metavar="N", help="use only the first N training images")
+    add("--test-samples", type=int, metavar="N", help="use only the first N test images")
     add("--reduction", default=default.reduction, metavar="NAME",
-        help=f"SyncBN's sums: {' or '.join(REDUCTIONS)} (default: %(default)s)")  # fmt: skip
+        help=f"sums of SyncBN: {' or '.join(REDUCTIONS)} (default: %(default)s)")  # fmt: skip
     add("--output", type=Path, default=Path("syncbn-compare"), metavar="DIR",
-        help="where the files go (default: %(default)s)")  # fmt: skip
+        help="directory for the files (default: %(default)s)")  # fmt: skip
     add_json(parser)
     parser.set_defaults(command=CompareCommand, prog=parser.prog)
 
 
 class CompareCommand(Command):
-    """Runs the comparison, shows how it goes on, and prints what came of it."""
+    """The compare command: runs the comparison, shows its progress and prints the results."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         super().__init__(options)
@@ -86,7 +86,7 @@ class CompareCommand(Command):
         check_directory(options.output)
 
     def run(self, comm: Communicator) -> int:
-        """Run and print. Collective."""
+        """Run the comparison and print the results on rank 0. Collective."""
         if comm.rank > 0:
             compare(self.config, self.dataset, comm)
             return 0
@@ -99,11 +99,11 @@ class CompareCommand(Command):
         return 0
 
     def interrupted(self) -> str:
-        """Say how much has been kept."""
+        """Return the message after Ctrl-C, with the number of saved runs."""
         path = self.options.output / "compare.json"
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
-            done = 0 if found["complete"] else len(found["runs"])  # complete: of an earlier comparison
+            done = 0 if found["complete"] else len(found["runs"])  # a complete file is from an earlier comparison
         except (OSError, ValueError, KeyError):
             done = 0
-        return f"interrupted; complete runs: {done}" + (f", kept in {path}" if done else "")
+        return f"interrupted; complete runs: {done}" + (f", saved in {path}" if done else "")

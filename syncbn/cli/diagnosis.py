@@ -1,4 +1,4 @@
-"""What the doctor looks at, and what it thinks of it."""
+"""The findings of ``syncbn doctor`` and the warnings derived from them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import numpy as np
 
 from syncbn._core.kernels import available, which
 from syncbn._core.threads import thread_limit, usable_cores
-from syncbn.cli.launch import THREAD_VARIABLES, find_mpiexec, library_of
+from syncbn.cli.launch import THREAD_VARIABLES
+from syncbn.cli.mpiexec import find_mpiexec, mpi_library
 from syncbn.comm import Communicator
 from syncbn.experiments.latency import SIZES, allreduce_microseconds
 from syncbn.experiments.machine import cpu_model, host_name, instruction_sets
@@ -22,13 +23,13 @@ _MAPS = Path("/proc/self/maps")
 
 
 def diagnose(comm: Communicator) -> dict[str, Any]:
-    """Return what was found, as plain values, with ``warnings`` and ``problems`` (lists of str). Collective."""
+    """Return the findings as JSON values, with ``warnings`` and ``problems`` (lists of str). Collective."""
     software = versions()
     mpiexec = find_mpiexec()
     nodes = Counter(comm.allgather(host_name()))
     found: dict[str, Any] = {
         "software": software,
-        "mpiexec": {"path": str(mpiexec), "library": library_of(mpiexec)} if mpiexec else None,
+        "mpiexec": {"path": str(mpiexec), "library": mpi_library(mpiexec)} if mpiexec else None,
         "mpi_files": loaded_mpi_files(),
         "ranks": {"total": comm.size, "per_node": dict(nodes)},
         "machine": {
@@ -53,46 +54,46 @@ def diagnose(comm: Communicator) -> dict[str, Any]:
 
 
 def warnings_about(found: dict[str, Any]) -> list[str]:
-    """Return what may make runs slow or wrong, one line each, from what `diagnose` has found."""
+    """Return one line for each finding of `diagnose` that may make runs slow or wrong."""
     out = []
     software, mpiexec = found["software"], found["mpiexec"]
     cores = found["machine"]["usable_cores"]
     ranks = max(found["ranks"]["per_node"].values())
     if software["mpi4py"] is None:
-        out.append("no mpi4py: one process alone works, ranks do not; pip install 'syncbn[mpi]'")
+        out.append("no mpi4py: only a single process works, not MPI ranks; pip install 'syncbn[mpi]'")
     elif software["mpi_library"] is None:
         out.append("mpi4py finds no MPI library: load your cluster's MPI, or pip install 'syncbn[mpi]'")
     if mpiexec is None:
-        out.append("no mpiexec beside this Python or on PATH: pip install 'syncbn[mpi]'")
+        out.append("no mpiexec next to this Python or on PATH: pip install 'syncbn[mpi]'")
     elif software["mpi_library"] and _kind(mpiexec["library"]) != _kind(software["mpi_library"]):
         out.append(
-            f"mpiexec is of {mpiexec['library']}, but mpi4py uses {software['mpi_library']}: "
-            "each rank may find itself alone"
+            f"mpiexec belongs to {mpiexec['library']}, but mpi4py uses {software['mpi_library']}: "
+            "every rank may get a COMM_WORLD of size 1"
         )
     if len(found["mpi_files"]) > 1:
         out.append("two MPI libraries are loaded: " + ", ".join(found["mpi_files"]))
     if ranks > cores:
-        out.append(f"{ranks} ranks share {cores} cores: they wait for each other, and timings say little")
-    for what, threads in (
+        out.append(f"{ranks} ranks share {cores} cores: they wait for each other, and timings are not meaningful")
+    for kind, threads in (
         ("BLAS", blas_threads(found["threads"], cores)),
         ("kernel", found["kernels"]["threads"]),
     ):
         if 1 < ranks <= cores and ranks * threads > cores:
             out.append(
-                f"{ranks} ranks × {threads} {what} threads > {cores} cores: set OMP_NUM_THREADS={cores // ranks}"
+                f"{ranks} ranks × {threads} {kind} threads > {cores} cores: set OMP_NUM_THREADS={cores // ranks}"
             )
         if ranks > cores and threads > 1:
-            out.append(f"{threads} {what} threads per rank: set OMP_NUM_THREADS=1")
+            out.append(f"{threads} {kind} threads per rank: set OMP_NUM_THREADS=1")
     used, builds = found["kernels"]["used"], found["kernels"]["builds"]
     if used == "reference":
-        out.append("the kernels are reference (SYNCBN_KERNELS), many times slower than compiled ones")
+        out.append("SYNCBN_KERNELS selects the reference implementation, many times slower than the compiled kernels")
     elif used != builds[0]:
-        out.append(f"the kernels are {used} (SYNCBN_KERNELS), slower than {builds[0]}, which this processor can run")
+        out.append(f"SYNCBN_KERNELS selects {used} kernels, slower than {builds[0]}, which this processor supports")
     return out
 
 
 def blas_threads(settings: dict[str, str | None], cores: int) -> int:
-    """Return how many threads BLAS takes: OPENBLAS_NUM_THREADS, MKL_NUM_THREADS, OMP_NUM_THREADS or all cores."""
+    """Return the number of BLAS threads: OPENBLAS_NUM_THREADS, MKL_NUM_THREADS, OMP_NUM_THREADS or all cores."""
     for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
         value = (settings[name] or "").partition(",")[0]
         if value.isdigit() and int(value) > 0:
@@ -107,7 +108,7 @@ def blas_library() -> str:
 
 
 def loaded_mpi_files() -> list[str]:
-    """Return the files of the MPI libraries in this process's memory."""
+    """Return the files of the MPI libraries that this process has loaded."""
     try:
         lines = _MAPS.read_text().splitlines()
     except OSError:  # not on Linux

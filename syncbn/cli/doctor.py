@@ -1,4 +1,4 @@
-"""``syncbn doctor``: says what MPI, cores and threads there are, and what stands in the way."""
+"""``syncbn doctor``: reports MPI, cores, threads and kernels, and warns of problems."""
 
 from __future__ import annotations
 
@@ -11,13 +11,11 @@ from syncbn.cli.output import check_json, show
 from syncbn.cli.parser import add_json, add_ranks
 from syncbn.comm import Communicator
 
-DESCRIPTION = (
-    "Say what MPI, cores, threads and kernels there are, how long an allreduce takes, and what stands in the way."
-)
+DESCRIPTION = "Report MPI, cores, threads and kernels and the time of an allreduce, and warn of problems."
 
 EPILOG = """\
 exit codes:
-  0  usable, warnings or not    1  broken (ranks do not reach each other, or a sum comes out wrong)
+  0  usable, possibly with warnings    1  broken (an allreduce gave a wrong sum)
 
 example:
   syncbn doctor --ranks 4
@@ -25,9 +23,12 @@ example:
 
 
 def add_parser(subparsers: Any) -> None:
-    """Add this command to the parser of all."""
+    """Add this command to the subcommands."""
     parser = subparsers.add_parser(
-        "doctor", help="look at MPI, cores, threads and kernels, and warn", description=DESCRIPTION, epilog=EPILOG
+        "doctor",
+        help="report MPI, cores, threads and kernels, and warn",
+        description=DESCRIPTION,
+        epilog=EPILOG,
     )
     add_ranks(parser, default=1)
     add_json(parser)
@@ -35,14 +36,14 @@ def add_parser(subparsers: Any) -> None:
 
 
 class DoctorCommand(Command):
-    """Looks, measures and prints."""
+    """The doctor command: prints the diagnosis."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         super().__init__(options)
         check_json(options.json)
 
     def run(self, comm: Communicator) -> int:
-        """Print what was found on rank 0; the exit code is 1 where something is broken. Collective."""
+        """Print the findings on rank 0; return exit code 1 if there are problems. Collective."""
         found = diagnose(comm)
         if comm.rank == 0:
             show(as_text(found), found, self.options.json)
@@ -50,7 +51,7 @@ class DoctorCommand(Command):
 
 
 def as_text(found: dict[str, Any]) -> str:
-    """Return the findings as lines, the warnings last."""
+    """Return the findings as lines of text, followed by the warnings and problems."""
     software, machine, threads = found["software"], found["machine"], found["threads"]
     mpiexec, kernels = found["mpiexec"], found["kernels"]
     per_node = ", ".join(f"{count} on {node}" for node, count in found["ranks"]["per_node"].items())
@@ -63,15 +64,15 @@ def as_text(found: dict[str, Any]) -> str:
         "ranks": per_node,
         "cores": f"{machine['usable_cores']} usable of {machine['cores']}, {machine['cpu']}",
         "vectors": ", ".join(machine["instruction_sets"]) or "unknown",
-        "threads": f"{' '.join(set_threads) or 'nothing set'}; BLAS {threads['blas']}",
+        "threads": f"{' '.join(set_threads) or 'no variables set'}; BLAS {threads['blas']}",
         "kernels": f"{kernels['used']} (of {', '.join(kernels['builds'])}), up to {kernels['threads']} threads",
-        "allreduce": ", ".join(latencies) or "not measured: one rank alone (try --ranks 2)",
+        "allreduce": ", ".join(latencies) or "not measured on a single rank (try --ranks 2)",
     }
     lines = [f"{name:<11}{value}" for name, value in rows.items()]
     lines += [f"warning    {text}" for text in found["warnings"]]
     lines += [f"PROBLEM    {text}" for text in found["problems"]]
     if not found["warnings"] and not found["problems"]:
-        lines.append("all well")
+        lines.append("no problems found")
     return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""What commands that measure share, also with other numbers of ranks or threads than this process has."""
+"""The base class of commands that measure, and measurements in new processes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from syncbn.cli.command import Command
 from syncbn.cli.errors import CommandError, require
 from syncbn.cli.launch import run_on_ranks
 from syncbn.cli.output import check_directory, check_json, show
-from syncbn.cli.parts import Parts
+from syncbn.cli.stages import Stages
 from syncbn.experiments.machine import load_average
 from syncbn.experiments.report import dumps
 
@@ -24,32 +24,32 @@ PROGRAM = ("-m", "syncbn.cli.worker")
 
 
 class Report(Protocol):
-    """What came of measuring."""
+    """The results of a measuring command."""
 
     def as_text(self) -> str:
-        """Return what people read."""
+        """Return the results as text."""
 
     def as_json(self) -> dict[str, Any]:
-        """Return everything as plain values."""
+        """Return the results as JSON values."""
 
 
 class MeasuringCommand(Command):
-    """A command that measures, and gives a report: a text, JSON and a picture."""
+    """A command whose measurements result in a report: text, JSON and a figure."""
 
     def __init__(self, options: argparse.Namespace) -> None:
-        self.load = load_average()  # before this command adds to it
+        self.load = load_average()  # before this command raises it
         super().__init__(options)
         require(options.prog.split()[-1], ("rich", "scipy", *(["matplotlib"] if options.output else [])))
         check_json(options.json)
         if options.output:
             check_directory(options.output)
 
-    def parts(self, total: int) -> Parts:
-        """Return what shows the parts of the work as they begin, where it doesn't mix with the result."""
-        return Parts("stderr" if self.options.json == "-" else "stdout", total)
+    def stages(self, total: int) -> Stages:
+        """Return the display of the stages of the work, on the stream that does not carry the results."""
+        return Stages("stderr" if self.options.json == "-" else "stdout", total)
 
     def finish(self, report: Report, name: str, save_figure: Callable[[Path, Any], None]) -> int:
-        """Print the report, write it to the directory if there is one, and return the exit code."""
+        """Print the report, write it to the directory of ``--output`` if given, and return the exit code."""
         text, found = report.as_text(), report.as_json()
 
         def write() -> list[Path]:
@@ -65,33 +65,33 @@ class MeasuringCommand(Command):
         return 0
 
 
-def measured(what: str, settings: Any, ranks: int = 1, environment: Mapping[str, str] | None = None) -> Any:
-    """Do a piece of work of `syncbn.cli.worker` in so many new processes of this machine, and return its result.
+def measured(task: str, settings: Any, ranks: int = 1, environment: Mapping[str, str] | None = None) -> Any:
+    """Run a task of `syncbn.cli.worker` in new processes on this machine and return its result.
 
     Parameters
     ----------
-    what : str
-        Which piece.
+    task : str
+        Key of `syncbn.cli.worker.TASKS`.
     settings : JSON value
-        Its arguments.
+        Arguments of the task.
     ranks : int
-        1 is a process without MPI.
+        Number of processes; 1 is a process without MPI.
     environment : mapping, optional
-        Further variables of a process without MPI.
+        Further environment variables of a process without MPI.
 
     Raises
     ------
     CommandError
-        It did not come to its end.
+        A process failed.
     """
     with tempfile.TemporaryDirectory(prefix="syncbn-") as directory:
         file = Path(directory, "result")
-        arguments = [what, json.dumps(settings), str(file)]
+        arguments = [task, json.dumps(settings), str(file)]
         if ranks > 1:
             run_on_ranks(arguments, ranks, PROGRAM)
         else:
             command = [sys.executable, *PROGRAM, *arguments]
             done = subprocess.run(command, env=os.environ | dict(environment or {}), check=False)
             if done.returncode:
-                raise CommandError(f"a process that measures {what} ended with exit code {done.returncode}")
+                raise CommandError(f"the process that measures {task} failed with exit code {done.returncode}")
         return json.loads(file.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""Where results go: checked before the work begins, written when it is done."""
+"""Destinations of results: checked before the work, written after it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from syncbn.experiments.report import dumps
 
 
 def check_directory(directory: Path, option: str = "--output") -> None:
-    """Make the directory; raise UsageError where it can't be written to."""
+    """Create the directory; raise UsageError if it is not writable."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=directory):
@@ -22,7 +22,7 @@ def check_directory(directory: Path, option: str = "--output") -> None:
 
 
 def check_json(option: str | None) -> None:
-    """Raise UsageError where the file of ``--json FILE`` can't be written."""
+    """Raise UsageError if the file of ``--json FILE`` is not writable."""
     if option not in (None, "-"):
         path = Path(option)
         if path.is_dir():
@@ -33,12 +33,12 @@ def check_json(option: str | None) -> None:
 def show(
     text: str, found: dict[str, Any], json_option: str | None, write: Callable[[], Iterable[Path]] = tuple
 ) -> None:
-    """Print the text, or with ``--json`` alone the JSON. Then ``write`` files, and that of ``--json FILE``: name them.
+    """Print the text (the JSON if ``--json`` has no FILE), then write the files and print their names.
 
     Raises
     ------
     CommandError
-        A file could not be written.
+        A file is not writable.
     """
     print(dumps(found) if json_option == "-" else text, end="" if json_option == "-" else "\n", flush=True)
     try:

@@ -1,4 +1,4 @@
-"""Command lines: one line for what is wrong with them, from rank 0 alone."""
+"""The command line parser: it reports errors in one line, on rank 0 only."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from syncbn.cli import ranks
 
 
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose errors are one line; ranks other than 0 print nothing."""
+    """An ArgumentParser with one-line errors; only rank 0 prints."""
 
     def __init__(self, **settings: Any) -> None:
         settings.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
@@ -21,13 +21,13 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {' '.join(message.split())}\n")
 
     def _print_message(self, message: str, file: Any = None) -> None:
-        # All of argparse's output (help, version, errors) goes through here.
+        # argparse prints help, version and errors with this method.
         if ranks.rank() == 0:
             super()._print_message(message, file)
 
 
 def comma_list(convert: Callable[[str], Any]) -> Callable[[str], tuple[Any, ...]]:
-    """Return a type for ``add_argument``: ``2,8,32`` becomes a tuple."""
+    """Return a type for ``add_argument`` that converts ``2,8,32`` to a tuple."""
 
     def parse(text: str) -> tuple[Any, ...]:
         return tuple(convert(word.strip()) for word in text.split(","))
@@ -37,22 +37,22 @@ def comma_list(convert: Callable[[str], Any]) -> Callable[[str], tuple[Any, ...]
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
-    """Add ``--json [FILE]``: None where it was not given, "-" without a file."""
+    """Add ``--json [FILE]``: None if the option is absent, "-" if it has no FILE."""
     parser.add_argument(
         "--json",
         nargs="?",
         const="-",
         metavar="FILE",
-        help="print JSON instead of the text, or write it to FILE beside it",
+        help="print JSON instead of text, or write it to FILE in addition to the text",
     )
 
 
 def add_ranks(parser: argparse.ArgumentParser, default: int) -> None:
-    """Add ``--ranks``, which is None where it was not given; ``ranks_default`` is what to take then."""
+    """Add ``--ranks``: None if the option is absent; its default is then in ``ranks_default``."""
     parser.add_argument(
         "--ranks",
         type=int,
         metavar="N",
-        help=f"MPI ranks; starts mpiexec, unless already under one (default: {default}, or what mpiexec started)",
+        help=f"number of MPI ranks; starts mpiexec unless run by it (default: {default}, or that of mpiexec)",
     )
     parser.set_defaults(ranks_default=default)

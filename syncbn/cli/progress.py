@@ -1,4 +1,4 @@
-"""What is seen while a comparison runs: a bar on a terminal, one line per run elsewhere."""
+"""Progress of a comparison: a bar on a terminal, one line per run elsewhere."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from syncbn.experiments.observer import Observer
 from syncbn.experiments.results import Run
 
 WINDOW_SECONDS = 60.0
-"""The remaining time comes from the speed of this last part: runs of all normalizers and batches."""
+"""The remaining time is estimated from the speed in this period, which covers all normalizers and batches."""
 
 
 def make_observer(name: terminal.StreamName) -> Observer:
-    """Return the observer that suits the stream."""
+    """Return a bar if the stream is a terminal, otherwise lines."""
     columns = terminal.columns(name)
     stream = terminal.stream(name)
     return LineObserver(stream) if columns is None else BarObserver(stream, columns)
@@ -26,18 +26,18 @@ def describe(run: Run) -> str:
 
 
 class LineObserver(Observer):
-    """Writes a line when a run is complete."""
+    """An observer that writes a line for each complete run."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
         self.done = self.runs = 0
 
-    def begin(self, runs: int, steps: int) -> None:  # noqa: ARG002 (lines need no steps)
-        """Remember how many runs there will be."""
+    def begin(self, runs: int, steps: int) -> None:  # noqa: ARG002 (only the bar needs steps)
+        """Store the number of runs."""
         self.runs = runs
 
     def end_run(self, run: Run) -> None:
-        """Write the run's line."""
+        """Write the line of the run."""
         self.done += 1
         number = f"{self.done:{len(str(self.runs))}}/{self.runs}"
         result = "diverged" if run.diverged else f"test error {100 * run.test_errors[-1]:.1f} %"
@@ -46,13 +46,13 @@ class LineObserver(Observer):
 
 
 class BarObserver(Observer):
-    """Draws one bar over the steps of all runs, with the current run's name and the remaining time."""
+    """An observer that draws a bar over the steps of all runs, with the current run and the remaining time."""
 
     def __init__(self, stream: TextIO, columns: int) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-        # The width comes from outside: under mpiexec the stream itself is a pipe.
+        # Under mpiexec the stream is a pipe, whose width rich cannot determine.
         self.console = Console(file=stream, force_terminal=True, width=columns)
         self.progress = Progress(
             BarColumn(bar_width=None),
@@ -71,24 +71,24 @@ class BarObserver(Observer):
         self.done = 0
 
     def begin(self, runs: int, steps: int) -> None:
-        """Show the bar."""
+        """Start the bar."""
         self.progress.update(self.task, total=steps, runs=runs)
         self.progress.start()
 
     def begin_run(self, run: Run) -> None:
-        """Name the run beside the bar."""
+        """Show the name of the run next to the bar."""
         longest = max(len(entry.label) for entry in NORMALIZERS.values()) + len(", 999 per rank, seed 99")
         self.progress.update(self.task, description=describe(run).ljust(longest))
 
     def advance(self, steps: int) -> None:
-        """Move the bar."""
+        """Advance the bar."""
         self.progress.advance(self.task, steps)
 
-    def end_run(self, run: Run) -> None:  # noqa: ARG002 (the table will tell)
-        """Count the run."""
+    def end_run(self, run: Run) -> None:  # noqa: ARG002 (the table shows the result)
+        """Count the complete run."""
         self.done += 1
         self.progress.update(self.task, done=self.done)
 
     def end(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self.progress.stop()

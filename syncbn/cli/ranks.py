@@ -1,7 +1,6 @@
-"""What this process is, before MPI is initialized: a rank that an mpiexec started, or a process of its own.
+"""Rank and world size of this process, read from the environment before MPI is initialized.
 
-Arguments are checked before MPI starts, so that all ranks can leave with exit code 2 at once; only
-the environment tells by then who they are.
+Arguments are checked before MPI is initialized, so that all ranks can exit with code 2 without communication.
 """
 
 from __future__ import annotations
@@ -13,17 +12,17 @@ _SIZE = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MPI_LOCALNRANKS")
 
 
 def under_mpiexec() -> bool:
-    """Tell whether an mpiexec (or srun with a PMI) started this process."""
+    """Return whether mpiexec (or srun with a PMI) started this process."""
     return _first(_RANK) is not None
 
 
 def rank() -> int:
-    """Return this process's number in the world, 0 for a process of its own."""
+    """Return the rank of this process in COMM_WORLD, 0 without mpiexec."""
     return _first(_RANK) or 0
 
 
 def world_size() -> int | None:
-    """Return the number of ranks: 1 for a process of its own, None where the launcher does not say."""
+    """Return the number of ranks, 1 without mpiexec; None if the environment does not contain it."""
     return _first(_SIZE) if under_mpiexec() else 1
 
 

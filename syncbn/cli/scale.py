@@ -1,4 +1,4 @@
-"""``syncbn scale``: predicts what synchronizing costs on more ranks than there are here."""
+"""``syncbn scale``: predicts the cost of synchronization on many ranks."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from syncbn._core.checks import REDUCTIONS
 from syncbn.cli.errors import CommandError, UsageError
 from syncbn.cli.measuring import MeasuringCommand, measured
 from syncbn.cli.parser import add_json, add_ranks, comma_list
@@ -24,14 +25,13 @@ from syncbn.experiments.scale.model import Machine
 from syncbn.experiments.scale.published import PUBLISHED
 from syncbn.experiments.scale.report import ScaleReport
 from syncbn.experiments.scale.skew import MeasuredSkew, NormalSkew, Skew
-from syncbn.functional._input import REDUCTIONS
 
 DESCRIPTION = """\
-Predict what synchronizing costs in a training step on up to 32,767 ranks, with recursive
-doubling, Rabenseifner's algorithm and a ring, for all ranks together and in groups.
+Predict the cost of synchronization in a training step on up to 32,767 ranks, with recursive
+doubling, Rabenseifner's algorithm and a ring, for all ranks and for groups of ranks.
 
-The model is α-β or LogGP with ranks that come late (docs: Scale). Its parameters are fitted to
-allreduces measured here, given, or those of a published machine (--preset).
+The model is α-β or LogGP with ranks that arrive late (docs: Scale). Its parameters are fitted to
+allreduces on this machine, given as options, or those of a published machine (--preset).
 """
 
 EPILOG = (
@@ -47,9 +47,9 @@ examples:
 
 
 def add_parser(subparsers: Any) -> None:
-    """Add this command to the parser of all."""
+    """Add this command to the subcommands."""
     parser = subparsers.add_parser(
-        "scale", help="predict the cost of synchronizing on many ranks", description=DESCRIPTION, epilog=EPILOG
+        "scale", help="predict the cost of synchronization on many ranks", description=DESCRIPTION, epilog=EPILOG
     )
     default = ScaleConfig()
     add = parser.add_argument
@@ -61,26 +61,26 @@ def add_parser(subparsers: Any) -> None:
     add("--batch", type=int, default=default.batch, metavar="N", help="samples per rank (default: %(default)s)")
     add("--reduction", default=default.reduction, metavar="NAME", help=f"{' or '.join(REDUCTIONS)} (default: exact)")
     link = parser.add_mutually_exclusive_group()
-    link.add_argument("--preset", metavar="NAME", help="a published machine (below)")
-    link.add_argument("--alpha", type=float, metavar="US", help="α: microseconds of a message")
+    link.add_argument("--preset", metavar="NAME", help="a published machine (listed below)")
+    link.add_argument("--alpha", type=float, metavar="US", help="α: latency of a message in microseconds")
     link.add_argument("--loggp", type=comma_list(float), metavar="L,o,g,G", help="LogGP: µs, µs, µs and ns per byte")
     add("--bandwidth", type=float, metavar="GB/S", help="1/β, with --alpha")
-    add("--software", type=float, metavar="US", help="κ: microseconds of a message outside the network")
+    add("--software", type=float, metavar="US", help="κ: software overhead of a message in microseconds")
     add("--skew", metavar="US",
-        help="σ of how late ranks come, in µs, or 'measured' for the very delays measured here")  # fmt: skip
+        help="σ of the delays of ranks in µs, or 'measured' for the distribution measured here")  # fmt: skip
     add("--step-ms", type=float, metavar="MS",
-        help="the rest of a training step (default: measured; ResNet-50: matrix products and BN)")  # fmt: skip
+        help="time of the rest of a training step (default: measured; ResNet-50: matrix products and BN)")  # fmt: skip
     add("--at", type=comma_list(int), default=default.at, metavar="LIST",
-        help=f"ranks to predict (default: {','.join(map(str, default.at))})")  # fmt: skip
+        help=f"numbers of ranks to predict (default: {','.join(map(str, default.at))})")  # fmt: skip
     add("--groups", type=comma_list(int), default=default.groups, metavar="LIST",
         help=f"group sizes to predict (default: {','.join(map(str, default.groups))})")  # fmt: skip
-    add("--output", type=Path, metavar="DIR", help="write scale.txt, scale.json and scale.png there")
+    add("--output", type=Path, metavar="DIR", help="directory for scale.txt, scale.json and scale.png")
     add_json(parser)
     parser.set_defaults(command=ScaleCommand, prog=parser.prog)
 
 
 class ScaleCommand(MeasuringCommand):
-    """Measures where there is something to measure, predicts and prints."""
+    """The scale command: measures unless parameters are given, predicts and prints."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.given = _given_link(options)
@@ -95,26 +95,26 @@ class ScaleCommand(MeasuringCommand):
         if options.preset not in (None, *PUBLISHED):
             raise UsageError(f"unknown preset {options.preset!r} (choose from {', '.join(PUBLISHED)})")
         if self.ranks == 1 and self.given is None and options.preset is None:
-            raise UsageError("one rank sends nothing: take --ranks 2 or more, --preset, --alpha or --loggp")
+            raise UsageError("a single rank sends no messages: use --ranks 2 or more, --preset, --alpha or --loggp")
         if options.software is not None and options.software < 0:
             raise UsageError("argument --software: must not be negative")
         if options.step_ms is not None and not options.step_ms > 0:
             raise UsageError("argument --step-ms: must be positive")
         self.sigma = _sigma(options.skew, self.ranks)
 
-    def launch(self, arguments: Sequence[str]) -> int:  # noqa: ARG002 (the ranks get settings of their own)
-        """Measure on 2 ranks up to all that were asked for, each number of them on its own."""
+    def launch(self, arguments: Sequence[str]) -> int:  # noqa: ARG002 (the worker processes get settings instead)
+        """Measure on 2, 3, … ranks up to the requested number, each in new processes."""
         settings = {"shapes": list(self.config.shapes.items()), "rounds": ROUNDS, "calls": CALLS}
         counts = range(2, self.ranks + 1)
-        with self.parts(len(counts)).shown() as parts:
+        with self.stages(len(counts)).shown() as stages:
             found = []
             for count in counts:
-                parts.begin(f"measuring {count} ranks")
+                stages.begin(f"measuring {count} ranks")
                 found.append(Measurement.from_json(measured("ranks", settings, count)))
         return self._finish(found)
 
     def run(self, comm: Communicator) -> int:
-        """Measure on the ranks of ``comm``, and print on rank 0. Collective."""
+        """Measure on the ranks of ``comm`` and print on rank 0. Collective."""
         found = [measure(comm, self.config.shapes)] if comm.size > 1 else []
         return self._finish(found) if comm.rank == 0 else 0
 
@@ -141,7 +141,7 @@ class ScaleCommand(MeasuringCommand):
         elif fitted is not None:
             machine, origin = fitted, f"fitted to allreduces on {measurements[0].ranks} ranks of this machine"
         else:
-            raise CommandError("no allreduce has been measured, and no network is given")
+            raise CommandError("there are neither measurements nor parameters of a network")
         if options.software is not None:
             machine = replace(machine, software=options.software)
         skew = self._skew(measurements)
@@ -151,11 +151,11 @@ class ScaleCommand(MeasuringCommand):
 
     def _skew(self, measurements: Sequence[Measurement]) -> Skew | None:
         if self.options.skew == "measured":
-            return MeasuredSkew(_calmest(measurements).delays)
+            return MeasuredSkew(_least_disturbed(measurements).delays)
         return None if self.sigma is None else NormalSkew(self.sigma)
 
     def _computing(self, measurements: Sequence[Measurement]) -> tuple[float | None, str]:
-        """Return the milliseconds of the rest of a step and where they are from."""
+        """Return the milliseconds of the rest of a step and the origin of this number."""
         network, batch = self.config.network, self.config.batch
         if self.options.step_ms is not None:
             return self.options.step_ms, "given"
@@ -163,24 +163,25 @@ class ScaleCommand(MeasuringCommand):
             return None, "unknown"
         if network in ("mlp", "resnet"):
             return network_milliseconds(network, batch), f"measured here, {batch} samples"  # type: ignore[arg-type]
-        there = _calmest(measurements) if measurements else measure(SerialComm(), self.config.shapes)
-        return resnet50_milliseconds(batch, there), f"matrix products and BN alone at the speed here, {batch} samples"
+        measurement = _least_disturbed(measurements) if measurements else measure(SerialComm(), self.config.shapes)
+        origin = f"matrix products and BN alone at the speed here, {batch} samples"
+        return resnet50_milliseconds(batch, measurement), origin
 
 
-def _calmest(measurements: Sequence[Measurement]) -> Measurement:
-    """Return the measurement with most ranks among those whose ranks do not share cores, or else with fewest."""
-    calm = [m for m in measurements if not m.oversubscribed]
-    return calm[-1] if calm else measurements[0]
+def _least_disturbed(measurements: Sequence[Measurement]) -> Measurement:
+    """Return the measurement with the most ranks of which none share a core, otherwise that with the fewest."""
+    undisturbed = [m for m in measurements if not m.oversubscribed]
+    return undisturbed[-1] if undisturbed else measurements[0]
 
 
 def _fit(measurements: Sequence[Measurement], channels: Sequence[int]) -> Machine | None:
     if not measurements:
         return None
-    calm = [m for m in measurements if not m.oversubscribed] or measurements
-    gamma = min(m.gamma for m in calm)
-    machine = fit_machine([timing for m in calm for timing in m.timings], as_mpich, gamma)
-    best = _calmest(measurements)
-    call = fit_call(best.layers["alone"], best.layers["local"], channels, machine.software) if best.layers else 0.0
+    used = [m for m in measurements if not m.oversubscribed] or measurements
+    gamma = min(m.gamma for m in used)
+    machine = fit_machine([timing for m in used for timing in m.timings], as_mpich, gamma)
+    best = _least_disturbed(measurements)
+    call = fit_call(best.layers["one_rank"], best.layers["local"], channels, machine.software) if best.layers else 0.0
     return replace(machine, skew=NormalSkew(best.sigma), call=call)
 
 
@@ -194,7 +195,7 @@ def _given_link(options: argparse.Namespace) -> Hockney | LogGP | None:
     if options.loggp is None:
         return None
     if len(options.loggp) != 4 or min(options.loggp) < 0:
-        raise UsageError("argument --loggp: four numbers that are not negative, L,o,g,G")
+        raise UsageError("argument --loggp: must be four non-negative numbers L,o,g,G")
     latency, overhead, gap, gap_per_byte = options.loggp
     return LogGP(latency, overhead, gap, gap_per_byte / 1e3)
 
@@ -211,5 +212,5 @@ def _sigma(text: str | None, ranks: int) -> float | None:
     except ValueError:
         sigma = -1.0
     if not 0 <= sigma < float("inf"):
-        raise UsageError(f"argument --skew: microseconds or 'measured', got {text!r}")
+        raise UsageError(f"argument --skew: must be microseconds or 'measured', got {text!r}")
     return sigma

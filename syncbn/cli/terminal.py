@@ -1,4 +1,4 @@
-"""Whether stdout and stderr are a terminal, and how wide: also for a rank, whose output goes through mpiexec."""
+"""Widths of the terminals of stdout and stderr, including for ranks, whose output mpiexec forwards."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ def stream(name: StreamName) -> TextIO:
 
 
 def columns(name: StreamName) -> int | None:
-    """Return the terminal's width, None where the stream is no terminal."""
+    """Return the width of the terminal, None if the stream is not a terminal."""
     if completion.launched():
         value = os.environ.get(_variable(name))
         return int(value) if value else None
     try:
-        return os.get_terminal_size(stream(name).fileno()).columns or 80  # 0: a terminal that does not know
+        return os.get_terminal_size(stream(name).fileno()).columns or 80  # 0: the terminal has no width
     except (OSError, ValueError):  # a file, a pipe, or a stream without a descriptor
         return None
 
 
 def environment() -> dict[str, str]:
-    """Return the variables that tell ranks about this process's terminal."""
+    """Return the environment variables that pass the widths of this process on to ranks."""
     return {_variable(name): str(columns(name) or "") for name in _NAMES}
 
 

@@ -1,6 +1,6 @@
-"""``python -m syncbn.cli.worker WHAT SETTINGS FILE``: one part of what a command measures, on ranks of its own.
+"""``python -m syncbn.cli.worker TASK SETTINGS FILE``: one task of a measuring command, in new processes.
 
-Rank 0 writes what came of it as JSON to FILE; SETTINGS are the arguments, also as JSON.
+SETTINGS are the arguments of the task as JSON. Rank 0 writes the result as JSON to FILE.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ def measure_ranks(comm: Communicator, settings: Any) -> Any:
 
 
 def measure_kernels(comm: Communicator, settings: Any) -> Any:  # noqa: ARG001 (one process)
-    """Measure kernels with the threads that this process has. Not collective."""
+    """Measure kernels with the number of threads of this process. Not collective."""
     return kernel_speeds([tuple(shape) for shape in settings["shapes"]], settings["threads"], settings["rounds"])
 
 
-WORK: Mapping[str, Callable[[Communicator, Any], Any]] = {"ranks": measure_ranks, "kernels": measure_kernels}
+TASKS: Mapping[str, Callable[[Communicator, Any], Any]] = {"ranks": measure_ranks, "kernels": measure_kernels}
 
 
 def main(arguments: list[str]) -> None:
-    """Do one piece of work on this rank. Collective."""
-    what, settings, file = arguments
+    """Run one task on this rank. Collective."""
+    task, settings, file = arguments
     comm = world() if ranks.under_mpiexec() else SerialComm()
-    result = WORK[what](comm, json.loads(settings))
+    result = TASKS[task](comm, json.loads(settings))
     if comm.rank == 0:
         Path(file).write_text(json.dumps(result), encoding="utf-8")
     if completion.launched():

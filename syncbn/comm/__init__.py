@@ -1,15 +1,26 @@
-"""Communicators: one process, or the ranks of an MPI communicator."""
+"""Communicators: one process, or the ranks of an MPI communicator.
+
+How the files depend on each other, from the public interface down::
+
+    serial, mpi, cache   SerialComm, MPIComm, and one MPIComm for each mpi4py communicator
+    communicator         the public methods: check the arguments, then one call of the protocol
+    protocol             a call: the handshake (signature), its messages, and what follows an error (errors)
+    liveness             what a rank that waits knows of the other ranks
+    transport            the operations that the protocol needs of a message-passing library; MPI's in mpi_transport
+
+The handshake, the sum and the wait are compiled (ext/protocol.pyx).
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Union
 
-from syncbn.comm.call import Call, Direction, Exchange, Signature, Transfer, call_of
+from syncbn.comm.cache import world, wrap
 from syncbn.comm.communicator import Communicator
 from syncbn.comm.errors import SyncError, SyncLostRankError, SyncMismatchError, SyncTimeoutError
 from syncbn.comm.mpi import MPIComm
 from syncbn.comm.serial import SERIAL, SerialComm
-from syncbn.comm.wrapped import world, wrap
+from syncbn.comm.signature import CollectiveSignature
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -32,20 +43,15 @@ def as_communicator(comm: CommLike) -> Communicator:
 
 __all__ = [
     "SERIAL",
-    "Call",
+    "CollectiveSignature",
     "CommLike",
     "Communicator",
-    "Direction",
-    "Exchange",
     "MPIComm",
     "SerialComm",
-    "Signature",
     "SyncError",
     "SyncLostRankError",
     "SyncMismatchError",
     "SyncTimeoutError",
-    "Transfer",
     "as_communicator",
-    "call_of",
     "world",
 ]

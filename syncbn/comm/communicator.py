@@ -2,148 +2,130 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
+import pickle
 from types import TracebackType
-from typing import Any, Literal, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-import numpy as np
 from numpy.typing import NDArray
 
-from syncbn._core.message import NOTHING
-from syncbn.comm.call import Signature
+from syncbn._core.checks import check_integer
+from syncbn.comm.arguments import array_signature, check_array, check_choice, check_timeout
+from syncbn.comm.signature import CollectiveSignature
+from syncbn.comm.transport import OPS, Op
+
+if TYPE_CHECKING:
+    from syncbn.comm.protocol import Protocol
+    from syncbn.comm.serial import SerialProtocol
 
 T = TypeVar("T")
-Op = Literal["sum", "min", "max"]
+CommunicatorT = TypeVar("CommunicatorT", bound="Communicator")
+
+_ALLREDUCE, _BROADCAST, _SPLIT = map(CollectiveSignature, ("allreduce", "broadcast", "split"))
+_ALLGATHER = CollectiveSignature("allgather", has_data=True)
+_BARRIER, _FREE = map(CollectiveSignature, ("barrier", "free"))
 
 
-class Communicator(ABC):
+class Communicator:
     """A group of ranks. Every method marked ``Collective.`` must be called by all of them.
 
-    Attributes
+    Parameters
     ----------
-    rank, size : int
-        This process's number in the group, and how many there are.
-    bytes_sent : int
-        Bytes that this rank has handed to collectives so far.
+    protocol : Protocol
     """
 
-    rank: int
-    size: int
-    bytes_sent: int
+    def __init__(self, protocol: Protocol | SerialProtocol) -> None:
+        self._protocol = protocol
 
-    def __init__(self) -> None:
-        self.bytes_sent = 0
-        self._layers = 0
+    @property
+    def _distributed(self) -> Any:
+        """The protocol of several ranks, as plans take it; None for one process."""
+        return self._protocol
 
-    def register_layer(self, kind: str) -> str:
-        """Return the identity of a new layer: ``kind`` and the order of creation.
+    @property
+    def rank(self) -> int:
+        """The number of this process in the group."""
+        return self._protocol.rank
 
-        Not collective, but all ranks must create their layers in the same order: their calls are
-        told apart by it.
-        """
-        self._layers += 1
-        return f"{kind} #{self._layers}"
+    @property
+    def size(self) -> int:
+        """The number of ranks."""
+        return self._protocol.size
 
-    @abstractmethod
-    def agree(
-        self,
-        call: Signature,
-        maxima: NDArray[np.float64] = NOTHING,
-        error: Exception | None = None,
-        forward_number: int = 0,
-    ) -> int:
-        """Check that all ranks make the same call, and combine ``maxima`` over ranks by MAX, in place.
+    @property
+    def bytes_sent(self) -> int:
+        """Bytes that this rank has passed to collectives so far."""
+        return self._protocol.bytes_sent
 
-        Collective.
+    @property
+    def timeout(self) -> float | None:
+        """Seconds that a call may wait for other ranks; None means without limit."""
+        return self._protocol.timeout
 
-        Parameters
-        ----------
-        call : Signature
-            What this rank calls.
-        maxima : ndarray of float64, contiguous
-            As many words on every rank as follow from ``call``; may be empty.
-        error : Exception, optional
-            This rank's own input is bad: raise it here, and `SyncMismatchError` on the others.
-        forward_number : int
-            Of a backward: the number of its forward, which must agree too.
+    @timeout.setter
+    def timeout(self, seconds: float | None) -> None:
+        self._protocol.timeout = check_timeout(seconds)
 
-        Returns
-        -------
-        int
-            The number of this call on the communicator.
-
-        Raises
-        ------
-        SyncMismatchError
-            On every rank, saying what this one called and what did not fit.
-        """
-
-    @contextmanager
-    def preparing(self, call: Signature) -> Iterator[None]:
-        """Raise on all ranks what is raised in the block: the others wait in ``call`` to hear of it.
-
-        Collective where it raises; in the block nothing is sent.
-        """
-        try:
-            yield
-        except Exception as error:  # whatever it is
-            self.agree(call, error=error)
-            raise
-
-    @abstractmethod
     def allreduce(self, array: NDArray[Any], op: Op = "sum") -> None:
         """Combine ``array`` (contiguous, same shape and dtype on all ranks) over ranks, in place. Collective."""
+        protocol = self._protocol
+        with protocol.collective_errors(_ALLREDUCE):
+            check_choice("op", op, OPS)
+            check_array(array, op)
+        protocol.handshake(array_signature("allreduce", array, op=op))
+        protocol.allreduce(array, op)
 
-    @abstractmethod
-    def allreduce_agreed(self, array: NDArray[Any]) -> None:
-        """Sum ``array`` over ranks, in place: the second message of the call just agreed on. Collective.
-
-        What `agree` has compared must tell that its shape and dtype are the same on all ranks.
-        """
-
-    def maxima(self, size: int) -> NDArray[np.float64]:
-        """Return memory that `agree` combines without a copy, for one call.
-
-        Not collective.
-        """
-        return np.empty(size)
-
-    def summands(self, size: int, dtype: np.dtype[Any]) -> NDArray[Any]:
-        """Return memory that `allreduce_agreed` sums without a copy, for one call.
-
-        Not collective.
-        """
-        return np.empty(size, dtype)
-
-    @abstractmethod
     def broadcast(self, array: NDArray[Any], root: int = 0) -> None:
         """Copy ``array`` (contiguous) of rank ``root`` to all ranks, in place. Collective."""
+        protocol = self._protocol
+        with protocol.collective_errors(_BROADCAST):
+            check_choice("root", root, range(self.size))
+            check_array(array)
+        protocol.handshake(array_signature("broadcast", array, root=int(root)))
+        protocol.broadcast(array, int(root))
 
-    @abstractmethod
     def allgather(self, value: T) -> list[T]:
         """Return the values (any picklable object) of all ranks, in rank order. Collective."""
+        protocol = self._protocol
+        with protocol.collective_errors(_ALLGATHER):
+            content = pickle.dumps(value)
+        protocol.handshake(_ALLGATHER)
+        return list(map(pickle.loads, protocol.allgather(content)))
 
-    @abstractmethod
     def barrier(self) -> None:
-        """Wait until all ranks are here. Collective."""
+        """Wait until all ranks have entered this call. Collective."""
+        self._protocol.handshake(_BARRIER)
 
-    @abstractmethod
-    def split(self, group_size: int) -> Communicator:
-        """Return the communicator of this rank's group of ``group_size`` consecutive ranks. Collective."""
+    def split(self: CommunicatorT, group_size: int) -> CommunicatorT:
+        """Return the communicator of this rank's group of ``group_size`` consecutive ranks.
 
-    @abstractmethod
+        Collective. The last group is smaller where ``group_size`` does not divide ``size``.
+        """
+        protocol = self._protocol
+        with protocol.collective_errors(_SPLIT):
+            group_size = check_integer("group_size", group_size)
+        protocol.handshake(CollectiveSignature("split", (("group_size", group_size),), has_data=True))
+        group = type(self).__new__(type(self))
+        Communicator.__init__(group, protocol.split(group_size))
+        return group
+
     def free(self) -> None:
-        """Give the communicator's resources back; further calls raise. Collective."""
+        """Free what belongs to the communicator; further calls raise ValueError. Collective."""
+        protocol = self._protocol
+        if not (protocol.closed or protocol.unfinished):
+            protocol.handshake(_FREE)
+        protocol.free()
 
-    def __enter__(self) -> Communicator:
+    def __enter__(self: CommunicatorT) -> CommunicatorT:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.free()
+        """Free the communicator; after an exception, close it without waiting for the other ranks."""
+        if kind is None:
+            self.free()
+        else:
+            self._protocol.close(kind)
 
     def __deepcopy__(self, memo: object) -> NoReturn:
         raise TypeError(_NOT_COPIED.format(type(self).__name__))

@@ -1,66 +1,89 @@
-"""One process alone."""
+"""The communicator of one process."""
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from collections.abc import Callable
+from contextlib import nullcontext
+from itertools import count
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from syncbn._core.checks import check_integer
-from syncbn._core.message import NOTHING
-from syncbn.comm.call import Signature
-from syncbn.comm.communicator import Communicator, Op
-
-T = TypeVar("T")
+from syncbn.comm.communicator import Communicator
+from syncbn.comm.signature import CollectiveSignature, Signatures
+from syncbn.typing import Float64Array
 
 
-class SerialComm(Communicator):
-    """The communicator of one process: nothing is sent, needs no MPI."""
+class SerialProtocol(Signatures):
+    """The protocol of one process, which agrees with itself: it has no state that threads could disturb."""
 
-    rank = 0
-    size = 1
+    rank, size, bytes_sent = 0, 1, 0
+    closed, unfinished = "", False
+    timeout: float | None = None
 
     def __init__(self) -> None:
-        super().__init__()
-        self._calls = 0
+        self._next_number: Callable[[], int] = count(1).__next__
 
-    def agree(
+    def max_buffer(self, size: int) -> Float64Array:
+        """Return memory for a handshake."""
+        return np.empty(size)
+
+    def sum_buffer(self, size: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+        """Return memory for a sum."""
+        return np.empty(size, dtype)
+
+    def handshake(
         self,
-        call: Signature,  # noqa: ARG002
-        maxima: NDArray[np.float64] = NOTHING,  # noqa: ARG002
-        error: Exception | None = None,
-        forward_number: int = 0,  # noqa: ARG002
+        signature: CollectiveSignature,  # noqa: ARG002
+        max_buffer: Float64Array | None = None,  # noqa: ARG002
+        forward: int = 0,  # noqa: ARG002
     ) -> int:
-        """Raise ``error`` if there is one; one process agrees with itself."""
-        if error is not None:
-            raise error
-        self._calls += 1
-        return self._calls
+        """Return the sequence number of this call."""
+        return self._next_number()
 
-    def allreduce(self, array: NDArray[Any], op: Op = "sum") -> None:
-        """Leave ``array`` as it is."""
+    def sum(self, buffer: NDArray[Any]) -> None:
+        """Leave the buffer as it is."""
 
-    def allreduce_agreed(self, array: NDArray[Any]) -> None:
-        """Leave ``array`` as it is."""
+    def collective_errors(
+        self,
+        signature: CollectiveSignature,  # noqa: ARG002
+        handshake: bool = False,  # noqa: ARG002
+    ) -> nullcontext[None]:
+        """Return a context that does nothing: an error of one process is one of all."""
+        return _NO_CONTEXT
 
-    def broadcast(self, array: NDArray[Any], root: int = 0) -> None:
-        """Leave ``array`` as it is."""
+    def allreduce(self, array: NDArray[Any], op: str) -> None:
+        """Leave the array as it is."""
 
-    def allgather(self, value: T) -> list[T]:
-        """Return ``[value]``."""
-        return [value]
+    def broadcast(self, array: NDArray[Any], root: int) -> None:
+        """Leave the array as it is."""
 
-    def barrier(self) -> None:
-        """Return at once."""
+    def allgather(self, content: bytes) -> list[bytes]:
+        """Return the bytes of the one rank."""
+        return [content]
 
-    def split(self, group_size: int) -> SerialComm:
-        """Return another communicator of this process."""
-        check_integer("group_size", group_size)
-        return SerialComm()
+    def split(self, group_size: int) -> SerialProtocol:  # noqa: ARG002
+        """Return another protocol of this process."""
+        return SerialProtocol()
 
     def free(self) -> None:
         """Do nothing."""
+
+    def close(self, error: type[BaseException]) -> None:
+        """Do nothing."""
+
+
+_NO_CONTEXT = nullcontext()
+
+
+class SerialComm(Communicator):
+    """The communicator of one process: it sends nothing and needs no MPI."""
+
+    _distributed = None
+
+    def __init__(self) -> None:
+        super().__init__(SerialProtocol())
 
     def __deepcopy__(self, memo: object) -> SerialComm:  # type: ignore[override]
         return SerialComm()

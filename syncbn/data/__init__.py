@@ -1,4 +1,4 @@
-"""Images to train on: a packaged subset of Fashion-MNIST, the whole of it, or any four idx files."""
+"""Training images: a packaged subset of Fashion-MNIST, all of Fashion-MNIST, or any directory of idx files."""
 
 from __future__ import annotations
 

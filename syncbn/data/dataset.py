@@ -1,4 +1,4 @@
-"""Images and labels as they were loaded."""
+"""Images and labels of a data set."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ UInt8Array = NDArray[np.uint8]
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Images of classes, split into a part for training and one for testing. The arrays are made read-only.
+    """Labelled images for training and testing. Makes the arrays read-only.
 
     Attributes
     ----------
     name : str
-        What it is, such as ``"fashion-mnist-10k"``.
+        Name, such as ``"fashion-mnist-10k"``.
     source : str
-        Where it was read.
+        File or directory of the data.
     x_train, x_test : ndarray of uint8, shape (N, H, W)
         Gray values.
     y_train, y_test : ndarray of uint8, shape (N,)
         Class numbers.
     class_names : tuple of str
-        By class number.
+        Names in the order of the class numbers.
 
     Raises
     ------
     DataError
-        The arrays do not fit together, or have no samples.
+        The arrays are inconsistent or empty.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Dataset:
             self._fail(f"train images of {self.x_train.shape[1:]} pixels, test images of {self.x_test.shape[1:]}")
 
     def first(self, train: int | None = None, test: int | None = None) -> Dataset:
-        """Return the first ``train`` and ``test`` samples alone (None: all; no more than there are)."""
+        """Return at most the first ``train`` and ``test`` samples; None means all."""
         return replace(
             self,
             x_train=self.x_train[:train],

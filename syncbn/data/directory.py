@@ -1,4 +1,4 @@
-"""A directory with the four idx files of MNIST or its kin."""
+"""Data sets in the four idx files of MNIST."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FILES = {
     "x_test": ("t10k-images-idx3-ubyte", 3),
     "y_test": ("t10k-labels-idx1-ubyte", 1),
 }
-"""Array: the file's name and number of axes."""
+"""Name and number of axes of the file of each array."""
 
 
 def read_directory(
@@ -27,16 +27,16 @@ def read_directory(
     ----------
     directory : Path
     name : str
-        Of the dataset; "" is the directory's.
+        Name of the data set; "" means that of the directory.
     class_names : tuple of str, optional
-        None: "0", "1", … up to the largest training label.
+        None means "0", "1", … up to the largest training label.
     how_to_get : str
-        What the message about a missing or damaged file adds.
+        Advice to append to the message of an error.
 
     Raises
     ------
     DataError
-        A file is missing, damaged or does not fit the others.
+        A file is missing, damaged or inconsistent with the others.
     """
     try:
         arrays = {key: read_idx(find_file(directory, stem), ndim) for key, (stem, ndim) in FILES.items()}
@@ -53,9 +53,9 @@ _HOW_TO_GET = "a directory of data has the four idx files of MNIST or Fashion-MN
 
 
 def find_file(directory: Path, stem: str) -> Path:
-    """Return the path under which ``directory`` has the file, or raise `DataError`."""
+    """Return the path of the file in ``directory``, gzipped or not; raise `DataError` if there is none."""
     spellings = [stem, stem.replace("-idx", ".idx")]
     for candidate in (directory / (spelling + suffix) for spelling in spellings for suffix in (".gz", "")):
-        if os.path.lexists(candidate):  # a broken link too: reading it says what is wrong
+        if os.path.lexists(candidate):  # includes broken links, which fail with an error when they are read
             return candidate
     raise DataError(f"{directory / stem}.gz is missing")

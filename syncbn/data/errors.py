@@ -1,7 +1,7 @@
-"""What loading data raises."""
+"""The error of loading data."""
 
 from __future__ import annotations
 
 
 class DataError(ValueError):
-    """Data is missing, damaged or of another format: the message says which file, what is wrong and how to get it."""
+    """Data is missing, damaged or of another format; the message has the file, the problem and how to get the data."""

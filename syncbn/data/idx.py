@@ -1,7 +1,7 @@
-"""The idx format, in which MNIST and its kin are distributed.
+"""The idx format, in which MNIST and similar data sets are distributed.
 
-Two zero bytes, the type (8 is uint8), the number of axes, each axis's size as a big-endian uint32, then
-the values in C order. Format: http://yann.lecun.com/exdb/mnist/ (LeCun, Cortes, Burges 1998).
+A file consists of two zero bytes, the type (8 is uint8), the number of axes, the size of each axis as a big-endian
+uint32, and the values in C order. Format: http://yann.lecun.com/exdb/mnist/ (LeCun, Cortes, Burges 1998).
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from syncbn.data.errors import DataError
 
 GZIP_MAGIC = b"\x1f\x8b"
 GZIP_RATIO = 1032
-"""No byte of a gzip file can stand for more: the limit of deflate, see https://zlib.net/zlib_tech.html."""
+"""Largest compression ratio of deflate, see https://zlib.net/zlib_tech.html."""
 CHUNK_BYTES = 1 << 20
 
 _TYPES = {0x08: "uint8", 0x09: "int8", 0x0B: "int16", 0x0C: "int32", 0x0D: "float32", 0x0E: "float64"}
 
 
 def read_idx(path: str | Path, ndim: int) -> NDArray[np.uint8]:
-    """Read an idx file of uint8, gzipped or not (its first bytes tell, not its name).
+    """Read an idx file of uint8, gzipped or not, which its first bytes determine, not its name.
 
-    A header that promises more than the file can hold is refused before anything is read.
+    If the header declares more values than the file can contain, an error is raised before they are allocated.
 
     Parameters
     ----------
@@ -45,8 +45,8 @@ def read_idx(path: str | Path, ndim: int) -> NDArray[np.uint8]:
     Raises
     ------
     DataError
-        The file can't be read, is no idx file, holds another type or number of axes, is longer or
-        shorter than its header says, or its gzip stream is damaged.
+        The file is not readable, is not an idx file, has another type or number of axes, is longer or shorter than its
+        header declares, or its gzip stream is damaged.
     """
     path = Path(path)
     try:
@@ -54,8 +54,8 @@ def read_idx(path: str | Path, ndim: int) -> NDArray[np.uint8]:
             size = os.fstat(file.fileno()).st_size
             if file.peek(2)[:2] == GZIP_MAGIC:
                 with gzip.open(file) as stream:
-                    return _read(cast(BinaryIO, stream), ndim, most=size * GZIP_RATIO)
-            return _read(file, ndim, most=size)
+                    return _read(cast(BinaryIO, stream), ndim, max_size=size * GZIP_RATIO)
+            return _read(file, ndim, max_size=size)
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
@@ -64,8 +64,8 @@ def read_idx(path: str | Path, ndim: int) -> NDArray[np.uint8]:
         raise DataError(f"{path}: {error.strerror or error}") from error
 
 
-def _read(stream: BinaryIO, ndim: int, most: int) -> NDArray[np.uint8]:
-    """Read an idx file of at most ``most`` bytes."""
+def _read(stream: BinaryIO, ndim: int, max_size: int) -> NDArray[np.uint8]:
+    """Read an idx file of at most ``max_size`` bytes."""
     magic = _read_up_to(stream, 4)
     if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in _TYPES:
         raise DataError(f"not an idx file: it starts with {magic!r}")
@@ -77,22 +77,22 @@ def _read(stream: BinaryIO, ndim: int, most: int) -> NDArray[np.uint8]:
     if len(sizes) < 4 * ndim:
         raise DataError("truncated in the header")
     shape = struct.unpack(f">{ndim}I", sizes)
-    expected = math.prod(shape)  # of Python's integers, which do not overflow
-    if expected > most:
-        raise DataError(f"truncated: shape {shape} needs {expected} values, more than the file can hold")
-    values = _read_up_to(stream, expected + 1)  # one more: reaches the end, where gzip compares its checksum
+    expected = math.prod(shape)  # Python's integers do not overflow
+    if expected > max_size:
+        raise DataError(f"truncated: shape {shape} needs {expected} values, more than the file can contain")
+    values = _read_up_to(stream, expected + 1)  # one more byte: gzip verifies its checksum at the end
     if len(values) != expected:
-        state = "truncated" if len(values) < expected else "too long"
-        at_least = "" if len(values) < expected else " or more"
-        raise DataError(f"{state}: shape {shape} needs {expected} values, the file has {len(values)}{at_least}")
+        truncated = len(values) < expected
+        state, or_more = ("truncated", "") if truncated else ("too long", " or more")
+        raise DataError(f"{state}: shape {shape} needs {expected} values, the file has {len(values)}{or_more}")
     try:
         return np.frombuffer(values, np.uint8).reshape(shape)
-    except ValueError as error:  # nothing, times sizes that overflow
+    except ValueError as error:  # a size of 0 times sizes whose product overflows
         raise DataError(f"impossible shape {shape}") from error
 
 
 def _read_up_to(stream: BinaryIO, size: int) -> bytearray:
-    """Read ``size`` bytes or until the end, in chunks: ``stream.read(size)`` would allocate them all at once."""
+    """Read ``size`` bytes or until the end, in chunks, because ``stream.read(size)`` would allocate ``size`` bytes."""
     values = bytearray()
     while len(values) < size:
         chunk = stream.read(min(CHUNK_BYTES, size - len(values)))

@@ -1,4 +1,4 @@
-"""From gray values to what a network takes."""
+"""Conversion of gray values to inputs of networks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Inputs:
     x_train, x_test : ndarray of float32 or float64, shape (N, 1, H, W) or (N, H·W)
     y_train, y_test : ndarray of uint8, shape (N,)
     mean, std : float
-        Of the training images (0 to 255, after pooling), which were subtracted and divided by.
+        Mean and standard deviation of the training images (0 to 255, after pooling), used to standardize.
     """
 
     x_train: NDArray[np.floating]
@@ -32,17 +32,17 @@ class Inputs:
 
 
 def prepare(dataset: Dataset, *, pool: int = 1, flat: bool = False, dtype: DTypeLike = np.float32) -> Inputs:
-    """Return (p − mean) / std of the pixels p, mean and std being one number each, of the training images.
+    """Return (p − mean) / std of all pixels p, where mean and std are those of all training pixels.
 
-    Both come from sums of integers, so they are the same whatever the order of the images.
+    They are computed from sums of integers, so they do not depend on the order of the images.
 
     Parameters
     ----------
     dataset : Dataset
     pool : int
-        Average squares of ``pool`` × ``pool`` pixels first: 2 makes 28 × 28 images 14 × 14.
+        Average squares of ``pool`` × ``pool`` pixels first: 2 reduces 28 × 28 pixels to 14 × 14.
     flat : bool
-        Shape (N, H·W) instead of (N, 1, H, W).
+        Whether the shape is (N, H·W) instead of (N, 1, H, W).
     dtype : dtype
         float32 or float64.
 
@@ -51,7 +51,7 @@ def prepare(dataset: Dataset, *, pool: int = 1, flat: bool = False, dtype: DType
     ValueError
         ``pool`` does not divide the images, or all training pixels are equal.
     TypeError
-        Another dtype.
+        ``dtype`` is not float32 or float64.
     """
     dtype = np.dtype(dtype)
     if dtype not in (np.float32, np.float64):
@@ -64,7 +64,7 @@ def prepare(dataset: Dataset, *, pool: int = 1, flat: bool = False, dtype: DType
     squares = int(np.einsum("nhw,nhw->", train, train, dtype=np.int64))
     spread = train.size * squares - total**2  # size²·variance, exact in Python's integers
     if spread == 0:
-        raise ValueError(f"{dataset.name}: all training pixels are equal, so there is nothing to standardize")
+        raise ValueError(f"{dataset.name}: all training pixels are equal, so they cannot be standardized")
     mean, std = total / train.size, math.sqrt(spread) / train.size
 
     def standardize(sums: NDArray[np.int32]) -> NDArray[np.floating]:

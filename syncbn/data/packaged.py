@@ -1,4 +1,4 @@
-"""The subset of Fashion-MNIST that comes with the package."""
+"""The packaged subset of Fashion-MNIST."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from syncbn.data.errors import DataError
 
 PACKAGED = Path(__file__).with_name("fashion_mnist_10k_2k.npz")
 SHA256 = "66e79b422c113b2ea2bccf5e0351cf6c2a1b80c9f8c4663408f647025768f8aa"
-"""As in the text beside the file."""
+"""Checksum of the file, which its text file contains as well."""
 
-_REPAIR = "install syncbn anew to get it back"
+_REPAIR = "reinstall syncbn to restore it"
 
 
 def read_packaged(path: Path = PACKAGED) -> Dataset:
@@ -29,7 +29,7 @@ def read_packaged(path: Path = PACKAGED) -> Dataset:
     Raises
     ------
     DataError
-        The file is missing or is not, byte by byte, what was packaged.
+        The file is missing or differs from the packaged one.
     """
     try:
         stored = path.read_bytes()

@@ -1,4 +1,4 @@
-"""Where data comes from, by name or by directory."""
+"""Sources of data: names and directories."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from syncbn.data.errors import DataError
 from syncbn.data.packaged import read_packaged
 
 NAMES = ("fashion-mnist-10k", "fashion-mnist")
-"""Names that `load` knows."""
+"""Names that `load` accepts."""
 
 DEBIAN_DIRECTORY = Path("/usr/share/datasets/fashion-mnist")
-"""Where Debian's package dataset-fashion-mnist puts its files."""
+"""Directory of Debian's package dataset-fashion-mnist."""
 
 CLASS_NAMES = (
     "T-shirt/top",
@@ -36,15 +36,14 @@ def load(source: str | os.PathLike[str] = "fashion-mnist-10k") -> Dataset:
     Parameters
     ----------
     source : str or path
-        ``"fashion-mnist-10k"``: 10,000 + 2,000 images of Fashion-MNIST that come with syncbn, with as
-        many of each class. ``"fashion-mnist"``: all 60,000 + 10,000, from Debian's package
-        dataset-fashion-mnist. Anything else: a directory with the four idx files of MNIST,
-        Fashion-MNIST or their kin, gzipped or not.
+        ``"fashion-mnist-10k"``: the packaged 10,000 + 2,000 images of Fashion-MNIST, equally many of each class.
+        ``"fashion-mnist"``: all 60,000 + 10,000 images from Debian's package dataset-fashion-mnist. Any other
+        value: a directory with the four idx files of MNIST or a similar data set, gzipped or not.
 
     Raises
     ------
     DataError
-        A file or directory is missing or damaged: which one, what is wrong, and how to get it.
+        A file or directory is missing or damaged.
 
     References
     ----------

@@ -1,1 +1,1 @@
-"""Runs with a question, a figure and a verdict. Import the modules: some need the packages of ``syncbn[cli]``."""
+"""Experiments behind the ``syncbn`` command. Some modules need the packages of ``syncbn[cli]``."""

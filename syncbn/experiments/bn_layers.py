@@ -1,4 +1,4 @@
-"""The batch normalization layers of the networks that costs are measured and predicted for."""
+"""Batch normalization layers of the networks whose costs are measured and predicted."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from syncbn.experiments.networks import BLOCKS, HIDDEN, STEM
 
 Layers = Mapping[tuple[int, ...], int]
-"""(channels, *map) of a sample: how many layers have it."""
+"""Number of layers for each shape (channels, *spatial axes) of a sample."""
 
 RESNET50: Layers = {
     (64, 112, 112): 1,
@@ -25,26 +25,26 @@ RESNET50: Layers = {
     (512, 7, 7): 5,
     (2048, 7, 7): 4,
 }
-"""The 53 layers of ResNet-50 (He et al. 2016, arXiv:1512.03385) at 224×224 pixels."""
+"""The 53 batch normalization layers of ResNet-50 (He et al. 2016, arXiv:1512.03385) at 224×224 pixels."""
 
-MAP = 7
-"""Side of the first maps of the residual network that `syncbn compare` trains."""
+FIRST_SIDE = 7
+"""Height and width of the first layer of the residual network of `syncbn compare`."""
 
 
 def _resnet() -> Layers:
-    """Return the layers of the residual network: a block has two, and one more where its shortcut is a convolution."""
-    side = MAP
+    """Return the layers of the residual network: two per block, three if the shortcut is a convolution."""
+    side = FIRST_SIDE
     layers: Counter[tuple[int, ...]] = Counter({(STEM, side, side): 1})
-    for inside, outside, stride in BLOCKS:
+    for in_channels, out_channels, stride in BLOCKS:
         side = math.ceil(side / stride)
-        layers[outside, side, side] += 2 + (stride != 1 or inside != outside)
+        layers[out_channels, side, side] += 2 + (stride != 1 or in_channels != out_channels)
     return layers
 
 
 NETWORKS: Mapping[str, Layers] = {"resnet50": RESNET50, "mlp": {(HIDDEN,): 2}, "resnet": _resnet()}
-"""ResNet-50, and the two networks of `syncbn compare`."""
+"""Layers of ResNet-50 and of the two networks of `syncbn compare`."""
 
 
 def layer_channels(layers: Layers) -> tuple[int, ...]:
-    """Return the channels of every layer, equal ones as often as there are layers."""
+    """Return the number of channels of every layer."""
     return tuple(channels for (channels, *_), count in layers.items() for _ in range(count))

@@ -1,4 +1,4 @@
-"""One network, several normalizers, batches and seeds."""
+"""A comparison: one network trained with several normalizers, batch sizes and seeds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from syncbn.experiments.results import Run
 from syncbn.experiments.training import train
 
 POOL = {"mlp": 1, "resnet": 4}
-"""Squares of pixels that are averaged: the residual network sees maps of 7×7, small enough for BN to suffer."""
+"""Side of the pixel squares that are averaged. Images of 7×7 keep the statistics of local BN noisy in the ResNet."""
 
 
 def compare(
@@ -22,25 +22,25 @@ def compare(
     observer: Observer | None = None,
     keep: Callable[[Run], object] | None = None,
 ) -> list[Run]:
-    """Train with every normalizer, batch and seed.
+    """Train with every normalizer, batch size and seed.
 
-    Collective. The outermost loop is over seeds, so that an interrupted comparison has a bit of everything.
+    Collective. The outermost loop is over seeds, so that an interrupted comparison covers all normalizers.
 
     Parameters
     ----------
     config : CompareConfig
     dataset : Dataset
-        What is trained and tested on, the same on every rank.
+        Training and test data, equal on every rank.
     comm : Communicator
     observer : Observer, optional
-        Is told how it goes on.
+        Receives the progress.
     keep : callable, optional
-        Gets every run when it is complete.
+        Called with every complete run.
 
     Raises
     ------
     ValueError
-        The images do not fit the network, or are too few.
+        The images do not fit the network, or there are too few of them.
     """
     observer = observer or Observer()
     inputs = prepare(dataset, pool=POOL[config.network])
@@ -63,7 +63,7 @@ def compare(
 
 
 def planned(config: CompareConfig) -> Iterator[Run]:
-    """Yield the runs that are still to be done, in their order."""
+    """Yield all runs, not yet done, in the order of training."""
     for seed in range(config.seeds):
         for batch in config.batches:
             for norm in config.norms:

@@ -1,21 +1,21 @@
-"""What one comparison runs."""
+"""Configuration of a comparison."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
+from syncbn._core.checks import REDUCTIONS, Reduction
 from syncbn.experiments.normalizers import NORMALIZERS, Network
-from syncbn.functional._input import REDUCTIONS, Reduction
 
 NETWORKS: tuple[Network, ...] = ("mlp", "resnet")
 LR_BATCH = 32
-"""Global batch to which `CompareConfig.lr` belongs."""
+"""Global batch size at which the learning rate is `CompareConfig.lr`."""
 
 
 @dataclass(frozen=True)
 class CompareConfig:
-    """The choices of one comparison.
+    """Configuration of a comparison.
 
     Attributes
     ----------
@@ -27,25 +27,25 @@ class CompareConfig:
     epochs : int
         Passes over the training data.
     seeds : int
-        Runs of each normalizer and batch, with seeds 0, 1, …: one seed draws the same initial weights
-        and the same order of the data for every normalizer.
+        Number of runs of each normalizer and batch size, with seeds 0, 1, …; a seed determines the initial
+        weights and the order of the data, independently of the normalizer.
     lr : float
-        Learning rate of a global batch of 32; it grows in proportion to the global batch (Goyal et al. 2017).
+        Learning rate for a global batch of 32, scaled linearly with the global batch (Goyal et al. 2017).
     momentum : float
-        Of SGD.
+        Momentum of SGD.
     evaluations : int
         Evaluations on the test set per epoch.
     data : str
-        Name or directory, as `syncbn.data.load` takes it.
+        Name or directory for `syncbn.data.load`.
     train_samples, test_samples : int or None
-        Use the first so many samples alone (the caller of `compare` chooses them).
+        Use only the first samples (the caller of `compare` selects them).
     reduction : {"exact", "float64"}
-        Of `SyncBatchNorm`.
+        Reduction of `SyncBatchNorm`.
 
     Raises
     ------
     ValueError
-        A choice that does not exist or makes no sense, in one line.
+        A value is not valid.
     """
 
     norms: tuple[str, ...] = ("none", "bn", "syncbn", "gn", "ln")
@@ -82,31 +82,31 @@ class CompareConfig:
         return self.lr * global_batch / LR_BATCH
 
     def steps(self, global_batch: int, samples: int) -> int:
-        """Return how many steps a training takes; the last batch of an epoch is left out if it is smaller."""
+        """Return the number of training steps; an incomplete last batch of an epoch is dropped."""
         return self.epochs * (samples // global_batch)
 
     def check_batches(self, ranks: int, samples: int) -> None:
-        """Raise ValueError where a batch is too large for the data, or too small to have a variance."""
+        """Raise ValueError if a batch is too large for the data or too small to have a variance."""
         if max(self.batches) * ranks > samples:
             raise ValueError(
                 f"{max(self.batches)} samples per rank on {counted(ranks, 'rank')} "
-                f"are more than the {samples} there are"
+                f"are more than the {samples} samples of the data"
             )
-        alone = [name for name in self.norms if name == "bn" or (name == "syncbn" and ranks == 1)]
-        if self.network == "mlp" and min(self.batches) == 1 and alone:
-            raise ValueError(f"norm {alone[0]!r} needs batches of at least 2: one sample has no variance")
+        local = [name for name in self.norms if name == "bn" or (name == "syncbn" and ranks == 1)]
+        if self.network == "mlp" and min(self.batches) == 1 and local:
+            raise ValueError(f"norm {local[0]!r} needs batches of at least 2: one sample has no variance")
 
 
 def counted(number: int, noun: str) -> str:
-    """Return ``2 ranks``, ``1 rank``."""
+    """Return a number with its noun in singular or plural, such as ``2 ranks``."""
     return f"{number} {noun}{'s' * (number != 1)}"
 
 
-def _check_choices(what: str, values: tuple[str, ...], known: tuple[str, ...]) -> None:
+def _check_choices(name: str, values: tuple[str, ...], known: tuple[str, ...]) -> None:
     for position, value in enumerate(values):
         if value not in known:
-            raise ValueError(f"unknown {what} {value!r} (choose from {', '.join(known)})")
+            raise ValueError(f"unknown {name} {value!r} (choose from {', '.join(known)})")
         if value in values[:position]:
-            raise ValueError(f"{what} {value!r} was given twice")
+            raise ValueError(f"{name} {value!r} is given twice")
     if not values:
-        raise ValueError(f"at least one {what} is needed (choose from {', '.join(known)})")
+        raise ValueError(f"at least one {name} is needed (choose from {', '.join(known)})")

@@ -1,4 +1,4 @@
-"""The comparison as a picture."""
+"""The figure of a comparison."""
 
 from __future__ import annotations
 
@@ -9,7 +9,19 @@ from typing import Any
 import numpy as np
 
 from syncbn.experiments.normalizers import NORMALIZERS
-from syncbn.experiments.picture import BLACK, BLUE, GREEN, GREY, ORANGE, PINK, SKY, YELLOW, add_legend, new_figure, tidy
+from syncbn.experiments.plotting import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PINK,
+    SKY,
+    YELLOW,
+    add_legend,
+    new_figure,
+    tidy,
+)
 from syncbn.experiments.results import Cell, Run, summarize
 from syncbn.experiments.statistics import CONFIDENCE, interval
 
@@ -24,7 +36,7 @@ STYLES = {
     "rms": (BLACK, "*"),
 }
 DODGE = 0.035
-"""Share of an octave by which neighbouring error bars are moved apart."""
+"""Horizontal distance of neighbouring error bars in octaves."""
 
 
 def save_figure(path: Path, runs: Sequence[Run], title: str) -> None:
@@ -33,7 +45,7 @@ def save_figure(path: Path, runs: Sequence[Run], title: str) -> None:
     Raises
     ------
     ImportError
-        matplotlib is not there.
+        matplotlib is missing.
     """
     cells = summarize(runs)
     figure = new_figure(11, 5)

@@ -1,4 +1,4 @@
-"""How long an allreduce takes."""
+"""Latency of an allreduce."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ import numpy as np
 from syncbn.comm import Communicator
 
 SIZES = (8, 2048, 32768)
-"""Bytes: one number, the first message of a synchronized layer, and a small layer's gradient."""
+"""Sizes in bytes: one number, the handshake of a synchronized layer, and the gradient of a small layer."""
 
 WARMUP = 20
 CALLS = 200
 
 
 def allreduce_microseconds(comm: Communicator, nbytes: int) -> float:
-    """Return the median time of an allreduce of float64 numbers, that of the slowest rank. Collective.
+    """Return the median time of a float64 allreduce on the slowest rank. Collective.
 
     Raises
     ------
     RuntimeError
-        On every rank, where the sum came out wrong.
+        The sum was wrong on any rank; raised on every rank.
     """
     seconds = []
-    right = True
+    correct = True
     for call in range(WARMUP + CALLS):
         array = np.ones(nbytes // 8)
         comm.barrier()
         start = time.perf_counter()
-        comm.allreduce_agreed(array)  # without the header that the barrier had
+        comm._protocol.sum(array)  # without a handshake, which the barrier included
         if call >= WARMUP:
             seconds.append(time.perf_counter() - start)
-        right = right and bool(np.all(array == comm.size))
-    medians, correct = zip(*comm.allgather((statistics.median(seconds), right)), strict=True)
-    if not all(correct):
+        correct = correct and bool(np.all(array == comm.size))
+    medians, all_correct = zip(*comm.allgather((statistics.median(seconds), correct)), strict=True)
+    if not all(all_correct):
         raise RuntimeError(f"an allreduce of {nbytes} bytes over {comm.size} ranks gave wrong sums")
     return 1e6 * float(max(medians))

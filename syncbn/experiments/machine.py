@@ -1,4 +1,4 @@
-"""The machine under a run: processor, cores, instruction sets."""
+"""The machine of a run: processor, load and instruction sets."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import socket
 from pathlib import Path
 
 BUSY = 0.5
-"""Load from which on times are not to be trusted."""
+"""Load average from which timings are unreliable."""
 
 _CPUINFO = Path("/proc/cpuinfo")
-_FLAGS = {  # as /proc/cpuinfo names them: what people call them
+_FLAGS = {  # names in /proc/cpuinfo and common names
     "sse2": "SSE2",
     "avx": "AVX",
     "fma": "FMA",
@@ -25,7 +25,7 @@ _FLAGS = {  # as /proc/cpuinfo names them: what people call them
 
 
 def load_average() -> float:
-    """Return how many processes want a core, over the last minute; 0 where the system does not say."""
+    """Return the load average of the last minute; 0 if the system does not provide it."""
     try:
         return os.getloadavg()[0]
     except (AttributeError, OSError):
@@ -33,21 +33,21 @@ def load_average() -> float:
 
 
 def busy_warning(load: float) -> list[str]:
-    """Return a line that says so where other programs kept cores busy while times were taken, else none."""
+    """Return a warning in a list if other programs used the cores during the measurement, otherwise []."""
     if load < BUSY:
         return []
-    return [f"other programs were running (load {load:.1f}): times are too long, and ranks wait for each other"]
+    return [f"other programs were running (load {load:.1f}): times are too long because ranks wait for each other"]
 
 
 def host_name() -> str:
-    """Return the name of this node: ranks with the same name share its cores."""
+    """Return the name of this node; ranks with equal names share its cores."""
     return socket.gethostname()
 
 
 def cpu_model() -> str:
-    """Return the processor's name, or its architecture where the system gives no name.
+    """Return the name of the processor, or its architecture if the system provides no name.
 
-    Virtual machines give many processors one name: where the system tells family and model, they stand beside it.
+    Virtual machines report one name for many processors, so family and model are appended where they are known.
     """
     name = _cpuinfo("model name") or platform.processor() or platform.machine()
     family, model = _cpuinfo("cpu family"), _cpuinfo("model")
@@ -55,7 +55,7 @@ def cpu_model() -> str:
 
 
 def instruction_sets() -> list[str]:
-    """Return the vector instruction sets of this processor; empty where /proc/cpuinfo is missing."""
+    """Return the vector instruction sets of this processor; [] without /proc/cpuinfo."""
     flags = set((_cpuinfo("flags") or _cpuinfo("Features")).split())
     return [name for flag, name in _FLAGS.items() if flag in flags]
 

@@ -1,19 +1,19 @@
-"""The networks that are trained, with a normalizer of choice."""
+"""The networks that are trained, with a selectable normalizer."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from syncbn._core.checks import Reduction
 from syncbn.comm import Communicator
 from syncbn.experiments.normalizers import NORMALIZERS, Network, NormFactory
-from syncbn.functional._input import Reduction
 from syncbn.layers import Module, WeightNorm
 from syncbn.nn import Conv2d, Dense, Flatten, GlobalAvgPool2d, ReLU, ResidualBlock, Sequential
 
 HIDDEN = 64
 STEM = 16
 BLOCKS = ((16, 16, 1), (16, 32, 2), (32, 32, 1), (32, 64, 2), (64, 64, 1))
-"""(in_channels, out_channels, stride) of the residual blocks: maps of 7×7, 4×4 and 2×2."""
+"""(in_channels, out_channels, stride) of the residual blocks, whose outputs have 7×7, 4×4 and 2×2 pixels."""
 
 
 def build_network(
@@ -28,8 +28,8 @@ def build_network(
 ) -> Sequential:
     """Return a new network.
 
-    Not collective, but all ranks must build their networks in the same order: synchronized layers are
-    told apart by it. The same seed gives the same initial weights for every normalizer.
+    Not collective, but all ranks must build their networks in the same order, which identifies synchronized
+    layers. A seed gives the same initial weights for every normalizer.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def build_network(
     classes : int
         Number of outputs.
     comm : Communicator
-        Over which synchronized layers take their statistics.
+        Communicator of the synchronized layers.
     reduction : {"exact", "float64"}
     """
     entry = NORMALIZERS[norm]
@@ -57,8 +57,8 @@ def build_network(
 
 
 def normalize_weights(module: Module) -> None:
-    """Put every Dense and Conv2d in the Sequentials inside ``module`` under Weight Normalization."""
-    sequentials = [inside for _, inside in module.named_modules() if isinstance(inside, Sequential)]
+    """Wrap every Dense and Conv2d of the Sequentials inside ``module`` in WeightNorm."""
+    sequentials = [child for _, child in module.named_modules() if isinstance(child, Sequential)]
     for sequential in sequentials:
         for position, layer in enumerate(sequential):
             if isinstance(layer, (Dense, Conv2d)):
@@ -77,5 +77,5 @@ def _mlp(image_shape: tuple[int, int, int], norm: NormFactory | None, rng: np.ra
 def _resnet(image_shape: tuple[int, int, int], norm: NormFactory | None, rng: np.random.Generator) -> Sequential:
     stem = Conv2d(image_shape[0], STEM, 3, padding=1, bias=norm is None, rng=rng)
     start: list[Module] = [stem, ReLU()] if norm is None else [stem, norm(STEM), ReLU()]
-    blocks = [ResidualBlock(inside, outside, stride, norm, rng=rng) for inside, outside, stride in BLOCKS]
+    blocks = [ResidualBlock(*block, norm, rng=rng) for block in BLOCKS]
     return Sequential(*start, *blocks, GlobalAvgPool2d())

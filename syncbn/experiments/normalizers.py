@@ -1,4 +1,4 @@
-"""The normalizers that are compared."""
+"""The normalizers of a comparison."""
 
 from __future__ import annotations
 
@@ -6,36 +6,36 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from syncbn._core.checks import Reduction
 from syncbn.comm import Communicator
-from syncbn.functional._input import Reduction
 from syncbn.layers import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, Module, RMSNorm, SyncBatchNorm
 
 Network = Literal["mlp", "resnet"]
 NormFactory = Callable[[int], Module]
 
 GROUPS = 8
-"""Of Group Normalization: 8 features each in the widest layers."""
+"""Number of groups of Group Normalization: 8 features per group in the widest layers."""
 
 
 @dataclass(frozen=True)
 class Normalizer:
-    """One entry of the comparison.
+    """One normalizer of the comparison.
 
     Attributes
     ----------
     label : str
         Name in tables and figures.
     title : str
-        Name in full.
+        Full name.
     layer : callable or None
-        ``layer(features, network, comm, reduction)`` returns a layer to put behind Dense or Conv2d;
-        None where there is no such layer.
+        ``layer(features, network, comm, reduction)`` returns the layer that follows Dense or Conv2d;
+        None if there is no such layer.
     wraps : bool
-        Whether it replaces the weights of Dense and Conv2d instead (Weight Normalization).
+        Whether it wraps Dense and Conv2d instead (Weight Normalization).
     networks : tuple of str
-        Where it can be used.
+        Networks in which it can be used.
     reason : str
-        Why not elsewhere.
+        Reason why other networks cannot use it.
     """
 
     label: str
@@ -47,7 +47,7 @@ class Normalizer:
 
 
 def _layer_norm(features: int, network: Network) -> Module:
-    # In convolutional networks LN is over channels and positions with a γ and β per channel (Wu & He 2018).
+    # In convolutional networks LN normalizes over channels and positions, with γ and β per channel (Wu & He 2018).
     return LayerNorm(features) if network == "mlp" else GroupNorm(1, features)
 
 
@@ -74,7 +74,7 @@ NORMALIZERS: dict[str, Normalizer] = {
         "Root Mean Square Layer Normalization",
         lambda c, _n, _m, _r: RMSNorm(c),
         networks=("mlp",),
-        reason="it is over the last axis, the features of a Dense layer",
+        reason="it normalizes over the last axis, the features of a Dense layer",
     ),
 }
-"""All normalizers by the name that the command takes."""
+"""All normalizers by their name on the command line."""

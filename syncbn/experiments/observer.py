@@ -1,4 +1,4 @@
-"""Who watches a comparison while it runs."""
+"""The interface for the progress of a comparison."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from syncbn.experiments.results import Run
 
 
 class Observer:
-    """Is told of every run; this one ignores it all. Override what you want to see."""
+    """The base class of observers, whose methods do nothing; override those that are needed."""
 
     def begin(self, runs: int, steps: int) -> None:
-        """So many runs with so many steps in all are about to start."""
+        """Handle the start of ``runs`` runs with ``steps`` steps in total."""
 
     def begin_run(self, run: Run) -> None:
-        """``run`` starts."""
+        """Handle the start of ``run``."""
 
     def advance(self, steps: int) -> None:
-        """So many steps more were done, or will never be."""
+        """Handle the completion of ``steps`` further steps, or their omission after divergence."""
 
     def end_run(self, run: Run) -> None:
-        """``run`` is complete."""
+        """Handle the completion of ``run``."""
 
     def end(self) -> None:
-        """No more runs: all are complete, or an exception is on its way."""
+        """Handle the end of the comparison, complete or by an exception."""

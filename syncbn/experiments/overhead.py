@@ -1,4 +1,4 @@
-"""What synchronizing a layer takes, beside local batch normalization in the same run."""
+"""Time of a synchronized layer compared with local batch normalization, measured in one run."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from syncbn.layers import BatchNorm, SyncBatchNorm
 from syncbn.typing import Float64Array, FloatArray
 
 KINDS = ("local", "float64", "exact")
-"""BatchNorm of each rank alone, and SyncBatchNorm with either reduction."""
+"""Local BatchNorm, and SyncBatchNorm with either reduction."""
 
 VALUES_PER_ROUND = 2_000_000
-MOST_REPEATS = 500
-"""Small layers run several times a round, so that a round takes milliseconds."""
+MAX_REPEATS = 500
+"""Limit of the calls per round; small layers run repeatedly, so that a round takes milliseconds."""
 
 
 def layer_times(
-    comm: Communicator, shape: tuple[int, ...], rounds: int, alone: Communicator | None = None
+    comm: Communicator, shape: tuple[int, ...], rounds: int, one_rank: Communicator | None = None
 ) -> dict[str, float]:
     """Return the microseconds of forward and backward of a layer of each kind.
 
-    Collective. The kinds run in turn; a round's time is that of the slowest rank, and the median over rounds
-    is returned.
+    Collective. The kinds alternate within each round. The time of a round is that of the slowest rank; the median
+    over rounds is returned.
 
     Parameters
     ----------
     comm : Communicator
     shape : tuple of int
-        Of each rank's float32 batch, channels second.
+        Shape of the float32 batch of each rank, with channels on axis 1.
     rounds : int
-    alone : Communicator, optional
-        A group of this rank alone: a further kind ``alone`` is SyncBatchNorm over it, which has all the work but the
-        waiting.
+    one_rank : Communicator, optional
+        A communicator of this rank only. A further kind ``one_rank`` is SyncBatchNorm over it, which does all the
+        work without waiting for other ranks.
     """
     channels = shape[1]
     layers = {
@@ -43,10 +43,10 @@ def layer_times(
         "float64": SyncBatchNorm(channels, comm=comm, reduction="float64"),
         "exact": SyncBatchNorm(channels, comm=comm),
     }
-    if alone is not None:
-        layers["alone"] = SyncBatchNorm(channels, comm=alone)
+    if one_rank is not None:
+        layers["one_rank"] = SyncBatchNorm(channels, comm=one_rank)
     x, dy = _batch(comm, shape)
-    repeats = min(MOST_REPEATS, max(1, VALUES_PER_ROUND // x.size))
+    repeats = min(MAX_REPEATS, max(1, VALUES_PER_ROUND // x.size))
     times: dict[str, list[float]] = {name: [] for name in layers}
     for _ in range(rounds + 1):
         for name, layer in layers.items():
@@ -58,20 +58,20 @@ def layer_times(
             elapsed = np.array([time.perf_counter() - start])
             comm.allreduce(elapsed, "max")
             times[name].append(float(elapsed[0]) / repeats * 1e6)
-    return {name: statistics.median(kept[1:]) for name, kept in times.items()}
+    return {name: statistics.median(seconds[1:]) for name, seconds in times.items()}
 
 
 def arrival_delays(comm: Communicator, shape: tuple[int, ...], calls: int) -> Float64Array:
-    """Return how many microseconds more than the mean of all ranks each rank's local forwards and backwards took.
+    """Return the delays in microseconds with which ranks complete local forwards and backwards, relative to their mean.
 
-    Collective. These are the delays with which ranks would come to a collective at their end. They are scaled by
-    √(P/(P−1)), since a mean of P ranks has a share of each; none on one rank.
+    Collective. Ranks would enter a collective call with these delays. They are scaled by √(P/(P−1)), because each of
+    P ranks contributes to the mean. The result is empty on one rank.
 
     Parameters
     ----------
     comm : Communicator
     shape : tuple of int
-        As in `layer_times`.
+        Shape of the batch, as in `layer_times`.
     calls : int
     """
     if comm.size == 1:

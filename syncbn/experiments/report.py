@@ -1,4 +1,4 @@
-"""The files that a comparison leaves behind."""
+"""The files that a comparison writes."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from syncbn.experiments.versions import versions
 
 
 class Report:
-    """JSON with all numbers, text with table and verdict, and the picture, in one directory.
+    """The files of a comparison: JSON with all numbers, text with table and verdict, and the figure.
 
     Parameters
     ----------
     directory : Path
-        An existing directory. The files of a comparison before are removed from it.
+        An existing directory. The files of an earlier comparison in it are removed.
     config : CompareConfig
     ranks : int
     data : str
-        The data's name in words.
+        Name of the data.
     """
 
     def __init__(self, directory: Path, config: CompareConfig, ranks: int, data: str) -> None:
@@ -39,7 +39,7 @@ class Report:
             path.unlink(missing_ok=True)
 
     def add(self, run: Run) -> None:
-        """Keep a run: it is in the JSON at once, so that an interruption loses only the run under way."""
+        """Add a run and write it to the JSON file, so that an interruption loses only an incomplete run."""
         self.runs.append(run)
         self._write_json(complete=False)
 
@@ -51,7 +51,7 @@ class Report:
 
     @property
     def title(self) -> str:
-        """What was run, in one line."""
+        """Description of the comparison in one line."""
         config = self.config
         return (
             f"{self.data}, {config.network}, {counted(self.ranks, 'rank')}, {counted(config.epochs, 'epoch')}, "
@@ -59,12 +59,12 @@ class Report:
         )
 
     def as_text(self) -> str:
-        """Return title, table and verdict."""
+        """Return the title, the table and the verdict."""
         cells = summarize(self.runs)
         return f"{self.title}\n\n{table(cells)}\n\n{verdict(cells, self.ranks)}"
 
     def as_json(self, *, complete: bool) -> dict[str, Any]:
-        """Return everything as plain values; ``complete`` tells whether all runs are there."""
+        """Return everything as JSON values; ``complete`` is whether all runs are included."""
         cells = summarize(self.runs)
         return {
             "complete": complete,
@@ -76,12 +76,12 @@ class Report:
         }
 
     def _write_json(self, *, complete: bool) -> None:
-        """Replace the file in one step, so that nobody ever reads half of it."""
-        half = self.json.with_suffix(".json.tmp")
-        half.write_text(dumps(self.as_json(complete=complete)), encoding="utf-8")
-        half.replace(self.json)
+        """Replace the file atomically, so that readers never find an incomplete file."""
+        draft = self.json.with_suffix(".json.tmp")
+        draft.write_text(dumps(self.as_json(complete=complete)), encoding="utf-8")
+        draft.replace(self.json)
 
 
 def dumps(value: dict[str, Any]) -> str:
-    """Return JSON that every reader takes: no NaN or Infinity."""
+    """Return standard JSON, without NaN and Infinity."""
     return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"

@@ -1,4 +1,4 @@
-"""What runs leave behind, and what is said about several of them."""
+"""Results of single training runs, and their summary over seeds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from syncbn.experiments.statistics import Interval, interval
 
 @dataclass
 class Run:
-    """One training: a normalizer, a batch per rank, a seed. Lists have one entry per evaluation.
+    """One training run with a normalizer, a batch size per rank and a seed. Lists have one entry per evaluation.
 
     Attributes
     ----------
@@ -21,18 +21,18 @@ class Run:
         Samples per rank.
     seed : int
     epochs : list of float
-        Passes over the training data so far.
+        Passes over the training data before the evaluation.
     train_losses : list of float
-        Mean loss of the steps since the evaluation before.
+        Mean loss of the steps since the previous evaluation.
     test_losses, test_errors : list of float
-        Mean cross-entropy, and share of wrong answers (0 to 1).
+        Mean cross-entropy, and fraction of misclassified samples.
     steps : int
     seconds : float
-        Of training alone, without the evaluations.
+        Time of training without the evaluations.
     bytes_sent : int
-        What one rank handed to collectives while training.
+        Bytes that one rank passed to collective calls during training.
     diverged : bool
-        The loss became infinite or NaN, and the run ended there.
+        Whether the run ended early because the loss became infinite or NaN.
     """
 
     norm: str
@@ -48,8 +48,8 @@ class Run:
     diverged: bool = False
 
     def as_json(self) -> dict[str, Any]:
-        """Return plain values; what JSON has no number for becomes None."""
-        return {name: _plain(value) for name, value in asdict(self).items()}
+        """Return JSON values; NaN and infinity become None."""
+        return {name: _finite(value) for name, value in asdict(self).items()}
 
 
 @dataclass(frozen=True)
@@ -59,12 +59,12 @@ class Cell:
     Attributes
     ----------
     test_error, test_loss, train_loss : Interval or None
-        After the last epoch; None where a run diverged, since the mean of the others would flatter.
+        Values after the last epoch; None if a run diverged, because the mean of the others would be too good.
     seconds : float
-        Mean of training one network.
+        Mean training time of a run.
     bytes_per_step : float
     runs, diverged : int
-        How many, and how many of them diverged.
+        Number of runs, and of diverged runs.
     """
 
     norm: str
@@ -78,12 +78,12 @@ class Cell:
     diverged: int
 
     def as_json(self) -> dict[str, Any]:
-        """Return plain values."""
+        """Return JSON values."""
         return asdict(self)
 
 
 def summarize(runs: Sequence[Run]) -> list[Cell]:
-    """Return one cell per normalizer and batch, batches rising, normalizers in the order of their first run."""
+    """Return one cell per normalizer and batch size, in ascending batch size and in the order of the first runs."""
     norms = list(dict.fromkeys(run.norm for run in runs))
     cells = []
     for batch in sorted({run.batch for run in runs}):
@@ -114,7 +114,7 @@ def _cell(group: list[Run]) -> Cell:
     )
 
 
-def _plain(value: Any) -> Any:
+def _finite(value: Any) -> Any:
     if isinstance(value, list):
-        return [_plain(entry) for entry in value]
+        return [_finite(entry) for entry in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

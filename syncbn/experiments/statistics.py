@@ -1,4 +1,4 @@
-"""Means over seeds and how sure they are."""
+"""Means over seeds and their confidence intervals."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and half the width of its confidence interval.
+    """A mean with its confidence interval.
 
     Attributes
     ----------
     mean : float
     half_width : float or None
-        None where one value gives no interval.
+        Half the width of the interval; None for a single value.
     count : int
         Number of values.
     """
@@ -29,7 +29,7 @@ class Interval:
     count: int
 
     def overlaps(self, other: Interval) -> bool | None:
-        """Tell whether the two intervals have a point in common, None where one of them is unknown."""
+        """Return whether the two intervals have a point in common, None if one of them is unknown."""
         if self.half_width is None or other.half_width is None:
             return None
         return abs(self.mean - other.mean) <= self.half_width + other.half_width
@@ -43,12 +43,12 @@ def interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interva
     values : sequence of float
         At least one.
     confidence : float
-        Probability that the interval holds the true mean, if the values are normal.
+        Probability that the interval contains the true mean, if the values are normally distributed.
 
     Raises
     ------
     ValueError
-        No values.
+        ``values`` is empty.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""The comparison as a table of text."""
+"""The table of a comparison."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ _LEFT_ALIGNED = 1
 
 
 def table(cells: Sequence[Cell]) -> str:
-    """Return the table: one line per normalizer and batch per rank, without a final newline."""
+    """Return the table with one line per normalizer and batch size, without a final newline."""
     rows = [HEADER, *(_row(cell, cells[position - 1] if position else None) for position, cell in enumerate(cells))]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
     lines = [_line(row, widths) for row in rows]
     rule = "─" * len(lines[0])
     out = [lines[0]]
     for cell_row, line in zip(rows[1:], lines[1:], strict=True):
-        if cell_row[0]:  # a new batch begins
+        if cell_row[0]:  # the first line of a batch size
             out.append(rule)
         out.append(line)
     seeds = max((cell.runs for cell in cells), default=0)
     note = f"± {CONFIDENCE:.0%} interval over {seeds} seeds" if seeds > 1 else "one seed: no interval (n/a)"
-    return "\n".join([*out, rule, f"{note}; sent/step: what one rank hands to collectives"])
+    return "\n".join([*out, rule, f"{note}; sent/step: bytes that one rank passes to collective calls"])
 
 
 def percent(value: Interval | None) -> str:
-    """Return a share with its interval in %, such as ``17.8 ± 0.6``."""
+    """Return a fraction and its interval in %, such as ``17.8 ± 0.6``."""
     return _number(value, 100.0, 1)
 
 

@@ -1,4 +1,4 @@
-"""One training of a comparison."""
+"""A training run of a comparison."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from syncbn.train import Progress, Trainer
 
 
 class _DivergedError(Exception):
-    """Ends a training whose loss is no number any more. All ranks see the same loss, so all raise it."""
+    """Raised on all ranks, which compute the same loss, when it is not finite."""
 
 
 def train(
     config: CompareConfig, run: Run, inputs: Inputs, classes: int, comm: Communicator, observer: Observer
 ) -> None:
-    """Train the network of ``run`` and write down in it what happens. Collective."""
+    """Train the network of ``run`` and record the results in it. Collective."""
     _, *image_shape = inputs.x_train.shape
     model = build_network(
         config.network,
@@ -35,11 +35,11 @@ def train(
         reduction=config.reduction,
     )
     optimizer = SGD(model.parameters(), config.learning_rate(run.batch * comm.size), config.momentum)
-    # A smaller last batch may leave a rank with one sample, of which BN can take no variance.
+    # A smaller last batch could leave a rank with a single sample, which has no variance for local BN.
     trainer = Trainer(model, optimizer, comm, batch_per_rank=run.batch, seed=run.seed, drop_last=True)
     recorder = _Recorder(config, run, trainer, inputs, observer)
     try:
-        with np.errstate(over="ignore", invalid="ignore"):  # a diverging network is a result, not an accident
+        with np.errstate(over="ignore", invalid="ignore"):  # divergence is a valid result
             trainer.fit(inputs.x_train, inputs.y_train, config.epochs, on_step=recorder.record)
     except _DivergedError:
         run.diverged = True
@@ -47,7 +47,7 @@ def train(
 
 
 class _Recorder:
-    """Adds each step to the run, and evaluates now and then."""
+    """Recorder that adds each step to the run and evaluates several times per epoch."""
 
     def __init__(self, config: CompareConfig, run: Run, trainer: Trainer, inputs: Inputs, observer: Observer) -> None:
         self.config = config
@@ -58,7 +58,7 @@ class _Recorder:
         self.losses: list[float] = []
 
     def record(self, progress: Progress) -> None:
-        """Take note of a step. Collective."""
+        """Record a step. Collective."""
         run = self.run
         run.steps += 1
         run.seconds += progress.seconds
@@ -76,6 +76,6 @@ class _Recorder:
             self.losses.clear()
 
     def _is_due(self, progress: Progress) -> bool:
-        """Tell whether the step is the last one of its share of the epoch."""
+        """Return whether an evaluation follows this step: the epoch is divided into equal parts."""
         count = self.config.evaluations
         return progress.step * count // progress.steps > (progress.step - 1) * count // progress.steps

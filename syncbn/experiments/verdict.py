@@ -1,4 +1,4 @@
-"""One sentence that says what a comparison showed, from its numbers alone."""
+"""The verdict of a comparison: one sentence derived from its numbers."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ Rival = tuple[str, Interval]
 
 
 def verdict(cells: Sequence[Cell], ranks: int) -> str:
-    """Return what was seen at the smallest and at the largest batch per rank.
+    """Return the result at the smallest and at the largest batch size per rank.
 
-    BN (or the first normalizer, where BN did not run) is held against SyncBN and against the best of
-    the others at the smallest batch. Two errors are level where their intervals overlap; one seed
-    gives no interval, and the sentence says so.
+    BN (or the first normalizer, if BN did not run) is compared with SyncBN and with the best of the others at
+    the smallest batch size. Two errors are level if their intervals overlap; with one seed there are no intervals,
+    which the sentence states.
     """
     batches = sorted({cell.batch for cell in cells})
     if not batches:
-        return "Nothing was run."
+        return "There are no runs."
     subject = _subject(cells)
     small, large = _at(cells, batches[0]), _at(cells, batches[-1])
     rivals = _rivals(small, subject)
-    where = f"With {batches[0]} sample{'s' * (batches[0] > 1)} per rank on {ranks} rank{'s' * (ranks > 1)}, "
-    sentence = where + _compare(small, subject, rivals)
+    setting = f"With {batches[0]} sample{'s' * (batches[0] > 1)} per rank on {ranks} rank{'s' * (ranks > 1)}, "
+    sentence = setting + _compare(small, subject, rivals)
     if len(batches) > 1 and subject in large and rivals[:1] and rivals[0] in large:
         sentence += f"; at {batches[-1]} per rank " + _compare(large, subject, rivals[:1])
     if min(cell.runs for cell in cells) == 1:
-        sentence += " (one seed: without intervals, chance is not ruled out)"
+        sentence += " (one seed: no intervals, so differences may be due to chance)"
     return sentence + "."
 
 
@@ -43,7 +43,7 @@ def _at(cells: Sequence[Cell], batch: int) -> dict[str, Cell]:
 
 
 def _rivals(small: dict[str, Cell], subject: str) -> list[str]:
-    """Return SyncBN, if it ran, and the best of the other normalizers; without any, no normalization."""
+    """Return SyncBN, if it ran, and the best of the other normalizers; if there are none, no normalization."""
     rivals = ["syncbn"] if "syncbn" in small and subject != "syncbn" else []
     errors = {
         norm: cell.test_error.mean
@@ -55,15 +55,15 @@ def _rivals(small: dict[str, Cell], subject: str) -> list[str]:
 
 
 def _compare(cells: dict[str, Cell], subject: str, norms: list[str]) -> str:
-    """Return a clause on the subject and its rivals at one batch."""
-    missing = [_diverged(cells[norm]) for norm in (subject, *norms) if norm in cells and cells[norm].diverged]
+    """Return a clause about the subject and its rivals at one batch size."""
+    diverged = [_diverged(cells[norm]) for norm in (subject, *norms) if norm in cells and cells[norm].diverged]
     rivals = [(norm, error) for norm in norms if norm in cells and (error := cells[norm].test_error) is not None]
     own = cells[subject].test_error if subject in cells else None
     if own is None:
-        has = [f"{_label(norm)} has {_percent(error)} test error" for norm, error in rivals]
+        results = [f"{_label(norm)} has {_percent(error)} test error" for norm, error in rivals]
     else:
-        has = [_relate(subject, own, rivals)]
-    return _join([*missing, *has])
+        results = [_relate(subject, own, rivals)]
+    return _join([*diverged, *results])
 
 
 def _diverged(cell: Cell) -> str:
@@ -79,8 +79,8 @@ def _relate(subject: str, own: Interval, rivals: list[Rival]) -> str:
             relations["level with"].append((norm, error))
         else:
             relations["more than" if own.mean > error.mean else "less than"].append((norm, error))
-    unsure = any(own.overlaps(error) is None for _, error in rivals)  # numbers alone, without a claim
-    if unsure or len(relations["more than"]) == len(rivals):
+    undecided = any(own.overlaps(error) is None for _, error in rivals)  # only numbers, no claim
+    if undecided or len(relations["more than"]) == len(rivals):
         with_rivals = _join([f"{_percent(error)} with {_label(norm)}" for norm, error in rivals])
         return f"{_label(subject)} has {_percent(own)} test error against {with_rivals}"
     if len(relations["level with"]) == len(rivals):

@@ -1,4 +1,4 @@
-"""What a result was computed with."""
+"""Versions of the software behind a result."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from importlib.util import find_spec
 
 from syncbn import __version__
 from syncbn._core.threads import usable_cores
-from syncbn.comm.library import import_mpi
+from syncbn.comm.mpi_import import import_mpi
 from syncbn.experiments.machine import cpu_model
 
 
 def versions() -> dict[str, str | int | None]:
-    """Return the versions of the software and the processor; None for what is not installed.
+    """Return the versions of the software and the processor; None for software that is not installed.
 
-    Initializes MPI where mpi4py is there.
+    Initializes MPI if mpi4py is installed.
     """
     return {
         "syncbn": __version__,
@@ -30,7 +30,7 @@ def versions() -> dict[str, str | int | None]:
 
 
 def package_version(name: str) -> str | None:
-    """Return the version of an installed package, or None."""
+    """Return the version of an installed package, otherwise None."""
     if find_spec(name) is None:
         return None
     try:
@@ -40,11 +40,11 @@ def package_version(name: str) -> str | None:
 
 
 def mpi_library() -> str | None:
-    """Return name and version of the MPI library, None without mpi4py or a library."""
+    """Return the name and version of the MPI library, None without mpi4py or MPI."""
     try:
         mpi = import_mpi()
     except ImportError:
         return None
-    said: str = mpi.Get_library_version()
-    first_line = " ".join(said.replace("\0", "").splitlines()[0].split())
+    text: str = mpi.Get_library_version()
+    first_line = " ".join(text.replace("\0", "").splitlines()[0].split())
     return first_line.partition(",")[0].replace(" Version:", "")  # MPICH Version: 5.0.2; Open MPI v5.0.8, package: …

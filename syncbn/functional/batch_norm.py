@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
-import numpy as np
 from numpy.typing import ArrayLike
 
-from syncbn._core import plain
-from syncbn._core.batch import batch_kernels
-from syncbn._core.checks import check_parameter
+from syncbn._core import plans
+from syncbn._core.checks import Reduction
 from syncbn.comm import CommLike, as_communicator
-from syncbn.functional._alone import backward_alone, general_backward
-from syncbn.functional._batch import BatchNormBackward, normalize_batch
-from syncbn.functional._input import BatchInput, Reduction
 from syncbn.moments import Moments
-from syncbn.typing import Float64Array, FloatArray
+from syncbn.typing import FloatArray
 
 InferenceBackward = Callable[[FloatArray], Any]
+
+
+class BatchNormBackward(Protocol):
+    """``dx, dweight, dbias = backward(dy)``, with a residual also its gradient.
+
+    With ``total=True``, dweight and dbias are those of all ranks. ``out`` is memory for dx.
+    """
+
+    def __call__(self, dy: FloatArray, *, total: bool = False, out: FloatArray | None = None) -> Any:
+        """Return the gradients. Collective."""
 
 
 def batch_norm(
@@ -100,20 +105,11 @@ def batch_norm(
     Ioffe & Szegedy 2015, arXiv:1502.03167; the gradient over all ranks as in Peng et al. 2018,
     arXiv:1711.07240.
     """
-    return normalize_batch(
-        x,
-        weight,
-        bias,
-        eps=eps,
-        channel_axis=channel_axis,
-        mask=mask,
-        communicator=as_communicator(comm),
-        reduction=reduction,
-        name=name,
-        residual=residual,
-        relu=relu,
-        out=out,
+    protocol = as_communicator(comm)._distributed
+    found: tuple[FloatArray, Moments, BatchNormBackward] = plans.batch_norm(
+        x, weight, bias, eps, channel_axis, mask, reduction, residual, relu, out, None, protocol, name
     )
+    return found
 
 
 def batch_norm_inference(
@@ -163,46 +159,7 @@ def batch_norm_inference(
     ----------
     Ioffe & Szegedy 2015, arXiv:1502.03167, Algorithm 2.
     """
-    return normalize_with(
-        x, running_mean, running_var, weight, bias, eps, channel_axis, residual, relu, out, channels=None
+    found: tuple[FloatArray, InferenceBackward] = plans.batch_norm_inference(
+        x, running_mean, running_var, weight, bias, eps, channel_axis, residual, relu, out, None
     )
-
-
-def normalize_with(
-    x: FloatArray,
-    running_mean: FloatArray,
-    running_var: FloatArray,
-    weight: FloatArray | None,
-    bias: FloatArray | None,
-    eps: float,
-    channel_axis: int,
-    residual: FloatArray | None = None,
-    relu: bool = False,
-    out: FloatArray | None = None,
-    *,
-    channels: int | None,
-) -> tuple[FloatArray, InferenceBackward]:
-    """Do what `batch_norm_inference` says; ``channels`` is what a layer expects of x. Not collective."""
-    if plain.batch and residual is out is None and relu is False:
-        found: tuple[FloatArray, InferenceBackward] | None = plain.batch.inference(
-            x, running_mean, running_var, weight, bias, eps, channel_axis, general_backward
-        )
-        if found:
-            return found
-    given = BatchInput(x, weight, bias, eps, channel_axis, None, "float64", residual, relu, out, channels)
-    layout = given.layout
-    mean64, var64 = (
-        _statistic(array, what, layout.channels)
-        for array, what in ((running_mean, "running_mean"), (running_var, "running_var"))
-    )
-    kernels = batch_kernels(layout, False)
-    moments_5c = kernels.inference(
-        given.x, mean64, var64, given.weight64, given.bias64, given.eps, given.residual, relu, given.y
-    )
-    return layout.restore(given.y, given.out), backward_alone(given, kernels, 0, moments_5c)
-
-
-def _statistic(array: FloatArray, what: str, channels: int) -> Float64Array:
-    if check_parameter(array, what, (channels,)) is None:
-        raise TypeError(f"{what} must be an array of shape ({channels},), got None")
-    return array.astype(np.float64)  # a copy is aligned
+    return found

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
-
-from syncbn._core.checks import check_axis, check_floating
-from syncbn.functional.group_norm import AffineBackward, GroupMoments, normalize_groups, normalize_plain
+from syncbn._core import plans
+from syncbn.functional.group_norm import AffineBackward
 from syncbn.typing import FloatArray
 
 
@@ -48,29 +46,5 @@ def instance_norm(
     ----------
     Ulyanov, Vedaldi & Lempitsky 2016, arXiv:1607.08022.
     """
-    y, _, backward = normalize_instances(x, weight, bias, eps, channel_axis)
+    y, *_, backward = plans.instance_norm(x, weight, bias, eps, channel_axis, None)
     return y, backward
-
-
-def normalize_instances(
-    x: FloatArray,
-    weight: FloatArray | None,
-    bias: FloatArray | None,
-    eps: float,
-    channel_axis: int,
-    channels: int | None = None,
-) -> tuple[FloatArray, GroupMoments, AffineBackward]:
-    """Do what `instance_norm` says, and return the moments too.
-
-    Not collective. ``channels`` is what a layer expects of x.
-    """
-    if found := normalize_plain(x, None, weight, bias, eps, channel_axis, channels):
-        return found
-    x = check_floating(x, "x", min_ndim=2)
-    axis = check_axis(channel_axis, x.ndim)
-    trailing = [size for i, size in enumerate(x.shape) if i != axis][1:]
-    if math.prod(trailing) == 1:
-        raise ValueError(
-            f"instance normalization needs more than 1 value per channel of each sample, got shape {x.shape}"
-        )
-    return normalize_groups(x, None, weight, bias, eps, channel_axis, channels)

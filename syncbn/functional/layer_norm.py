@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from syncbn._core.checks import check_eps
-from syncbn.functional._features import FeaturesBackward, normalize_features
+from syncbn._core import plans
 from syncbn.typing import FloatArray
+
+FeaturesBackward = Callable[[FloatArray], tuple[FloatArray, FloatArray | None, FloatArray | None]]
 
 
 def layer_norm(
@@ -51,4 +52,5 @@ def layer_norm(
     ----------
     Ba, Kiros & Hinton 2016, arXiv:1607.06450.
     """
-    return normalize_features(x, normalized_shape, weight, bias, check_eps(eps), centred=True)
+    found: tuple[FloatArray, FeaturesBackward] = plans.feature_norm(x, normalized_shape, weight, bias, eps, True)
+    return found

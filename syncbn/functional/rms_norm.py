@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from syncbn.functional._features import normalize_features
+from syncbn._core import plans
 from syncbn.typing import FloatArray
 
 
@@ -47,7 +47,7 @@ def rms_norm(
     ----------
     Zhang & Sennrich 2019, arXiv:1910.07467.
     """
-    y, gradients = normalize_features(x, normalized_shape, weight, None, eps, centred=False)
+    y, gradients = plans.feature_norm(x, normalized_shape, weight, None, eps, False)
 
     def backward(dy: FloatArray) -> tuple[FloatArray, FloatArray | None]:
         dx, dweight, _ = gradients(dy)

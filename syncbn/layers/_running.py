@@ -1,39 +1,54 @@
-"""Running statistics: what batch and instance normalization remember for evaluation."""
+"""Running statistics of batch and instance normalization, for evaluation."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from syncbn._core.checks import check_integer
-from syncbn.functional.batch_norm import InferenceBackward, normalize_with
-from syncbn.layers._affine import floating_dtype
-from syncbn.layers.module import Module
+from syncbn._core import plans
+from syncbn._core.checks import check_eps, check_integer
+from syncbn.layers._affine import AffineNormalizer, floating_dtype
 from syncbn.moments import Moments, update_running
 from syncbn.typing import FloatArray
 
 
-class RunningStatistics(Module):
-    """A module with buffers ``running_mean``, ``running_var`` and ``num_batches_tracked``, or with None for each."""
+class RunningNormalizer(AffineNormalizer):
+    """A normalizer with buffers ``running_mean``, ``running_var`` and ``num_batches_tracked``, or with None for each.
+
+    Parameters
+    ----------
+    num_features, eps, momentum, affine, bias, track_running_stats, dtype, channel_axis
+        As in `syncbn.BatchNorm`.
+    """
 
     running_mean: FloatArray | None
     running_var: FloatArray | None
     num_batches_tracked: NDArray[Any] | None
-    eps: float
-    channel_axis: int
 
-    def __init__(self, num_features: int, momentum: float | None, track: bool, dtype: DTypeLike) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        num_features: int,
+        eps: float,
+        momentum: float | None,
+        affine: bool,
+        bias: bool,
+        track_running_stats: bool,
+        dtype: DTypeLike,
+        channel_axis: int,
+    ) -> None:
         if momentum is not None and not 0 <= momentum <= 1:
             raise ValueError(f"momentum must be in [0, 1] or None, got {momentum!r}")
         self.num_features = check_integer("num_features", num_features)
+        super().__init__(self.num_features, check_eps(eps), affine, bias, dtype)
         self.momentum = momentum
-        self.track_running_stats = track
-        dtype = floating_dtype(dtype)
-        self.register_buffer("running_mean", np.zeros(num_features, dtype) if track else None)
-        self.register_buffer("running_var", np.ones(num_features, dtype) if track else None)
+        self.affine = affine
+        self.track_running_stats = track = track_running_stats
+        self.channel_axis = channel_axis
+        self.register_buffer("running_mean", np.zeros(num_features, floating_dtype(dtype)) if track else None)
+        self.register_buffer("running_var", np.ones(num_features, floating_dtype(dtype)) if track else None)
         self.register_buffer("num_batches_tracked", np.array(0, np.int64) if track else None)
 
     def reset_running_stats(self) -> None:
@@ -43,31 +58,31 @@ class RunningStatistics(Module):
             self.running_var[...] = 1
             self.num_batches_tracked[...] = 0
 
+    @property
+    def _uses_running_statistics(self) -> bool:
+        return not self.training and self.running_mean is not None
+
     def _normalize_with_running(
         self,
         x: FloatArray,
-        weight: FloatArray | None,
-        bias: FloatArray | None,
         residual: FloatArray | None = None,
         relu: bool = False,
         out: FloatArray | None = None,
-    ) -> tuple[FloatArray, InferenceBackward] | None:
-        """Return y and its backward in evaluation with running statistics, else None."""
-        if self.training or self.running_mean is None or self.running_var is None:
-            return None
-        return normalize_with(
+    ) -> tuple[FloatArray, Callable[[FloatArray], Any]]:
+        """Return y and its backward in evaluation."""
+        y, gradients = plans.batch_norm_inference(
             x,
             self.running_mean,
             self.running_var,
-            weight,
-            bias,
+            *self._arrays(),
             self.eps,
             self.channel_axis,
             residual,
             relu,
             out,
-            channels=self.num_features,
+            self.num_features,
         )
+        return y, self._backward(gradients)
 
     def _track(self, moments: Moments) -> None:
         """Move the running statistics towards this batch; momentum None is the cumulative average."""

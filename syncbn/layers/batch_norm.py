@@ -8,16 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from syncbn._core.checks import check_eps
+from syncbn._core import plans
+from syncbn._core.checks import Reduction, check_reduction
 from syncbn.comm import SERIAL, CommLike, Communicator, as_communicator, world
-from syncbn.functional._batch import normalize_batch
-from syncbn.functional._input import Reduction, check_reduction
-from syncbn.layers._affine import add_grads, beta, gamma
-from syncbn.layers._running import RunningStatistics
+from syncbn.layers._running import RunningNormalizer
 from syncbn.typing import FloatArray
 
 
-class BatchNorm(RunningStatistics):
+class BatchNorm(RunningNormalizer):
     r"""Batch normalization with the statistics of this process alone.
 
     .. math:: y = \gamma\,(x-\mu)/\sqrt{\mathrm{var}+\epsilon} + \beta
@@ -79,12 +77,7 @@ class BatchNorm(RunningStatistics):
         dtype: DTypeLike = np.float32,
         channel_axis: int = 1,
     ) -> None:
-        super().__init__(num_features, momentum, track_running_stats, dtype)
-        self.eps = check_eps(eps)
-        self.affine = affine
-        self.channel_axis = channel_axis
-        self.weight = gamma(num_features, dtype, affine)
-        self.bias = beta(num_features, dtype, affine and bias)
+        super().__init__(num_features, eps, momentum, affine, bias, track_running_stats, dtype, channel_axis)
         self.comm: Communicator = SERIAL
         self.reduction = "exact"
         self._identity = type(self).__name__
@@ -102,36 +95,25 @@ class BatchNorm(RunningStatistics):
 
         ``mask`` (training only), ``residual``, ``relu`` and ``out`` as in `syncbn.functional.batch_norm`.
         """
-        weight = None if self.weight is None else self.weight.data
-        bias = None if self.bias is None else self.bias.data
-        gradients: Any
-        if found := self._normalize_with_running(x, weight, bias, residual, relu, out):
-            y, gradients = found
-        else:
-            y, moments, gradients = normalize_batch(
-                x,
-                weight,
-                bias,
-                eps=self.eps,
-                channel_axis=self.channel_axis,
-                mask=mask,
-                communicator=self.comm if self.training else SERIAL,
-                reduction=self.reduction,
-                name=self._identity,
-                residual=residual,
-                relu=relu,
-                out=out,
-                channels=self.num_features,
-            )
-            if self.training:
-                self._track(moments)
-
-        def backward(dy: FloatArray) -> Any:
-            dx, dweight, dbias, *dresidual = gradients(dy)
-            add_grads((self.weight, dweight), (self.bias, dbias))
-            return (dx, *dresidual) if dresidual else dx
-
-        return y, backward
+        if self._uses_running_statistics:
+            return self._normalize_with_running(x, residual, relu, out)
+        y, moments, gradients = plans.batch_norm(
+            x,
+            *self._arrays(),
+            self.eps,
+            self.channel_axis,
+            mask,
+            self.reduction,
+            residual,
+            relu,
+            out,
+            self.num_features,
+            self.comm._distributed if self.training else None,
+            self._identity,
+        )
+        if self.training:
+            self._track(moments)
+        return y, self._backward(gradients)
 
     def __call__(self, x: FloatArray, mask: ArrayLike | None = None, **options: Any) -> tuple[FloatArray, Any]:
         """Call `forward`."""
@@ -227,4 +209,4 @@ class SyncBatchNorm(BatchNorm):
         )
         self.reduction = check_reduction(reduction)
         self.comm = world() if comm is None else as_communicator(comm)
-        self._identity = self.comm.register_layer(type(self).__name__)
+        self._identity = self.comm._protocol.register_layer(type(self).__name__)

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import DTypeLike
 
-from syncbn._core.checks import check_eps
-from syncbn.functional.instance_norm import normalize_instances
-from syncbn.layers._affine import add_grads, beta, gamma, value_of
-from syncbn.layers._running import RunningStatistics
+from syncbn._core import plans
+from syncbn.layers._running import RunningNormalizer
 from syncbn.moments import Moments
 from syncbn.typing import Backward, FloatArray
 
 
-class InstanceNorm(RunningStatistics):
+class InstanceNorm(RunningNormalizer):
     r"""Instance normalization: statistics of each sample's channel.
 
     In training and, with the default ``track_running_stats=False``, in evaluation x is normalized with
@@ -63,29 +59,15 @@ class InstanceNorm(RunningStatistics):
         dtype: DTypeLike = np.float32,
         channel_axis: int = 1,
     ) -> None:
-        super().__init__(num_features, momentum, track_running_stats, dtype)
-        self.eps = check_eps(eps)
-        self.affine = affine
-        self.channel_axis = channel_axis
-        self.weight = gamma(num_features, dtype, affine)
-        self.bias = beta(num_features, dtype, affine and bias)
+        super().__init__(num_features, eps, momentum, affine, bias, track_running_stats, dtype, channel_axis)
 
     def forward(self, x: FloatArray) -> tuple[FloatArray, Backward]:
         """Return y and its backward."""
-        weight, bias = value_of(self.weight), value_of(self.bias)
-        gradients: Any
-        if found := self._normalize_with_running(x, weight, bias):
-            y, gradients = found
-        else:
-            y, moments, gradients = normalize_instances(x, weight, bias, self.eps, self.channel_axis, self.num_features)
-            if self.training and moments.mean.size:
-                mean, var = moments.mean.mean(axis=0), moments.var.mean(axis=0)
-                self._track(Moments(moments.size, mean, var))
-
-        def backward(dy: FloatArray) -> FloatArray:
-            dx: FloatArray
-            dx, dweight, dbias = gradients(dy)
-            add_grads((self.weight, dweight), (self.bias, dbias))
-            return dx
-
-        return y, backward
+        if self._uses_running_statistics:
+            return self._normalize_with_running(x)
+        y, mean, var, size, gradients = plans.instance_norm(
+            x, *self._arrays(), self.eps, self.channel_axis, self.num_features
+        )
+        if self.training and mean.size:
+            self._track(Moments(size, mean.mean(axis=0), var.mean(axis=0)))
+        return y, self._backward(gradients)

@@ -7,15 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import DTypeLike
 
-from syncbn._core.checks import check_eps
-from syncbn._core.feature_layout import shape_tuple
-from syncbn.functional.layer_norm import layer_norm
-from syncbn.layers._affine import add_grads, beta, gamma, value_of
-from syncbn.layers.module import Module
+from syncbn._core import plans
+from syncbn._core.checks import check_eps, check_shape
+from syncbn.layers._affine import AffineNormalizer
 from syncbn.typing import Backward, FloatArray
 
 
-class LayerNorm(Module):
+class LayerNorm(AffineNormalizer):
     r"""Layer normalization over the trailing axes, in training and evaluation.
 
     Not collective.
@@ -51,19 +49,10 @@ class LayerNorm(Module):
         *,
         dtype: DTypeLike = np.float32,
     ) -> None:
-        super().__init__()
-        self.normalized_shape = shape_tuple(normalized_shape)
-        self.eps = check_eps(eps)
-        self.weight = gamma(self.normalized_shape, dtype, elementwise_affine)
-        self.bias = beta(self.normalized_shape, dtype, elementwise_affine and bias)
+        self.normalized_shape = check_shape(normalized_shape)
+        super().__init__(self.normalized_shape, check_eps(eps), elementwise_affine, bias, dtype)
 
     def forward(self, x: FloatArray) -> tuple[FloatArray, Backward]:
         """Return y and its backward."""
-        y, gradients = layer_norm(x, self.normalized_shape, value_of(self.weight), value_of(self.bias), eps=self.eps)
-
-        def backward(dy: FloatArray) -> FloatArray:
-            dx, dweight, dbias = gradients(dy)
-            add_grads((self.weight, dweight), (self.bias, dbias))
-            return dx
-
-        return y, backward
+        y, gradients = plans.feature_norm(x, self.normalized_shape, *self._arrays(), self.eps, True)
+        return y, self._backward(gradients)

@@ -7,15 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import DTypeLike
 
-from syncbn._core.checks import check_eps
-from syncbn._core.feature_layout import shape_tuple
-from syncbn.functional.rms_norm import rms_norm
-from syncbn.layers._affine import add_grads, gamma, value_of
-from syncbn.layers.module import Module
+from syncbn._core import plans
+from syncbn._core.checks import check_shape
+from syncbn.layers._affine import AffineNormalizer
 from syncbn.typing import Backward, FloatArray
 
 
-class RMSNorm(Module):
+class RMSNorm(AffineNormalizer):
     r"""Root-mean-square normalization over the trailing axes, in training and evaluation.
 
     Not collective.
@@ -49,18 +47,10 @@ class RMSNorm(Module):
         *,
         dtype: DTypeLike = np.float32,
     ) -> None:
-        super().__init__()
-        self.normalized_shape = shape_tuple(normalized_shape)
-        self.eps = None if eps is None else check_eps(eps)
-        self.weight = gamma(self.normalized_shape, dtype, elementwise_affine)
+        self.normalized_shape = check_shape(normalized_shape)
+        super().__init__(self.normalized_shape, eps, elementwise_affine, False, dtype)
 
     def forward(self, x: FloatArray) -> tuple[FloatArray, Backward]:
         """Return y and its backward."""
-        y, gradients = rms_norm(x, self.normalized_shape, value_of(self.weight), eps=self.eps)
-
-        def backward(dy: FloatArray) -> FloatArray:
-            dx, dweight = gradients(dy)
-            add_grads((self.weight, dweight))
-            return dx
-
-        return y, backward
+        y, gradients = plans.feature_norm(x, self.normalized_shape, *self._arrays(), self.eps, False)
+        return y, self._backward(gradients)

@@ -1,4 +1,4 @@
-"""The other pieces of a network: layers, loss, optimizers, schedules, initial weights, a summary."""
+"""Components of networks besides normalizers: layers, loss, optimizers, schedules, initializers, summary."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks of arguments, with errors that say what came and what was expected."""
+"""Checks of arguments, whose errors contain the expected and the actual value."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def check_input(layer: str, x: FloatArray, expected: Sequence[str | int]) -> Non
     """Raise unless ``x`` is float32 or float64 and its shape fits, e.g. ``("N", 3, "H", "W")``."""
     check_dtype(layer, x)
     fits = x.ndim == len(expected) and all(
-        isinstance(size, str) or size == came for size, came in zip(expected, x.shape, strict=True)
+        isinstance(size, str) or size == actual for size, actual in zip(expected, x.shape, strict=True)
     )
     if not fits:
         raise ValueError(f"{layer} expects x of shape ({', '.join(map(str, expected))}), got {x.shape}")

@@ -1,4 +1,4 @@
-"""What the poolings over windows share: their windows."""
+"""The windows of the pooling layers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from types import EllipsisType
 
 from syncbn.layers.module import Module
 from syncbn.nn._checks import check_input, check_pair
-from syncbn.nn._maps import output_size, overlap
+from syncbn.nn._images import output_size, overlap
 from syncbn.typing import FloatArray
 
 Index = tuple[EllipsisType, slice, slice]
@@ -15,7 +15,7 @@ Tap = tuple[Index, Index]
 
 
 class Pool2d(Module):
-    """The base of `MaxPool2d` and `AvgPool2d`, which describe the parameters."""
+    """The base class of `MaxPool2d` and `AvgPool2d`, which document the parameters."""
 
     def __init__(
         self,
@@ -31,7 +31,7 @@ class Pool2d(Module):
             raise ValueError(f"padding {self.padding} is more than half of kernel_size {self.kernel_size}")
 
     def _windows(self, x: FloatArray) -> tuple[tuple[int, ...], list[Tap]]:
-        """Return y's shape and, for each tap of the window in row order, where it goes in y and lies in x."""
+        """Return the shape of y and, for each tap of the window in row order, its outputs in y and its pixels in x."""
         name = type(self).__name__
         check_input(name, x, ("N", "C", "H", "W"))
         n, c, h, w = x.shape

@@ -1,4 +1,4 @@
-"""Values of an array that are chosen by another one."""
+"""Selection of values by a boolean array."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from syncbn.typing import FloatArray
 
 
-def select(values: FloatArray, chosen: NDArray[np.bool_]) -> FloatArray:
-    """Return ``values`` where ``chosen``, else 0.
+def select(values: FloatArray, selected: NDArray[np.bool_]) -> FloatArray:
+    """Return ``values`` where ``selected`` and 0 elsewhere.
 
-    By their bits: a product would make NaN of infinity, and `numpy.where` takes ten times as long.
+    Works on the bits, because a product would give NaN for infinity and `numpy.where` takes ten times as long.
     """
     bits: np.dtype[Any] = np.dtype(f"i{values.itemsize}")
-    all_bits = np.negative(chosen.view(np.int8))  # −1, or 0
-    selected: FloatArray = np.bitwise_and(values.view(bits), all_bits).view(values.dtype)
-    return selected
+    all_bits = np.negative(selected.view(np.int8))  # −1, or 0
+    result: FloatArray = np.bitwise_and(values.view(bits), all_bits).view(values.dtype)
+    return result

@@ -1,4 +1,4 @@
-"""Adaptive moments."""
+"""The Adam optimizer."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from syncbn.nn.optimizer import Optimizer
 
 
 class Adam(Optimizer):
-    """p ← p − lr·m̂/(√v̂ + eps), m and v moving averages of g and g². The rule of ``torch.optim.Adam``.
+    """Adam, the rule of ``torch.optim.Adam``: p ← p − lr·m̂/(√v̂ + eps).
 
-    m ← β₁m + (1−β₁)g, v ← β₂v + (1−β₂)g², m̂ = m/(1−β₁ᵗ), v̂ = v/(1−β₂ᵗ), t counting the
-    parameter's own updates.
+    The moving averages of g and g² are m ← β₁m + (1−β₁)g and v ← β₂v + (1−β₂)g², m̂ = m/(1−β₁ᵗ) and v̂ = v/(1−β₂ᵗ),
+    where t counts the updates of the parameter.
 
     Parameters
     ----------
     parameters : iterable of Parameter
     lr : float
-        Learning rate, settable at any time.
+        Learning rate, which may be changed at any time.
     betas : pair of float
         β₁ and β₂, in [0, 1).
     eps : float
     weight_decay : float
-        λ: g is the gradient + λ·p, except for parameters whose ``decay`` is False.
+        λ; g is the gradient + λ·p, except for parameters whose ``decay`` is False.
 
     Raises
     ------
     ValueError
-        A hyperparameter out of its range, no parameters, or one twice.
+        A hyperparameter is out of range, or there are no parameters or duplicates.
     TypeError
-        Something else than a Parameter.
+        An element of ``parameters`` is not a Parameter.
 
     References
     ----------

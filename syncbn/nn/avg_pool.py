@@ -1,25 +1,25 @@
-"""Mean over windows."""
+"""Average pooling."""
 
 from __future__ import annotations
 
 import math
 
 from syncbn.nn._checks import check_grad
-from syncbn.nn._maps import empty_maps, is_channels_last
+from syncbn.nn._images import empty_images, is_channels_last
 from syncbn.nn._pool import Pool2d
 from syncbn.typing import Backward, FloatArray
 
 
 class AvgPool2d(Pool2d):
-    """y[n,c,p] = mean of x[n,c] over window p, as in PyTorch.
+    """Average pooling as in PyTorch: y[n,c,p] is the mean of x[n,c] over window p.
 
     Parameters
     ----------
     kernel_size : int or pair of int
     stride : int or pair of int, optional
-        None: the kernel's size, so that windows touch without overlap.
+        None means ``kernel_size``, so that windows are adjacent.
     padding : int or pair of int
-        Zeros, which count in the mean (PyTorch's default); at most half the kernel.
+        Zeros, which the mean includes (PyTorch's default); at most half of ``kernel_size``.
     """
 
     def forward(self, x: FloatArray) -> tuple[FloatArray, Backward]:
@@ -35,7 +35,7 @@ class AvgPool2d(Pool2d):
         y_shape, taps = self._windows(x)
         area = math.prod(self.kernel_size)
         x_shape, dtype, channels_last = x.shape, x.dtype, is_channels_last(x)
-        y = empty_maps(y_shape, dtype, channels_last)
+        y = empty_images(y_shape, dtype, channels_last)
         y[...] = 0
         for to, at in taps:
             y[to] += x[at]
@@ -43,7 +43,7 @@ class AvgPool2d(Pool2d):
 
         def backward(dy: FloatArray) -> FloatArray:
             share = check_grad("AvgPool2d", dy, y_shape, dtype) / area
-            dx = empty_maps(x_shape, dtype, channels_last)
+            dx = empty_images(x_shape, dtype, channels_last)
             dx[...] = 0
             for to, at in taps:
                 dx[at] += share[to]

@@ -17,15 +17,15 @@ from syncbn.typing import Backward, FloatArray
 
 
 class Conv2d(Module):
-    """y[n,o] = Σᵢ x[n,i] ⋆ w[o,i] + b[o], ⋆ the cross-correlation, as in PyTorch.
+    """Convolution as in PyTorch: y[n,o] = Σᵢ x[n,i] ⋆ w[o,i] + b[o], where ⋆ is cross-correlation.
 
     Parameters
     ----------
     in_channels, out_channels : int
     kernel_size, stride, padding : int or pair of int
-        Vertical and horizontal; the padding holds zeros.
+        Vertical and horizontal size; the padding consists of zeros.
     bias : bool
-        Whether to add b, which starts at 0.
+        Whether to add b, which is initialized to 0.
     init, rng, dtype
         As in `Dense`.
 
@@ -61,7 +61,7 @@ class Conv2d(Module):
     def forward(self, x: FloatArray) -> tuple[FloatArray, Backward]:
         """Return y of shape (N, out_channels, OH, OW), in x's dtype and memory order, and its backward.
 
-        OH = ⌊(H + 2·padding − KH)/stride⌋ + 1, and OW alike.
+        OH = ⌊(H + 2·padding − KH)/stride⌋ + 1; OW is computed from W and KW by the same formula.
 
         Raises
         ------
@@ -82,7 +82,7 @@ class Conv2d(Module):
             dx, dweight = gradients(dy)
             weight.add_grad(dweight)
             if bias is not None:
-                bias.add_grad(np.einsum("nohw->o", dy, dtype=np.float64))  # half the time of sum
+                bias.add_grad(np.einsum("nohw->o", dy, dtype=np.float64))  # twice as fast as sum
             return dx
 
         return y, backward

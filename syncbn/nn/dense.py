@@ -14,21 +14,21 @@ from syncbn.typing import Backward, FloatArray
 
 
 class Dense(Module):
-    """y = x Wᵀ + b.
+    """Fully connected layer: y = x Wᵀ + b.
 
     Parameters
     ----------
     in_features, out_features : int
-        Sizes of x's and y's second axis.
+        Sizes of the second axes of x and y.
     bias : bool
-        Whether to add b, which starts at 0.
+        Whether to add b, which is initialized to 0.
     init : Initializer
-        Draws W, such as `he_normal`.
+        Function that draws W, such as `he_normal`.
     rng : numpy.random.Generator, optional
-        Source of W. None is a fresh generator: ranks then start from different values, until the
-        trainer broadcasts those of rank 0. Pass a seeded one for repeatable runs.
+        Random number generator for W. None means a new generator, so that values differ between ranks until the
+        trainer broadcasts those of rank 0. Pass a seeded generator for reproducible runs.
     dtype : dtype
-        Of the parameters, float32 or float64.
+        Dtype of the parameters, float32 or float64.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""From maps to vectors."""
+"""Conversion of images to vectors."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from syncbn.typing import Backward, FloatArray
 
 
 class Flatten(Module):
-    """(N, …) becomes (N, product of the rest), in C order whatever the memory order."""
+    """Layer that flattens all axes but the first, in C order for every memory order of x."""
 
     def forward(self, x: FloatArray) -> tuple[FloatArray, Backward]:
-        """Return y, a view of x where that is possible, and its backward.
+        """Return y, a view of x if possible, and its backward.
 
         Raises
         ------
         ValueError
-            ``x`` has no axis.
+            ``x`` has no axes.
         TypeError
             ``x`` isn't float32 or float64.
         """
@@ -26,7 +26,7 @@ class Flatten(Module):
         if x.ndim == 0:
             raise ValueError("Flatten expects x of shape (N, ...), got ()")
         x_shape, dtype = x.shape, x.dtype
-        y_shape = len(x), math.prod(x.shape[1:])  # not -1, which an empty batch leaves open
+        y_shape = len(x), math.prod(x.shape[1:])  # not -1, which is ambiguous for an empty batch
 
         def backward(dy: FloatArray) -> FloatArray:
             return check_grad("Flatten", dy, y_shape, dtype).reshape(x_shape)

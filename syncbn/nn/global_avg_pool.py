@@ -1,4 +1,4 @@
-"""Mean over whole maps."""
+"""Global average pooling."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import numpy as np
 
 from syncbn.layers.module import Module
 from syncbn.nn._checks import check_grad, check_input
-from syncbn.nn._maps import empty_maps, is_channels_last
+from syncbn.nn._images import empty_images, is_channels_last
 from syncbn.typing import Backward, FloatArray
 
 
 class GlobalAvgPool2d(Module):
-    """y[n,c] = mean of x[n,c] over all its pixels: (N, C, H, W) becomes (N, C)."""
+    """Global average pooling from (N, C, H, W) to (N, C): y[n,c] is the mean of all pixels of x[n,c]."""
 
     def forward(self, x: FloatArray) -> tuple[FloatArray, Backward]:
         """Return y, in x's dtype, and its backward.
@@ -26,11 +26,11 @@ class GlobalAvgPool2d(Module):
         check_input("GlobalAvgPool2d", x, ("N", "C", "H", "W"))
         n, c, h, w = x_shape = x.shape
         if h * w == 0:
-            raise ValueError(f"GlobalAvgPool2d expects maps with at least one pixel, got x of shape {x_shape}")
+            raise ValueError(f"GlobalAvgPool2d expects at least one pixel, got x of shape {x_shape}")
         channels_last, dtype = is_channels_last(x), x.dtype
 
         def backward(dy: FloatArray) -> FloatArray:
-            dx = empty_maps(x_shape, dtype, channels_last)
+            dx = empty_images(x_shape, dtype, channels_last)
             dx[...] = (check_grad("GlobalAvgPool2d", dy, (n, c), dtype) / (h * w))[:, :, None, None]
             return dx
 

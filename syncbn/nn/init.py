@@ -1,4 +1,4 @@
-"""Initial weights: He and Glorot, normal and uniform."""
+"""Initializers of weights: He and Glorot, normal and uniform."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ class Initializer(Protocol):
     """A function that draws initial weights, such as `he_normal`."""
 
     def __call__(self, shape: Sequence[int], rng: np.random.Generator, dtype: DTypeLike) -> FloatArray:
-        """Return random weights of ``shape``."""
+        """Return random weights of this shape and dtype."""
 
 
 def he_normal(shape: Sequence[int], rng: np.random.Generator, dtype: DTypeLike = np.float32) -> FloatArray:
-    """Draw from N(0, 2/fan_in): keeps the variance of activations through ReLU layers.
+    """Draw from N(0, 2/fan_in), which preserves the variance of activations through ReLU layers.
 
     Parameters
     ----------
     shape : (out, in) or (O, I, KH, KW)
-        fan_in is in, or I·KH·KW; fan_out is out, or O·KH·KW.
+        Shape of the weights; fan_in is in or I·KH·KW, fan_out is out or O·KH·KW.
     rng : numpy.random.Generator
     dtype : dtype
-        Values are drawn in float64 and rounded, so both dtypes start from the same numbers.
+        Values are drawn in float64 and rounded, so a seed gives the same numbers for both dtypes.
 
     Raises
     ------
@@ -44,7 +44,7 @@ def he_normal(shape: Sequence[int], rng: np.random.Generator, dtype: DTypeLike =
 
 
 def he_uniform(shape: Sequence[int], rng: np.random.Generator, dtype: DTypeLike = np.float32) -> FloatArray:
-    """Draw from U(−a, a), a = √(6/fan_in): the variance of `he_normal`, which see."""
+    """Draw from U(−a, a) with a = √(6/fan_in), whose variance is that of `he_normal`; arguments as `he_normal`."""
     fan_in, _ = _fans(shape)
     return _uniform(shape, math.sqrt(6.0 / fan_in), rng, dtype)
 

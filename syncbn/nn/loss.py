@@ -1,4 +1,4 @@
-"""The loss of classifiers."""
+"""Cross-entropy loss of classifiers."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ def softmax_cross_entropy(
 ) -> tuple[float, FloatArray]:
     """Return −Σₙ log softmax(logits[n])[labels[n]] / normalizer and its gradient.
 
-    Computed in float64 from logits less their largest, so that nothing overflows. Not collective:
-    with the *global* batch as normalizer on every rank, losses and gradients add up over ranks
-    to those of the whole batch, however uneven the shards are.
+    The computation is in float64 and subtracts the largest logit, so it cannot overflow. Not collective: if every rank
+    passes the size of the *global* batch as normalizer, the sums of losses and gradients over ranks are those of the
+    whole batch, for any split of the samples.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ def softmax_cross_entropy(
     labels : ndarray of integers, shape (N,)
         Class numbers, 0 to K−1.
     normalizer : float, optional
-        None: N (this process's own mean).
+        None means N, which gives the mean over the samples of this process.
 
     Returns
     -------
@@ -36,9 +36,9 @@ def softmax_cross_entropy(
     Raises
     ------
     ValueError
-        Wrong shapes, a label outside 0 to K−1, or a normalizer that isn't positive and finite.
+        A shape is wrong, a label is outside 0 to K−1, or the normalizer is not positive and finite.
     TypeError
-        Logits that aren't float32 or float64, labels that aren't integers.
+        Logits are not float32 or float64, or labels are not integers.
     """
     check_input("softmax_cross_entropy", logits, ("N", "K"))
     labels = np.asarray(labels)
@@ -57,7 +57,7 @@ def softmax_cross_entropy(
         raise ValueError(f"normalizer must be positive and finite, got {normalizer!r}")
 
     samples = np.arange(n)
-    with np.errstate(invalid="ignore"):  # diverged logits (Inf, NaN) give a loss of NaN, not a warning
+    with np.errstate(invalid="ignore"):  # non-finite logits give a loss of NaN without a warning
         shifted = logits.astype(np.float64)
         shifted -= shifted.max(axis=1, keepdims=True)
         exponentials = np.exp(shifted)

@@ -1,32 +1,32 @@
-"""Maximum over windows."""
+"""Maximum pooling."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from syncbn.nn._checks import check_grad
-from syncbn.nn._maps import empty_maps, is_channels_last
+from syncbn.nn._images import empty_images, is_channels_last
 from syncbn.nn._pool import Pool2d
 from syncbn.nn._select import select
 from syncbn.typing import Backward, FloatArray
 
 
 class MaxPool2d(Pool2d):
-    """y[n,c,p] = max of x[n,c] over window p, as in PyTorch.
+    """Maximum pooling as in PyTorch: y[n,c,p] is the maximum of x[n,c] over window p.
 
     Parameters
     ----------
     kernel_size : int or pair of int
     stride : int or pair of int, optional
-        None: the kernel's size, so that windows touch without overlap.
+        None means ``kernel_size``, so that windows are adjacent.
     padding : int or pair of int
-        At most half the kernel, so that no window lies on padding alone; it never wins.
+        Padding, which is never the maximum; at most half of ``kernel_size``, so that every window has a pixel.
     """
 
     def forward(self, x: FloatArray) -> tuple[FloatArray, Backward]:
         """Return y of shape (N, C, OH, OW), in x's dtype and memory order, and its backward.
 
-        The gradient goes to the first maximum of each window; NaN wins over numbers.
+        The gradient of each output is added to the first maximum of its window; NaN is larger than all numbers.
 
         Raises
         ------
@@ -37,22 +37,22 @@ class MaxPool2d(Pool2d):
         """
         y_shape, taps = self._windows(x)
         x_shape, dtype, channels_last = x.shape, x.dtype, is_channels_last(x)
-        y = empty_maps(y_shape, dtype, channels_last)
+        y = empty_images(y_shape, dtype, channels_last)
         y[...] = -np.inf
-        winner = np.zeros_like(y, dtype=np.min_scalar_type(len(taps)))
+        argmax = np.zeros_like(y, dtype=np.min_scalar_type(len(taps)))
         for tap, (to, at) in enumerate(taps):
-            seen, best = x[at], y[to]
-            better = (seen > best) | np.isnan(seen)
-            np.maximum(best, seen, out=best)
-            # Taps rise, so the last better one is the largest; several times faster than a masked copy.
-            np.maximum(winner[to], np.multiply(better, tap, dtype=winner.dtype), out=winner[to])
+            values, maximum = x[at], y[to]
+            larger = (values > maximum) | np.isnan(values)
+            np.maximum(maximum, values, out=maximum)
+            # Taps are in ascending order, so a maximum selects the last one; several times faster than a masked copy.
+            np.maximum(argmax[to], np.multiply(larger, tap, dtype=argmax.dtype), out=argmax[to])
 
         def backward(dy: FloatArray) -> FloatArray:
             dy = check_grad("MaxPool2d", dy, y_shape, dtype)
-            dx = empty_maps(x_shape, dtype, channels_last)
+            dx = empty_images(x_shape, dtype, channels_last)
             dx[...] = 0
             for tap, (to, at) in enumerate(taps):
-                dx[at] += select(dy[to], winner[to] == tap)
+                dx[at] += select(dy[to], argmax[to] == tap)
             return dx
 
         return y, backward

@@ -1,4 +1,4 @@
-"""What optimizers share: parameters, learning rate, and state that can be saved."""
+"""The base class of optimizers, with parameters, learning rate and state."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from syncbn.typing import FloatArray
 
 
 class Optimizer:
-    """The base of `SGD` and `Adam`.
+    """The base class of `SGD` and `Adam`.
 
     Parameters
     ----------
     parameters : iterable of Parameter
-        Their order is that of the state, so it must not change between saving and loading.
+        Parameters in the order of the state, which must not change between saving and loading.
     lr : float
-        Learning rate, settable at any time.
+        Learning rate, which may be changed at any time.
     weight_decay : float
-        λ: adds λ·p to the gradient of every parameter p whose ``decay`` is True.
+        λ; adds λ·p to the gradient of every parameter p whose ``decay`` is True.
 
     Raises
     ------
     ValueError
-        No parameters, one parameter twice, or a hyperparameter out of its range.
+        A hyperparameter is out of range, or there are no parameters or duplicates.
     TypeError
-        Something else than a Parameter.
+        An element of ``parameters`` is not a Parameter.
     """
 
     def __init__(self, parameters: Iterable[Parameter], lr: float, weight_decay: float = 0.0) -> None:
@@ -42,7 +42,7 @@ class Optimizer:
         if not self.parameters:
             raise ValueError("an optimizer expects at least one Parameter, got none")
         if len(set(map(id, self.parameters))) != len(self.parameters):
-            raise ValueError("a Parameter was given twice to an optimizer, expected each once")
+            raise ValueError("a Parameter is given twice to an optimizer, expected once")
         self.lr = lr
         self.weight_decay = check_number("weight_decay", weight_decay)
         self._state: dict[str, NDArray[Any]] = {}
@@ -58,27 +58,26 @@ class Optimizer:
 
     def step(self) -> None:
         """Update every parameter that has a gradient, in place."""
-        raise NotImplementedError(f"{type(self).__name__} has no step")
+        raise NotImplementedError(f"{type(self).__name__} does not implement step")
 
     def zero_grad(self) -> None:
-        """Forget all gradients."""
+        """Set all gradients to None."""
         for parameter in self.parameters:
             parameter.grad = None
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
-        """Return copies of what a resumed run needs, the learning rate too: same bits afterwards."""
+        """Return copies of the state and the learning rate, from which a resumed run continues with the same bits."""
         return {"lr": np.array(self.lr), **{name: array.copy() for name, array in self._state.items()}}
 
     def load_state_dict(self, state: Mapping[str, ArrayLike]) -> None:
-        """Copy values in: all, or none where one does not fit.
+        """Copy the values of ``state``, or none of them if any value does not fit.
 
         Raises
         ------
         ValueError
-            Names the missing and the unexpected keys and the arrays of another shape, or the learning rate
-            is out of its range.
+            Keys are missing or unexpected, an array has another shape, or the learning rate is out of range.
         TypeError
-            A value that isn't of real numbers, or, for a count, not of integers.
+            A value is not an array of real numbers or, for a count, of integers.
         """
         values = check_state(type(self).__name__, {"lr": np.array(self.lr), **self._state}, state)
         self.lr = float(values.pop("lr"))
@@ -86,7 +85,7 @@ class Optimizer:
             self._state[name][...] = value
 
     def _add_buffers(self, name: str) -> list[NDArray[Any]]:
-        """Return zeros like every parameter, kept in the state as ``name.0``, ``name.1`` and so on."""
+        """Add zeros of the shape of every parameter to the state as ``name.0``, ``name.1``, … and return them."""
         buffers = [np.zeros_like(parameter.data) for parameter in self.parameters]
         self._state.update({f"{name}.{position}": buffer for position, buffer in enumerate(buffers)})
         return buffers

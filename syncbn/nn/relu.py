@@ -11,10 +11,16 @@ from syncbn.typing import Backward, FloatArray
 
 
 class ReLU(Module):
-    """y = max(x, 0), on an array of any shape; the derivative at 0 is 0, and NaN stays NaN."""
+    """Rectified linear unit for any shape: y = max(x, 0), with derivative 0 at 0; NaN gives NaN."""
 
     def forward(self, x: FloatArray) -> tuple[FloatArray, Backward]:
-        """Return y, in x's dtype and memory order, and its backward (TypeError unless float32 or float64)."""
+        """Return y, in x's dtype and memory order, and its backward.
+
+        Raises
+        ------
+        TypeError
+            ``x`` isn't float32 or float64.
+        """
         check_dtype("ReLU", x)
         y = np.maximum(x, 0)
         positive = x > 0

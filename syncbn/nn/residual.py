@@ -1,4 +1,4 @@
-"""The basic block of residual networks."""
+"""Basic block of residual networks."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ from syncbn.typing import Backward, FloatArray
 
 
 class ResidualBlock(Module):
-    """y = relu(branch(x) + shortcut(x)), branch = conv3x3, norm, relu, conv3x3, norm.
+    """Residual block: y = relu(branch(x) + shortcut(x)), branch = conv3x3, norm, relu, conv3x3, norm.
 
-    The shortcut is the identity; where the stride or the channels change it is a 1x1 convolution
-    and a normalizer (option B of the paper).
+    The shortcut is the identity or, if the stride is not 1 or the channels change, a 1x1 convolution and a normalizer
+    (option B of the paper).
 
     Parameters
     ----------
     in_channels, out_channels : int
     stride : int or pair of int
-        Of the first convolution and of the shortcut.
+        Stride of the first convolution and of the shortcut.
     norm : callable, optional
-        ``norm(channels)`` returns a new normalizer. None: no normalization, and the convolutions
-        get a bias, which a normalizer's own would otherwise replace.
+        ``norm(channels)`` returns a new normalizer. None means no normalization; only then do the convolutions have a
+        bias, which the bias of a normalizer would make redundant.
     init, rng, dtype
-        Of the convolutions, as in `Dense`.
+        Arguments of the convolutions, as in `Dense`.
 
     Attributes
     ----------
     branch, shortcut : Sequential
-        ``shortcut`` is empty for the identity.
+        The two paths; ``shortcut`` is empty for the identity.
 
     Raises
     ------
     TypeError
-        ``norm`` returns something else than a Module.
+        ``norm`` does not return a Module.
 
     References
     ----------
@@ -75,7 +75,7 @@ class ResidualBlock(Module):
         self.relu = ReLU()
 
     def forward(self, x: FloatArray) -> tuple[FloatArray, Backward]:
-        """Return y of shape (N, out_channels, OH, OW), in x's dtype, and its backward (errors as `Conv2d`)."""
+        """Return y of shape (N, out_channels, OH, OW), in x's dtype, and its backward; errors as in `Conv2d`."""
         branch, branch_backward = self.branch(x)
         shortcut, shortcut_backward = self.shortcut(x)
         y, relu_backward = self.relu(branch + shortcut)

@@ -1,6 +1,6 @@
-"""Learning rate schedules: callables from the step (0, 1, …) to the learning rate.
+"""Learning rate schedules: callables that map the step (0, 1, …) to the learning rate.
 
-All warm up linearly: lr·(step + 1)/warmup_steps in the first ``warmup_steps`` steps (Goyal et al. 2017).
+All begin with a linear warm-up: lr·(step + 1)/warmup_steps in the first ``warmup_steps`` steps (Goyal et al. 2017).
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from syncbn.nn._checks import check_number
 
 @dataclass(frozen=True)
 class Schedule(ABC):
-    """The base of all schedules.
+    """The base class of all schedules.
 
     Parameters
     ----------
     lr : float
         Learning rate at the end of the warm-up.
     warmup_steps : int
-        0: none.
+        Number of steps of the warm-up; 0 means none.
 
     Raises
     ------
     ValueError, TypeError
-        An argument out of its range or of another type.
+        An argument is out of range or has another type.
     """
 
     lr: float
@@ -50,22 +50,22 @@ class Schedule(ABC):
 
 @dataclass(frozen=True)
 class ConstantSchedule(Schedule):
-    """The same learning rate after the warm-up; parameters as `Schedule`."""
+    """Constant learning rate after the warm-up; parameters as `Schedule`."""
 
-    def _after_warmup(self, step: int) -> float:  # noqa: ARG002 (the same for all steps)
+    def _after_warmup(self, step: int) -> float:  # noqa: ARG002 (the learning rate is constant)
         return self.lr
 
 
 @dataclass(frozen=True)
 class StepSchedule(Schedule):
-    """lr·factorᵏ once k milestones have been reached.
+    """Stepwise schedule: lr·factorᵏ after k milestones.
 
     Parameters
     ----------
     lr, warmup_steps
         As `Schedule`.
     milestones : tuple of int
-        Steps, rising, counted from the start of training, after the warm-up.
+        Steps in ascending order, counted from the start of training, after the warm-up.
     factor : float
     """
 
@@ -76,9 +76,9 @@ class StepSchedule(Schedule):
         super().__post_init__()
         check_number("factor", self.factor)
         if list(self.milestones) != sorted(set(self.milestones)) or min(self.milestones, default=1) < 1:
-            raise ValueError(f"milestones must be positive and rising, got {self.milestones}")
+            raise ValueError(f"milestones must be positive and ascending, got {self.milestones}")
         if min(self.milestones, default=self.warmup_steps) < self.warmup_steps:
-            raise ValueError(f"milestones {self.milestones} begin before the warm-up's end at {self.warmup_steps}")
+            raise ValueError(f"milestones {self.milestones} begin before the end of the warm-up at {self.warmup_steps}")
 
     def _after_warmup(self, step: int) -> float:
         return self.lr * self.factor ** sum(milestone <= step for milestone in self.milestones)
@@ -86,14 +86,14 @@ class StepSchedule(Schedule):
 
 @dataclass(frozen=True)
 class CosineSchedule(Schedule):
-    """final + (lr − final)·(1 + cos πt)/2, t from 0 at the warm-up's end to 1 at ``total_steps`` and after.
+    """Cosine schedule: final + (lr − final)·(1 + cos πt)/2, t rising from 0 after the warm-up to 1 at ``total_steps``.
 
     Parameters
     ----------
     lr, warmup_steps
         As `Schedule`.
     total_steps : int
-        Steps of the whole training, the warm-up included.
+        Steps of the whole training, including the warm-up.
     final_lr : float
 
     References
@@ -108,7 +108,7 @@ class CosineSchedule(Schedule):
         super().__post_init__()
         check_number("final_lr", self.final_lr)
         if check_integer("total_steps", self.total_steps) <= self.warmup_steps:
-            raise ValueError(f"total_steps must be more than warmup_steps {self.warmup_steps}, got {self.total_steps}")
+            raise ValueError(f"total_steps must exceed warmup_steps {self.warmup_steps}, got {self.total_steps}")
 
     def _after_warmup(self, step: int) -> float:
         t = min(1.0, (step - self.warmup_steps) / (self.total_steps - self.warmup_steps))

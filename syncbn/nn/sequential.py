@@ -1,4 +1,4 @@
-"""Layers one after the other."""
+"""A sequence of layers."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from syncbn.typing import Backward, FloatArray
 
 
 class Sequential(Module):
-    """y = fₖ(… f₂(f₁(x))).
+    """Composition of layers: y = fₖ(… f₂(f₁(x))).
 
-    Children are named "0", "1", … as in PyTorch, so parameters are ``0.weight`` and so on.
-    ``model[i]``, ``model[i] = layer``, ``model[i:j]`` (a Sequential of the same layers), ``len`` and
-    iteration work.
+    Children are named "0", "1", … as in PyTorch, so a parameter is named ``0.weight``. ``model[i]``,
+    ``model[i] = layer``, ``model[i:j]`` (a Sequential that shares the layers), ``len`` and iteration are supported.
 
     Parameters
     ----------
@@ -31,7 +30,7 @@ class Sequential(Module):
         self._layers = [_checked(layer, position) for position, layer in enumerate(layers)]
 
     def forward(self, x: FloatArray) -> tuple[FloatArray, Backward]:
-        """Return the last layer's y, and the backward through all layers."""
+        """Return y of the last layer and the backward through all layers."""
         backwards = []
         for layer in self._layers:
             x, layer_backward = layer(x)
@@ -45,7 +44,7 @@ class Sequential(Module):
         return x, backward
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
-        """Yield the layers, each with its position as its name."""
+        """Yield the layers, named by their positions."""
         for position, layer in enumerate(self._layers):
             yield str(position), layer
 

@@ -10,26 +10,28 @@ from syncbn.nn.optimizer import Optimizer
 
 
 class SGD(Optimizer):
-    """v ← μv + g, p ← p − lr·v; with Nesterov p ← p − lr·(g + μv). The rule of ``torch.optim.SGD``.
+    """Stochastic gradient descent, the rule of ``torch.optim.SGD``: v ← μv + g, p ← p − lr·v.
+
+    With Nesterov momentum p ← p − lr·(g + μv).
 
     Parameters
     ----------
     parameters : iterable of Parameter
     lr : float
-        Learning rate, settable at any time.
+        Learning rate, which may be changed at any time.
     momentum : float
         μ, in [0, 1).
     nesterov : bool
-        Look ahead; needs a momentum.
+        Whether to use Nesterov momentum; requires a momentum above 0.
     weight_decay : float
-        λ: g is the gradient + λ·p, except for parameters whose ``decay`` is False.
+        λ; g is the gradient + λ·p, except for parameters whose ``decay`` is False.
 
     Raises
     ------
     ValueError
-        A hyperparameter out of its range, no parameters, or one twice.
+        A hyperparameter is out of range, or there are no parameters or duplicates.
     TypeError
-        Something else than a Parameter.
+        An element of ``parameters`` is not a Parameter.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""A table of a network's layers, output shapes and parameters."""
+"""A table of the layers of a network with output shapes and numbers of parameters."""
 
 from __future__ import annotations
 
@@ -11,15 +11,14 @@ from syncbn._core.checks import check_integer
 from syncbn.layers.module import Module
 from syncbn.nn.sequential import Sequential
 
-_WIDTHS = 26, 24, 9  # of the columns, at least
+_WIDTHS = 26, 24, 9  # minimum widths of the columns
 
 
 def summary(model: Module, input_shape: Sequence[int], file: TextIO | None = None) -> str:
-    """Return layers, output shapes and numbers of parameters, as Keras prints them.
+    """Return layers, output shapes and numbers of parameters in the format of Keras.
 
-    A `Sequential` has a row per direct layer, any other module one row in all. Shapes come from one
-    forward on zeros in evaluation mode, so nothing communicates and no statistics move; every
-    module's mode is restored.
+    A `Sequential` has one row per direct layer, any other module a single row. Shapes are determined by a forward on
+    zeros in evaluation mode, which does not communicate or update statistics; the modes of all modules are restored.
 
     Parameters
     ----------
@@ -27,18 +26,18 @@ def summary(model: Module, input_shape: Sequence[int], file: TextIO | None = Non
     input_shape : sequence of int
         Shape of one sample, without the batch axis.
     file : text file, optional
-        Where to write the table too, such as ``sys.stdout``.
+        Also write the table to this file, such as ``sys.stdout``.
 
     Returns
     -------
     str
-        "Param #" counts trainable and non-trainable numbers; the latter are running statistics
-        (floating buffers). An array that several layers share counts once in the totals.
+        The table. "Param #" includes trainable numbers and non-trainable ones, which are running statistics (floating
+        buffers). The totals count an array that several layers share once.
 
     Raises
     ------
     ValueError, TypeError
-        The network doesn't take samples of ``input_shape``; from the layer concerned.
+        The network does not accept samples of ``input_shape``; raised by the layer concerned.
     """
     shape = [check_integer("input_shape", size) for size in input_shape]
     layers = list(model.named_children()) if isinstance(model, Sequential) else [("", model)]
@@ -60,7 +59,7 @@ def summary(model: Module, input_shape: Sequence[int], file: TextIO | None = Non
 
 def _output_shapes(model: Module, layers: list[Module], shape: list[int]) -> list[tuple[int, ...]]:
     dtype = next((parameter.data.dtype for parameter in model.parameters()), np.dtype(np.float32))
-    # Two samples: normalizers without running statistics refuse one value per channel.
+    # Two samples, because normalizers without running statistics raise for one value per channel.
     x = np.zeros((2, *shape), dtype)
     shapes = []
     with model.evaluating():

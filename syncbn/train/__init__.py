@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from syncbn.train.agreement import ParameterMismatchError, check_parameters
 from syncbn.train.checkpoint import CheckpointError
+from syncbn.train.consistency import ParameterMismatchError, check_parameters
 from syncbn.train.evaluation import Evaluation, evaluate
 from syncbn.train.gradients import FlatGradients
-from syncbn.train.history import EpochRecord, Position, Progress
 from syncbn.train.order import DataOrder, shard
+from syncbn.train.records import EpochRecord, Position, Progress
 from syncbn.train.trainer import Trainer
 
 __all__ = [

@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syncbn._core.checks import check_integer
-from syncbn.comm import CommLike, Transfer
+from syncbn.comm import CommLike
 from syncbn.layers import Module
 from syncbn.nn import softmax_cross_entropy
 from syncbn.train.buffers import rank_0_buffers
 from syncbn.train.config import check_samples
+from syncbn.train.errors import collective_errors, find_communicator
 from syncbn.train.order import shard
-from syncbn.train.sharing import errors_shared, find_communicator
 from syncbn.typing import FloatArray
 
 
@@ -64,14 +64,14 @@ def evaluate(
         That happened on another rank.
     """
     comm = find_communicator(comm)
-    what = Transfer("evaluation", np.size(x), str(np.asarray(x).dtype))
+    samples = {"elements": np.size(x), "dtype": str(np.asarray(x).dtype)}
     totals = np.zeros(2)
-    with errors_shared(comm, what):
+    with collective_errors(comm, "evaluation", **samples):
         check_samples(x, y)
         check_integer("batch_size", batch_size)
         if not len(x):
             raise ValueError("evaluation needs at least one sample")
-    with rank_0_buffers(model, comm), errors_shared(comm, what), model.evaluating():
+    with rank_0_buffers(model, comm), collective_errors(comm, "evaluation", **samples), model.evaluating():
         own = shard(len(x), comm.rank, comm.size)
         for start in range(own.start, own.stop, batch_size):
             part = slice(start, min(start + batch_size, own.stop))

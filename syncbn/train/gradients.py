@@ -48,10 +48,10 @@ class FlatGradients:
     def add_over_ranks(self, comm: Communicator) -> float:
         """Replace each ``grad`` by the sum over ranks of what was taken; return that of the loss.
 
-        Collective, and the second message of a call that ``comm.agree`` has just begun. The new ``grad`` is valid
+        Collective, and the last message of a call whose handshake has just been made. The new ``grad`` is valid
         until the next `take`.
         """
-        comm.allreduce_agreed(self.buffer)
+        comm._protocol.sum(self.buffer)
         for parameter, view in zip(self.parameters, self._views, strict=True):
             parameter.grad = view.astype(parameter.data.dtype, copy=False)
         return float(self.buffer[-1])

@@ -1,19 +1,20 @@
-"""Rank 0 reads and writes; all ranks give and take their state."""
+"""Checkpoints of all ranks, which rank 0 reads and writes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from syncbn.comm import Communicator
+from syncbn.comm import Communicator, SyncMismatchError
 from syncbn.layers import Module
 from syncbn.nn import Optimizer
 from syncbn.train.buffers import gather_buffers, pack, unpack, unpack_buffers
 from syncbn.train.checkpoint import CheckpointError, decode, encode, write_atomically
-from syncbn.train.history import EpochRecord, Position
+from syncbn.train.errors import collective_errors
+from syncbn.train.records import EpochRecord, Position
 from syncbn.train.snapshot import Snapshot, differences
 
 
@@ -52,42 +53,50 @@ def capture(
 
 def write_snapshot(path: Path, snapshot: Snapshot, comm: Communicator) -> None:
     """Have rank 0 write a checkpoint. Collective; raises `CheckpointError` on all ranks."""
-    problem = ""
-    if comm.rank == 0:
-        try:
-            write_atomically(path, encode(snapshot.as_arrays()))
-        except Exception as error:  # whatever it is, the others wait to hear of it
-            problem = f"{path}: can't be written ({getattr(error, 'strerror', None) or repr(error)})"
-    if problem := comm.allgather(problem)[0]:
-        raise CheckpointError(problem)
+    with _collective_errors(comm, "write a checkpoint"):
+        if comm.rank == 0:
+            try:
+                write_atomically(path, encode(snapshot.as_arrays()))
+            except Exception as error:  # whatever it is, all ranks raise the same class
+                reason = getattr(error, "strerror", None) or repr(error)
+                raise CheckpointError(f"{path}: can't be written ({reason})") from error
 
 
 def read_snapshot(path: Path, comm: Communicator, *, missing_ok: bool = False) -> Snapshot | None:
-    """Return on all ranks what rank 0 reads; None where there is no file and that is fine.
+    """Return on all ranks what rank 0 reads; None where there is no file and ``missing_ok``.
 
     Collective; raises `CheckpointError` on all ranks.
     """
-    problem, content = "", b""
-    if comm.rank == 0:
-        try:
-            content = path.read_bytes()
-            decode(content)
-        except FileNotFoundError:
-            problem = "" if missing_ok else "there is no such checkpoint"
-        except Exception as error:  # whatever it is, the others wait to hear of it
-            problem = getattr(error, "strerror", None) or str(error)
-    problem, length = comm.allgather((problem, len(content)))[0]
-    if problem:
-        raise CheckpointError(f"{path}: {problem}")
-    if not length:
+    content: bytes | None = None
+    with _collective_errors(comm, "read a checkpoint"):
+        if comm.rank == 0:
+            try:
+                content = path.read_bytes()
+                decode(content)
+            except FileNotFoundError as error:
+                if not missing_ok:
+                    raise CheckpointError(f"{path}: there is no such checkpoint") from error
+            except Exception as error:  # whatever it is, all ranks raise the same class
+                raise CheckpointError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+    content = comm.allgather(content)[0]
+    if content is None:
         return None
-    shared: NDArray[np.uint8] = np.empty(length, np.uint8)
-    shared[: len(content)] = np.frombuffer(content, np.uint8)
-    comm.broadcast(shared)
     try:
-        return Snapshot.from_arrays(decode(shared.tobytes()))
+        return Snapshot.from_arrays(decode(content))
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
+
+
+@contextmanager
+def _collective_errors(comm: Communicator, operation: str) -> Iterator[None]:
+    """Raise the `CheckpointError` of rank 0 as such on the other ranks too."""
+    try:
+        with collective_errors(comm, operation):
+            yield
+    except SyncMismatchError as error:
+        if 0 not in error.errors:
+            raise
+        raise CheckpointError(error.errors[0]) from error
 
 
 def restore(

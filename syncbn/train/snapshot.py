@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from syncbn._core.checks import check_integer
 from syncbn.train.checkpoint import CheckpointError
-from syncbn.train.history import EpochRecord, Position
+from syncbn.train.records import EpochRecord, Position
 
 VERSION = 1
 

@@ -9,12 +9,11 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from syncbn.comm import Communicator, Exchange
+from syncbn.comm import CollectiveSignature, Communicator
 from syncbn.layers import Module
 from syncbn.nn import Optimizer, softmax_cross_entropy
 from syncbn.train.gradients import FlatGradients
 from syncbn.train.order import shard
-from syncbn.train.sharing import own_error
 from syncbn.typing import FloatArray, Int64Array
 
 
@@ -53,7 +52,10 @@ class TrainingStep:
         self.comm = comm
         self.gradients = FlatGradients(optimizer.parameters, wire_dtype)
         self._parameters = [*model.parameters(), *optimizer.parameters]  # finding them takes long
-        self._call = Exchange("the training step", self.gradients.buffer.size, str(self.gradients.buffer.dtype))
+        buffer = self.gradients.buffer
+        self._signature = CollectiveSignature(
+            "training step", (("gradients", buffer.size), ("dtype", str(buffer.dtype))), has_data=True
+        )
         # Groups of ranks, over which some layers may take their statistics, count their own bytes.
         of_layers = [getattr(module, "comm", None) for _, module in model.named_modules()]
         self._communicators = {comm, *(c for c in of_layers if isinstance(c, Communicator))}
@@ -61,17 +63,12 @@ class TrainingStep:
     def run(self, x: FloatArray, y: NDArray[np.integer], batch: Int64Array, before: Callable[[], None]) -> StepResult:
         """Take one step on the samples ``batch`` of x and y.
 
-        Collective. ``before`` is called first, and its errors too reach all ranks.
+        Collective. ``before`` is called first, and its errors are raised on all ranks, too.
         """
-        start, bytes_before = perf_counter(), self._bytes_sent()
-        error: Exception | None = None
-        try:
+        with self.comm._protocol.collective_errors(self._signature, handshake=True):
             before()
             start, bytes_before = perf_counter(), self._bytes_sent()
             self.gradients.take(self._forward_backward(x, y, batch))
-        except Exception as caught:
-            error = own_error(self.comm, caught)
-        self.comm.agree(self._call, error=error)
         loss = self.gradients.add_over_ranks(self.comm)
         self.optimizer.step()
         return StepResult(loss, perf_counter() - start, self._bytes_sent() - bytes_before)

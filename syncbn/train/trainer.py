@@ -10,16 +10,16 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from syncbn._core.checks import check_integer
-from syncbn.comm import CommLike, Transfer
+from syncbn.comm import CommLike
 from syncbn.layers import Module
 from syncbn.nn import Optimizer
-from syncbn.train.agreement import check_parameters
 from syncbn.train.config import check_samples, describe_data, describe_training
+from syncbn.train.consistency import check_parameters
+from syncbn.train.errors import check_same, collective_errors, find_communicator
 from syncbn.train.evaluation import Evaluation, evaluate
-from syncbn.train.history import EpochRecord, Position, Progress
 from syncbn.train.order import DataOrder
 from syncbn.train.persistence import broadcast_state, capture, read_snapshot, restore, write_snapshot
-from syncbn.train.sharing import check_same, errors_shared, find_communicator
+from syncbn.train.records import EpochRecord, Position, Progress
 from syncbn.train.snapshot import differences
 from syncbn.train.step import TrainingStep
 from syncbn.typing import FloatArray
@@ -103,7 +103,7 @@ class Trainer:
         self.position = Position()
         self.history: list[EpochRecord] = []
         self._data: dict[str, str] = {}
-        with errors_shared(self.comm, Transfer("Trainer")):
+        with collective_errors(self.comm, "Trainer"):
             self.global_batch = check_integer("batch_per_rank", batch_per_rank) * self.comm.size
             check_integer("seed", seed, 0)
             if check_every is not None:
@@ -175,7 +175,7 @@ class Trainer:
         SyncMismatchError
             Another rank has failed.
         """
-        with errors_shared(self.comm, Transfer("fit")):
+        with collective_errors(self.comm, "fit"):
             check_samples(x, y)
             if validation_data is not None:
                 check_samples(*validation_data)
@@ -200,7 +200,7 @@ class Trainer:
             loss, error = (None, None) if tested is None else (tested.loss, tested.error)
             self.history.append(self.position.record(self.optimizer.lr, loss, error))
             self.position = Position(self.position.epoch + 1)
-            with errors_shared(self.comm, Transfer("the end of an epoch")):
+            with collective_errors(self.comm, "the end of an epoch"):
                 if on_epoch is not None:
                     on_epoch(self.history[-1])
             if checkpoint is not None:
@@ -249,7 +249,7 @@ class Trainer:
                 check_parameters(self.model, self.comm)
             if checkpoint is not None and checkpoint_steps and done.step % checkpoint_steps == 0 and not last:
                 self.save(checkpoint)
-        with errors_shared(self.comm, Transfer("the last step of an epoch")):
+        with collective_errors(self.comm, "the last step of an epoch"):
             report()
 
     def evaluate(self, x: FloatArray, y: Labels, batch_size: int = 256) -> Evaluation:

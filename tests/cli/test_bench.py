@@ -1,4 +1,4 @@
-"""``syncbn bench``, small, as a user would call it."""
+"""``syncbn bench`` with small settings, run as a command."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from matplotlib.image import imread
 
 from syncbn._core.threads import usable_cores
 from syncbn.cli.bench import thread_counts
-from syncbn.cli.launch import mpiexec_command
+from syncbn.cli.mpiexec import mpiexec_command
 from syncbn.experiments.bench.kernels import SHAPES
 from syncbn.experiments.overhead import KINDS
 from syncbn.experiments.scale.measurement import sizes_for
@@ -54,9 +54,9 @@ def test_two_ranks(tmp_path: Path) -> None:
     assert [advice["subject"] for advice in found["advice"]] == ["threads", "ranks", "group size", "reduction"]
     for advice in found["advice"]:
         assert advice["reason"] in result.stdout
-    parts = len(counts) + 1
-    assert result.stdout.startswith(f"[1/{parts}] kernels with 1 thread\n")
-    assert f"[{parts}/{parts}] layers of mlp on 2 ranks\n" in result.stdout
+    stages = len(counts) + 1
+    assert result.stdout.startswith(f"[1/{stages}] kernels with 1 thread\n")
+    assert f"[{stages}/{stages}] layers of mlp on 2 ranks\n" in result.stdout
 
 
 def test_one_rank_needs_no_mpi() -> None:
@@ -68,7 +68,7 @@ def test_one_rank_needs_no_mpi() -> None:
     assert result.returncode == 0, result.stderr
     found = json.loads(result.stdout)
     assert found["measurement"]["ranks"] == 1
-    assert result.stderr.startswith("[1/")  # the JSON is alone on stdout
+    assert result.stderr.startswith("[1/")  # progress goes to stderr, JSON to stdout
 
 
 def test_under_mpiexec() -> None:

@@ -1,4 +1,4 @@
-"""``syncbn compare``, small, as a user would call it."""
+"""``syncbn compare`` with small settings, run as a command."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from matplotlib.image import imread
 
-from syncbn.cli.launch import mpiexec_command
+from syncbn.cli.mpiexec import mpiexec_command
 
 TINY = ["--epochs", "1", "--train-samples", "256", "--test-samples", "100", "--batches", "2,16"]
 COMMAND = [sys.executable, "-m", "syncbn.cli", "compare"]
@@ -34,7 +34,7 @@ def compare(*arguments: str, under: list[str] | None = None) -> subprocess.Compl
 
 
 def strict(text: str) -> dict[str, Any]:
-    """Return JSON's value; NaN and Infinity, which are no JSON, are errors."""
+    """Return the value of JSON text; NaN and Infinity, which are not JSON, are errors."""
 
     def refuse(constant: str) -> None:
         raise ValueError(constant)
@@ -46,7 +46,7 @@ def strict(text: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def on_two_ranks(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """Return the output directory and what was printed of a comparison that the launcher ran."""
+    """Return the output directory and the standard output of a comparison on two ranks."""
     output = tmp_path_factory.mktemp("compare") / "new" / "directory"
     result = compare("--ranks", "2", "--seeds", "2", "--norms", "bn,syncbn,ln", *TINY, "--output", str(output))
     assert result.returncode == 0, result.stderr
@@ -89,24 +89,24 @@ def test_json_has_everything(on_two_ranks: tuple[Path, str]) -> None:
     assert sent["syncbn"] > sent["bn"] == sent["ln"] > 0
 
 
-def test_picture_has_a_sensible_size(on_two_ranks: tuple[Path, str]) -> None:
+def test_figure_has_a_reasonable_size(on_two_ranks: tuple[Path, str]) -> None:
     path = on_two_ranks[0] / "compare.png"
     height, width, _ = imread(path).shape
     assert 600 <= height < width <= 3000
     assert 20_000 < path.stat().st_size < 1_000_000
 
 
-def test_nothing_else_is_left_in_the_directory(on_two_ranks: tuple[Path, str]) -> None:
+def test_the_directory_has_no_other_files(on_two_ranks: tuple[Path, str]) -> None:
     assert sorted(path.name for path in on_two_ranks[0].iterdir()) == ["compare.json", "compare.png", "compare.txt"]
 
 
-def test_the_same_under_the_users_own_mpiexec(on_two_ranks: tuple[Path, str], tmp_path: Path) -> None:
+def test_results_under_mpiexec_are_those_of_the_launcher(on_two_ranks: tuple[Path, str], tmp_path: Path) -> None:
     command, _ = mpiexec_command(2)
     result = compare("--seeds", "1", "--norms", "syncbn", *TINY, "--output", str(tmp_path), "--json", under=command)
     assert result.returncode == 0, result.stderr
-    mine = {run["batch"]: run["test_errors"] for run in strict(result.stdout)["runs"]}
+    found = {run["batch"]: run["test_errors"] for run in strict(result.stdout)["runs"]}
     before = strict((on_two_ranks[0] / "compare.json").read_text())["runs"]
-    assert mine == {run["batch"]: run["test_errors"] for run in before if (run["norm"], run["seed"]) == ("syncbn", 0)}
+    assert found == {run["batch"]: run["test_errors"] for run in before if (run["norm"], run["seed"]) == ("syncbn", 0)}
 
 
 def test_json_alone_on_stdout_on_one_rank(tmp_path: Path) -> None:
@@ -115,10 +115,10 @@ def test_json_alone_on_stdout_on_one_rank(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     assert result.stdout == (tmp_path / "compare.json").read_text()
     found = strict(result.stdout)
-    assert "(one seed: without intervals, chance is not ruled out)" in found["verdict"]
+    assert "one seed" in found["verdict"]
     assert found["summary"][0]["test_error"]["half_width"] is None
     errors = {(run["norm"], run["batch"]): run["test_errors"] for run in found["runs"]}
-    assert errors["bn", 2] == errors["syncbn", 2]  # on one rank they are the same
+    assert errors["bn", 2] == errors["syncbn", 2]  # on one rank the two layers are equal
     assert len(result.stderr.splitlines()) == 4
 
 
@@ -143,7 +143,7 @@ def test_resnet(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("ranks", ["1", "2"])
 def test_interrupted(tmp_path: Path, ranks: str) -> None:
-    """Ctrl-C keeps the complete runs."""
+    """Complete runs are saved on Ctrl-C."""
     arguments = ["--ranks", ranks, "--seeds", "500", *TINY, "--output", str(tmp_path)]
     with subprocess.Popen(
         [*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
@@ -158,9 +158,10 @@ def test_interrupted(tmp_path: Path, ranks: str) -> None:
     assert found["complete"] is False
     assert found["verdict"] is None
     assert len(found["runs"]) >= 3
-    assert errors.splitlines()[-1] == (
-        f"syncbn compare: interrupted; complete runs: {len(found['runs'])}, kept in {tmp_path / 'compare.json'}"
-    )
+    last = errors.splitlines()[-1]
+    assert last.startswith("syncbn compare: interrupted")
+    assert f" {len(found['runs'])}," in last
+    assert str(tmp_path / "compare.json") in last
 
 
 def test_a_killed_rank_is_a_failure(tmp_path: Path) -> None:
@@ -173,11 +174,11 @@ def test_a_killed_rank_is_a_failure(tmp_path: Path) -> None:
         os.kill(next(pid for pid in descendants(process.pid) if "mpi4py" in command_line(pid)), signal.SIGKILL)
         _, errors = process.communicate(timeout=30)
     assert process.returncode == 1
-    assert "ended without finishing" in errors.splitlines()[-1]
+    assert re.search(r"rank.* of 2 ", errors.splitlines()[-1]), errors
 
 
 def descendants(pid: int) -> list[int]:
-    """Return the processes that this one has started, and those that they have."""
+    """Return the children of the process, their children, and so on."""
     found, waiting = [], [pid]
     while waiting:
         parent = waiting.pop()
@@ -193,7 +194,7 @@ def command_line(pid: int) -> str:
 
 
 def test_progress_bar_on_a_terminal(tmp_path: Path) -> None:
-    """Under mpiexec stdout is a pipe; the launcher tells the ranks of the terminal behind it."""
+    """Under mpiexec stdout is a pipe; the launcher passes the width of the terminal to the ranks."""
     import pty
 
     leader, follower = pty.openpty()
@@ -207,7 +208,7 @@ def test_progress_bar_on_a_terminal(tmp_path: Path) -> None:
         while time.monotonic() < deadline:
             try:
                 chunk = os.read(leader, 65536)
-            except OSError:  # the other side is closed
+            except OSError:  # the follower is closed
                 break
             if not chunk:
                 break
@@ -217,5 +218,5 @@ def test_progress_bar_on_a_terminal(tmp_path: Path) -> None:
     assert process.returncode == 0
     assert "/4 runs" in text
     assert "\x1b[" in text
-    assert "[1/4]" not in text  # lines are for where there is no terminal
+    assert "[1/4]" not in text  # lines are written only without a terminal
     assert "With 2 samples per rank on 2 ranks, " in text

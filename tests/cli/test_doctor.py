@@ -1,4 +1,4 @@
-"""The doctor, on a real machine and on made-up ones."""
+"""``syncbn doctor`` on this machine, and its warnings for hypothetical machines."""
 
 from __future__ import annotations
 
@@ -45,22 +45,23 @@ def test_two_ranks_measure_the_allreduce() -> None:
     assert all(0 < entry["microseconds"] < 1e6 for entry in found["allreduce"])
 
 
-def test_json_goes_to_a_file_beside_the_text(tmp_path: Path) -> None:
+def test_json_is_written_to_a_file_in_addition_to_the_text(tmp_path: Path) -> None:
     file = tmp_path / "doctor.json"
     result = doctor("--json", str(file))
     assert result.stdout.endswith(f"\nwritten: {file}\n")
     assert json.loads(file.read_text())["ranks"]["total"] == 1
 
 
-def test_what_was_found_is_printed_before_a_file_that_can_not_be_written() -> None:
+def test_findings_are_printed_although_the_file_is_not_writable() -> None:
     result = doctor("--json", "/dev/full")
     assert result.returncode == 1
     assert "kernels" in result.stdout
-    assert result.stderr == "syncbn doctor: error: can't write /dev/full: No space left on device\n"
+    assert result.stderr.startswith("syncbn doctor: error: ")
+    assert "/dev/full: No space left on device" in result.stderr
 
 
 @pytest.mark.parametrize("ranks", ["1", "2"])
-def test_a_reader_that_leaves_early_is_no_error(ranks: str) -> None:
+def test_a_closed_pipe_is_not_an_error(ranks: str) -> None:
     command = [sys.executable, "-m", "syncbn.cli", "doctor", "--ranks", ranks, "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -98,18 +99,24 @@ def test_no_warnings_about_a_healthy_machine() -> None:
         ({"software": {"mpi4py": None, "mpi_library": None}}, "no mpi4py"),
         ({"software": {"mpi4py": "4", "mpi_library": None}}, "mpi4py finds no MPI library"),
         ({"mpiexec": None}, "no mpiexec"),
-        ({"mpiexec": {"path": "/bin/mpiexec", "library": "Open MPI"}}, "mpiexec is of Open MPI, but mpi4py uses MPICH"),
+        (
+            {"mpiexec": {"path": "/bin/mpiexec", "library": "Open MPI"}},
+            "mpiexec belongs to Open MPI, but mpi4py uses",
+        ),
         ({"mpi_files": ["/a/libmpi.so.12", "/b/libmpi.so.40"]}, "two MPI libraries are loaded"),
         ({"machine": {"usable_cores": 3}}, "4 ranks share 3 cores"),
         ({"machine": {"usable_cores": 4}}, "4 ranks × 2 BLAS threads > 4 cores: set OMP_NUM_THREADS=1"),
-        ({"kernels": {"used": "reference", "builds": ["baseline"], "threads": 1}}, "the kernels are reference"),
+        (
+            {"kernels": {"used": "reference", "builds": ["baseline"], "threads": 1}},
+            "SYNCBN_KERNELS selects the reference",
+        ),
         (
             {"kernels": {"used": "avx2", "builds": ["avx2"], "threads": 3}},
             "4 ranks × 3 kernel threads > 8 cores: set OMP_NUM_THREADS=2",
         ),
         (
             {"kernels": {"used": "baseline", "builds": ["avx2", "baseline"], "threads": 1}},
-            "the kernels are baseline (SYNCBN_KERNELS), slower than avx2",
+            "SYNCBN_KERNELS selects baseline kernels, slower than avx2",
         ),
     ],
 )
@@ -119,7 +126,7 @@ def test_warnings(change: dict[str, Any], warning: str) -> None:
 
 def test_a_wrong_sum_is_a_problem() -> None:
     class Broken(SerialComm):
-        size = 2  # but nothing is added
+        size = 2  # but allreduce adds nothing
 
     with pytest.raises(RuntimeError, match="wrong sums"):
         allreduce_microseconds(Broken(), 8)

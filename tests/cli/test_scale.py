@@ -1,4 +1,4 @@
-"""``syncbn scale``, as a user would call it."""
+"""``syncbn scale``, run as a command."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from matplotlib.image import imread
 
 from syncbn._core.threads import usable_cores
-from syncbn.cli.launch import mpiexec_command
+from syncbn.cli.mpiexec import mpiexec_command
 from syncbn.experiments.scale.measurement import sizes_for
 
 GIVEN = ["--alpha", "2", "--bandwidth", "10", "--channels", "64,300", "--step-ms", "100"]
@@ -39,7 +39,7 @@ def found(*arguments: str) -> dict[str, Any]:
 
 
 def test_given_parameters_by_hand() -> None:
-    """Two layers of 64 and 300 channels on 4 ranks, ring: what the table says is what pencil and paper say."""
+    """The prediction for two layers of 64 and 300 channels on a ring of 4 ranks equals a calculation by hand."""
     (row,) = [
         row
         for row in found(*GIVEN, "--at", "4", "--groups", "2", "--skew", "0", "--software", "1")["predictions"]
@@ -92,10 +92,10 @@ def test_under_mpiexec(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "found.json").read_text())["measurements"][0]["ranks"] == 2
 
 
-def test_preset_shows_what_was_published() -> None:
+def test_preset_shows_the_published_times() -> None:
     result = scale("--preset", "lassen", "--step-ms", "900")
     assert result.returncode == 0
     assert result.stderr == ""
-    assert "Lassen, one rank per node: allreduces as published" in result.stdout
+    assert "Lassen, one rank per node" in result.stdout
     assert "github.com/converged-computing/metrics-operator-experiments" in result.stdout
     assert "the rest of a step takes 900.0 ms (given)" in result.stdout

@@ -1,4 +1,4 @@
-"""Wrong arguments, as a user sees them: one line on stderr, exit code 2, from rank 0 alone."""
+"""Invalid arguments give one line on stderr, from rank 0 only, and exit code 2."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from syncbn.cli.launch import mpiexec_command
+from syncbn.cli.mpiexec import mpiexec_command
 
 
 def syncbn(*arguments: str, under: list[str] | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the command as a user would."""
+    """Run the command and return its result."""
     return subprocess.run(
         [*(under or []), sys.executable, "-m", "syncbn.cli", *arguments],
         capture_output=True,
@@ -25,7 +25,7 @@ def syncbn(*arguments: str, under: list[str] | None = None, **environment: str) 
     )
 
 
-WRONG = {
+INVALID = {
     "nothing": ([], "syncbn: error: the following arguments are required: COMMAND"),
     "command": (["comparee"], "syncbn: error: argument COMMAND: invalid choice: 'comparee'"),
     "option": (["compare", "--foo"], "syncbn compare: error: unrecognized arguments: --foo"),
@@ -51,10 +51,13 @@ WRONG = {
     "two layers": (["scale", "--network", "mlp", "--channels", "8"], "syncbn scale: error: argument --channels: not"),
     "channels": (["scale", "--channels", "8,0"], "syncbn scale: error: channels must be at least 1, got 0"),
     "alpha": (["scale", "--alpha", "2"], "syncbn scale: error: arguments --alpha and --bandwidth: give both or none"),
-    "loggp": (["scale", "--loggp", "1,2,3"], "syncbn scale: error: argument --loggp: four numbers"),
-    "skew": (["scale", "--skew", "late"], "syncbn scale: error: argument --skew: microseconds or 'measured', got"),
+    "loggp": (["scale", "--loggp", "1,2,3"], "syncbn scale: error: argument --loggp: must be four"),
+    "skew": (["scale", "--skew", "late"], "syncbn scale: error: argument --skew: must be microseconds or"),
     "at": (["scale", "--preset", "lassen", "--at", "40000"], "syncbn scale: error: at must be numbers of ranks from 1"),
-    "one rank": (["scale", "--ranks", "1"], "syncbn scale: error: one rank sends nothing: take --ranks 2 or more"),
+    "one rank": (
+        ["scale", "--ranks", "1"],
+        "syncbn scale: error: a single rank sends no messages",
+    ),
     "scale output": (["scale", "--output", "/dev/null/x"], "syncbn scale: error: argument --output: can't write to"),
     "bench network": (["bench", "--network", "vgg"], "syncbn bench: error: unknown network 'vgg'"),
     "bench batch": (["bench", "--batch", "0"], "syncbn bench: error: argument --batch: must be at least 1, got 0"),
@@ -63,9 +66,9 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("case", WRONG)
+@pytest.mark.parametrize("case", INVALID)
 def test_one_line_and_exit_code_2(case: str) -> None:
-    arguments, line = WRONG[case]
+    arguments, line = INVALID[case]
     result = syncbn(*arguments)
     assert result.returncode == 2
     assert result.stdout == ""
@@ -74,9 +77,9 @@ def test_one_line_and_exit_code_2(case: str) -> None:
 
 
 @pytest.mark.parametrize("case", ["nothing", "option", "norm", "data", "ranks", "preset", "bench batch"])
-def test_under_mpiexec_the_line_comes_once(case: str) -> None:
+def test_under_mpiexec_only_rank_0_prints_the_line(case: str) -> None:
     command, environment = mpiexec_command(2)
-    arguments, line = WRONG[case]
+    arguments, line = INVALID[case]
     result = syncbn(*arguments, under=command, **environment)
     assert result.returncode == 2
     assert result.stdout == ""
@@ -89,16 +92,16 @@ def test_ranks_must_be_those_of_mpiexec() -> None:
     command, environment = mpiexec_command(2)
     result = syncbn("doctor", "--ranks", "3", under=command, **environment)
     assert result.returncode == 2
-    assert result.stderr.splitlines()[0] == "syncbn doctor: error: argument --ranks: 3 asked for, but mpiexec started 2"
+    assert re.match("syncbn doctor: error: argument --ranks: .*3.*mpiexec.*2", result.stderr)
 
 
-def test_an_mpiexec_of_another_library_is_found_out() -> None:
-    """Open MPI's mpiexec starts so many separate worlds where mpi4py has MPICH, and the other way round."""
+def test_an_mpiexec_of_another_library_is_detected() -> None:
+    """If mpiexec and mpi4py belong to different MPI libraries, every rank gets a COMM_WORLD of size 1."""
     result = syncbn("doctor", OMPI_COMM_WORLD_RANK="0", OMPI_COMM_WORLD_SIZE="2")
     assert result.returncode == 1
     assert result.stdout == ""
     last = result.stderr.splitlines()[-1]  # mpi4py may have warned before
-    assert last.startswith("syncbn doctor: error: mpiexec started 2 ranks, but mpi4py's MPI library sees 1: ")
+    assert re.match("syncbn doctor: error: .*2 ranks.*mpi4py has 1", last)
 
 
 @pytest.mark.parametrize("command", [[], ["compare"], ["bench"], ["scale"], ["doctor"]])
@@ -120,7 +123,7 @@ def test_missing_extra_is_named(tmp_path: Path) -> None:
         [sys.executable, "-c", hide, "compare", "--output", str(tmp_path)], capture_output=True, text=True, check=False
     )
     assert result.returncode == 1
-    assert result.stderr == "syncbn compare: error: compare needs matplotlib: pip install 'syncbn[cli]'\n"
+    assert re.match(r"syncbn compare: error: .*matplotlib.*'syncbn\[cli\]'\n$", result.stderr)
 
 
 def test_missing_mpi_is_named() -> None:
@@ -130,5 +133,5 @@ def test_missing_mpi_is_named() -> None:
     )
     result = subprocess.run([sys.executable, "-c", hide], capture_output=True, text=True, check=False)
     assert result.returncode == 1
-    assert result.stderr.startswith("syncbn doctor: error: 2 ranks need mpi4py: pip install 'syncbn[mpi]'")
+    assert re.match(r"syncbn doctor: error: .*mpi4py.*'syncbn\[mpi\]'", result.stderr)
     assert result.stderr.count("\n") == 1

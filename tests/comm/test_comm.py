@@ -1,46 +1,23 @@
-"""Communicators and their messages, in one process."""
+"""Communicators in one process."""
 
 from __future__ import annotations
 
 import copy
 import pickle
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from syncbn import SerialComm
-from syncbn.comm import Call, as_communicator, call_of
+from syncbn import MPIComm, SerialComm, SyncError, SyncLostRankError, SyncMismatchError, SyncTimeoutError
+from syncbn.comm import as_communicator
+from syncbn.comm.signature import layer_signature
 
-CALL = Call("forward", "SyncBatchNorm #1", 64, "float32", "exact", 1e-5, "weight+bias")
-
-
-@pytest.mark.parametrize(
-    "other",
-    [
-        {"direction": "backward"},
-        {"layer": "SyncBatchNorm #2"},
-        {"channels": 65},
-        {"dtype": "float64"},
-        {"reduction": "float64"},
-        {"eps": np.nextafter(1e-5, 1)},
-        {"affine": "weight"},
-    ],
-)
-def test_every_field_of_a_call_changes_its_digest(other):
-    changed = replace(CALL, **other)
-    assert CALL.digest != changed.digest
-    assert CALL.digest == replace(CALL).digest
-    (difference,) = CALL.differences(changed)
-    assert difference.startswith(next(iter(other)))
+FIELDS = ("SyncBatchNorm #1", 64, "float32", "exact", 1e-5, "weight+bias")
 
 
-def test_a_call_is_found_again():
-    found = call_of("forward", "SyncBatchNorm #1", 64, "float32", "exact", 1e-5, "weight+bias")
-    assert found == CALL
-    assert call_of("forward", "SyncBatchNorm #1", 64, "float32", "exact", 1e-5, "weight+bias") is found
-    assert found.backward is found.backward
-    assert found.backward == replace(CALL, direction="backward")
+def test_a_signature_is_cached():
+    assert layer_signature(*FIELDS) is layer_signature(*FIELDS)
+    assert layer_signature(*FIELDS).backward is layer_signature(*FIELDS).backward
 
 
 def test_one_process_is_a_communicator_like_any_other():
@@ -53,10 +30,12 @@ def test_one_process_is_a_communicator_like_any_other():
     assert comm.allgather("x") == ["x"]
     assert (comm.rank, comm.size, comm.bytes_sent) == (0, 1, 0)
     assert comm.split(2).size == 1
-    assert [comm.register_layer("A"), comm.register_layer("B")] == ["A #1", "B #2"]
-    assert [comm.agree(CALL), comm.agree(CALL)] == [1, 2]
-    with pytest.raises(ValueError, match="bad"):
-        comm.agree(CALL, error=ValueError("bad"))
+    protocol = comm._protocol
+    assert [protocol.register_layer("A"), protocol.register_layer("B")] == ["A #1", "B #2"]
+    number = protocol.handshake(layer_signature(*FIELDS))
+    assert protocol.handshake(layer_signature(*FIELDS)) == number + 1
+    with pytest.raises(ValueError, match="bad"), protocol.collective_errors(layer_signature(*FIELDS)):
+        raise ValueError("bad")
     with pytest.raises(ValueError, match="group_size must be at least 1, got 0"):
         comm.split(0)
     with pytest.raises(TypeError, match=r"group_size must be an integer, got 1\.0"):
@@ -64,9 +43,24 @@ def test_one_process_is_a_communicator_like_any_other():
     assert copy.deepcopy(comm).size == pickle.loads(pickle.dumps(comm)).size == 1
 
 
-def test_what_stands_for_a_communicator():
+def test_as_communicator():
     comm = SerialComm()
     assert as_communicator(comm) is comm
     assert as_communicator(None).size == 1
     with pytest.raises((TypeError, ImportError), match=r"comm must be None, an mpi4py|mpi4py"):
         as_communicator(3)
+
+
+def test_the_public_interface():
+    """Everything else is private."""
+    public = {name for name in dir(SerialComm()) if not name.startswith("_")}
+    assert public == {
+        *("rank", "size", "timeout", "bytes_sent"),
+        *("allreduce", "broadcast", "allgather", "barrier", "split", "free"),
+    }
+    assert public == {name for name in dir(MPIComm) if not name.startswith("_")}
+
+
+@pytest.mark.parametrize("error", [SyncMismatchError, SyncLostRankError, SyncTimeoutError])
+def test_sync_error_is_the_base_class_of_all(error):
+    assert issubclass(error, SyncError)

@@ -35,11 +35,11 @@ def path(tmp_path_factory):
     seed=st.integers(0, 100),
     pack=st.sampled_from([bytes, gzip.compress]),
 )
-def test_what_was_written_is_read(path, shape, seed, pack):
+def test_round_trip(path, shape, seed, pack):
     array = images(seed, shape)
-    came = read(path, pack(as_idx(array)), ndim=array.ndim)
-    assert came.dtype == np.uint8
-    np.testing.assert_array_equal(came, array, strict=True)
+    actual = read(path, pack(as_idx(array)), ndim=array.ndim)
+    assert actual.dtype == np.uint8
+    np.testing.assert_array_equal(actual, array, strict=True)
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
@@ -70,7 +70,7 @@ def test_any_flipped_bit_gives_an_array_or_the_documented_error(path, pack):
     ("content", "problem"),
     [
         (b"", "not an idx file"),
-        (b"PNG, says a friend", "not an idx file"),
+        (b"another format", "not an idx file"),
         (as_idx(images(), kind=0x0D), "of float32, expected uint8"),
         (as_idx(images()[0]), "2 axes, expected 3"),
         (as_idx(images())[:10], "truncated in the header"),
@@ -79,14 +79,14 @@ def test_any_flipped_bit_gives_an_array_or_the_documented_error(path, pack):
         (b"\0\0\x08\x03" + struct.pack(">3I", 0, 2**32 - 1, 2**32 - 1), r"impossible shape \(0, 4294967295"),
     ],
 )
-def test_what_is_wrong_is_said(path, pack, content, problem):
+def test_errors_describe_the_problem(path, pack, content, problem):
     with pytest.raises(DataError, match=problem):
         read(path, pack(content))
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
 @pytest.mark.parametrize("shape", [(2**32 - 1, 28, 28), (2**32 - 1,) * 3, (60_000, 28, 28)])
-def test_a_header_that_promises_too_much_allocates_nothing(path, pack, shape):
+def test_a_header_with_too_many_values_allocates_nothing(path, pack, shape):
     path.write_bytes(pack(struct.pack(">BBBB3I", 0, 0, 8, 3, *shape) + bytes(50_000)))
     tracemalloc.start()
     with pytest.raises(DataError, match="truncated"):
@@ -96,12 +96,12 @@ def test_a_header_that_promises_too_much_allocates_nothing(path, pack, shape):
     assert peak < 5e6
 
 
-def test_the_file_s_size_is_compared_before_its_values_are_read(path):
+def test_the_file_size_is_checked_before_values_are_read(path):
     with path.open("wb") as file:
         file.write(struct.pack(">BBBB3I", 0, 0, 8, 3, 10_000, 10_000, 10_000))
         file.truncate(1 << 28)
     tracemalloc.start()
-    with pytest.raises(DataError, match="needs 1000000000000 values, more than the file can hold"):
+    with pytest.raises(DataError, match="needs 1000000000000 values"):
         read_idx(path, 3)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -109,18 +109,18 @@ def test_the_file_s_size_is_compared_before_its_values_are_read(path):
     assert peak < 5e6
 
 
-def test_gzip_cannot_shrink_zeros_too_much_to_be_believed(path):
+def test_the_best_compression_of_gzip_is_accepted(path):
     content = gzip.compress(as_idx(np.zeros((100, 200, 500), np.uint8)))
     assert len(content) < 1e7 / 1000
     assert read(path, content).shape == (100, 200, 500)
 
 
-def test_a_gzip_file_followed_by_something_else(path):
+def test_a_gzip_file_followed_by_other_bytes(path):
     with pytest.raises(DataError, match="damaged gzip file"):
         read(path, gzip.compress(as_idx(images())) + b"more")
 
 
-def test_a_file_that_cannot_be_read(tmp_path):
+def test_a_file_that_is_not_readable(tmp_path):
     with pytest.raises(DataError, match=r"absent: No such file"):
         read_idx(tmp_path / "absent", 3)
     with pytest.raises(DataError, match=f"{tmp_path.name}: Is a directory"):

@@ -1,1 +1,1 @@
-"""The promise "the same bits on any number of ranks", and the error bounds."""
+"""Tests of exactness: equal bits on any number of ranks, and error bounds."""

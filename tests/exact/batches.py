@@ -1,4 +1,4 @@
-"""A random batch, and what batch normalization makes of it: of all samples, or of one rank's share."""
+"""Random batches and the results of batch normalization on all of their samples or on the samples of one rank."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Batch:
         masked: float = 0.0,
         eps: float = 1e-5,
     ) -> Batch:
-        """Draw values of x and dy of those ``kinds``; ``masked`` is the share of values that don't count."""
+        """Draw x and dy, each of one of the ``kinds``; ``masked`` is the probability that the mask excludes a value."""
         x, dy = (values(kind, rng, shape, dtype) for kind in kinds)
         weight, bias = rng.standard_normal((2, shape[1])).astype(dtype)
         mask = rng.random((shape[0], *shape[2:])) >= masked
@@ -56,7 +56,7 @@ class Batch:
         )
 
     def share(self, samples: Array | slice, *, channels_last: bool = False) -> Batch:
-        """Return the ``samples`` alone, in one of the two memory orders."""
+        """Return the batch of the given ``samples``, in one of the two memory orders."""
         x, dy = (in_memory(a[samples], channels_last) for a in (self.x, self.dy))
         return Batch(x, dy, self.weight, self.bias, None if self.mask is None else self.mask[samples], self.eps)
 
@@ -65,7 +65,7 @@ class Batch:
 def batches(
     draw: st.DrawFn, channels: int | None = None, dtype: str | None = None, kinds: Sequence[str] = KINDS
 ) -> Batch:
-    """Batches of all kinds of values, dtypes and shapes, with and without mask, weight and bias."""
+    """Draw batches of all kinds of values, dtypes and shapes, with and without mask, weight and bias."""
     return Batch.random(
         np.random.default_rng(draw(st.integers(0, 2**32 - 1))),
         (
@@ -90,30 +90,32 @@ def in_memory(a: Array, channels_last: bool) -> Array:
 
 
 def normalized(batch: Batch, comm: Communicator | None = None, reduction: str = "exact") -> dict[str, Array]:
-    """Return what is promised to have the same bits on every number of ranks, forward and backward."""
+    """Return the results of forward and backward that must have the same bits on every number of ranks."""
     y, moments, backward = F.batch_norm(
         batch.x, batch.weight, batch.bias, mask=batch.mask, eps=batch.eps, comm=comm, reduction=reduction
     )
-    with np.errstate(all="ignore"):  # parameters' gradients of hard values overflow float16
+    with np.errstate(all="ignore"):  # gradients of the parameters may overflow float16
         dx, _, _ = backward(batch.dy)
     return {"y": y, "dx": dx, "count": np.float64(moments.count), "mean": moments.mean, "var": moments.var}
 
 
 def of_samples(results: dict[str, Array], samples: Array) -> dict[str, Array]:
-    """Return the results of all samples for the ``samples`` alone."""
+    """Select the given ``samples`` from the results of all samples."""
     return {name: a[samples] if name in ("y", "dx") else a for name, a in results.items()}
 
 
-def shares_of_gradients(batch: Batch, comm: Communicator | None = None) -> dict[str, Array]:
-    """Return dweight and dbias, which are of this rank's samples alone."""
-    _, _, backward = F.batch_norm(batch.x, batch.weight, batch.bias, mask=batch.mask, eps=batch.eps, comm=comm)
+def shares_of_gradients(batch: Batch, comm: Communicator | None = None, reduction: str = "exact") -> dict[str, Array]:
+    """Return dweight and dbias, which cover only the samples of this rank."""
+    _, _, backward = F.batch_norm(
+        batch.x, batch.weight, batch.bias, mask=batch.mask, eps=batch.eps, comm=comm, reduction=reduction
+    )
     with np.errstate(all="ignore"):
         _, dweight, dbias = backward(batch.dy)
     return {name: a for name, a in (("dweight", dweight), ("dbias", dbias)) if a is not None}
 
 
 def running(steps: list[Batch], momentum: float | None, comm: Communicator | None = None) -> dict[str, Array]:
-    """Return the running statistics of a layer that has seen the batches."""
+    """Return the running statistics of a layer after training steps on these batches."""
     _, channels, *_ = steps[0].x.shape
     dtype = steps[0].x.dtype
     if comm is None:

@@ -1,4 +1,4 @@
-"""Equality of bits: −0 is not 0. All NaNs are one."""
+"""Equality of bits: −0 differs from 0, and all NaNs are equal."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Array = NDArray[Any]
 
 
 def bits(a: Array) -> bytes:
-    """Return the bits of floating ``a`` in C order."""
+    """Return the bits of the floating-point array ``a`` in C order."""
     return np.where(np.isnan(a), np.array(np.nan, a.dtype), a).tobytes()
 
 
@@ -21,7 +21,7 @@ def same_bits(a: Array, b: Array) -> bool:
 
 
 def assert_same_bits(actual: Mapping[str, Array], expected: Mapping[str, Array]) -> None:
-    """Compare arrays by name."""
+    """Assert that arrays of equal names have equal dtypes, shapes and bits."""
     assert actual.keys() == expected.keys()
     for name, a in actual.items():
         b = expected[name]

@@ -1,4 +1,4 @@
-"""Batch normalization in exact rationals; only the root is rounded, to 120 digits."""
+"""Batch normalization in exact rationals, except the square root, which is rounded to 120 digits."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _mp.dps = 120
 
 
 class Expected(NamedTuple):
-    """Object arrays of real numbers; mean, var, dweight, dbias and the scales have shape (C,).
+    """Object arrays of real numbers; mean, var, dweight, dbias and the following have shape (C,).
 
-    condition is 1 + |mean|/std. Magnitudes of what may cancel: dx_terms is the largest
-    |γ|/std·[|dy| + Σ|dy|/n + |x̂|·Σ|dy·x̂|/n], dweight_terms Σ|dy·x̂| and dbias_terms Σ|dy|.
+    condition is 1 + |mean|/std. The magnitudes of terms that may cancel are dx_terms, the maximum of
+    |γ|/std·[|dy| + Σ|dy|/n + |x̂|·Σ|dy·x̂|/n], dweight_terms = Σ|dy·x̂| and dbias_terms = Σ|dy|.
     """
 
     y: Array
@@ -53,7 +53,7 @@ def batch_norm(
     eps: float = 1e-5,
     mask: Array | None = None,
 ) -> Expected:
-    """Normalize (N, C, ...); where var + eps = 0, y is the bias and dx is 0."""
+    """Normalize x of shape (N, C, ...); if var + eps = 0, y is the bias and dx is 0."""
     channels = range(x.shape[1])
     weight = np.ones(len(channels)) if weight is None else weight
     bias = np.zeros(len(channels)) if bias is None else bias
@@ -97,14 +97,14 @@ def _channel(x: Array, dy: Array, mask: Array, weight: float, bias: float, eps: 
 
 
 def largest(a: Array) -> Array:
-    """Return the largest magnitude of each channel of (N, C, ...)."""
+    """Return the largest magnitude in each channel of an array of shape (N, C, ...)."""
     return np.abs(a).max(axis=(0, *range(2, a.ndim)))
 
 
 def error(actual: Array, expected: Array) -> Array:
-    """Return the largest |actual − expected| of each channel of (N, C, ...), or of each entry of (C,).
+    """Return the largest |actual − expected| in each channel of (N, C, ...), or of each entry of (C,).
 
-    Infinite where ``actual`` is not finite, unless its dtype can't hold the expected value either.
+    It is infinite where ``actual`` is not finite, unless the expected value overflows in its dtype as well.
     """
     finite = np.isfinite(actual)
     difference = np.abs(_reals(_rational(np.where(finite, actual, 0))) - expected)

@@ -1,4 +1,4 @@
-"""The error bounds of y, the moments and the gradients against exact rationals, with exact sums."""
+"""Error bounds of y, the moments and the gradients with exact sums, against exact rationals."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_every_kind_of_values(dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_upstream_gradients_that_cancel_or_are_huge_or_tiny(dtype):
-    """dx is what is left of dy after its parts along 1 and along x̂ have been taken out."""
+    """dx is dy without its components along 1 and along x̂, which may be nearly all of dy."""
 
     @settings(max_examples=60)
     @given(
@@ -62,23 +62,23 @@ def test_float16_y_is_the_correctly_rounded_one_up_to_one_ulp(batch):
     y = bounds.F.batch_norm(batch.x, batch.weight, batch.bias, eps=batch.eps, mask=batch.mask)[0]
     with np.errstate(over="ignore"):
         rounded = exact.y.astype(float).astype(np.float16)
-    assert (np.abs(place(y) - place(rounded)) <= 1).all()
+    assert (np.abs(ordinal(y) - ordinal(rounded)) <= 1).all()
 
 
-def place(y):
-    """Number the float16 values in their order, so that neighbours differ by 1."""
+def ordinal(y):
+    """Return the position of float16 values in their order, so that neighbours differ by 1."""
     magnitude = (y.view(np.int16) & 0x7FFF).astype(int)
     return np.where(np.signbit(y), -magnitude, magnitude)
 
 
-@pytest.mark.parametrize("what", ["y", "mean", "var", "dx", "dweight", "dbias"])
-def test_the_bounds_see_a_relative_error_of_1e_6(monkeypatch, rng, what):
-    """The control: each quantity is compared, and closely."""
+@pytest.mark.parametrize("quantity", ["y", "mean", "var", "dx", "dweight", "dbias"])
+def test_a_relative_error_of_1e_6_exceeds_the_bounds(monkeypatch, rng, quantity):
+    """The control: an error of any quantity is detected."""
     batch_norm = bounds.F.batch_norm
 
     def wrong(*arguments, **options):
         y, moments, backward = batch_norm(*arguments, **options)
-        factor = {what: 1 + 1e-6}
+        factor = {quantity: 1 + 1e-6}
         moments = replace(moments, mean=moments.mean * factor.get("mean", 1), var=moments.var * factor.get("var", 1))
         names = ("dx", "dweight", "dbias")
         return (
@@ -90,5 +90,5 @@ def test_the_bounds_see_a_relative_error_of_1e_6(monkeypatch, rng, what):
     batch = Batch.random(rng, (6, 2, 5), "float32", ("offset", "normal"))
     bounds.assert_bounds(batch)
     monkeypatch.setattr(bounds.F, "batch_norm", wrong)
-    with pytest.raises(AssertionError, match=what):
+    with pytest.raises(AssertionError, match=quantity):
         bounds.assert_bounds(batch)

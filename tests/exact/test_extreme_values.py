@@ -1,4 +1,4 @@
-"""Named values at the edges of what dtypes and sums can hold, with exact sums in one process."""
+"""Values at the limits of dtypes and of exact sums, in one process."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_dx_of_small_float64_values_without_eps(rng, scale):
 
 
 def y_is_right_or_not_finite(rng, scale, eps, reduction):
-    """Tell it for every channel."""
+    """Return whether y of every channel is within the error bound or has no finite value."""
     x = rng.standard_normal((8, 4, 3)) * scale
     exact = rational.batch_norm(x, x, eps=eps)
     y, _, _ = F.batch_norm(x, eps=eps, reduction=reduction)
@@ -102,7 +102,7 @@ def test_an_outlier_that_is_a_long_float64_row_s_first_value(rng):
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 def test_more_than_2_to_the_24_values_per_channel(dtype):
-    """Where float32 stops counting. x is 1 and 3, one of them once more."""
+    """float32 cannot count beyond 2²⁴. The values of x are 1 and 3, with one more 3 than 1 in each row."""
     x = np.ones((4099, 1, 4099), dtype)
     x[:, :, ::2] = 3
     y, moments, _ = F.batch_norm(x, eps=0.0)
@@ -123,5 +123,5 @@ def test_a_variance_far_below_eps_keeps_its_digits_in_the_running_variance(rng, 
     layer(x)
     exact = x.astype(np.longdouble).var(axis=(0, 2), ddof=1)
     np.testing.assert_allclose(layer.running_var, exact.astype(float), rtol=2e-7)
-    by_way_of_invstd = (1 / np.sqrt(exact + 1e-5)).astype(np.float32) ** -2.0 - np.float32(1e-5)
-    assert not np.allclose(by_way_of_invstd, exact.astype(float), rtol=1e-3, atol=0)  # the control
+    from_invstd = (1 / np.sqrt(exact + 1e-5)).astype(np.float32) ** -2.0 - np.float32(1e-5)
+    assert not np.allclose(from_invstd, exact.astype(float), rtol=1e-3, atol=0)  # the control

@@ -1,4 +1,4 @@
-"""What reduction="float64" promises: the bounds of exact sums, less 2⁻⁷⁵ of Σx² in the variance."""
+"""Error bounds with reduction="float64": those of exact sums plus 2⁻⁷⁵·Σx² in the variance."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from syncbn import functional as F
 pytestmark = pytest.mark.ranks
 
 NOISE = 2.0**-74
-"""Of Σx²: differences below 2⁻⁷⁵ are taken for rounding. As much again for ranks of different magnitude."""
+"""Error of the variance relative to Σx²: differences below 2⁻⁷⁵ are treated as rounding; twice this for ranks of
+different magnitude."""
 
 
 @settings(max_examples=30)
@@ -29,7 +30,7 @@ def test_every_kind_of_values(comm, data, dtype):
 @pytest.mark.parametrize(("step", "offset"), [(3.0, 1e8), (1e8, 0.0), (0.0, 1e8)])
 @pytest.mark.parametrize("samples", [1, 4])
 def test_means_of_ranks_that_differ_around_a_large_one(comm, rng, reduction, step, offset, samples):
-    """With one value on each rank too, where no rank has a variance of its own."""
+    """Includes one value per rank, where the variance on each rank is 0."""
     ranks = max(comm.size, 2)
     shape = (samples * ranks, 2) if samples == 1 else (samples * ranks, 2, 5)
     batch = Batch.random(rng, shape, "float64", affine="none")
@@ -39,8 +40,8 @@ def test_means_of_ranks_that_differ_around_a_large_one(comm, rng, reduction, ste
     bounds.assert_bounds(batch, reduction=reduction, var_noise=noise, comm=comm)
 
 
-def test_differences_below_the_noise_are_taken_for_a_constant_channel(comm):
-    """The control: the noise is there, and exact sums don't have it."""
+def test_differences_below_the_noise_give_a_constant_channel(comm):
+    """The control: float64 sums have this error and exact sums do not."""
     x = np.full((8, 1), 1.0)
     x[::2] = np.nextafter(1.0, 2.0)
     exact = rational.batch_norm(x, x, eps=0.0)

@@ -1,19 +1,21 @@
-"""Five ranks, and several algorithms of the MPI library's allreduce, in runs of their own."""
+"""Bits on five ranks, with several allreduce algorithms of the MPI library, in separate runs."""
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
-from harness.launch import mpiexec_command
+
+from exact.bits import assert_same_bits, bits
+from syncbn.cli.mpiexec import mpiexec_command
 
 TESTS = Path(__file__).resolve().parents[1]
 
-# MPICH's names: of the blocking call, and of the nonblocking one that waits where ranks share cores.
+# MPICH's names of algorithms: of the blocking call, and of the nonblocking call, which is used where ranks share cores.
 ALGORITHMS = {
     "ring": "tsp_ring",
     "tree": "tsp_tree",
@@ -21,12 +23,12 @@ ALGORITHMS = {
 }
 
 
-def run_fixed_cases(ranks, **variables):
-    """Run the fixed cases on so many ranks (0: one process without MPI) and return their digests."""
+def run_fixed_cases(file, ranks, **variables):
+    """Run the fixed cases on this number of ranks; 0 is one process without MPI."""
     command, extra = mpiexec_command(ranks) if ranks else ([], {})
-    python = [sys.executable, "-m", "mpi4py", "-m"] if ranks else [sys.executable, "-m"]
+    python = [sys.executable, *(["-m", "mpi4py"] if ranks else []), "-m", "exact.fixed_cases", str(file)]
     return subprocess.run(
-        [*command, *python, "exact.fixed_cases", *([] if ranks else ["serial"])],
+        [*command, *python, *([] if ranks else ["serial"])],
         cwd=TESTS,
         env={**os.environ, "OMP_NUM_THREADS": "1", **extra, **variables},
         capture_output=True,
@@ -36,42 +38,60 @@ def run_fixed_cases(ranks, **variables):
     )
 
 
-def digests(ranks, **variables):
-    run = run_fixed_cases(ranks, **variables)
-    assert run.returncode == 0, run.stderr
-    line = json.loads(run.stdout)
-    assert line["ranks"] == max(ranks, 1)
-    return line
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """Return a function that runs the fixed cases and returns their arrays by reduction and by name."""
+    directory = tmp_path_factory.mktemp("fixed_cases")
+
+    def results(ranks, name="default", **variables):
+        file = directory / f"{ranks}-{name}.npz"
+        run = run_fixed_cases(file, ranks, **variables)
+        assert run.returncode == 0, run.stderr
+        with np.load(file) as stored:
+            arrays = dict(stored)
+        assert arrays.pop("ranks") == max(ranks, 1)
+        return {
+            reduction: {name: array for name, array in arrays.items() if name.startswith(reduction)}
+            for reduction in ("exact", "float64")
+        }
+
+    return results
 
 
 @pytest.fixture(scope="module")
-def one_process():
-    return digests(0)
+def one_process(results):
+    return results(0)
 
 
 @pytest.fixture(scope="module")
-def five_ranks():
-    return digests(5)
+def five_ranks(results):
+    return results(5)
+
+
+def all_bits(arrays):
+    return b"".join(map(bits, arrays.values()))
 
 
 def test_five_ranks_have_the_bits_of_one_process(one_process, five_ranks):
-    assert five_ranks["exact"] == one_process["exact"]
-    assert five_ranks["float64"] != one_process["float64"]
+    assert len(one_process["exact"]) == 4 * 29
+    assert_same_bits(five_ranks["exact"], one_process["exact"])
+    assert all_bits(five_ranks["float64"]) != all_bits(one_process["float64"])
 
 
-def algorithm(name):
-    """The environment that makes MPICH take this algorithm."""
+def variables(algorithm):
+    """Return the environment variables that select an algorithm of MPICH."""
     return {
-        "MPIR_CVAR_DEVICE_COLLECTIVES": "none",  # else shared memory may have its own way
-        "MPIR_CVAR_ALLREDUCE_INTRA_ALGORITHM": name,
-        "MPIR_CVAR_IALLREDUCE_INTRA_ALGORITHM": ALGORITHMS.get(name, name),
+        "MPIR_CVAR_DEVICE_COLLECTIVES": "none",  # otherwise shared memory may have an algorithm of its own
+        "MPIR_CVAR_ALLREDUCE_INTRA_ALGORITHM": algorithm,
+        "MPIR_CVAR_IALLREDUCE_INTRA_ALGORITHM": ALGORITHMS.get(algorithm, algorithm),
     }
 
 
-def test_every_allreduce_algorithm_gives_the_same_bits(one_process, five_ranks):
-    if run_fixed_cases(2, **algorithm("no such algorithm")).returncode == 0:
+def test_every_allreduce_algorithm_gives_the_same_bits(results, one_process, five_ranks, tmp_path):
+    if run_fixed_cases(tmp_path / "file.npz", 2, **variables("no such algorithm")).returncode == 0:
         pytest.skip("this MPI library does not read MPICH's variables")
-    others = {name: digests(5, **algorithm(name)) for name in ALGORITHMS}
-    assert {name: run["exact"] for name, run in others.items()} == dict.fromkeys(others, one_process["exact"])
-    plain = {five_ranks["float64"], *(run["float64"] for run in others.values())}
-    assert len(plain) > 2, "the algorithms were not used: plain sums have the same bits with all of them"
+    runs = [results(5, algorithm, **variables(algorithm)) for algorithm in ALGORITHMS]
+    for run in runs:
+        assert_same_bits(run["exact"], one_process["exact"])
+    float64 = {all_bits(run["float64"]) for run in (five_ranks, *runs)}
+    assert len(float64) > 2, "the algorithms were not used: float64 sums have the same bits with all of them"

@@ -1,4 +1,4 @@
-"""NaN or infinity in one value on one rank: its channel is lost on all ranks, the others keep their bits."""
+"""NaN or infinity in one value makes its channel non-finite on all ranks and keeps the bits of the others."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ cases = given(
 
 
 def own_share(comm, seed, trailing, dtype, masked, last):
-    """This rank's share of a batch, and a place of it: on the rank that has the bad value."""
+    """Return the share of this rank, the rank of the non-finite value and its index there."""
     rng = np.random.default_rng(seed)
     batch = Batch.random(rng, (3 * comm.size, CHANNELS, *trailing), dtype, ("offset", "normal"), masked=masked)
-    place = (3 * int(rng.integers(comm.size)), BAD, *(0 for _ in trailing))  # the mask selects it, as all firsts
+    index = (3 * int(rng.integers(comm.size)), BAD, *(0 for _ in trailing))  # the mask selects it
     if batch.mask is not None:
         batch.mask.reshape(len(batch.x), -1)[:, 0] = True
     mine = slice(3 * comm.rank, 3 * comm.rank + 3)
-    return batch.share(mine, channels_last=last), place[0] // 3, (0, *place[1:])
+    return batch.share(mine, channels_last=last), index[0] // 3, (0, *index[1:])
 
 
 def channels(results, which):
     return {name: a[:, which] if a.ndim > 1 else a[which] for name, a in results.items() if name != "count"}
 
 
-def assert_only_the_bad_channel_is_lost(results, clean, lost):
+def assert_only_the_bad_channel_changes(results, clean, lost):
     assert_same_bits(channels(results, OTHERS), channels(clean, OTHERS))
     bad = channels(results, BAD)
     assert {name for name, a in bad.items() if np.isnan(a).all()} == lost
@@ -50,27 +50,27 @@ def assert_only_the_bad_channel_is_lost(results, clean, lost):
 
 @cases
 def test_a_bad_value_of_x(comm, seed, trailing, dtype, value, last, masked):
-    share, rank, place = own_share(comm, seed, trailing, dtype, masked, last)
+    share, rank, index = own_share(comm, seed, trailing, dtype, masked, last)
     clean, clean_running = normalized(share, comm), running([share, share], 0.1, comm)
-    spoiled = replace(share, x=share.x.copy(order="K"))
+    modified = replace(share, x=share.x.copy(order="K"))
     if comm.rank == rank:
-        spoiled.x[place] = value
-    results, statistics = normalized(spoiled, comm), running([spoiled, share], 0.1, comm)
-    assert_only_the_bad_channel_is_lost(results, clean, {"y", "dx", "mean", "var"})
+        modified.x[index] = value
+    results, statistics = normalized(modified, comm), running([modified, share], 0.1, comm)
+    assert_only_the_bad_channel_changes(results, clean, {"y", "dx", "mean", "var"})
     assert_same_bits(channels(statistics, OTHERS), channels(clean_running, OTHERS))
     assert np.isnan([statistics["running_mean"][BAD], statistics["running_var"][BAD]]).all()
 
 
 @cases
 def test_a_bad_value_of_dy(comm, seed, trailing, dtype, value, last, masked):
-    share, rank, place = own_share(comm, seed, trailing, dtype, masked, last)
+    share, rank, index = own_share(comm, seed, trailing, dtype, masked, last)
     clean = normalized(share, comm)
-    spoiled = replace(share, dy=share.dy.copy(order="K"))
+    modified = replace(share, dy=share.dy.copy(order="K"))
     if comm.rank == rank:
-        spoiled.dy[place] = value
-    results = normalized(spoiled, comm)
+        modified.dy[index] = value
+    results = normalized(modified, comm)
     assert not np.isnan(results["y"]).any()
-    if masked:  # an unselected element has its own direct term alone
+    if masked:  # gradients of unselected elements have only the direct term
         results["dx"] = np.where(np.expand_dims(share.mask, 1), results["dx"], np.array(np.nan, results["dx"].dtype))
         clean["dx"] = np.where(np.expand_dims(share.mask, 1), clean["dx"], np.array(np.nan, clean["dx"].dtype))
-    assert_only_the_bad_channel_is_lost(results, clean, {"dx"})
+    assert_only_the_bad_channel_changes(results, clean, {"dx"})

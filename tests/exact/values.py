@@ -1,4 +1,4 @@
-"""Values that are hard to sum: every kind for float16, float32 and float64."""
+"""Kinds of values whose sums have large rounding errors, for float16, float32 and float64."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Array = NDArray[Any]
 Rng = np.random.Generator
 
 LARGEST_SCALE = {"float16": 3.0, "float32": 30.0, "float64": 100.0}
-"""Powers of ten whose cubes float64 still holds."""
+"""Largest exponents of ten; cubes of such values do not overflow in float64."""
 
 
 def normal(rng: Rng, shape: tuple[int, ...], _dtype: str) -> Array:
@@ -20,12 +20,12 @@ def normal(rng: Rng, shape: tuple[int, ...], _dtype: str) -> Array:
 
 
 def offset(rng: Rng, shape: tuple[int, ...], dtype: str) -> Array:
-    """Means of up to 1e3, 1e7 and 1e14 standard deviations, which the dtype just holds."""
+    """Draw values with means of up to 1e3, 1e7 and 1e14 standard deviations, the limits of the dtypes."""
     return rng.standard_normal(shape) + 10 ** rng.uniform(0, {"float16": 3, "float32": 7, "float64": 14}[dtype])
 
 
 def mixed_scales(rng: Rng, shape: tuple[int, ...], dtype: str) -> Array:
-    """Rows and channels from the smallest to the largest magnitude."""
+    """Draw rows and channels of all magnitudes."""
     power = rng.uniform(-1, 1, (*shape[:2], *[1] * (len(shape) - 2))) * LARGEST_SCALE[dtype]
     return rng.standard_normal(shape) * 10**power
 
@@ -37,7 +37,7 @@ def outlier(rng: Rng, shape: tuple[int, ...], dtype: str) -> Array:
 
 
 def cancelling(rng: Rng, shape: tuple[int, ...], dtype: str) -> Array:
-    """Rows and their negatives, in random places and of all magnitudes; one row or two without."""
+    """Draw rows of all magnitudes and their negatives in random order, and one or two rows without a negative."""
     pairs = (shape[0] - 1) // 2
     power = rng.uniform(0, min(20, LARGEST_SCALE[dtype]), (pairs, *[1] * (len(shape) - 1)))
     half = rng.standard_normal((pairs, *shape[1:])) * 10**power
@@ -54,7 +54,7 @@ def subnormal(rng: Rng, shape: tuple[int, ...], dtype: str) -> Array:
 
 
 def one_ulp(rng: Rng, shape: tuple[int, ...], dtype: str) -> Array:
-    """Neighbours in floating point."""
+    """Draw from two neighbouring floating-point values."""
     value = np.dtype(dtype).type(rng.uniform(1, 2) * 10 ** rng.uniform(-2, 2))
     return np.where(rng.random(shape) < 0.5, value, np.nextafter(value, np.inf, dtype=dtype))
 
@@ -71,7 +71,7 @@ KINDS = tuple(_KINDS)
 
 
 def values(kind: str, rng: Rng, shape: tuple[int, ...], dtype: str) -> Array:
-    """Return values of that kind, each channel's drawn on its own."""
+    """Draw values of this kind, independently for each channel."""
     samples, channels, *trailing = shape
     columns = [_KINDS[kind](rng, (samples, 1, *trailing), dtype) for _ in range(channels)]
     return np.concatenate(columns, axis=1).astype(dtype)

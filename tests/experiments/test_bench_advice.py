@@ -1,4 +1,4 @@
-"""The rules behind the advice of ``syncbn bench``."""
+"""Rules of the advice of ``syncbn bench``."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from syncbn.experiments.scale.measurement import Measurement
 
 def kernels(times: dict[int, float]) -> list[dict[str, Any]]:
     return [
-        {"threads": threads, "microseconds": {"copy": 1.0, "forward": took / 2, "backward": took / 2}}
-        for threads, took in times.items()
+        {"threads": threads, "microseconds": {"copy": 1.0, "forward": total / 2, "backward": total / 2}}
+        for threads, total in times.items()
     ]
 
 
@@ -22,9 +22,9 @@ def kernels(times: dict[int, float]) -> list[dict[str, Any]]:
     ("times", "cores", "ranks", "expected"),
     [
         ({1: 100, 2: 55, 4: 30}, 4, 1, 4),
-        ({1: 100, 2: 55, 4: 50}, 4, 1, 2),  # the last doubling hardly helps
-        ({1: 100, 2: 95, 4: 60}, 4, 1, 4),  # the first one doesn't, both together do
-        ({1: 100, 2: 55, 4: 30}, 4, 2, 2),  # no more than this rank's share
+        ({1: 100, 2: 55, 4: 50}, 4, 1, 2),  # the last doubling gains too little
+        ({1: 100, 2: 95, 4: 60}, 4, 1, 4),  # the first doubling gains too little, both together enough
+        ({1: 100, 2: 55, 4: 30}, 4, 2, 2),  # at most the cores ÷ ranks
         ({1: 100, 2: 55, 4: 30}, 4, 4, 1),
         ({1: 100, 2: 300}, 2, 1, 1),
         ({1: 100, 2: 55}, 2, 8, 1),
@@ -34,7 +34,7 @@ def test_threads(times: dict[int, float], cores: int, ranks: int, expected: int)
     assert thread_advice(kernels(times), cores, ranks).value == expected
 
 
-def test_threads_without_figures() -> None:
+def test_threads_without_measurements() -> None:
     assert thread_advice([], 8, 2).value == 4
 
 
@@ -43,7 +43,7 @@ def test_ranks() -> None:
     assert rank_advice(cores=4, ranks=4).value == 4
     advice = rank_advice(cores=2, ranks=4)
     assert advice.value == 2
-    assert "4 share them" in advice.reason
+    assert "4 ranks share" in advice.reason
 
 
 @pytest.mark.parametrize(

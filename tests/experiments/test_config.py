@@ -1,4 +1,4 @@
-"""Choices that make no sense are refused, in one line."""
+"""Invalid configurations raise errors of one line."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ def test_learning_rate_grows_with_the_global_batch() -> None:
     assert config.learning_rate(8) == pytest.approx(0.025)
 
 
-def test_steps_leave_out_a_smaller_last_batch() -> None:
+def test_steps_exclude_an_incomplete_last_batch() -> None:
     assert CompareConfig(epochs=3).steps(global_batch=8, samples=20) == 6
 
 
 def test_batches_that_do_not_fit() -> None:
-    with pytest.raises(ValueError, match="8 samples per rank on 4 ranks are more than the 31 there are"):
+    with pytest.raises(ValueError, match=r"8 samples per rank on 4 ranks .* 31 "):
         CompareConfig(batches=(2, 8)).check_batches(4, 31)
     with pytest.raises(ValueError, match="norm 'bn' needs batches of at least 2"):
         CompareConfig(batches=(1, 8)).check_batches(4, 64)
@@ -34,7 +34,7 @@ def test_batches_that_do_not_fit() -> None:
     ("choice", "message"),
     [
         ({"norms": ("bn", "foo")}, "unknown norm 'foo' .choose from none, bn, syncbn, gn, ln, in, wn, rms"),
-        ({"norms": ("bn", "bn")}, "norm 'bn' was given twice"),
+        ({"norms": ("bn", "bn")}, "norm 'bn' is given twice"),
         ({"norms": ()}, "at least one norm"),
         ({"norms": ("in",)}, "norm 'in' does not fit network 'mlp': it needs more than one value"),
         ({"norms": ("rms",), "network": "resnet"}, "norm 'rms' does not fit network 'resnet'"),
@@ -49,7 +49,7 @@ def test_batches_that_do_not_fit() -> None:
         ({"lr": float("inf")}, "lr must be positive, got inf"),
     ],
 )
-def test_refused(choice: dict[str, Any], message: str) -> None:
+def test_invalid_values(choice: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         CompareConfig(**choice)
     assert "\n" not in str(caught.value)

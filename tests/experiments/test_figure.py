@@ -1,4 +1,4 @@
-"""The picture can be drawn from whatever came out."""
+"""The figure of a comparison can be drawn from any results."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ def test_every_normalizer_has_a_style_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("seeds", [1, 3])
-def test_picture(tmp_path: Path, seeds: int) -> None:
+def test_figure(tmp_path: Path, seeds: int) -> None:
     runs = [
         run(norm, batch, seed, [0.5, 0.3 + 0.01 * seed])
         for norm in ("bn", "syncbn")
         for batch in (2, 8)
         for seed in range(seeds)
     ]
-    runs += [run("none", 2, seed, [], diverged=True) for seed in range(seeds)]  # before the first evaluation
-    runs += [run("ln", 2, seed, [0.0, 0.0]) for seed in range(seeds)]  # nothing wrong at all
-    path = tmp_path / "picture.png"
+    runs += [run("none", 2, seed, [], diverged=True) for seed in range(seeds)]  # diverged before the first evaluation
+    runs += [run("ln", 2, seed, [0.0, 0.0]) for seed in range(seeds)]  # no errors, which a logarithmic axis cannot show
+    path = tmp_path / "figure.png"
     save_figure(path, runs, "a title")
     pixels = imread(path)
     assert pixels.shape == (750, 1650, 4)
@@ -44,6 +44,6 @@ def test_picture(tmp_path: Path, seeds: int) -> None:
 
 
 def test_all_diverged(tmp_path: Path) -> None:
-    path = tmp_path / "picture.png"
+    path = tmp_path / "figure.png"
     save_figure(path, [run("none", 2, 0, [], diverged=True)], "a title")
-    assert imread(path)[..., :3].min() < 0.5  # axes and words at least
+    assert imread(path)[..., :3].min() < 0.5  # at least axes and labels are drawn

@@ -1,4 +1,4 @@
-"""What is told of a machine."""
+"""Description of the machine."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MASKED = "processor\t: 0\ncpu family\t: 25\nmodel\t\t: 17\nmodel name\t: AMD EPY
         ("model name\t: Some Processor\n", "Some Processor"),
     ],
 )
-def test_a_processor_s_name_is_told_with_family_and_model_where_they_are_known(
+def test_the_name_of_a_processor_includes_family_and_model_if_known(
     cpuinfo: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "cpuinfo"

@@ -1,4 +1,4 @@
-"""The networks, with every normalizer that fits."""
+"""Networks with every normalizer that they support."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from syncbn.layers import BatchNorm, GroupNorm, LayerNorm, SyncBatchNorm, Weight
 from syncbn.nn import Conv2d, Dense
 
 SHAPES: dict[Network, tuple[int, int, int]] = {"mlp": (1, 28, 28), "resnet": (1, 7, 7)}
-FITTING = [(network, norm) for norm, entry in NORMALIZERS.items() for network in entry.networks]
+SUPPORTED = [(network, norm) for norm, entry in NORMALIZERS.items() for network in entry.networks]
 
 
 def build(network: Network, norm: str, seed: int = 0):
     return build_network(network, norm, seed, image_shape=SHAPES[network], classes=10, comm=SerialComm())
 
 
-@pytest.mark.parametrize(("network", "norm"), FITTING)
+@pytest.mark.parametrize(("network", "norm"), SUPPORTED)
 def test_every_normalizer_trains_a_step(network: Network, norm: str, rng: np.random.Generator) -> None:
     model = build(network, norm)
     x = rng.normal(size=(4, *SHAPES[network])).astype(np.float32)
@@ -35,7 +35,7 @@ def test_every_normalizer_trains_a_step(network: Network, norm: str, rng: np.ran
 @pytest.mark.parametrize("network", ["mlp", "resnet"])
 def test_one_seed_draws_the_same_weights_for_every_normalizer(network: Network) -> None:
     def weights(norm: str, seed: int) -> list[np.ndarray]:
-        # Normalizers have parameters of one axis; WN keeps the weight as its direction v.
+        # Parameters of normalizers have one axis; WN stores the weight as its direction v.
         arrays = [p.data for name, p in build(network, norm, seed).named_parameters() if not name.endswith("_g")]
         return [array for array in arrays if array.ndim > 1]
 
@@ -60,7 +60,7 @@ def count(model, kind: type) -> int:
         ("ln", LayerNorm, 2, 0),
     ],
 )
-def test_how_many_normalizers(norm: str, kind: type, in_mlp: int, in_resnet: int) -> None:
+def test_number_of_normalizers(norm: str, kind: type, in_mlp: int, in_resnet: int) -> None:
     assert count(build("mlp", norm), kind) == in_mlp
     assert count(build("resnet", norm), kind) == in_resnet
 

@@ -1,4 +1,4 @@
-"""Fits find the parameters that made the times."""
+"""Fits recover the parameters from which times were computed."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def timings(machine: Machine, counts: tuple[int, ...], noise: np.ndarray | None 
 
 @pytest.mark.parametrize("counts", [(2,), (2, 3, 4), (8,)])
 def test_parameters_are_recovered(counts: tuple[int, ...]) -> None:
-    alone = [Timing(1, 8, TRUE.software)]
-    found = fit_machine(alone + timings(TRUE, counts), as_mpich, TRUE.gamma)
+    one_rank = [Timing(1, 8, TRUE.software)]
+    found = fit_machine(one_rank + timings(TRUE, counts), as_mpich, TRUE.gamma)
     assert found.link.alpha == pytest.approx(TRUE.link.alpha, rel=1e-6)
     assert found.link.beta == pytest.approx(TRUE.link.beta, rel=1e-6)
     assert found.software == pytest.approx(TRUE.software, rel=1e-6)
@@ -44,16 +44,16 @@ def test_parameters_are_recovered_through_noise(rng: np.random.Generator) -> Non
     assert found.link.beta == pytest.approx(TRUE.link.beta, rel=0.1)
 
 
-def test_without_one_rank_the_software_is_part_of_alpha() -> None:
+def test_without_times_of_one_rank_alpha_includes_the_software() -> None:
     found = fit_machine(timings(replace(TRUE, software=0.0), (2,)), as_mpich, TRUE.gamma)
     assert found.software == 0
     assert found.link.alpha == pytest.approx(TRUE.link.alpha, rel=1e-6)
 
 
-def test_the_software_of_a_call_is_what_its_messages_leave() -> None:
-    # 2 layers: 4 calls, of which those of 300 channels have 3 messages each
-    assert fit_call(alone=1000.0, local=900.0, channels=(64, 300), software=2.0) == (100 - 10 * 2) / 4
-    assert fit_call(alone=900.0, local=1000.0, channels=(64,), software=2.0) == 0
+def test_the_software_of_a_call_excludes_that_of_its_messages() -> None:
+    # 2 layers have 4 calls; the two with 300 channels have 3 messages each, the others 2
+    assert fit_call(one_rank=1000.0, local=900.0, channels=(64, 300), software=2.0) == (100 - 10 * 2) / 4
+    assert fit_call(one_rank=900.0, local=1000.0, channels=(64,), software=2.0) == 0
 
 
 def test_nothing_is_negative() -> None:
@@ -91,10 +91,10 @@ def test_published_machines(name: str) -> None:
         assert entry.link().step(nbytes) == pytest.approx(microseconds, rel=0.5)
     assert max(t.ranks for t in entry.allreduce) <= 16384
     assert all(t.ranks % entry.ranks_per_node == 0 for t in entry.allreduce)
-    # The link alone can't be slower than what was measured by much: messages inside nodes are faster.
-    still = entry.machine().without_skew()
+    # The link alone may be slower than measured, because messages within nodes are faster, but not by much.
+    without_skew = entry.machine().without_skew()
     for t in entry.allreduce:
-        assert allreduce_time(still, recursive_doubling, t.ranks, 0) < 1.5 * t.microseconds
+        assert allreduce_time(without_skew, recursive_doubling, t.ranks, 0) < 1.5 * t.microseconds
 
 
 def test_a_measurement_survives_json(rng: np.random.Generator) -> None:
@@ -102,5 +102,5 @@ def test_a_measurement_survives_json(rng: np.random.Generator) -> None:
     before = Measurement(2, 1.0, [Timing(2, 8, 3.0)], 0.01, {"local": 1.0}, delays, 100.0)
     assert Measurement.from_json(before.as_json()) == before
     assert before.sigma == pytest.approx(10, rel=0.1)
-    wild = replace(before, delays=[*delays, 1e6, -1e6])  # the clock of a busy machine
-    assert wild.sigma == pytest.approx(before.sigma, rel=0.02)
+    with_outliers = replace(before, delays=[*delays, 1e6, -1e6])
+    assert with_outliers.sigma == pytest.approx(before.sigma, rel=0.02)

@@ -1,4 +1,4 @@
-"""The scale model's formulas, against values worked out by hand."""
+"""Formulas of the scale model against calculations by hand."""
 
 from __future__ import annotations
 
@@ -7,11 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
-from syncbn._core.message import NOTHING, FirstMessage
 from syncbn.comm import Communicator, SerialComm
-from syncbn.comm.call import Signature
 from syncbn.experiments.bn_layers import NETWORKS, layer_channels
 from syncbn.experiments.networks import build_network
 from syncbn.experiments.normalizers import Network, Reduction
@@ -24,7 +21,7 @@ from syncbn.experiments.scale.algorithms import (
     ring,
 )
 from syncbn.experiments.scale.links import Hockney, LogGP
-from syncbn.experiments.scale.messages import layer_messages
+from syncbn.experiments.scale.messages import Direction, layer_messages
 from syncbn.experiments.scale.model import Machine, allreduce_time, layer_time, share, step_time
 from syncbn.experiments.scale.skew import MeasuredSkew, NormalSkew, expected_maximum
 from syncbn.layers import BatchNorm, SyncBatchNorm
@@ -39,7 +36,7 @@ N = 6000
     [
         (recursive_doubling, 2, 1, 1.0, 1.0),
         (recursive_doubling, 8, 3, 3.0, 3.0),
-        (recursive_doubling, 3, 3, 3.0, 2.0),  # fold, one exchange, and the result back: the last adds nothing
+        (recursive_doubling, 3, 3, 3.0, 2.0),  # the steps before and after add 2 messages but only 1 addition
         (recursive_doubling, 6, 4, 4.0, 3.0),
         (rabenseifner, 2, 2, 1.0, 0.5),
         (rabenseifner, 4, 4, 2 * 3 / 4, 3 / 4),
@@ -48,7 +45,7 @@ N = 6000
         (ring, 2, 2, 1.0, 0.5),
         (ring, 3, 4, 4 / 3, 2 / 3),
         (ring, 4, 6, 6 / 4, 3 / 4),
-        (as_mpich, 4, 4, 2 * 3 / 4, 3 / 4),  # longer than 2,048 bytes: Rabenseifner
+        (as_mpich, 4, 4, 2 * 3 / 4, 3 / 4),  # more than 2,048 bytes: Rabenseifner
     ],
 )
 def test_allreduce(algorithm: Algorithm, ranks: int, alphas: int, sent: float, added: float) -> None:
@@ -56,7 +53,7 @@ def test_allreduce(algorithm: Algorithm, ranks: int, alphas: int, sent: float, a
     assert allreduce_time(MACHINE, algorithm, ranks, N) == pytest.approx(expected, rel=1e-12)
 
 
-def test_mpich_changes_its_algorithm() -> None:
+def test_algorithm_of_mpich_depends_on_size() -> None:
     assert as_mpich(16, 2048) == recursive_doubling(16, 2048)
     assert as_mpich(16, 2056) == rabenseifner(16, 2056)
     assert as_mpich(1024, 4096) == recursive_doubling(1024, 4096)  # fewer numbers than ranks
@@ -73,7 +70,7 @@ def test_one_rank_costs_nothing(algorithm: Algorithm) -> None:
 def test_more_ranks_and_more_bytes_never_cost_less(name: str) -> None:
     algorithm = ALGORITHMS[name]
     powers = [2**k for k in range(15)]
-    if name != "as MPICH":  # its choice between algorithms may turn out well
+    if name != "as MPICH":  # a change of the algorithm may reduce the cost
         for nbytes in (8, 2048, 65536):
             by_ranks = [allreduce_time(MACHINE, algorithm, ranks, nbytes) for ranks in powers]
             assert by_ranks == sorted(by_ranks)
@@ -82,7 +79,7 @@ def test_more_ranks_and_more_bytes_never_cost_less(name: str) -> None:
         assert by_bytes == sorted(by_bytes)
 
 
-def test_latency_decides_small_messages_and_bandwidth_large_ones() -> None:
+def test_latency_bounds_small_messages_and_bandwidth_large_ones() -> None:
     def fastest(ranks: int, nbytes: int) -> str:
         names = ("recursive doubling", "Rabenseifner", "ring")
         return min(names, key=lambda name: allreduce_time(MACHINE, ALGORITHMS[name], ranks, nbytes))
@@ -92,12 +89,12 @@ def test_latency_decides_small_messages_and_bandwidth_large_ones() -> None:
     assert allreduce_time(MACHINE, ring, 16384, 8) > 1000 * allreduce_time(MACHINE, recursive_doubling, 16384, 8)
 
 
-def test_loggp_is_hockney_with_other_names() -> None:
+def test_loggp_without_gap_equals_hockney() -> None:
     loggp = LogGP(latency=3.0, overhead=1.0, gap=2.0, gap_per_byte=0.01)
     assert loggp.step(1) == 5.0
     assert loggp.step(101) == pytest.approx(6.0)
     assert loggp.step(500) == pytest.approx(Hockney(5.0 - 0.01, 0.01).step(500))
-    assert LogGP(3.0, 1.0, 9.0, 0.01).step(101) == pytest.approx(10.0)  # a gap that is longer than the way
+    assert LogGP(3.0, 1.0, 9.0, 0.01).step(101) == pytest.approx(10.0)  # the gap exceeds L + 2o
 
 
 @pytest.mark.parametrize(
@@ -106,7 +103,7 @@ def test_loggp_is_hockney_with_other_names() -> None:
         (1, 0.0),
         (2, 1 / math.sqrt(math.pi)),
         (3, 3 / (2 * math.sqrt(math.pi))),
-        (5, 1.16296447),  # Tippett 1925, as are those below
+        (5, 1.16296447),  # Tippett 1925, also those below
         (100, 2.50759),
         (1000, 3.24144),
     ],
@@ -142,61 +139,26 @@ def test_messages_of_a_layer() -> None:
     assert layer_messages(256, "backward", "float64") == (("max", 2048), ("sum", 8 * 512))
 
 
-class Recorder(SerialComm):
-    """Writes down what `MPIComm` would send."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.sent: list[tuple[str, int]] = []
-
-    def agree(
-        self,
-        call: Signature,
-        maxima: NDArray[np.float64] = NOTHING,
-        error: Exception | None = None,
-        forward_number: int = 0,
-    ) -> int:
-        first = FirstMessage()
-        fits = first.write(call.digest, 0, 0, False, maxima)
-        self.sent.append(("max", first.buffer.nbytes))
-        if not fits:
-            self.sent.append(("max", maxima.nbytes))
-        return super().agree(call, maxima, error, forward_number)
-
-    def allreduce_agreed(self, array: NDArray[np.generic]) -> None:
-        self.sent.append(("sum", array.nbytes))
-        super().allreduce_agreed(array)
-
-
-@pytest.mark.parametrize("reduction", ["exact", "float64"])
-@pytest.mark.parametrize("channels", [1, 122, 123, 300])
-def test_messages_are_those_that_a_layer_sends(channels: int, reduction: Reduction, rng: np.random.Generator) -> None:
-    comm = Recorder()
-    layer = SyncBatchNorm(channels, comm=comm, reduction=reduction)
-    x = rng.normal(size=(4, channels)).astype(np.float32)
-    _, backward = layer(x)
-    assert tuple(comm.sent) == layer_messages(channels, "forward", reduction)
-    comm.sent.clear()
-    backward(x)
-    assert tuple(comm.sent) == layer_messages(channels, "backward", reduction)
-
-
 @pytest.mark.ranks
 @pytest.mark.parametrize("reduction", ["exact", "float64"])
-@pytest.mark.parametrize("channels", [5, 200])
-def test_bytes_on_ranks_are_those_of_the_messages(
+@pytest.mark.parametrize("channels", [1, 5, 122, 123, 300])
+def test_bytes_sent_on_ranks_are_those_of_the_messages(
     channels: int, reduction: Reduction, comm: Communicator, rng: np.random.Generator
 ) -> None:
+    def message_bytes(direction: Direction) -> int:
+        return sum(message.nbytes for message in layer_messages(channels, direction, reduction))
+
     x = rng.normal(size=(4, channels)).astype(np.float32)
     layer = SyncBatchNorm(channels, comm=comm, reduction=reduction)
-    before = comm.bytes_sent
+    start = comm.bytes_sent
     _, backward = layer(x)
+    middle = comm.bytes_sent
     backward(x)
-    sent = sum(m.nbytes for d in ("forward", "backward") for m in layer_messages(channels, d, reduction))
-    assert comm.bytes_sent - before == sent
+    assert middle - start == message_bytes("forward")
+    assert comm.bytes_sent - middle == message_bytes("backward")
 
 
-def test_a_layer_is_its_messages_and_two_waits() -> None:
+def test_time_of_a_layer_is_that_of_its_messages_and_two_waits() -> None:
     messages = [m.nbytes for d in ("forward", "backward") for m in layer_messages(300, d, "exact")]
     expected = 2 * (7.0 + MACHINE.skew.wait(16)) + sum(allreduce_time(MACHINE, ring, 16, nbytes) for nbytes in messages)
     assert layer_time(MACHINE, ring, 16, 300) == pytest.approx(expected)
@@ -207,7 +169,7 @@ def test_a_step_is_the_sum_of_its_layers() -> None:
     assert step_time(MACHINE, ring, 16, (64, 300, 64)) == pytest.approx(expected)
 
 
-def test_groups_cost_what_so_many_ranks_cost() -> None:
+def test_groups_cost_as_much_as_that_number_of_ranks() -> None:
     def cost(ranks: int, group_size: int | None) -> float:
         return step_time(MACHINE, recursive_doubling, ranks, (64, 300), "exact", group_size)
 

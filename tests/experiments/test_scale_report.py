@@ -1,4 +1,4 @@
-"""What ``syncbn scale`` says of measurements that were made up, and what the pages show."""
+"""The report of ``syncbn scale`` for invented measurements, and the published reports."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ TRUE = Machine(Hockney(2.0, 0.0005), 0.0, 1.0, NormalSkew(0.0))
 
 def measurement(ranks: int, cores_per_rank: float, factor: float = 1.0) -> Measurement:
     timings = [Timing(ranks, n, factor * allreduce_time(TRUE, as_mpich, ranks, n)) for n in SIZES]
-    layers = {"local": 50_000.0, "float64": 55_000.0, "exact": 60_000.0, "alone": 51_000.0}
+    layers = {"local": 50_000.0, "float64": 55_000.0, "exact": 60_000.0, "one_rank": 51_000.0}
     return Measurement(ranks, cores_per_rank, timings, 0.0, layers, [-3.0, -1.0, 1.0, 3.0], 30_000.0)
 
 
 def report(*measurements: Measurement, load: float = 0.0) -> ScaleReport:
-    return ScaleReport(ScaleConfig(at=(2, 64)), TRUE, "made up", measurements, TRUE, None, 100.0, "given", load)
+    return ScaleReport(ScaleConfig(at=(2, 64)), TRUE, "invented", measurements, TRUE, None, 100.0, "given", load)
 
 
-def test_measured_stands_beside_predicted() -> None:
+def test_validation_compares_predicted_with_measured_times() -> None:
     found = report(measurement(2, 1.0)).as_json()["check"]
     assert [row["bytes"] for row in found["allreduce"]] == list(SIZES)
     for row in found["allreduce"]:
@@ -41,14 +41,14 @@ def test_measured_stands_beside_predicted() -> None:
     assert step["no_skew"] < step["measured_delays"]
 
 
-def test_ranks_that_share_cores_are_named() -> None:
+def test_warning_of_ranks_that_share_cores() -> None:
     text = report(measurement(2, 1.0), measurement(4, 0.5, factor=100.0)).as_text()
-    assert "4 ranks share 2 cores and wait for each other: measured, but left out of the fit" in text
+    assert "4 ranks share 2 cores" in text
     assert "2 ranks share" not in text
     assert "other programs" not in text
 
 
-def test_a_busy_machine_is_named() -> None:
+def test_warning_of_a_busy_machine() -> None:
     assert "other programs were running (load 2.5)" in report(measurement(2, 1.0), load=2.5).as_text()
 
 

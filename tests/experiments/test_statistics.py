@@ -1,4 +1,4 @@
-"""Means and intervals against scipy and numbers worked by hand."""
+"""Means and intervals against scipy and calculations by hand."""
 
 from __future__ import annotations
 

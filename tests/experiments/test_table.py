@@ -1,4 +1,4 @@
-"""The table's text."""
+"""Text of the table of a comparison."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_table_of_several_seeds() -> None:
             "────────────────────────────────────────────────────────────────────────────",
             "         8  SyncBN             20.0 ± 0.0  0.500 ± 0.000     1.50      2 KiB",
             "────────────────────────────────────────────────────────────────────────────",
-            "± 95% interval over 3 seeds; sent/step: what one rank hands to collectives",
+            "± 95% interval over 3 seeds; sent/step: bytes that one rank passes to collective calls",
         ]
     )
 

@@ -1,4 +1,4 @@
-"""The sentence follows the numbers: made-up results of every kind."""
+"""The verdict of a comparison for invented results of every kind."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ CENTRED = (-0.001, 0.0, 0.001)  # an interval of ± 0.25 %
 
 
 def cells(errors: dict[tuple[str, int], float | None], seeds: int = 3) -> list[Cell]:
-    """Return the cells of runs with such test errors (in %; None: the first seed diverged)."""
+    """Return the cells of runs with these test errors in %; None means that the first seed diverged."""
     runs = []
     for (norm, batch), error in errors.items():
         for seed in range(seeds):
@@ -52,15 +52,15 @@ def test_all_level() -> None:
     )
 
 
-def test_one_seed_is_said() -> None:
+def test_one_seed_is_mentioned() -> None:
     errors = {("bn", 2): 64.7, ("syncbn", 2): 64.8}
     assert verdict(cells(errors, seeds=1), ranks=4) == (
         "With 2 samples per rank on 4 ranks, BN has 64.7 % test error against 64.8 % with SyncBN "
-        "(one seed: without intervals, chance is not ruled out)."
+        "(one seed: no intervals, so differences may be due to chance)."
     )
 
 
-def test_divergence_is_said() -> None:
+def test_divergence_is_mentioned() -> None:
     errors = {("bn", 2): None, ("syncbn", 2): 17.8, ("ln", 2): 17.5, ("bn", 8): 18.0, ("syncbn", 8): None}
     assert verdict(cells(errors), ranks=4) == (
         "With 2 samples per rank on 4 ranks, BN diverged in 1 of 3 runs, SyncBN has 17.8 % test error and "
@@ -68,18 +68,18 @@ def test_divergence_is_said() -> None:
     )
 
 
-def test_without_bn_the_first_normalizer_is_held_against_the_others() -> None:
+def test_without_bn_the_first_normalizer_is_compared_with_the_others() -> None:
     errors = {("none", 2): 17.0, ("ln", 2): 30.0, ("gn", 2): 20.0}
     assert verdict(cells(errors), ranks=1) == (
         "With 2 samples per rank on 1 rank, LN has 30.0 % test error against 20.0 % with GN."
     )
 
 
-def test_one_normalizer_alone() -> None:
+def test_a_single_normalizer() -> None:
     assert verdict(cells({("none", 2): 17.0, ("none", 4): 16.0}), ranks=1) == (
         "With 2 samples per rank on 1 rank, no normalization has 17.0 % test error."
     )
 
 
-def test_nothing() -> None:
-    assert verdict([], ranks=4) == "Nothing was run."
+def test_no_runs() -> None:
+    assert verdict([], ranks=4) == "There are no runs."

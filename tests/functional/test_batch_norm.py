@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import oracle
 import pytest
@@ -150,13 +152,16 @@ def test_the_channel_axis_may_be_any(rng, axis):
 
 
 def test_channels_last_memory_is_not_copied(rng):
-    from syncbn._core.layout import ChannelLayout
-
-    memory = rng.standard_normal((2, 4, 4, 3)).astype(np.float32)
-    x = np.moveaxis(memory, -1, 1)
-    assert np.shares_memory(ChannelLayout.of(x, 1).view(x), memory)
-    y, _, _ = F.batch_norm(x)
-    assert np.moveaxis(y, 1, -1).flags.c_contiguous
+    x = np.moveaxis(rng.standard_normal((2, 64, 64, 3)).astype(np.float32), -1, 1)
+    allocated = {}
+    for name, array in {"channels-last": x, "neither order": x[:, :, ::-1]}.items():
+        tracemalloc.start()
+        y, _, _ = F.batch_norm(array)
+        allocated[name] = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert np.moveaxis(y, 1, -1).flags.c_contiguous == (name == "channels-last")
+    assert allocated["channels-last"] < 1.5 * x.nbytes  # y
+    assert allocated["neither order"] > 2 * x.nbytes
 
 
 @reductions
@@ -263,7 +268,7 @@ X = np.ones((4, 3, 2), np.float32)
         (
             {"x": np.broadcast_to(X[:1, :, 0], (2**30 + 1, 3))},
             ValueError,
-            "room for 1073741824 samples .* 1073741825",
+            "at most 1073741824 samples .* 1073741825",
         ),
         ({"reduction": "float32"}, ValueError, "reduction must be 'exact' or 'float64'"),
         ({"comm": "world"}, (TypeError, ImportError), "."),

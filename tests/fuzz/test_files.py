@@ -1,4 +1,4 @@
-"""Files that are damaged, or made to do harm: the documented error names them, and no memory is spent on promises."""
+"""Damaged and malicious files raise the documented error with their name and allocate little memory."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ def folder(tmp_path_factory) -> Path:
 
 
 @contextmanager
-def little_memory(most: float = 5e6) -> Iterator[None]:
+def little_memory(limit: float = 5e6) -> Iterator[None]:
     tracemalloc.start()
     try:
         yield
-        assert tracemalloc.get_traced_memory()[1] < most
+        assert tracemalloc.get_traced_memory()[1] < limit
     finally:
         tracemalloc.stop()
 
 
 @st.composite
 def damaged(draw: st.DrawFn, content: bytes) -> bytes:
-    """Return other bytes: cut, flipped, moved, overwritten, with something before or after, or nothing at all."""
+    """Draw bytes derived from ``content`` by cutting, flipping, moving, overwriting, adding or removing bytes."""
     for _ in range(draw(st.integers(1, 3))):
         size = len(content)
         a, b = sorted(draw(st.tuples(st.integers(0, size), st.integers(0, size))))
@@ -85,7 +85,7 @@ def state(trainer: Trainer) -> dict[str, object]:
 
 @pytest.fixture(scope="module")
 def stored(folder) -> bytes:
-    """A checkpoint."""
+    """Content of a checkpoint file."""
     path = folder / "good.npz"
     rng = np.random.default_rng(0)
     trainer(0).fit(rng.standard_normal((10, 3)).astype(np.float32), np.arange(10) % 2, 2, checkpoint=path)
@@ -93,7 +93,7 @@ def stored(folder) -> bytes:
 
 
 def resume(path: Path, content: bytes) -> bool:
-    """Resume from a file of such content; where that is refused, nothing may have changed."""
+    """Resume from a file with this content; after an error the trainer must be unchanged."""
     path.write_bytes(content)
     other = trainer(1)
     before = state(other)
@@ -108,19 +108,19 @@ def resume(path: Path, content: bytes) -> bool:
 
 @settings(max_examples=EXAMPLES)
 @given(st.data())
-def test_a_damaged_checkpoint_is_never_taken(folder, stored, data):
+def test_a_damaged_checkpoint_is_never_loaded(folder, stored, data):
     content = data.draw(damaged(stored))
     assert resume(folder / "damaged.npz", content) == (content == stored)
 
 
 def sealed(body: bytes) -> bytes:
-    """Return a file with a right checksum, whatever is in it."""
+    """Return a file with this body and its correct checksum."""
     return body + checkpoint.LABEL + hashlib.sha256(body).hexdigest().encode()
 
 
 @settings(max_examples=EXAMPLES)
 @given(st.data())
-def test_a_damaged_checkpoint_with_a_right_checksum(folder, stored, data):
+def test_a_damaged_checkpoint_with_a_correct_checksum(folder, stored, data):
     body = stored[: -checkpoint.TRAILER_BYTES]
     content = sealed(data.draw(damaged(body)))
     with little_memory():
@@ -129,7 +129,7 @@ def test_a_damaged_checkpoint_with_a_right_checksum(folder, stored, data):
 
 @settings(max_examples=EXAMPLES // 4)
 @given(st.data())
-def test_other_arrays_or_metadata_with_a_right_checksum(folder, stored, data):
+def test_other_arrays_or_metadata_with_a_correct_checksum(folder, stored, data):
     contents = checkpoint.decode(stored)
     meta = json.loads(contents["meta"].tobytes())
     for _ in range(data.draw(st.integers(1, 3))):
@@ -174,8 +174,8 @@ def npy(dtype: str, shape: tuple[int, ...], content: bytes = b"12345678") -> byt
     ],
     ids=range(8),
 )
-def test_contents_made_to_do_harm(folder, content, problem):
-    path = folder / "harm.npz"
+def test_malicious_contents(folder, content, problem):
+    path = folder / "malicious.npz"
     with little_memory(len(content) + 5e6):
         assert not resume(path, content)
     with pytest.raises(CheckpointError, match=problem):
@@ -216,7 +216,7 @@ def test_damaged_idx_files(folder, data, pack_before: Callable[[bytes], bytes], 
 
 @settings(max_examples=EXAMPLES // 4)
 @given(st.data())
-def test_a_directory_in_which_files_are_damaged_or_change_places(folder, data):
+def test_a_directory_with_damaged_or_exchanged_files(folder, data):
     contents = dict(zip(FILES, data.draw(st.permutations([idx(shape) for shape in FILES.values()])), strict=True))
     for name in data.draw(st.sets(st.sampled_from(sorted(FILES)), max_size=1)):
         contents[name] = data.draw(damaged(contents[name]))
@@ -233,7 +233,7 @@ def test_a_directory_in_which_files_are_damaged_or_change_places(folder, data):
 
 @settings(max_examples=EXAMPLES // 40)
 @given(st.data())
-def test_the_packaged_file_is_taken_whole_or_not_at_all(folder, data):
+def test_the_packaged_file_is_loaded_completely_or_not_at_all(folder, data):
     path = folder / "packaged.npz"
     content = packaged.PACKAGED.read_bytes()
     path.write_bytes(data.draw(damaged(content)))

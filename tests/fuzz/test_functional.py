@@ -1,4 +1,4 @@
-"""Whatever the functions are given, they return what they promise or raise ValueError or TypeError."""
+"""Functions return the documented results or raise ValueError or TypeError for all arguments."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def drawn_axis(draw: st.DrawFn, ndim: int) -> int:
 
 @st.composite
 def calls(draw: st.DrawFn) -> tuple[str, dict[str, Any], bool]:
-    """A function, its arguments, and whether all of them are of the right kind and shape."""
+    """Draw a function, its arguments, and whether all of them are valid."""
     name = draw(st.sampled_from(F.__all__))
     shape = draw(shapes)
     x = draw(floating(shape))
@@ -116,7 +116,7 @@ def test_documented_results_or_documented_errors(call, data):
 
 
 def expected_error(error: Exception) -> bool:
-    """Tell whether right arguments may end so: too few values, or an axis that a small array hasn't got."""
+    """Return whether valid arguments may give this error: too few values, or an axis that a small array lacks."""
     texts = (
         "more than 1 value per channel",
         "mask selects no value",

@@ -1,4 +1,4 @@
-"""Whatever layers are made with, loaded with or called with: what they promise, or ValueError or TypeError."""
+"""Layers return the documented results or raise ValueError or TypeError for all arguments, states and inputs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CONSTRUCTORS: dict[type[Module], dict[str, Any]] = {
     WeightNorm: {"module": Dense(2, 3), "name": "weight", "axis": 0},
 }
 
-# No sizes so large that they are only a question of memory.
+# No large sizes, which would only exhaust the memory.
 small = odd_values.filter(lambda value: not isinstance(value, int) or abs(value) < 100)
 
 
@@ -72,7 +72,7 @@ def test_calls(layer, shape, data):
 
 @st.composite
 def states(draw: st.DrawFn, state: dict[str, Any]) -> Any:
-    """A state in which something may be missing, added, or of another kind."""
+    """Draw a state in which values may be missing, added or of another kind."""
     changed = {name: draw(floating(array.shape)) if array.ndim else array for name, array in state.items()}
     for name in draw(st.sets(st.sampled_from([*state, "new"]), max_size=2)) if draw(st.booleans()) else ():
         changed[name] = draw(junk | arrays(np.shape(state.get(name, 0))))
@@ -83,7 +83,7 @@ def states(draw: st.DrawFn, state: dict[str, Any]) -> Any:
 
 @settings(max_examples=EXAMPLES)
 @given(layers(), st.data())
-def test_a_state_is_loaded_whole_or_not_at_all(layer, data):
+def test_a_state_is_loaded_completely_or_not_at_all(layer, data):
     before = {name: array.tobytes() for name, array in layer.state_dict().items()}
     state = data.draw(states(layer.state_dict()) | junk)
     keras = isinstance(layer, BatchNorm) and isinstance(state, dict) and data.draw(st.booleans())
@@ -102,7 +102,7 @@ def test_a_state_is_loaded_whole_or_not_at_all(layer, data):
 
 @settings(max_examples=EXAMPLES)
 @given(shapes | st.just((3,)), st.data())
-def test_parameters_take_gradients_of_their_shape(shape, data):
+def test_parameters_accept_only_gradients_of_their_shape(shape, data):
     layer = LayerNorm(3)
     layer.weight.add_grad(data.draw(floating((3,))))
     before = layer.weight.grad.copy()

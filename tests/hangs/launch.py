@@ -1,4 +1,4 @@
-"""Runs a scenario on ranks of its own and tells how each of them ended."""
+"""Runs a scenario on ranks of its own and returns how each of them ended."""
 
 from __future__ import annotations
 

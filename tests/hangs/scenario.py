@@ -1,6 +1,6 @@
 """One rank of a program in which something goes wrong: python scenario.py NAME DIRECTORY.
 
-The last rank does what the scenario is named after, while the others are in a call or come to one.
+The last rank does what the scenario is named after, while the others are in a call or enter one.
 Each rank writes into DIRECTORY/rank-R what it raised.
 """
 
@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 
 from syncbn import MPIComm, SyncBatchNorm, SyncError, SyncLostRankError
-from syncbn.comm import departure
 
 comm = MPIComm()
 culprit = comm.rank == comm.size - 1
@@ -51,7 +50,7 @@ def is_killed() -> None:
     last(x)
 
 
-def leaves_by_os_exit() -> None:
+def calls_os_exit() -> None:
     if culprit:
         time.sleep(0.5)
         os._exit(0)
@@ -104,29 +103,6 @@ def leaves_and_others_catch() -> None:
             raise SystemExit(0) from None
 
 
-def leaves_by_os_exit_while_others_compute() -> None:
-    if culprit:
-        os._exit(0)
-    time.sleep(30)
-
-
-def a_child_leaves_by_os_exit() -> None:
-    if culprit:
-        start = time.monotonic()
-        child = os.fork()
-        if child == 0:
-            os._exit(7)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
-        assert time.monotonic() - start < departure.LEAVE_SECONDS
-    last(x)
-
-
-def leaves_by_os_exit_and_others_catch() -> None:
-    if culprit:
-        os._exit(0)
-    leaves_and_others_catch()
-
-
 def never_comes_and_others_catch() -> None:
     comm.timeout = 0.3
     if culprit:
@@ -155,16 +131,16 @@ def is_interrupted() -> None:
 
 
 def is_interrupted_between_messages() -> None:
-    """As by Ctrl-C in a kernel, which the script catches; then it goes on."""
+    """As by Ctrl-C in a kernel, which the script catches; then it continues."""
 
     def interrupt(_: object) -> None:
         raise KeyboardInterrupt
 
     if culprit:
-        comm.allreduce_agreed = interrupt
+        comm._protocol.sum = interrupt
         with suppress(KeyboardInterrupt):
             last(x)
-        del comm.allreduce_agreed
+        del comm._protocol.sum
     last(x)
 
 

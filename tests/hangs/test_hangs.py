@@ -1,4 +1,4 @@
-"""Whatever a rank does instead of coming to a call, the others get an error that says so, and the job ends."""
+"""Whatever a rank does instead of entering a call, the others raise an error that names it, and the job ends."""
 
 from __future__ import annotations
 
@@ -16,34 +16,32 @@ pytest.importorskip("mpi4py")
 RANKS = (2, 3, 4)
 NOTHING = "nothing"
 LOST = "SyncLostRankError: .*in call 2, forward of SyncBatchNorm #2 .*, but rank {culprit} "
-TIMEOUT = (
-    r"SyncTimeoutError: .* more than 0\.\d s in call 2, forward of SyncBatchNorm #2 .*: rank {culprit} has not come$"
-)
+TIMEOUT = r"SyncTimeoutError: .* 0\.\d s in call 2, forward of SyncBatchNorm #2 .*: rank {culprit} has not entered it$"
 
 SCENARIOS = {  # what the last rank raises, and what the others do
-    "leaves_before_the_last_layer": (NOTHING, LOST + "came to the end of its script"),
-    "evaluates_while_others_train": (NOTHING, LOST + "came to the end of its script"),
+    "leaves_before_the_last_layer": (NOTHING, LOST + "exited without making this call"),
+    "evaluates_while_others_train": (NOTHING, LOST + "exited without making this call"),
     "calls_backward_twice_at_the_end": (
         NOTHING,
-        "SyncLostRankError: .*in call 4, backward of SyncBatchNorm #2 .* rank {culprit} came to the end of its script",
+        "SyncLostRankError: .*in call 4, backward of SyncBatchNorm #2 .* rank {culprit} exited without making",
     ),
     "raises": ("KeyError: 'unrelated'", LOST + "ended with KeyError: 'unrelated'"),
     "closes_the_communicator": (NOTHING, LOST + "closed the communicator"),
     "never_comes": (NOTHING, TIMEOUT),
     "is_interrupted_between_messages": (
-        r"ValueError: the communicator was closed: an exception broke off call 2, forward of SyncBatchNorm #2",
-        LOST + "(ended with ValueError: the communicator was closed|closed the communicator)",
+        "ValueError: .* broke off call 2, forward of SyncBatchNorm #2",
+        LOST + "(ended with ValueError|closed the communicator)",
     ),
-    "makes_no_communicator": (NOTHING, "SyncTimeoutError: .* making the communicator: nothing is known of .*{culprit}"),
+    "makes_no_communicator": (NOTHING, "SyncTimeoutError: .* constructing the communicator: .*{culprit}"),
     "mismatch": (
-        "SyncMismatchError: .* rank 0 called layer 'SyncBatchNorm #2' against 'SyncBatchNorm #1'",
-        "SyncMismatchError: .* rank {culprit} called layer 'SyncBatchNorm #1' against 'SyncBatchNorm #2'",
+        "SyncMismatchError: .* rank 0 called layer 'SyncBatchNorm #2'",
+        "SyncMismatchError: .* rank {culprit} called layer 'SyncBatchNorm #1'",
     ),
 }
 
 
 def check(ending: Ending, culprit: str, others: str, *, aborts: bool = True) -> None:
-    """Assert what each rank raised, and that the exit code tells of it."""
+    """Assert what each rank raised, and that the exit code reports it."""
     *bystanders, last = ending.raised
     assert ending.code is not None, f"hangs\n{ending.output}"
     assert (ending.code != 0) == aborts, ending.output
@@ -79,30 +77,22 @@ def test_ranks_that_wait_for_each_other_in_different_communicators(ranks, tmp_pa
 
 @pytest.mark.parametrize("ranks", RANKS)
 def test_a_rank_that_is_killed(ranks, tmp_path):
-    """The launcher may kill the others before they have seen it."""
-    check(run("is_killed", ranks, tmp_path), NOTHING, f"{LOST}was killed|{NOTHING}")
+    """The launcher may kill the others before they detect it."""
+    check(run("is_killed", ranks, tmp_path), NOTHING, f"{LOST}crashed|{NOTHING}")
 
 
-@pytest.mark.parametrize("scenario", ["leaves_by_os_exit", "leaves_by_os_exit_and_others_catch"])
 @pytest.mark.parametrize("ranks", RANKS)
-def test_a_rank_that_vanishes_with_exit_code_0(scenario, ranks, tmp_path):
-    """MPICH's mpiexec kills the others as soon as it is gone, and may exit with 0."""
-    check(run(scenario, ranks, tmp_path), NOTHING, LOST + "was killed or left by os._exit")
-
-
-@pytest.mark.parametrize("ranks", [2, 4])
-def test_a_rank_that_vanishes_while_nobody_waits_for_it(ranks, tmp_path):
-    check(run("leaves_by_os_exit_while_others_compute", ranks, tmp_path), NOTHING, NOTHING)
-
-
-@pytest.mark.parametrize("ranks", [2, 4])
-def test_a_child_of_a_rank_may_vanish(ranks, tmp_path):
-    check(run("a_child_leaves_by_os_exit", ranks, tmp_path), NOTHING, NOTHING, aborts=False)
+def test_a_rank_that_calls_os_exit(ranks, tmp_path):
+    """It has crashed, for the others; the exit code is the launcher's affair, and MPICH's may kill them before."""
+    ending = run("calls_os_exit", ranks, tmp_path)
+    assert ending.code is not None, f"hangs\n{ending.output}"
+    for raised in ending.raised[:-1]:
+        assert re.match(LOST.format(culprit=ranks - 1) + f"crashed|{NOTHING}", raised), ending
 
 
 @pytest.mark.parametrize(
     ("scenario", "others"),
-    [("leaves_and_others_catch", LOST + "came to the end"), ("never_comes_and_others_catch", TIMEOUT)],
+    [("leaves_and_others_catch", LOST + "exited without"), ("never_comes_and_others_catch", TIMEOUT)],
 )
 @pytest.mark.parametrize("ranks", RANKS)
 def test_a_script_that_catches_the_error_ends_as_it_wants(scenario, others, ranks, tmp_path):
@@ -119,13 +109,13 @@ def test_a_rank_that_is_interrupted_while_it_waits(ranks, tmp_path):
 
 @pytest.mark.parametrize("ranks", RANKS)
 def test_a_rank_that_fails_while_the_first_communicator_is_made(ranks):
-    """It is on no board yet, and the others are in the middle of a collective."""
+    """The others are in the middle of a collective, and know nothing of it yet."""
     script = (
         "from mpi4py import MPI\n"
         "from syncbn import MPIComm\n"
-        "from syncbn.comm import channel\n"
-        "def board(*_): raise OSError(28, 'No space left on device')\n"
-        "if MPI.COMM_WORLD.rank == MPI.COMM_WORLD.size - 1: channel.Board = board\n"
+        "from syncbn.comm import protocol\n"
+        "def table(*_): raise OSError(28, 'No space left on device')\n"
+        "if MPI.COMM_WORLD.rank == MPI.COMM_WORLD.size - 1: protocol.RankTable = table\n"
         "MPIComm()\n"
     )
     command, environment = mpiexec_command(ranks)

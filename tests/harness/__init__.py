@@ -1,1 +1,1 @@
-"""Runs the test suite on MPI ranks so that no failure on any of them goes unseen."""
+"""Test harness that runs a suite on MPI ranks and detects failures on any of them."""

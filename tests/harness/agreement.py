@@ -1,9 +1,8 @@
-"""A pytest plugin that keeps ranks together: a test has one outcome, the same on all of them.
+"""A pytest plugin that synchronizes the ranks, so that every test has the same outcome on all of them.
 
-After the setup, the call and the teardown of every test the ranks exchange their outcomes, and a rank
-whose own part passed fails where another's did. So no rank runs ahead into the next test, and every
-rank counts the same. Where they can't come together (a rank waits for a collective that another never
-calls), the watchdog ends the run with the stacks of all ranks.
+After the setup, the call and the teardown of every test the ranks exchange their outcomes, and a test that fails on one
+rank fails on all. So no rank starts the next test before the others, and all ranks count the same outcomes. If a rank
+waits in a collective call that another rank does not make, the watchdog ends the run with the stacks of all ranks.
 """
 
 from __future__ import annotations
@@ -18,30 +17,30 @@ import pytest
 
 from harness.completion import outcome_of
 from harness.watchdog import Watchdog
-from harness.world import COMM, RANK, RANKS, tell
+from harness.world import COMM, RANK, RANKS, log
 
 T = TypeVar("T")
 
 SESSION_SECONDS = 50.0
-"""For what is not a test: the collection, and the way out."""
+"""Time limit of everything outside tests: collection and shutdown."""
 
-watchdog = Watchdog(f"rank {RANK} of {RANKS}", tell)
+watchdog = Watchdog(f"rank {RANK} of {RANKS}", log)
 watchdog.arm(SESSION_SECONDS, "collection")
 
 
 class OtherRankFailedError(Exception):
-    """Raised in an example that passed on this rank and failed on another."""
+    """An example passed on this rank and failed on another."""
 
 
-def exchange(place: str, value: T) -> list[T]:
-    """Return all ranks' values; end the run if the ranks are not all at the same place. Collective."""
-    answers: list[tuple[str, T]] = COMM.allgather((place, value))
-    places = {rank: other for rank, (other, _) in enumerate(answers)}
-    if any(other != place for other in places.values()):
-        tell(f"rank {RANK}: the ranks have come apart: {places}\n{watchdog.failure}")
-        COMM.Barrier()  # every rank has written its line
+def exchange(position: str, value: T) -> list[T]:
+    """Return the values of all ranks; end the run if the ranks are at different positions. Collective."""
+    pairs: list[tuple[str, T]] = COMM.allgather((position, value))
+    positions = {rank: other for rank, (other, _) in enumerate(pairs)}
+    if any(other != position for other in positions.values()):
+        log(f"rank {RANK}: the ranks are at different positions: {positions}\n{watchdog.failure}")
+        COMM.Barrier()  # until every rank has written its line
         os._exit(1)
-    return [answer for _, answer in answers]
+    return [value for _, value in pairs]
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -59,19 +58,19 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     try:
         return (yield)
     finally:
-        watchdog.arm(SESSION_SECONDS, f"what follows {item.nodeid}")
+        watchdog.arm(SESSION_SECONDS, f"the time after {item.nodeid}")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_timeout_set_timer(item: pytest.Item, settings: Any) -> bool:
-    """Take the place of pytest-timeout's timer; its settings and markers hold."""
+    """Replace the timer of pytest-timeout, with its settings and markers."""
     watchdog.arm(settings.timeout, item.nodeid)
     return True
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_timeout_cancel_timer() -> bool:
-    """Keep the deadline: pytest-timeout would cancel it after a failure, when teardown is still to come."""
+    """Keep the deadline, which pytest-timeout would cancel after a failure, before teardown."""
     return True
 
 
@@ -79,12 +78,12 @@ def pytest_timeout_cancel_timer() -> bool:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Make the report of one phase the same on all ranks."""
+    """Give the report of one phase the same outcome on all ranks."""
     report = yield
     watchdog.failure = report.longreprtext if report.failed else ""
-    answers = exchange(f"{call.when} of {item.nodeid}", (outcome_of(report), watchdog.failure[-4000:]))
+    outcomes = exchange(f"{call.when} of {item.nodeid}", (outcome_of(report), watchdog.failure[-4000:]))
     watchdog.failure = ""
-    if disagreement := _disagreement(answers):
+    if disagreement := _disagreement(outcomes):
         if not report.failed:
             report.outcome = "failed"
             report.longrepr = disagreement
@@ -93,11 +92,11 @@ def pytest_runtest_makereport(
     return report
 
 
-def _disagreement(answers: Iterable[tuple[str, str]]) -> str:
-    """Return who did what where outcomes differ, with the failures' texts; "" where they agree."""
+def _disagreement(outcomes: Iterable[tuple[str, str]]) -> str:
+    """Return the ranks of each outcome and the texts of the failures if outcomes differ, otherwise ""."""
     ranks_of: dict[str, list[int]] = {}
     texts = []
-    for rank, (outcome, text) in enumerate(answers):
+    for rank, (outcome, text) in enumerate(outcomes):
         ranks_of.setdefault(outcome, []).append(rank)
         if text:
             texts.append(f"failed on rank {rank}:\n{text}")
@@ -112,33 +111,33 @@ def _name(ranks: list[int]) -> str:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Exchange outcomes after every hypothesis example too: one that fails is replayed on all ranks or none."""
+    """Exchange outcomes after every hypothesis example, so that all ranks or none replay a failing one."""
     handle = getattr(getattr(item, "obj", None), "hypothesis", None)
-    if handle is not None and not hasattr(handle.inner_test, "agreed"):
-        handle.inner_test = _agreed(handle.inner_test, item.nodeid)
+    if handle is not None and not hasattr(handle.inner_test, "synchronized"):
+        handle.inner_test = _synchronized(handle.inner_test, item.nodeid)
 
 
-def _agreed(example: Callable[..., None], name: str) -> Callable[..., None]:
+def _synchronized(example: Callable[..., None], name: str) -> Callable[..., None]:
     @functools.wraps(example)
-    def agreed(*args: Any, **kwargs: Any) -> None:
+    def synchronized(*args: Any, **kwargs: Any) -> None:
         error: BaseException | None = None
         try:
             example(*args, **kwargs)
-        except BaseException as caught:  # hypothesis ends rejected examples with exceptions of its own
+        except BaseException as caught:  # hypothesis rejects examples by exceptions
             error = caught
-        answers = exchange(f"an example of {name}", "" if error is None else f"{type(error).__name__}: {error}"[:4000])
+        errors = exchange(f"an example of {name}", "" if error is None else f"{type(error).__name__}: {error}"[:4000])
         if error is not None:
             raise error
-        if any(answers):
-            raise OtherRankFailedError(f"this example failed elsewhere: {dict(enumerate(answers))}")
+        if any(errors):
+            raise OtherRankFailedError(f"this example failed on another rank: {dict(enumerate(errors))}")
 
-    agreed.agreed = True
-    return agreed
+    synchronized.synchronized = True
+    return synchronized
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure() -> None:
-    """Leave together: a rank that exits with a failure ends the others before they have reported."""
-    watchdog.arm(10.0, "the way out")
-    exchange("the way out", None)
+    """Wait for all ranks, because a rank that exits with a failure ends the others before they have reported."""
+    watchdog.arm(10.0, "shutdown")
+    exchange("shutdown", None)
     watchdog.disarm()

@@ -1,6 +1,6 @@
-"""A pytest plugin that writes what this process has done, as its very last act.
+"""A pytest plugin that writes a completion report at the end of the process.
 
-A rank that vanishes (``os._exit(0)``, SIGKILL) can leave an exit code of 0 behind, but no report.
+The exit code can be 0 although a rank called ``os._exit(0)`` or was killed, but then its report is missing.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def outcome_of(report: pytest.TestReport) -> str:
 
 
 class CompletionReport:
-    """Counts outcomes and writes them to ``rank-R.json``; until then the file has the process id alone."""
+    """The report ``rank-R.json`` of outcomes; until the end of the run it contains only the process id."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -57,6 +57,6 @@ class CompletionReport:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Begin the report, and let tests/run.py ask for stacks with SIGUSR1 when its time is over."""
+    """Start the report, and write all stacks on SIGUSR1, which tests/run.py sends at its time limit."""
     faulthandler.register(signal.SIGUSR1, file=STDERR, all_threads=True)
     config.pluginmanager.register(CompletionReport(LOGS / f"rank-{RANK}.json"), "completion-report")

@@ -1,4 +1,4 @@
-"""How a run ended, judged by its exit code and by what every rank has reported."""
+"""Outcome of a run, determined by its exit code and the reports of all ranks."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 NO_TESTS = 5
-"""pytest's exit status when nothing was selected."""
+"""Exit status of pytest if no tests were selected."""
 
 RAN = ("passed", "failed", "xfailed", "xpassed")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one run ended; it passed when there are no problems."""
+    """The outcome of one run, which passed if there are no problems."""
 
     ranks: int
     seconds: float
@@ -24,24 +24,24 @@ class Outcome:
     logs: Path
 
     def count(self, outcome: str) -> int:
-        """Return the number of tests with this outcome, as rank 0 saw it."""
+        """Return the number of tests with this outcome on rank 0."""
         return int(self.reports[0].get("outcomes", {}).get(outcome, 0))
 
     @property
     def ran(self) -> bool:
-        """Whether any test ran, whatever came of it."""
+        """True if any test ran, with any outcome."""
         return any(self.count(outcome) for outcome in RAN)
 
     @property
     def selected_nothing(self) -> bool:
-        """Whether every rank ended in order, having had nothing to run."""
+        """True if every rank completed without running tests."""
         return not self.ran and all(
             report.get("finished") and report["exitstatus"] in (0, NO_TESTS) for report in self.reports
         )
 
     @property
-    def odd_ranks(self) -> list[int]:
-        """Ranks whose report is missing, not of success, or another than rank 0's."""
+    def failed_ranks(self) -> list[int]:
+        """Ranks whose report is missing, contains a failure, or differs from that of rank 0."""
         return [
             rank
             for rank, report in enumerate(self.reports)
@@ -50,7 +50,7 @@ class Outcome:
 
 
 def read_report(path: Path) -> dict[str, Any]:
-    """Return what a rank has reported so far: {} if it never started."""
+    """Return the report of a rank, {} if it did not start."""
     return dict(json.loads(path.read_text())) if path.exists() else {}
 
 
@@ -59,16 +59,16 @@ def _numbers(report: dict[str, Any]) -> dict[str, Any]:
 
 
 def judge(exit_code: int | None, reports: list[dict[str, Any]]) -> list[str]:
-    """Return what speaks against a pass: the exit code alone tells nothing about the single ranks."""
+    """Return the problems of a run; the exit code does not show those of single ranks."""
     statuses = {report.get("exitstatus") if report.get("finished") else None for report in reports}
     if len(statuses) == 1 and (status := statuses.pop()):
-        return [f"pytest's exit status is {status}" + " on every rank" * (len(reports) > 1)]
+        return [f"exit status {status} of pytest" + " on every rank" * (len(reports) > 1)]
     problems = []
     for rank, report in enumerate(reports):
         if not report.get("finished"):
-            problems.append(f"rank {rank} left without its report" if report else f"rank {rank} never started")
+            problems.append(f"rank {rank} exited without its report" if report else f"rank {rank} did not start")
         elif report["exitstatus"]:
-            problems.append(f"rank {rank}: pytest's exit status is {report['exitstatus']}")
+            problems.append(f"rank {rank}: exit status {report['exitstatus']} of pytest")
         elif _numbers(report) != _numbers(reports[0]):
             problems.append(f"rank {rank} counted {report.get('outcomes')}, rank 0 {reports[0].get('outcomes')}")
     if exit_code and not problems:

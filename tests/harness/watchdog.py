@@ -1,4 +1,4 @@
-"""Ends a rank that waits too long, once every rank has had the time to show where it is."""
+"""A watchdog that ends a rank at a deadline, after all ranks have had time to write their stacks."""
 
 from __future__ import annotations
 
@@ -11,51 +11,51 @@ from collections.abc import Callable
 from types import FrameType
 
 GRACE_SECONDS = 2.0
-"""The first rank to exit takes the others with it: each waits this long, so that all stacks are written."""
+"""Delay before exit, because the exit of the first rank ends the others, which must have written their stacks."""
 
-_MACHINERY = ("/_pytest/", "/pytest/", "/pluggy/", "/mpi4py/__main__.py", "/mpi4py/run.py", "<frozen runpy>")
+_HIDDEN = ("/_pytest/", "/pytest/", "/pluggy/", "/mpi4py/__main__.py", "/mpi4py/run.py", "<frozen runpy>")
 
 
 class Watchdog:
-    """One deadline at a time, kept by a thread: it acts while the main thread is stuck in MPI.
+    """A deadline in a thread of its own, which also works while the main thread is blocked in MPI.
 
-    pytest-timeout's own timer would end the process at once, and with it the other ranks, whose
-    stacks nobody would see then.
+    The timer of pytest-timeout would end the process immediately, and with it the other ranks before they have written
+    their stacks.
     """
 
-    def __init__(self, name: str, tell: Callable[[str], object]) -> None:
+    def __init__(self, name: str, log: Callable[[str], object]) -> None:
         self.name = name
-        self.tell = tell
+        self.log = log
         self.failure = ""
-        """A failure of this rank that pytest has not shown yet."""
+        """A failure of this rank that pytest has not reported yet."""
         self._timer: threading.Timer | None = None
 
-    def arm(self, seconds: float, what: str) -> None:
-        """Allow ``what`` so many seconds from now; replaces the deadline before."""
+    def arm(self, seconds: float, activity: str) -> None:
+        """Replace the deadline: ``activity`` may take ``seconds`` from now."""
         self.disarm()
-        self._timer = threading.Timer(seconds, self._expire, (seconds, what))
+        self._timer = threading.Timer(seconds, self._expire, (seconds, activity))
         self._timer.daemon = True
         self._timer.start()
 
     def disarm(self) -> None:
-        """Drop the deadline."""
+        """Cancel the deadline."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _expire(self, seconds: float, what: str) -> None:
-        self.tell(f"\n{self.name}: TIMEOUT after {seconds:g} s in {what}")
+    def _expire(self, seconds: float, activity: str) -> None:
+        self.log(f"\n{self.name}: TIMEOUT after {seconds:g} s in {activity}")
         if self.failure:
-            self.tell(f"{self.name} had failed before:\n{self.failure}")
+            self.log(f"{self.name} had failed before:\n{self.failure}")
         names = {thread.ident: thread.name for thread in threading.enumerate()}
         for ident, frame in sys._current_frames().items():
             if ident != threading.get_ident():
-                self.tell(f"{self.name}: stack of {names.get(ident, ident)}, innermost call last:\n{_format(frame)}")
+                self.log(f"{self.name}: stack of {names.get(ident, ident)}, innermost call last:\n{_format(frame)}")
         time.sleep(GRACE_SECONDS)
         os._exit(1)
 
 
 def _format(frame: FrameType) -> str:
-    """Return the stack without the frames of pytest itself."""
-    entries = [entry for entry in traceback.extract_stack(frame) if not any(m in entry.filename for m in _MACHINERY)]
+    """Return the stack without the frames of pytest and mpi4py."""
+    entries = [entry for entry in traceback.extract_stack(frame) if not any(m in entry.filename for m in _HIDDEN)]
     return "".join(traceback.format_list(entries))

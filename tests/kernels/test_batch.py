@@ -1,4 +1,4 @@
-"""The kernels of batch normalization: against their twins, block by block, and those of ranks against those alone."""
+"""Kernels of batch normalization: against the reference, block by block, and those of ranks against one process."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def run(kernel, inputs, outputs, threads, block):
 
 
 def all_builds(name, inputs, outputs):
-    """Return the outputs that all builds, blocks and thread counts agree on, and those of the twin."""
+    """Return the outputs that all builds, blocks and thread counts agree on, and those of the reference."""
     results = [
         run(build[name], inputs, outputs, threads, block)
         for build in BUILDS
@@ -57,7 +57,7 @@ def all_builds(name, inputs, outputs):
 
 
 @given(cases)
-def test_one_call_a_direction_has_the_twin_s_results(case):
+def test_one_call_for_each_pass_has_the_results_of_the_reference_implementation(case):
     rng = np.random.default_rng(case["seed"])
     n, c, s = case["shape"]
     dtype, last, exact = case["dtype"], case["last"], case["exact"]
@@ -76,44 +76,46 @@ def test_one_call_a_direction_has_the_twin_s_results(case):
 
     inputs = (x, last, mask, counts, count, weight, bias, case["eps"], exact, added, case["relu"])
     outputs = [None if columns else np.empty((3, n, c)), np.empty((5, c)), x]
-    (rows, moments, y), (twin_rows, twin_moments, twin_y) = all_builds("batch_forward", inputs, outputs)
-    np.testing.assert_array_equal(rows, twin_rows)
+    (rows, moments, y), (expected_rows, expected_moments, expected_y) = all_builds("batch_forward", inputs, outputs)
+    np.testing.assert_array_equal(rows, expected_rows)
     if exact:
-        np.testing.assert_allclose(moments[0], twin_moments[0], rtol=0, atol=4e-16 * np.abs(x).max())
-        np.testing.assert_allclose(moments[1:], twin_moments[1:], rtol=4e-15)
-        close = {"rtol": 4 * np.finfo(dtype).eps, "atol": 1e-14 * np.abs(twin_y).max()}
+        np.testing.assert_allclose(moments[0], expected_moments[0], rtol=0, atol=4e-16 * np.abs(x).max())
+        np.testing.assert_allclose(moments[1:], expected_moments[1:], rtol=4e-15)
+        close = {"rtol": 4 * np.finfo(dtype).eps, "atol": 1e-14 * np.abs(expected_y).max()}
     else:
-        np.testing.assert_allclose(moments[0], twin_moments[0], rtol=1e-14, atol=1e-14 * abs(x).max())
-        np.testing.assert_allclose(moments[1], twin_moments[1], rtol=1e-12, atol=2.0**-74 * abs(x).max() ** 2)
+        np.testing.assert_allclose(moments[0], expected_moments[0], rtol=1e-14, atol=1e-14 * abs(x).max())
+        np.testing.assert_allclose(moments[1], expected_moments[1], rtol=1e-12, atol=2.0**-74 * abs(x).max() ** 2)
         close = None  # small differences of a small variance may be large in y
     if close is not None:
-        np.testing.assert_allclose(y, twin_y, **close)
+        np.testing.assert_allclose(y, expected_y, **close)
     np.testing.assert_array_equal(moments[3], moments[2] if weight is None else weight * moments[2])
     np.testing.assert_array_equal(moments[4], 0 if bias is None else bias)
 
     relu = case["relu"]
     statistics = (moments[0].copy(), moments[1] + 0.5)
     inputs = (x, last, *statistics, weight, bias, case["eps"], added, relu)
-    result, twin = all_builds("batch_inference", inputs, [np.empty((5, c)), x])
-    np.testing.assert_array_equal(result[0], twin[0])
-    np.testing.assert_allclose(result[1], twin[1], rtol=4 * np.finfo(dtype).eps, atol=1e-14 * np.abs(twin[1]).max())
+    result, expected = all_builds("batch_inference", inputs, [np.empty((5, c)), x])
+    np.testing.assert_array_equal(result[0], expected[0])
+    np.testing.assert_allclose(
+        result[1], expected[1], rtol=4 * np.finfo(dtype).eps, atol=1e-14 * np.abs(expected[1]).max()
+    )
 
     count = 0 if case["constant"] else count
     inputs = (x, dy, last, mask, count, moments, exact, y if relu else None)
     outputs = [None if columns else np.empty((2, n, c)), np.empty((4, c)), dy if relu and case["residual"] else None, x]
-    result, twin = all_builds("batch_backward", inputs, outputs)
-    np.testing.assert_array_equal(result[0], twin[0])
+    result, expected = all_builds("batch_backward", inputs, outputs)
+    np.testing.assert_array_equal(result[0], expected[0])
     if exact:
-        np.testing.assert_array_equal(result[1], twin[1])
+        np.testing.assert_array_equal(result[1], expected[1])
     else:
-        np.testing.assert_allclose(result[1], twin[1], rtol=1e-12, atol=1e-12 * np.abs(twin[1]).max())
-    np.testing.assert_array_equal(result[2], twin[2])
-    scale = np.abs(twin[3]).max() + np.abs(moments[3]).max() * np.abs(dy).max()
-    np.testing.assert_allclose(result[3], twin[3], rtol=0, atol=8 * np.finfo(dtype).eps * scale)
+        np.testing.assert_allclose(result[1], expected[1], rtol=1e-12, atol=1e-12 * np.abs(expected[1]).max())
+    np.testing.assert_array_equal(result[2], expected[2])
+    scale = np.abs(expected[3]).max() + np.abs(moments[3]).max() * np.abs(dy).max()
+    np.testing.assert_allclose(result[3], expected[3], rtol=0, atol=8 * np.finfo(dtype).eps * scale)
 
 
 @given(cases)
-def test_the_kernels_of_ranks_have_the_twins_bits_and_those_of_one_process(case):
+def test_the_kernels_of_ranks_have_the_bits_of_the_reference_implementation_and_of_one_process(case):
     rng = np.random.default_rng(case["seed"])
     n, c, s = case["shape"]
     dtype, last, exact, relu = case["dtype"], case["last"], case["exact"], case["relu"]
@@ -131,16 +133,16 @@ def test_the_kernels_of_ranks_have_the_twins_bits_and_those_of_one_process(case)
     columns = exact and last and s == 1
 
     out = [None if columns else np.empty((3, n, c)), np.empty(1 + 2 * c) if exact else None]
-    (rows, ranges), twins = all_builds("rank_ranges", (x, last, mask, counts), out)
-    np.testing.assert_array_equal(ranges, twins[1])
-    np.testing.assert_array_equal(rows, twins[0])
+    (rows, ranges), expected = all_builds("rank_ranges", (x, last, mask, counts), out)
+    np.testing.assert_array_equal(ranges, expected[1])
+    np.testing.assert_array_equal(rows, expected[0])
     out = [np.empty((4, c), np.int64) if exact else None, None if exact else np.empty((4, c))]
-    words, twins = all_builds("rank_sums", (x, last, mask, counts, rows, ranges), out)
-    np.testing.assert_array_equal(words[0], twins[0])
-    inputs = (x, last, count, ranges, *words, weight, bias, case["eps"], added, relu)
-    (moments, y), twins = all_builds("rank_normalize", inputs, [np.empty((5, c)), x])
+    limbs, expected = all_builds("rank_sums", (x, last, mask, counts, rows, ranges), out)
+    np.testing.assert_array_equal(limbs[0], expected[0])
+    inputs = (x, last, count, ranges, *limbs, weight, bias, case["eps"], added, relu)
+    (moments, y), expected = all_builds("rank_normalize", inputs, [np.empty((5, c)), x])
     if exact:
-        np.testing.assert_allclose(moments[1:], twins[0][1:], rtol=4e-15)
+        np.testing.assert_allclose(moments[1:], expected[0][1:], rtol=4e-15)
     alone = (x, last, mask, counts, count, weight, bias, case["eps"], exact, added, relu)
     out = [None if columns else np.empty((3, n, c)), np.empty((5, c)), x]
     one = run(BUILDS[0]["batch_forward"], alone, out, 1, 0)
@@ -149,17 +151,17 @@ def test_the_kernels_of_ranks_have_the_twins_bits_and_those_of_one_process(case)
 
     result = y if relu else None
     out = [dy if relu else None, None if columns else np.empty((2, n, c)), np.empty((2, c)) if exact else None]
-    (g, rows, largest), twins = all_builds("rank_gradient_ranges", (x, dy, last, moments, result), out)
-    for part, twin in zip((g, rows, largest), twins, strict=True):
-        np.testing.assert_array_equal(part, twin)
+    (g, rows, absmax), expected = all_builds("rank_gradient_ranges", (x, dy, last, moments, result), out)
+    for part, other in zip((g, rows, absmax), expected, strict=True):
+        np.testing.assert_array_equal(part, other)
     g = g if relu else dy
     out = [np.empty((4, c), np.int64) if exact else None, None if exact else np.empty((2, c))]
-    words, twins = all_builds("rank_gradient_sums", (x, g, last, moments, rows, largest), out)
-    np.testing.assert_array_equal(words[0], twins[0])
-    words = [None if part is None else np.stack([part, part]) for part in words]
-    inputs = (x, g, last, mask, count, moments, largest, *words, case["constant"])
-    (gradients, dx), twins = all_builds("rank_input_gradient", inputs, [np.empty((4, c)), x])
-    np.testing.assert_array_equal(gradients, twins[0])
+    limbs, expected = all_builds("rank_gradient_sums", (x, g, last, moments, rows, absmax), out)
+    np.testing.assert_array_equal(limbs[0], expected[0])
+    limbs = [None if part is None else np.stack([part, part]) for part in limbs]
+    inputs = (x, g, last, mask, count, moments, absmax, *limbs, case["constant"])
+    (gradients, dx), expected = all_builds("rank_input_gradient", inputs, [np.empty((4, c)), x])
+    np.testing.assert_array_equal(gradients, expected[0])
     alone = (x, dy, last, mask, count, moments, exact, result)
     out = [None if columns else np.empty((2, n, c)), np.empty((4, c)), dy if relu else None, x]
     one = run(BUILDS[0]["batch_backward"], alone, out, 1, 0)
@@ -190,21 +192,21 @@ def test_columns_of_equal_values_are_added_without_rounding(dtype, rng):
     range_w = np.empty(17)
     (_, range_w), _ = all_builds("rank_ranges", (x, True, None, np.ones(40_000)), [None, range_w])
     inputs = (x, True, None, np.ones(40_000), None, range_w)
-    (words, _), (twin, _) = all_builds("rank_sums", inputs, [np.empty((4, 8), np.int64), None])
-    np.testing.assert_array_equal(words, twin)
+    (limbs, _), (expected, _) = all_builds("rank_sums", inputs, [np.empty((4, 8), np.int64), None])
+    np.testing.assert_array_equal(limbs, expected)
     moments = np.zeros((5, 8))
     outputs = [None, None, np.empty((2, 8))]
-    (_, _, largest), _ = all_builds("rank_gradient_ranges", (x, x, True, moments, None), outputs)
-    (words, _), (twin, _) = all_builds(
-        "rank_gradient_sums", (x, x, True, moments, None, largest), [np.empty((4, 8), np.int64), None]
+    (_, _, absmax), _ = all_builds("rank_gradient_ranges", (x, x, True, moments, None), outputs)
+    (limbs, _), (expected, _) = all_builds(
+        "rank_gradient_sums", (x, x, True, moments, None, absmax), [np.empty((4, 8), np.int64), None]
     )
-    np.testing.assert_array_equal(words, twin)
+    np.testing.assert_array_equal(limbs, expected)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("channels", [3, 64, 70, 300, 1040])
 @pytest.mark.parametrize("size", [63, 64, 79, 200])
-def test_long_rows_have_the_twin_s_bits_in_both_memory_orders(dtype, channels, size, rng):
+def test_long_rows_have_the_bits_of_the_reference_implementation_in_both_memory_orders(dtype, channels, size, rng):
     """Rows of four values a lane and more, which channels-last memory adds up together."""
     x, dy = (rng.standard_normal((2, 3, channels, size)) + 5).astype(dtype)
     found = []
@@ -212,12 +214,12 @@ def test_long_rows_have_the_twin_s_bits_in_both_memory_orders(dtype, channels, s
         values, gradients = (np.ascontiguousarray(a.swapaxes(1, 2)) if last else a for a in (x, dy))
         inputs = (values, last, None, np.full(3, float(size)), 3 * size, None, None, 1e-5, True, None, False)
         outputs = [np.empty((3, 3, channels)), np.empty((5, channels)), values]
-        (rows, moments, y), twins = all_builds("batch_forward", inputs, outputs)
-        np.testing.assert_array_equal(rows, twins[0])
+        (rows, moments, y), expected = all_builds("batch_forward", inputs, outputs)
+        np.testing.assert_array_equal(rows, expected[0])
         outputs = [np.empty((2, 3, channels)), np.empty((4, channels)), None, values]
         inputs = (values, gradients, last, None, 3 * size, moments, True, None)
-        (sums, factors, _, dx), twins = all_builds("batch_backward", inputs, outputs)
-        np.testing.assert_array_equal(sums, twins[0])
+        (sums, factors, _, dx), expected = all_builds("batch_backward", inputs, outputs)
+        np.testing.assert_array_equal(sums, expected[0])
         found.append([rows, moments, sums, factors, *(a.swapaxes(1, 2) if last else a for a in (y, dx))])
     for one, other in zip(*found, strict=True):
         np.testing.assert_array_equal(one, other)

@@ -11,7 +11,7 @@ LAYERS = [Conv2d(3, 4, 3), MaxPool2d(2), AvgPool2d(2), GlobalAvgPool2d(), ReLU()
 
 
 @pytest.mark.parametrize("layer", LAYERS, ids=[type(layer).__name__ for layer in LAYERS])
-def test_backward_keeps_no_array_that_it_does_not_need(layer):
+def test_backward_keeps_only_the_arrays_that_it_needs(layer):
     x = np.ones((4, 4) if isinstance(layer, Dense) else (2, 3, 4, 4), np.float32)
     y, backward = layer(x)
     dy = np.zeros_like(y)

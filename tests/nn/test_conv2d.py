@@ -45,9 +45,9 @@ def convolutions(draw):
     return shape, draw(st.integers(1, 3)), kernel, stride, padding, draw(st.integers(0, 2**32 - 1))
 
 
-@settings(max_examples=100)
+@settings(max_examples=4 * settings.default.max_examples)
 @given(convolutions())
-def test_equals_loops_and_gradients_hold(convolution):
+def test_equals_loops_and_has_correct_gradients(convolution):
     shape, out_channels, kernel, stride, padding, seed = convolution
     rng = np.random.default_rng(seed)
     layer = random_layer(rng, shape[1], out_channels, kernel, stride, padding)
@@ -79,7 +79,7 @@ def test_gradients(kernel, stride, padding, bias, rng):
     check_module(layer, rng.standard_normal((2, 3, 6, 7)), rng)
 
 
-@pytest.mark.parametrize("windows", [250, 25], ids=["of two samples", "of a part of one"])
+@pytest.mark.parametrize("windows", [250, 25], ids=["two samples", "part of a sample"])
 def test_several_blocks_equal_single_samples(windows, monkeypatch, rng):
     monkeypatch.setattr("syncbn.nn._correlate._BLOCK_BYTES", windows * 3 * 3 * 3 * 8)
     layer = random_layer(rng, 3, 4, 3, 2, 1)
@@ -97,23 +97,23 @@ def test_several_blocks_equal_single_samples(windows, monkeypatch, rng):
         np.testing.assert_allclose(grad, parameter.grad, rtol=1e-11, atol=1e-11)
 
 
-def test_the_same_bits_wherever_the_arrays_lie(monkeypatch, rng):
+def test_bits_do_not_depend_on_the_alignment_of_arrays(monkeypatch, rng):
     layer = Conv2d(16, 16, 3, padding=1, rng=rng)
     x = rng.standard_normal((32, 16, 7, 7), dtype=np.float32)
     dy = rng.standard_normal((32, 16, 7, 7), dtype=np.float32)
 
     def bits(offset=0):
         memory = np.empty(x.size + 16, np.float32)[offset:]
-        there = memory[: x.size].reshape(32, 7, 7, 16).transpose(0, 3, 1, 2)
-        there[...] = x
+        shifted = memory[: x.size].reshape(32, 7, 7, 16).transpose(0, 3, 1, 2)
+        shifted[...] = x
         layer.zero_grad()
-        y, backward = layer(there)
+        y, backward = layer(shifted)
         return [array.tobytes() for array in (y, backward(dy), *(p.grad for p in layer.parameters()))]
 
     first = bits()
     assert all(bits(offset) == first for offset in range(1, 16))
     monkeypatch.setattr("syncbn.nn._correlate._BLOCK_BYTES", 40_000)
-    assert bits() != first  # sums in another order have other bits
+    assert bits() != first  # the control: sums in another order
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -135,7 +135,7 @@ def test_memory_order_of_x_is_kept_and_changes_nothing(stride, rng):
         assert dx_other.transpose(0, 2, 3, 1).flags.c_contiguous == last
 
 
-def test_one_channel_in_either_order_goes_on_channels_last(rng):
+def test_one_channel_has_both_orders_and_gives_channels_last(rng):
     y, _ = random_layer(rng, 1, 4, 3)(rng.standard_normal((2, 1, 6, 7)))
     assert y.transpose(0, 2, 3, 1).flags.c_contiguous
 
@@ -162,21 +162,21 @@ def test_dtypes(x_dtype, dtype, rng):
 
 
 @pytest.mark.parametrize("shape", [(2, 4, 5, 5), (3, 5, 5), (2, 5, 5, 3)])
-def test_wrong_shapes_are_named(shape):
-    with pytest.raises(ValueError, match=r"Conv2d expects x of shape \(N, 3, H, W\), got \("):
+def test_wrong_shapes(shape):
+    with pytest.raises(ValueError, match=r"Conv2d .*x.*\(N, 3, H, W\)"):
         Conv2d(3, 4, 3)(np.zeros(shape, np.float32))
 
 
-def test_a_map_smaller_than_the_kernel_is_named():
-    with pytest.raises(ValueError, match="a window of 5 doesn't fit into 2 pixels with padding 1, expected at least 3"):
+def test_an_image_smaller_than_the_kernel():
+    with pytest.raises(ValueError, match=r"Conv2d: .* 5 .* 2 pixels with padding 1, expected at least 3"):
         Conv2d(3, 4, 5, padding=1)(np.zeros((2, 3, 8, 2), np.float32))
     with pytest.raises(ValueError, match="0 pixels"):
         Conv2d(3, 4, 3, padding=2)(np.zeros((2, 3, 0, 8), np.float32))
 
 
-def test_wrong_gradient_shape_is_named():
+def test_wrong_shape_of_the_gradient():
     _, backward = Conv2d(3, 4, 3)(np.zeros((2, 3, 5, 5), np.float32))
-    with pytest.raises(ValueError, match=r"backward of Conv2d expects dy of y's shape \(2, 4, 3, 3\)"):
+    with pytest.raises(ValueError, match=r"Conv2d .*dy.*\(2, 4, 3, 3\)"):
         backward(np.zeros((2, 4, 5, 5), np.float32))
 
 

@@ -53,20 +53,20 @@ def test_same_rng_same_weights_and_init_is_used():
 
 
 @pytest.mark.parametrize("shape", [(4, 6), (5,), (2, 2, 5), ()])
-def test_wrong_shapes_are_named(shape):
-    with pytest.raises(ValueError, match=r"Dense expects x of shape \(N, 5\), got \(") as error:
+def test_wrong_shapes(shape):
+    with pytest.raises(ValueError, match=r"Dense .*x.*\(N, 5\)") as error:
         Dense(5, 3)(np.zeros(shape, np.float32))
     assert str(shape) in str(error.value)
 
 
-def test_wrong_gradient_shape_is_named():
+def test_wrong_shape_of_the_gradient():
     _, backward = Dense(5, 3)(np.zeros((4, 5), np.float32))
-    with pytest.raises(ValueError, match=r"expects dy of y's shape \(4, 3\), got \(1, 3\)"):
+    with pytest.raises(ValueError, match=r"Dense .*dy.*\(4, 3\).*\(1, 3\)"):
         backward(np.zeros((1, 3), np.float32))
 
 
 @pytest.mark.parametrize("x", [np.zeros((4, 5), np.uint8), np.zeros((4, 5), np.complex64), [[0.0] * 5]])
-def test_wrong_types_are_named(x):
+def test_wrong_types(x):
     with pytest.raises(TypeError, match="Dense expects"):
         Dense(5, 3)(x)
 

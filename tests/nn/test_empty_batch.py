@@ -33,7 +33,7 @@ LAYERS = [
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(("layer", "shape", "out"), LAYERS, ids=[type(layer).__name__ for layer, _, _ in LAYERS])
-def test_no_samples_go_forward_and_backward(layer, shape, out, dtype):
+def test_forward_and_backward_without_samples(layer, shape, out, dtype):
     y, backward = layer(np.zeros((0, *shape), dtype))
     assert y.shape == (0, *out)
     layer.zero_grad()

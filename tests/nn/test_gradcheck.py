@@ -10,7 +10,7 @@ from syncbn.nn import Dense
 
 
 class Scale(Module):
-    """y = weight·x + bias, with a backward that can be broken in several ways."""
+    """Layer y = weight·x + bias whose backward can have one of several faults."""
 
     def __init__(self, size, fault=None):
         super().__init__()
@@ -35,7 +35,7 @@ class Scale(Module):
         return self.weight.data * x + self.bias.data, backward
 
 
-def test_right_backward_passes(rng):
+def test_correct_backward_passes(rng):
     check_module(Scale(4), rng.standard_normal((5, 4)), rng)
 
 
@@ -56,7 +56,7 @@ def test_wrong_backward_fails(fault, message, rng):
 
 
 @pytest.mark.parametrize("size", [1e-12, 1.0, 1e12])
-def test_tiny_and_huge_gradients_are_held_to_the_same_accuracy(size, rng):
+def test_tiny_and_huge_gradients_need_the_same_relative_accuracy(size, rng):
     x = rng.standard_normal(6)
     check_function(lambda x: (size * np.sin(x), lambda dy: size * np.cos(x) * dy), x, rng=rng)
     for wrong in (0.0, 0.999, -1.0):
@@ -66,7 +66,7 @@ def test_tiny_and_huge_gradients_are_held_to_the_same_accuracy(size, rng):
             )
 
 
-def test_a_check_of_nothing_is_an_error(rng):
+def test_arguments_that_cannot_be_checked(rng):
     with pytest.raises(ValueError, match="float32"):
         check_module(Dense(3, 2, rng=rng), rng.standard_normal((4, 3)), rng)
     with pytest.raises(ValueError, match="shape"):

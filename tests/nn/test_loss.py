@@ -45,7 +45,7 @@ def test_uneven_and_empty_shards_add_up_to_the_whole_batch(rng):
     assert sum(shard for shard, _ in shards) == pytest.approx(loss, rel=1e-14)
     np.testing.assert_allclose(np.concatenate([grad for _, grad in shards]), dlogits, rtol=1e-14)
     means = [softmax_cross_entropy(logits[a:b], labels[a:b])[0] for a, b in [(0, 1), (1, 6)]]
-    assert np.mean(means) != pytest.approx(loss, rel=1e-3)  # the mean of uneven means is another number
+    assert np.mean(means) != pytest.approx(loss, rel=1e-3)  # the control: the mean of the means differs
 
 
 def test_extreme_logits_neither_overflow_nor_lose_the_loss():
@@ -65,19 +65,19 @@ def test_diverged_logits_give_nan_without_a_warning():
 @pytest.mark.parametrize(
     ("label", "text"), [(5, "label 5 of sample 2 is outside 0 to 4"), (-1, "label -1 of sample 2")]
 )
-def test_labels_out_of_range_are_named(label, text):
+def test_labels_out_of_range(label, text):
     with pytest.raises(ValueError, match=text):
         softmax_cross_entropy(np.zeros((3, 5)), np.array([0, 4, label]))
 
 
-def test_wrong_arguments_are_named():
+def test_wrong_arguments():
     logits, labels = np.zeros((3, 5)), np.array([0, 1, 2])
-    with pytest.raises(ValueError, match=r"labels have shape \(3, 1\), expected \(3,\)"):
+    with pytest.raises(ValueError, match=r"labels .*\(3, 1\).*\(3,\)"):
         softmax_cross_entropy(logits, labels[:, None])
-    with pytest.raises(TypeError, match="labels must be integers, got float64"):
+    with pytest.raises(TypeError, match=r"labels .*float64"):
         softmax_cross_entropy(logits, labels.astype(float))
-    with pytest.raises(ValueError, match=r"expects x of shape \(N, K\), got \(5,\)"):
+    with pytest.raises(ValueError, match=r"x .*\(N, K\).*\(5,\)"):
         softmax_cross_entropy(logits[0], labels)
     for normalizer in (0, -1, np.nan, np.inf):
-        with pytest.raises(ValueError, match="normalizer must be positive and finite"):
+        with pytest.raises(ValueError, match="normalizer"):
             softmax_cross_entropy(logits, labels, normalizer)

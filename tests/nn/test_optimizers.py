@@ -157,7 +157,7 @@ def test_updates_in_place_in_the_dtype_and_leaves_gradients(make, dtype, rng):
     parameters = make_parameters(rng, dtype)
     arrays = [p.data for p in parameters]
     optimizer = make(parameters)
-    optimizer.lr = np.float64(0.1)  # as a schedule may give; NumPy would compute in float64 with it
+    optimizer.lr = np.float64(0.1)  # a schedule may return float64, which NumPy would promote float32 to
     gradients = make_gradients(rng, parameters, 2)
     run(optimizer, gradients)
     for parameter, array, grad in zip(parameters, arrays, gradients[-1], strict=True):
@@ -169,21 +169,21 @@ def test_updates_in_place_in_the_dtype_and_leaves_gradients(make, dtype, rng):
 
 
 @each_optimizer
-def test_parameters_without_gradient_stay_and_do_not_age(make, rng):
+def test_parameters_without_gradient_and_their_state_are_unchanged(make, rng):
     late, always = make_parameters(rng)[:2]
-    alone = Parameter(late.data.copy())
-    together, single = make([late, always]), make([alone])
+    separate = Parameter(late.data.copy())
+    optimizer, separate_optimizer = make([late, always]), make([separate])
     for step in range(4):
         grads = rng.standard_normal(late.data.shape), rng.standard_normal(always.data.shape)
         before = late.data.copy()
         late.grad, always.grad = (grads[0] if step >= 2 else None), grads[1]
-        together.step()
+        optimizer.step()
         if step < 2:
             np.testing.assert_array_equal(late.data, before)
         else:
-            alone.grad = grads[0]
-            single.step()
-    np.testing.assert_array_equal(late.data, alone.data)
+            separate.grad = grads[0]
+            separate_optimizer.step()
+    np.testing.assert_array_equal(late.data, separate.data)
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ def test_bad_parameters(optimizer, rng):
     parameters = make_parameters(rng)
     with pytest.raises(ValueError, match="at least one Parameter"):
         optimizer([], 0.1)
-    with pytest.raises(ValueError, match="given twice"):
+    with pytest.raises(ValueError, match="twice"):
         optimizer([*parameters, parameters[0]], 0.1)
     with pytest.raises(TypeError, match="expects Parameters, got ndarray at 0"):
         optimizer([parameters[0].data], 0.1)

@@ -23,7 +23,7 @@ def channels_last(x):
 
 
 def distinct_values(rng, shape):
-    return rng.permutation(np.prod(shape)).reshape(shape) / 7.0  # no ties: the maximum is differentiable
+    return rng.permutation(np.prod(shape)).reshape(shape) / 7.0  # distinct, so that the maximum is differentiable
 
 
 def looped_pooling(pool, x, kernel, stride, padding):
@@ -45,9 +45,9 @@ def poolings(draw):
 
 
 @pytest.mark.parametrize("pool", [MaxPool2d, AvgPool2d])
-@settings(max_examples=100)
+@settings(max_examples=4 * settings.default.max_examples)
 @given(poolings())
-def test_equals_loops_and_gradients_hold(pool, pooling):
+def test_equals_loops_and_has_correct_gradients(pool, pooling):
     shape, kernel, stride, padding, seed = pooling
     rng = np.random.default_rng(seed)
     layer, x = pool(kernel, stride, padding), distinct_values(rng, shape)
@@ -82,18 +82,18 @@ def test_memory_order_and_dtype_of_x_are_kept(layer, rng):
         assert channels_last(y_last).strides == y_last.strides
 
 
-def test_tied_maxima_give_the_gradient_to_the_first():
+def test_the_first_of_equal_maxima_receives_the_gradient():
     _, backward = MaxPool2d(2)(np.zeros((1, 1, 2, 4)))
     np.testing.assert_array_equal(backward(np.array([[[[3.0, 5.0]]]])), [[[[3, 0, 5, 0], [0, 0, 0, 0]]]])
 
 
-def test_an_infinite_gradient_goes_to_the_maximum_alone():
+def test_only_the_maximum_receives_an_infinite_gradient():
     x = np.arange(4.0).reshape(1, 1, 2, 2)
     dx = MaxPool2d(2)(x)[1](np.full((1, 1, 1, 1), np.inf))
     np.testing.assert_array_equal(dx, [[[[0, 0], [0, np.inf]]]])
 
 
-def test_nan_wins_and_padding_never_does():
+def test_nan_is_the_maximum_and_padding_never_is():
     x = np.full((1, 1, 2, 4), -5.0)
     x[0, 0, 0, 1] = np.nan
     y, backward = MaxPool2d(2)(x)
@@ -113,19 +113,19 @@ def test_global_average_is_the_mean_of_all_pixels(rng):
 
 
 @pytest.mark.parametrize("layer", [MaxPool2d(2), AvgPool2d(2), GlobalAvgPool2d()], ids=name_of)
-def test_wrong_shapes_are_named(layer):
-    with pytest.raises(ValueError, match=rf"{type(layer).__name__} expects x of shape \(N, C, H, W\), got \(3, 4, 5\)"):
+def test_wrong_shapes(layer):
+    with pytest.raises(ValueError, match=rf"{type(layer).__name__} .*x.*\(N, C, H, W\).*\(3, 4, 5\)"):
         layer(np.zeros((3, 4, 5)))
     with pytest.raises(ValueError, match="pixel"):
         layer(np.zeros((3, 4, 5, 0)))
     y, backward = layer(np.zeros((3, 4, 5, 6)))
-    with pytest.raises(ValueError, match="expects dy of y's shape"):
+    with pytest.raises(ValueError, match="dy"):
         backward(y[:1])
 
 
 @pytest.mark.parametrize("pool", [MaxPool2d, AvgPool2d])
 def test_bad_arguments(pool):
-    with pytest.raises(ValueError, match=r"padding \(2, 0\) is more than half of kernel_size \(3, 3\)"):
+    with pytest.raises(ValueError, match=r"padding \(2, 0\) .*kernel_size \(3, 3\)"):
         pool(3, 1, (2, 0))
     with pytest.raises(ValueError, match="stride must be at least 1"):
         pool(3, 0)

@@ -18,7 +18,7 @@ def test_gradients(channels, stride, norm, rng):
     block = ResidualBlock(*channels, stride, norm, rng=rng, dtype=np.float64)
     for parameter in block.parameters():
         parameter.data += 0.1 * rng.standard_normal(parameter.data.shape)
-    # Small steps, so that no ReLU inside changes its side.
+    # Small steps, so that no input of a ReLU changes its sign.
     check_module(block, rng.standard_normal((2, 3, 6, 5)), rng, step=1e-7, rtol=1e-5)
 
 
@@ -50,6 +50,6 @@ def test_a_normalizer_replaces_the_biases():
     assert len(list(with_norm.named_buffers())) == 9
 
 
-def test_norm_must_make_modules():
+def test_norm_must_return_modules():
     with pytest.raises(TypeError, match="expects a Module at position 1, got int"):
         ResidualBlock(3, 3, norm=lambda channels: channels)

@@ -47,7 +47,7 @@ def test_a_layer_can_be_replaced(model, rng):
         model[2] = "ReLU"
 
 
-def test_modes_reach_all_layers(model):
+def test_modes_apply_to_all_layers(model):
     nested = Sequential(model)
     nested.eval()
     assert not any(module.training for _, module in nested.named_modules())
@@ -55,7 +55,7 @@ def test_modes_reach_all_layers(model):
     assert all(module.training for _, module in nested.named_modules())
 
 
-def test_state_moves_between_models(model, rng):
+def test_state_can_be_loaded_by_another_model(model, rng):
     other = Sequential(Dense(4, 6, dtype=np.float64), ReLU(), Dense(6, 3, dtype=np.float64))
     x = rng.standard_normal((5, 4))
     assert not np.array_equal(model(x)[0], other(x)[0])
@@ -63,6 +63,6 @@ def test_state_moves_between_models(model, rng):
     np.testing.assert_array_equal(model(x)[0], other(x)[0])
 
 
-def test_only_modules_are_taken():
+def test_layers_must_be_modules():
     with pytest.raises(TypeError, match="expects a Module at position 1, got type"):
         Sequential(ReLU(), ReLU)

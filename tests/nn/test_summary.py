@@ -12,7 +12,7 @@ from syncbn.nn import Conv2d, Dense, Flatten, GlobalAvgPool2d, ReLU, ResidualBlo
 
 
 def cells(text):
-    """Return the cells of the layers' rows, without headings and totals."""
+    """Return the cells of the rows of layers, without headings and totals."""
     _, _, body, _ = re.split(r"^[_=]+$", text, maxsplit=3, flags=re.MULTILINE)
     return [re.split(r"  +", line.strip()) for line in body.strip().splitlines()]
 
@@ -33,7 +33,7 @@ def test_tutorial_network(tutorial_network):
     assert text.splitlines()[-4:-1] == ["Total params: 51,146", "Trainable params: 51,018", "Non-trainable params: 128"]
 
 
-def test_modes_and_statistics_are_left_alone(tutorial_network):
+def test_modes_and_statistics_are_unchanged(tutorial_network):
     tutorial_network[0].eval()
     modes = [module.training for _, module in tutorial_network.named_modules()]
     state = tutorial_network.state_dict()
@@ -45,7 +45,7 @@ def test_modes_and_statistics_are_left_alone(tutorial_network):
 
 
 def test_modes_are_restored_after_an_error(tutorial_network):
-    with pytest.raises(ValueError, match=r"Dense expects x of shape \(N, 784\), got \(2, 28, 28\)"):
+    with pytest.raises(ValueError, match=r"Dense .*\(N, 784\).*\(2, 28, 28\)"):
         summary(tutorial_network, (28, 28))
     assert all(module.training for _, module in tutorial_network.named_modules())
 
@@ -93,12 +93,12 @@ def test_works_without_running_statistics_and_in_float64():
     assert "Non-trainable params: 0" in summary(model, (4,))
 
 
-def test_is_written_to_a_file_too(tutorial_network):
+def test_is_also_written_to_a_file(tutorial_network):
     file = io.StringIO()
     assert summary(tutorial_network, (784,), file) + "\n" == file.getvalue()
 
 
-def test_long_names_keep_the_columns_apart():
+def test_long_names_widen_the_column():
     class ALayerWithANameThatIsLongerThanTheColumn(ReLU):
         pass
 

@@ -11,7 +11,11 @@ from syncbn.train import FlatGradients
 class Doubling(SerialComm):
     """As if another rank had the same numbers; keeps what was sent."""
 
-    def allreduce_agreed(self, array):
+    def __init__(self):
+        super().__init__()
+        self._protocol.sum = self.double
+
+    def double(self, array):
         self.sent = array.copy()
         array *= 2
 

@@ -1,1 +1,1 @@
-"""What kernels, messages and synchronized layers take on the user's machine, and what follows from that."""
+"""The benchmark of ``syncbn bench``: kernels, messages and synchronized layers, and advice."""

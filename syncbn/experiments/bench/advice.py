@@ -1,4 +1,4 @@
-"""What the figures of a benchmark advise, by rules that are said with the advice."""
+"""Advice derived from a benchmark by rules, which are part of the advice."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from typing import Any
 from syncbn.experiments.scale.measurement import Measurement
 
 THREAD_GAIN = 1.2
-"""A doubling of threads has to make the kernels so many times faster."""
+"""Speed-up of the kernels that a doubling of the threads must reach."""
 
 ENOUGH_SAMPLES = 16
-"""Wu & He 2018, table 2: ResNet-50 has 23.6, 23.7, 24.8, 27.3 and 34.7 % error with 32, 16, 8, 4 and 2 samples."""
+"""Samples that suffice for statistics: with 32, 16, 8, 4 and 2 samples per worker, the error of ResNet-50 is 23.6,
+23.7, 24.8, 27.3 and 34.7 % (Wu & He 2018, table 2)."""
 
 EXACT_LIMIT = 1.25
-"""How many times longer than with float64 sums a pass through the layers may take."""
+"""Largest acceptable ratio of the times with exact and with float64 sums."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +28,9 @@ class Advice:
     ----------
     subject : {"threads", "ranks", "group size", "reduction"}
     value : int or str or None
-        What to take; None where there is nothing to choose.
+        The advised value; None if there is nothing to choose.
     reason : str
-        The rule, with the figures that it was applied to.
+        The rule and the numbers to which it was applied.
     """
 
     subject: str
@@ -38,28 +39,28 @@ class Advice:
 
 
 def thread_advice(kernels: Sequence[Mapping[str, Any]], cores: int, ranks: int) -> Advice:
-    """Advise threads per rank: no more than its share of the cores, and as many as still pay.
+    """Advise on threads per rank: at most its share of the cores, and only while they make the kernels faster.
 
     Parameters
     ----------
     kernels : sequence
-        As `kernel_speeds` returns, for several numbers of threads.
+        Results of `kernel_speeds` for several numbers of threads.
     cores, ranks : int
-        Of this node.
+        Numbers of cores and ranks of this node.
     """
     share = max(1, cores // ranks)
     if not kernels:
         return Advice("threads", share, f"cores ÷ ranks = {share}; kernels were not measured")
     times: dict[int, float] = {}
     for row in kernels:
-        took = row["microseconds"]["forward"] + row["microseconds"]["backward"]
-        times[row["threads"]] = times.get(row["threads"], 0.0) + took
+        duration = row["microseconds"]["forward"] + row["microseconds"]["backward"]
+        times[row["threads"]] = times.get(row["threads"], 0.0) + duration
     best = min(times)
     for threads in sorted(times):
-        gained = times[best] / times[threads]
-        if threads <= share and gained >= THREAD_GAIN ** math.log2(threads / best):
+        speedup = times[best] / times[threads]
+        if threads <= share and speedup >= THREAD_GAIN ** math.log2(threads / best):
             best = threads
-    measured = ", ".join(f"{threads}: {took / 1e3:.1f} ms" for threads, took in sorted(times.items()))
+    measured = ", ".join(f"{threads}: {duration / 1e3:.1f} ms" for threads, duration in sorted(times.items()))
     return Advice(
         "threads",
         best,
@@ -68,47 +69,47 @@ def thread_advice(kernels: Sequence[Mapping[str, Any]], cores: int, ranks: int) 
 
 
 def rank_advice(cores: int, ranks: int) -> Advice:
-    """Advise ranks on this node: ranks that share a core wait for each other.
+    """Advise on the number of ranks on this node: ranks that share a core wait for each other.
 
     Parameters
     ----------
     cores, ranks : int
-        Of this node.
+        Numbers of cores and ranks of this node.
     """
-    most = f"at most one for each of the {cores} cores"
-    return Advice("ranks", min(cores, ranks), most if ranks <= cores else f"{most}: {ranks} share them and wait")
+    rule = f"at most one per core ({cores} cores)"
+    return Advice("ranks", min(cores, ranks), rule if ranks <= cores else f"{rule}: {ranks} ranks share them and wait")
 
 
 def group_advice(batch: int, ranks: int) -> Advice:
-    """Advise the ranks that share statistics: as few as have enough samples together.
+    """Advise on the number of ranks that share statistics: the smallest with enough samples.
 
     Parameters
     ----------
     batch : int
         Samples per rank.
     ranks : int
-        In all.
+        Number of all ranks.
     """
     size = math.ceil(ENOUGH_SAMPLES / batch)
     reason = (
         f"{ENOUGH_SAMPLES} samples are enough for the statistics (Wu & He 2018), with {batch} per rank that is {size}"
     )
     if size == 1:
-        return Advice("group size", 1, f"{reason}: local batch normalization will do")
+        return Advice("group size", 1, f"{reason}: local batch normalization suffices")
     if size >= ranks:
         return Advice(
-            "group size", None, f"{reason}: on {ranks} ranks synchronize all; from {2 * size} on, split({size})"
+            "group size", None, f"{reason}: synchronize all {ranks} ranks; with {2 * size} or more, split({size})"
         )
     return Advice("group size", size, f"{reason}: split({size})")
 
 
 def reduction_advice(measurement: Measurement) -> Advice:
-    """Advise the reduction: exact unless it costs too much.
+    """Advise on the reduction: exact unless it is too slow.
 
     Parameters
     ----------
     measurement : Measurement
-        With the times of all layers.
+        A measurement with the times of all layers.
     """
     exact, plain = measurement.layers["exact"], measurement.layers["float64"]
     return Advice(

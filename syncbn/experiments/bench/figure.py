@@ -1,4 +1,4 @@
-"""The benchmark as a picture."""
+"""The figure of a benchmark."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from syncbn.experiments.bench.report import BenchReport
 from syncbn.experiments.overhead import KINDS
-from syncbn.experiments.picture import BLUE, GREEN, GREY, ORANGE, new_figure, tidy
+from syncbn.experiments.plotting import BLUE, GREEN, GREY, ORANGE, new_figure, tidy
 
 COLORS = {"copy": GREY, "forward": BLUE, "backward": ORANGE}
 
@@ -19,15 +19,15 @@ def save_figure(path: Path, report: BenchReport) -> None:
     Raises
     ------
     ImportError
-        matplotlib is not there.
+        matplotlib is missing.
     """
     figure = new_figure(14, 4.5)
     left, middle, right = figure.subplots(1, 3, width_ratios=(3, 2, 1))
     labels = [f"{'×'.join(map(str, row['shape']))}\n{row['threads']} thr." for row in report.kernels]
-    places = np.arange(len(labels))
+    positions = np.arange(len(labels))
     for shift, (name, color) in zip((-0.27, 0, 0.27), COLORS.items(), strict=True):
-        left.bar(places + shift, [row["gigabytes"][name] for row in report.kernels], 0.27, color=color, label=name)
-    left.set_xticks(places, labels, fontsize="x-small", rotation=45)
+        left.bar(positions + shift, [row["gigabytes"][name] for row in report.kernels], 0.27, color=color, label=name)
+    left.set_xticks(positions, labels, fontsize="x-small", rotation=45)
     left.set_ylabel("memory moved (GB/s)")
     left.legend(frameon=False)
     timings = [t for t in report.measurement.timings if t.ranks > 1]

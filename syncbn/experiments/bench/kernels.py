@@ -1,4 +1,4 @@
-"""How fast batch normalization moves memory, beside what copying it takes."""
+"""Memory speed of batch normalization compared with that of a copy."""
 
 from __future__ import annotations
 
@@ -15,27 +15,28 @@ from syncbn.functional import batch_norm
 from syncbn.typing import FloatArray
 
 SHAPES: tuple[tuple[int, ...], ...] = ((8, 64, 112, 112), (8, 256, 28, 28), (8, 512, 7, 7), (4096, 256))
-"""float32: beyond caches, in the last cache, in the second, and a dense layer."""
+"""Shapes of float32 arrays: larger than all caches, in the last-level cache, in the L2 cache, and a dense layer."""
 
 PASSES = {"copy": 2, "forward": 3, "backward": 5}
-"""How often the array's memory is read or written: forward reads x for the statistics, reads it again and writes y;
+"""Number of times that each operation reads or writes the memory of an array: forward reads x twice and writes y,
 backward reads x and dy twice and writes dx."""
 
-LEAST_SECONDS = 0.02
-"""Of calls that are timed together."""
+MIN_SECONDS = 0.02
+"""Shortest time of the calls that are timed together."""
 
 
 def kernel_speeds(shapes: Sequence[tuple[int, ...]], threads: int, rounds: int) -> list[dict[str, Any]]:
-    """Return the speed of copying, forward and backward for each shape, as plain values.
+    """Return the speed of copying, forward and backward for each shape as JSON values.
 
-    Not collective. The three run in turn and each speed is a median over rounds: ``gigabytes``, per second, counts
-    `PASSES`; ``microseconds`` is one call.
+    Not collective. The three alternate, and each speed is a median over rounds: ``gigabytes`` is GB/s of the memory
+    that is moved in all `PASSES`, ``microseconds`` is the time of one call.
 
     Parameters
     ----------
     shapes : sequence of tuple of int
     threads : int
-        That this process's kernels take (``OMP_NUM_THREADS``); copying takes as many, or one where that is faster.
+        Number of threads of the kernels of this process (``OMP_NUM_THREADS``). A copy uses as many, or one if that
+        is faster.
     rounds : int
     """
     with _copying(threads) as copy:
@@ -54,15 +55,15 @@ def _speeds(
         "forward": lambda: batch_norm(x, weight, bias),
         "backward": lambda: backward(dy),
     }
-    repeats = {name: max(1, round(LEAST_SECONDS / _seconds(call, 1))) for name, call in work.items()}
+    repeats = {name: max(1, round(MIN_SECONDS / _seconds(call, 1))) for name, call in work.items()}
     times: dict[str, list[float]] = {name: [] for name in work}
     for _ in range(rounds):
         for name, call in work.items():
             times[name].append(_seconds(call, repeats[name]))
-    medians = {name: statistics.median(kept) for name, kept in times.items()}
-    if threads > 1:  # a small array is copied before a second thread has woken up
-        alone = [_seconds(lambda: np.copyto(target, x), repeats["copy"]) for _ in range(rounds)]
-        medians["copy"] = min(medians["copy"], statistics.median(alone))
+    medians = {name: statistics.median(durations) for name, durations in times.items()}
+    if threads > 1:  # a small array is copied before a second thread wakes up
+        one_thread = [_seconds(lambda: np.copyto(target, x), repeats["copy"]) for _ in range(rounds)]
+        medians["copy"] = min(medians["copy"], statistics.median(one_thread))
     return {
         "shape": list(shape),
         "threads": threads,
@@ -80,7 +81,7 @@ def _seconds(call: Callable[[], object], repeats: int) -> float:
 
 @contextmanager
 def _copying(threads: int) -> Iterator[Callable[[FloatArray, FloatArray], None]]:
-    """Give a function that copies an array with so many threads; NumPy does without the GIL."""
+    """Yield a function that copies an array with this number of threads; NumPy releases the GIL meanwhile."""
     if threads == 1:
         yield lambda source, target: np.copyto(target, source)
         return

@@ -1,4 +1,4 @@
-"""What ``syncbn bench`` says, as text and as JSON."""
+"""The report of ``syncbn bench`` as text and as JSON."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from syncbn.experiments.versions import versions
 
 @dataclass(frozen=True)
 class BenchReport:
-    """Everything that a run has found.
+    """The results of a run of ``syncbn bench``.
 
     Attributes
     ----------
@@ -25,13 +25,13 @@ class BenchReport:
     batch : int
         Samples per rank.
     layers : int
-        How many the network has.
+        Number of BN layers of the network.
     kernels : sequence of mapping
-        As `kernel_speeds` returns, for each number of threads.
+        Results of `kernel_speeds` for each number of threads.
     measurement : Measurement
-        On the ranks.
+        Measurement on the ranks.
     load : float
-        Of this machine before anything was measured.
+        Load average of this machine before the measurements.
     """
 
     network: str
@@ -43,7 +43,7 @@ class BenchReport:
 
     @property
     def advice(self) -> list[Advice]:
-        """What follows from the figures."""
+        """Advice derived from the results."""
         cores, ranks = usable_cores(), self.measurement.ranks
         return [
             thread_advice(self.kernels, cores, ranks),
@@ -53,15 +53,16 @@ class BenchReport:
         ]
 
     def as_text(self) -> str:
-        """Return all of it, in paragraphs."""
-        about = versions()
-        head = [f"{about['cpu']}, {about['cores']} cores, {about['mpi_library'] or 'no MPI'}, syncbn {about['syncbn']}"]
+        """Return the report as paragraphs of text."""
+        software = versions()
+        machine = f"{software['cpu']}, {software['cores']} cores"
+        head = [f"{machine}, {software['mpi_library'] or 'no MPI'}, syncbn {software['syncbn']}"]
         head += busy_warning(self.load)
         parts = [head, self._kernels(), self._allreduce(), self._layers(), self._advice()]
         return "\n\n".join("\n".join(part) for part in parts if part)
 
     def as_json(self) -> dict[str, Any]:
-        """Return plain values."""
+        """Return the report as JSON values."""
         measurement = self.measurement.as_json()
         del measurement["delays"]
         return {
@@ -78,7 +79,7 @@ class BenchReport:
     def _kernels(self) -> list[str]:
         if not self.kernels:
             return []
-        lines = ["kernels in one process, GB/s of memory moved (and of copying it):"]
+        lines = ["kernels in one process, GB/s of memory moved (% of the speed of a copy):"]
         lines.append(f"{'shape':>16}{'threads':>9}{'copy':>8}{'forward':>16}{'backward':>16}")
         for row in self.kernels:
             speed = row["gigabytes"]
@@ -103,10 +104,12 @@ class BenchReport:
         lines = [head, f"{'':>16}{'µs/layer':>10}{'ms/step':>9}{'÷ local':>9}"]
         for kind in KINDS:
             name = "BN, local" if kind == "local" else f"SyncBN, {kind}"
-            took = found[kind]
-            lines.append(f"{name:>16}{took / self.layers:>10.0f}{took / 1e3:>9.1f}{took / found['local']:>9.2f}")
+            duration = found[kind]
+            lines.append(
+                f"{name:>16}{duration / self.layers:>10.0f}{duration / 1e3:>9.1f}{duration / found['local']:>9.2f}"
+            )
         if self.measurement.oversubscribed:
-            lines.append("ranks share cores here: these figures say how long they wait, not what SyncBN costs")
+            lines.append("ranks share cores here: these times show how long they wait, not the cost of SyncBN")
         return lines
 
     def _advice(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""What synchronizing costs on more ranks than there are here: a model, its parameters and its check.
+"""The cost of synchronization on many ranks: a model, its parameters and its validation.
 
 Times are microseconds, sizes bytes, and rates microseconds per byte, unless a name says otherwise.
 """

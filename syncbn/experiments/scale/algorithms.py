@@ -1,14 +1,14 @@
 """The steps of allreduce algorithms.
 
 The costs are those of Thakur, Rabenseifner & Gropp 2005, Optimization of collective communication operations
-in MPICH, IJHPCA 19(1), for n bytes on P ranks with γ per byte added up:
+in MPICH, IJHPCA 19(1), for n bytes on P ranks with γ per byte of additions:
 
     recursive doubling   lg P·(α + nβ + nγ)
     Rabenseifner         2·lg P·α + (P−1)/P·(2nβ + nγ)
     ring                 2(P−1)·α + (P−1)/P·(2nβ + nγ)
 
-Where P is no power of two, the first two run on the 2^⌊lg P⌋ ranks below it: the others hand their
-numbers to a neighbour before, which adds them up, and get the result after.
+If P is not a power of two, the first two run on 2^⌊lg P⌋ ranks: before, each of the other ranks sends its numbers
+to a neighbour, which adds them, and afterwards receives the result.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 SHORT_BYTES = 2048
-"""Up to here MPICH takes recursive doubling, and Rabenseifner above (MPIR_CVAR_IALLREDUCE_SHORT_MSG_SIZE)."""
+"""Largest message for which MPICH uses recursive doubling (MPIR_CVAR_IALLREDUCE_SHORT_MSG_SIZE)."""
 
 
 class Steps(NamedTuple):
-    """Steps that are all alike, one after the other.
+    """Consecutive equal steps of an algorithm.
 
     Attributes
     ----------
     repeats : int
     nbytes : float
-        That each rank sends in each of them.
+        Bytes that each rank sends in each step.
     added : float
-        Bytes that each rank adds up in each of them.
+        Bytes that each rank adds in each step.
     """
 
     repeats: int
@@ -38,7 +38,7 @@ class Steps(NamedTuple):
 
 
 def recursive_doubling(ranks: int, nbytes: float) -> tuple[Steps, ...]:
-    """Return lg P steps, in each of which partners exchange and add up everything."""
+    """Return lg P steps, in each of which partners exchange and add all numbers."""
     rounds, fold = _fold(ranks, nbytes)
     return (*fold, Steps(rounds, nbytes, nbytes))
 
@@ -51,12 +51,12 @@ def rabenseifner(ranks: int, nbytes: float) -> tuple[Steps, ...]:
 
 
 def ring(ranks: int, nbytes: float) -> tuple[Steps, ...]:
-    """Return the P−1 steps of a reduce-scatter around a ring and the P−1 of an allgather, n/P bytes each."""
+    """Return the P−1 steps of a reduce-scatter on a ring and the P−1 steps of an allgather, with n/P bytes each."""
     return (Steps(ranks - 1, nbytes / ranks, nbytes / ranks), Steps(ranks - 1, nbytes / ranks, 0.0))
 
 
 def as_mpich(ranks: int, nbytes: float) -> tuple[Steps, ...]:
-    """Return the steps of the algorithm that MPICH takes for numbers of 8 bytes."""
+    """Return the steps of the algorithm that MPICH selects for numbers of 8 bytes."""
     short = nbytes <= SHORT_BYTES or nbytes / 8 < 2 ** _rounds(ranks)
     return (recursive_doubling if short else rabenseifner)(ranks, nbytes)
 
@@ -76,6 +76,6 @@ def _rounds(ranks: int) -> int:
 
 
 def _fold(ranks: int, nbytes: float) -> tuple[int, tuple[Steps, ...]]:
-    """Return ⌊lg P⌋, and the two steps that ranks beyond this power of two need."""
+    """Return ⌊lg P⌋ and the steps before and after for ranks beyond this power of two."""
     rounds = _rounds(ranks)
     return rounds, () if ranks == 2**rounds else (Steps(1, nbytes, nbytes), Steps(1, nbytes, 0.0))

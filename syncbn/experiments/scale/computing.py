@@ -1,4 +1,4 @@
-"""How long the rest of a training step takes."""
+"""Time of the rest of a training step."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from syncbn.experiments.normalizers import Network
 from syncbn.experiments.scale.measurement import Measurement
 
 MULTIPLY_ADDS = 3.8e9
-"""Of one sample forward through ResNet-50 (He et al. 2016, arXiv:1512.03385, table 1); the backward has twice that."""
+"""Multiply-adds of the forward of ResNet-50 for one sample (He et al. 2016, arXiv:1512.03385, table 1); the backward
+has twice as many."""
 
 IMAGE_SHAPES: dict[Network, tuple[int, int, int]] = {"mlp": (1, 28, 28), "resnet": (1, 7, 7)}
 
@@ -21,7 +22,7 @@ IMAGE_SHAPES: dict[Network, tuple[int, int, int]] = {"mlp": (1, 28, 28), "resnet
 def resnet50_milliseconds(batch: int, measurement: Measurement) -> float:
     """Return the time of ResNet-50's multiply-adds at the speed of matrix products, and of its BN layers.
 
-    A convolution is seldom as fast, so this is too short, and what synchronizing is of it too much.
+    Convolutions are usually slower, so this underestimates the step and overestimates the share of synchronization.
 
     Parameters
     ----------
@@ -41,7 +42,7 @@ def network_milliseconds(network: Network, batch: int, steps: int = 20) -> float
     batch : int
         Samples per rank.
     steps : int
-        The median is of so many.
+        Number of steps of the median.
     """
     shape = IMAGE_SHAPES[network]
     model = build_network(network, "bn", 0, image_shape=shape, classes=10, comm=SERIAL)

@@ -1,40 +1,40 @@
-"""What one run of ``syncbn scale`` predicts."""
+"""Configuration of ``syncbn scale``."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from syncbn._core.checks import REDUCTIONS, Reduction
 from syncbn.experiments.bn_layers import NETWORKS, layer_channels
 from syncbn.experiments.scale.messages import DIRECTIONS, layer_messages
-from syncbn.functional._input import REDUCTIONS, Reduction
 
-MOST_RANKS = 32767
-"""More do not fit into the words of exact sums."""
+MAX_RANKS = 32767
+"""Largest number of ranks for which the limbs of exact sums have capacity."""
 
 
 @dataclass(frozen=True)
 class ScaleConfig:
-    """The choices of one run.
+    """Configuration of a prediction.
 
     Attributes
     ----------
     network : str
-        Key of `NETWORKS`; ignored where ``channels`` are given.
+        Key of `NETWORKS`; ignored if ``channels`` are given.
     channels : tuple of int
-        Of every layer; empty means those of ``network``.
+        Channels of every layer; empty means those of ``network``.
     batch : int
         Samples per rank.
     reduction : {"exact", "float64"}
     at : tuple of int
         Numbers of ranks to predict.
     groups : tuple of int
-        Group sizes to predict beside all ranks together.
+        Group sizes to predict in addition to all ranks.
 
     Raises
     ------
     ValueError
-        A choice that does not exist or makes no sense, in one line.
+        A value is not valid.
     """
 
     network: str = "resnet50"
@@ -47,29 +47,29 @@ class ScaleConfig:
     """Channels of every layer."""
 
     def __post_init__(self) -> None:
-        for what, value, known in (
+        for name, value, known in (
             ("network", self.network, tuple(NETWORKS)),
             ("reduction", self.reduction, REDUCTIONS),
         ):
             if value not in known:
-                raise ValueError(f"unknown {what} {value!r} (choose from {', '.join(known)})")
-        for what, values in (("channels", self.channels), ("batch", (self.batch,)), ("groups", self.groups)):
+                raise ValueError(f"unknown {name} {value!r} (choose from {', '.join(known)})")
+        for name, values in (("channels", self.channels), ("batch", (self.batch,)), ("groups", self.groups)):
             if any(value < 1 for value in values):
-                raise ValueError(f"{what} must be at least 1, got {min(values)}")
-        if not self.at or not all(1 <= ranks <= MOST_RANKS for ranks in self.at):
-            raise ValueError(f"at must be numbers of ranks from 1 to {MOST_RANKS:,}")
+                raise ValueError(f"{name} must be at least 1, got {min(values)}")
+        if not self.at or not all(1 <= ranks <= MAX_RANKS for ranks in self.at):
+            raise ValueError(f"at must be numbers of ranks from 1 to {MAX_RANKS:,}")
         object.__setattr__(self, "widths", self.channels or layer_channels(NETWORKS[self.network]))
 
     @property
     def shapes(self) -> Mapping[tuple[int, ...], int]:
-        """Shapes of a rank's batch, and how many layers have them; empty where only channels are known."""
+        """Number of layers for each shape of the batch of a rank; empty if only channels are known."""
         if self.channels:
             return {}
         return {(self.batch, *shape): count for shape, count in NETWORKS[self.network].items()}
 
     @property
     def title(self) -> str:
-        """What is predicted, in one line."""
+        """Description of the prediction in one line."""
         name = "layers given" if self.channels else self.network
         messages = [
             message
@@ -80,5 +80,5 @@ class ScaleConfig:
         sent = sum(message.nbytes for message in messages) / 2**20
         return (
             f"{name}: {len(self.widths)} layers, {sum(self.widths):,} channels, {self.reduction} sums; "
-            f"a step has {len(messages)} allreduces of {sent:.3g} MiB in all"
+            f"a step has {len(messages)} allreduces of {sent:.3g} MiB in total"
         )

@@ -1,11 +1,11 @@
-"""The predictions as curves."""
+"""The figure of the predictions."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from syncbn.experiments.picture import BLACK, BLUE, GREEN, ORANGE, add_legend, new_figure, tidy
+from syncbn.experiments.plotting import BLACK, BLUE, GREEN, ORANGE, add_legend, new_figure, tidy
 from syncbn.experiments.scale.algorithms import ALGORITHMS
 from syncbn.experiments.scale.report import ScaleReport
 
@@ -19,18 +19,18 @@ LINES = ("-", "--", ":", "-.")
 
 
 def save_figure(path: Path, report: ScaleReport) -> None:
-    """Draw milliseconds (left) and, where known, share of a step (right) by ranks as PNG.
+    """Draw milliseconds (left) and, if known, the share of a step (right) by ranks as PNG.
 
     Raises
     ------
     ImportError
-        matplotlib is not there.
+        matplotlib is missing.
     """
     panels = 1 if report.computing is None else 2
     figure = new_figure(5.5 * panels, 5, f"{report.config.title}\n{report.origin}", fontsize="medium")
     first, *rest = figure.subplots(1, panels, squeeze=False)[0]
     _draw(first, report, "step_milliseconds", 1.0)
-    first.set_ylabel("synchronizing (ms per step)")
+    first.set_ylabel("synchronization (ms per step)")
     first.set_yscale("log")
     for axes in rest:
         _draw(axes, report, "share", 100.0)
@@ -44,11 +44,11 @@ def save_figure(path: Path, report: ScaleReport) -> None:
 
 
 def _draw(axes: Any, report: ScaleReport, attribute: str, factor: float) -> None:
-    everything = report.predictions
+    predictions = report.predictions
     for line, group in zip(LINES, (None, *report.config.groups), strict=False):
         for name in ALGORITHMS:
             color, marker = STYLES[name]
-            rows = [p for p in everything if (p.group_size, p.algorithm) == (group, name) and p.ranks > 1]
+            rows = [p for p in predictions if (p.group_size, p.algorithm) == (group, name) and p.ranks > 1]
             label = name + ("" if group is None else f", groups of {group}")
             x, y = [p.ranks for p in rows], [factor * getattr(p, attribute) for p in rows]
             axes.plot(x, y, color=color, marker=marker, ls=line, ms=4, lw=1.2, label=label)

@@ -1,4 +1,4 @@
-"""Parameters from measured times, by least squares of relative errors."""
+"""Fits of the parameters of the model to measured times by least squares of relative errors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from syncbn.experiments.scale.skew import expected_maximum
 
 
 class Timing(NamedTuple):
-    """How many microseconds an allreduce of so many bytes took on so many ranks."""
+    """The time of an allreduce on a number of ranks."""
 
     ranks: int
     nbytes: int
@@ -23,36 +23,36 @@ class Timing(NamedTuple):
 
 
 def fit_machine(timings: Sequence[Timing], algorithm: Algorithm, gamma: float = 0.0) -> Machine:
-    """Return the machine whose κ, α and β fit the times of allreduces best, none of them negative.
+    """Return the machine whose non-negative κ, α and β fit the times of allreduces best.
 
-    Minimized is Σ((predicted − measured)/measured)², so that small messages count as much as large ones. Times
-    on one rank are κ alone; without any, κ is 0, since it could not be told from α. γ has to be given:
-    only β + γ shows in these times.
+    The fit minimizes Σ((predicted − measured)/measured)², so that small messages count as much as large ones. Times
+    on one rank consist of κ only; without them κ is 0, because it cannot be separated from α. γ must be given,
+    because these times depend only on β + γ.
 
     Parameters
     ----------
     timings : sequence of Timing
-        At least one on 2 ranks or more.
+        Times, at least one of them on 2 or more ranks.
     algorithm : callable
-        That the library uses.
+        Algorithm that the MPI library uses.
     gamma : float
-        Microseconds to add up one byte.
+        Microseconds to add one byte.
 
     Raises
     ------
     ValueError
-        No time of several ranks.
+        There is no time on several ranks.
     """
     if not any(timing.ranks > 1 for timing in timings):
         raise ValueError("a fit needs times of at least 2 ranks, got none")
-    alone = any(timing.ranks == 1 for timing in timings)
+    has_one_rank = any(timing.ranks == 1 for timing in timings)
     rows, rest = [], []
     for ranks, nbytes, microseconds in timings:
         steps = algorithm(ranks, nbytes)
         count = sum(step.repeats for step in steps)
         sent = sum(step.repeats * step.nbytes for step in steps)
         added = sum(step.repeats * step.added for step in steps)
-        rows.append((float(alone), count, sent))
+        rows.append((float(has_one_rank), count, sent))
         rest.append(microseconds - gamma * added)
     software, alpha, beta = _least_squares(rows, rest, [timing.microseconds for timing in timings])
     return Machine(Hockney(alpha, beta), gamma, software)
@@ -64,25 +64,25 @@ def fit_link(pingpong: Sequence[tuple[int, float]]) -> Hockney:
     return Hockney(*_least_squares([(1.0, float(nbytes)) for nbytes in sizes], times, times))
 
 
-def fit_call(alone: float, local: float, channels: Sequence[int], software: float) -> float:
-    """Return c: what a layer over a group of one rank takes longer than a local one, without κ of its messages.
+def fit_call(one_rank: float, local: float, channels: Sequence[int], software: float) -> float:
+    """Return c, the extra time of a layer synchronized over one rank compared with a local one, without κ per message.
 
     Parameters
     ----------
-    alone, local : float
-        Microseconds of forward and backward through all layers.
+    one_rank, local : float
+        Microseconds of forward and backward through all layers, synchronized over one rank and local.
     channels : sequence of int
-        Of every layer.
+        Channels of every layer.
     software : float
         κ.
     """
     calls = [(width, direction) for width in channels for direction in DIRECTIONS]
     messages = sum(len(layer_messages(width, direction, "exact")) for width, direction in calls)
-    return max(0.0, (alone - local - software * messages) / len(calls))
+    return max(0.0, (one_rank - local - software * messages) / len(calls))
 
 
 def fit_sigma(timings: Sequence[Timing], algorithm: Algorithm, machine: Machine) -> float:
-    """Return the σ of normal delays that explains best what times exceed those of the machine without delays."""
+    """Return the σ of normal delays that explains best by how much times exceed those of the machine without delays."""
     excess = [t.microseconds - allreduce_time(machine, algorithm, t.ranks, t.nbytes) for t in timings]
     columns = [(expected_maximum(t.ranks),) for t in timings]
     return _least_squares(columns, excess, [t.microseconds for t in timings])[0]
@@ -95,7 +95,7 @@ def _least_squares(
     from scipy.optimize import nnls
 
     matrix = np.asarray(rows, float) / np.asarray(scales)[:, None]
-    # Columns of like size: bytes are thousands where the others are ones.
+    # Scale the columns to equal norms: numbers of bytes are thousands of times larger than the other entries.
     widths = np.linalg.norm(matrix, axis=0)
     widths[widths == 0] = 1
     solution, _ = nnls(matrix / widths, np.asarray(values) / np.asarray(scales))

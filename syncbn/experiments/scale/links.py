@@ -1,4 +1,4 @@
-"""How long one step of a collective takes: a message out and a message in, on every rank at once."""
+"""Models of the time of one step of a collective, in which every rank sends and receives a message."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class Link(Protocol):
     """A model of point-to-point messages."""
 
     def step(self, nbytes: float) -> float:
-        """Return the microseconds until a message of ``nbytes`` is there and the next can follow."""
+        """Return the microseconds until a message of ``nbytes`` has arrived and the next can be sent."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Hockney:
     Attributes
     ----------
     alpha : float
-        Microseconds of a message without content.
+        Microseconds of an empty message.
     beta : float
         Microseconds per byte.
 
@@ -41,8 +41,8 @@ class Hockney:
 class LogGP:
     """T(n) = max(L + 2o, g) + (n − 1)G.
 
-    A step is one message, whose content follows its first byte after L + 2o; the next step may not
-    begin sooner than the gap g after this one. With g ≤ L + 2o this is Hockney's model with
+    A step is one message, whose first byte arrives after L + 2o; the next step begins after the gap g at the
+    earliest. With g ≤ L + 2o this is Hockney's model with
     α = L + 2o − G and β = G.
 
     Attributes
@@ -50,9 +50,9 @@ class LogGP:
     latency : float
         L, microseconds in the network.
     overhead : float
-        o, microseconds that sender and receiver each are busy with a message.
+        o, microseconds of processing a message at sender and receiver each.
     gap : float
-        g, least microseconds between two messages of one rank.
+        g, minimum microseconds between two messages of one rank.
     gap_per_byte : float
         G, microseconds per further byte.
 

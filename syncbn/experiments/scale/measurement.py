@@ -1,4 +1,4 @@
-"""What the ranks that are here take: single allreduces, whole layers, and how far apart they come."""
+"""Measurements on the ranks of this machine: allreduces, layers and delays."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from syncbn.experiments.overhead import KINDS, arrival_delays, layer_times
 from syncbn.experiments.scale.fit import Timing
 
 SIZES = (8, 512, 2048, 4096, 8192, 16384, 32768, 65536)
-"""Bytes: SyncBN's messages for up to 2,048 channels."""
+"""Sizes in bytes of the messages of SyncBN with up to 2,048 channels."""
 
 ROUNDS = 5
 CALLS = 20
 PASSES = 3
-"""Over the sizes: other programs can only make an allreduce slower, and they come and go."""
+"""Repetitions of all sizes, of which the fastest counts: other programs only make an allreduce slower."""
 
-MATRIX = 768
+MATRIX_SIZE = 768
 
 
 @dataclass(frozen=True)
@@ -37,18 +37,18 @@ class Measurement:
     ----------
     ranks : int
     cores_per_rank : float
-        On the fullest node; below 1, ranks share cores and wait for each other.
+        Minimum over the nodes; below 1, ranks share cores and wait for each other.
     timings : sequence of Timing
-        Of allreduces, also on groups of one rank.
+        Times of allreduces, including those on groups of one rank.
     gamma : float
-        Microseconds to add up one byte.
+        Microseconds to add one byte.
     layers : mapping
-        Forward and backward through all layers, for each kind of `KINDS` and for SyncBN over a group of one rank
-        (``alone``); empty where layers have no shapes.
+        Times of forward and backward through all layers for each kind of `KINDS` and for SyncBN over one rank
+        (``one_rank``); empty if the layers have no shapes.
     delays : sequence of float
-        With which ranks come to a collective.
+        Delays with which ranks enter a collective call.
     multiply_adds : float
-        Of float32 matrix products, per microsecond on each rank.
+        Multiply-adds of float32 matrix products per microsecond on each rank.
     """
 
     ranks: int
@@ -61,12 +61,12 @@ class Measurement:
 
     @property
     def oversubscribed(self) -> bool:
-        """Whether ranks share cores."""
+        """True if ranks share cores."""
         return self.cores_per_rank < 1
 
     @property
     def sigma(self) -> float:
-        """σ of normal delays with the same interquartile range: a few very late calls do not move it."""
+        """σ of normal delays with the same interquartile range, which outliers do not affect."""
         if not self.delays:
             return 0.0
         from scipy.stats import iqr
@@ -74,12 +74,12 @@ class Measurement:
         return float(iqr(self.delays, scale="normal"))
 
     def as_json(self) -> dict[str, Any]:
-        """Return plain values."""
+        """Return the measurement as JSON values."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> Measurement:
-        """Return what `as_json` was made of."""
+        """Return the measurement from the result of `as_json`."""
         return cls(**{**found, "timings": [Timing(*timing) for timing in found["timings"]]})
 
 
@@ -90,7 +90,7 @@ def measure(
     rounds: int = ROUNDS,
     calls: int = CALLS,
 ) -> Measurement:
-    """Return what was measured on the ranks of ``comm``.
+    """Measure allreduces, layers and delays on the ranks of ``comm``.
 
     Collective.
 
@@ -98,28 +98,28 @@ def measure(
     ----------
     comm : Communicator
     shapes : mapping
-        Of each rank's batch, to how many layers have it.
+        Number of layers for each shape of the batch of a rank.
     advance : callable
-        Called after each of `1 + len(shapes)` parts.
+        Called after each of ``1 + len(shapes)`` parts.
     rounds, calls : int
-        More take longer and are less noisy; where ranks share cores, few are taken.
+        Numbers of repetitions, which are reduced if ranks share cores.
     """
     cores_per_rank = usable_cores() / max(Counter(comm.allgather(host_name())).values())
     if cores_per_rank < 1:
         rounds, calls = min(rounds, 2), min(calls, 5)
-    alone = comm.split(1)
-    timings = allreduce_timings(alone, SIZES[:3])
+    one_rank = comm.split(1)
+    timings = allreduce_timings(one_rank, SIZES[:3])
     if comm.size > 1:
         timings += allreduce_timings(comm, sizes_for(cores_per_rank), 1 if cores_per_rank < 1 else PASSES)
     advance()
-    layers = dict.fromkeys((*KINDS, "alone"), 0.0) if shapes else {}
+    layers = dict.fromkeys((*KINDS, "one_rank"), 0.0) if shapes else {}
     delays: list[float] = []
     for shape, count in shapes.items():
-        for kind, microseconds in layer_times(comm, shape, rounds, alone).items():
+        for kind, microseconds in layer_times(comm, shape, rounds, one_rank).items():
             layers[kind] += count * microseconds
         delays += arrival_delays(comm, shape, calls).tolist()
         advance()
-    alone.free()
+    one_rank.free()
     return Measurement(
         ranks=comm.size,
         cores_per_rank=cores_per_rank,
@@ -132,7 +132,7 @@ def measure(
 
 
 def allreduce_timings(comm: Communicator, sizes: Sequence[int], passes: int = PASSES) -> list[Timing]:
-    """Return the time of an allreduce of each size: of several medians the least. Collective."""
+    """Return the time of an allreduce of each size, the minimum of several medians. Collective."""
     medians = [[allreduce_microseconds(comm, nbytes) for nbytes in sizes] for _ in range(passes)]
     return [
         Timing(comm.size, nbytes, min(times)) for nbytes, times in zip(sizes, zip(*medians, strict=True), strict=True)
@@ -140,17 +140,17 @@ def allreduce_timings(comm: Communicator, sizes: Sequence[int], passes: int = PA
 
 
 def sizes_for(cores_per_rank: float) -> tuple[int, ...]:
-    """Return the sizes to measure: fewer where ranks share cores, since each call may take milliseconds there."""
+    """Return the sizes to measure: fewer if ranks share cores, because each call may then take milliseconds."""
     return SIZES if cores_per_rank >= 1 else SIZES[::3]
 
 
 def add_time(nbytes: int = 32768, calls: int = 200) -> float:
-    """Return the microseconds that adding up one byte of int64 numbers takes in cache. Not collective."""
+    """Return the microseconds per byte of adding int64 numbers in cache. Not collective."""
     total, other = np.ones((2, nbytes // 8), np.int64)
     return 1e6 * _median_time(lambda: np.add(total, other, out=total), calls) / nbytes
 
 
-def multiply_add_rate(side: int = MATRIX, calls: int = 5) -> float:
+def multiply_add_rate(side: int = MATRIX_SIZE, calls: int = 5) -> float:
     """Return the multiply-adds per microsecond of a product of float32 matrices. Not collective."""
     left, right = np.ones((2, side, side), np.float32)
     return side**3 / (1e6 * _median_time(lambda: left @ right, calls))

@@ -1,34 +1,34 @@
-"""The messages that a synchronized layer sends."""
+"""The messages of a synchronized layer."""
 
 from __future__ import annotations
 
 from typing import Literal, NamedTuple, get_args
 
-from syncbn._core.message import NBYTES, ROOM
-from syncbn.functional._input import Reduction
+from syncbn._core.checks import Reduction
+from syncbn.comm.protocol import CAPACITY, HANDSHAKE_BYTES
 
 Direction = Literal["forward", "backward"]
 DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
 
-WORD = 8
-"""Bytes of a float64 or int64 word."""
+ITEMSIZE = 8
+"""Bytes of a float64 or int64 number."""
 
 
 class Message(NamedTuple):
-    """One allreduce: how words are combined, and how many bytes each rank sends."""
+    """One allreduce: its operation and the bytes that each rank sends."""
 
     op: Literal["max", "sum"]
     nbytes: int
 
 
 def layer_messages(channels: int, direction: Direction, reduction: Reduction) -> tuple[Message, ...]:
-    """Return the allreduces of one layer in one direction, in their order.
+    """Return the allreduces of one layer in one direction, in order.
 
-    First a MAX of one fixed size with the header and, in exact arithmetic, the ranges of the channels; a
-    MAX of their own where they do not fit in there; then the SUM:
+    The first is the handshake, a MAX of fixed size that includes the ranges of the channels for exact sums; ranges that
+    do not fit into it follow in a second MAX. The last is the SUM:
 
     ========= ========================= =================== ==================
-    reduction direction                 ranges (float64)    sums (8-byte words)
+    reduction direction                 ranges (float64)    sums (8-byte limbs)
     ========= ========================= =================== ==================
     exact     forward                   1 + 2C              1 + 4C
     exact     backward                  2C                  4C
@@ -46,5 +46,5 @@ def layer_messages(channels: int, direction: Direction, reduction: Reduction) ->
     count = int(direction == "forward")
     ranges = count + 2 * channels if reduction == "exact" else 0
     sums = 2 * channels if (reduction, direction) == ("float64", "backward") else count + 4 * channels
-    own = () if ranges <= ROOM else (Message("max", ranges * WORD),)
-    return (Message("max", NBYTES), *own, Message("sum", sums * WORD))
+    separate = () if ranges <= CAPACITY else (Message("max", ranges * ITEMSIZE),)
+    return (Message("max", HANDSHAKE_BYTES), *separate, Message("sum", sums * ITEMSIZE))

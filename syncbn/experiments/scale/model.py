@@ -1,15 +1,15 @@
-"""What a synchronized layer and a training step cost on P ranks."""
+"""The model of the cost of a synchronized layer and of a training step on P ranks."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from syncbn._core.checks import Reduction
 from syncbn.experiments.scale.algorithms import Algorithm
 from syncbn.experiments.scale.links import Link
 from syncbn.experiments.scale.messages import DIRECTIONS, layer_messages
 from syncbn.experiments.scale.skew import NO_SKEW, Skew
-from syncbn.functional._input import Reduction
 
 
 @dataclass(frozen=True)
@@ -19,15 +19,15 @@ class Machine:
     Attributes
     ----------
     link : Link
-        α and β, or L, o, g and G.
+        Model of the network: α and β, or L, o, g and G.
     gamma : float
-        γ, microseconds to add up one byte.
+        γ, microseconds to add one byte.
     software : float
-        κ, microseconds of a message before and after the network, whatever the number of ranks.
+        κ, microseconds of an allreduce outside the network, for any number of ranks.
     skew : Skew
-        How far apart ranks come to a call.
+        Model of the delays with which ranks enter a call.
     call : float
-        c, microseconds of a layer's own software for each direction, beside its messages.
+        c, microseconds of the software of a layer per direction, besides its messages.
     """
 
     link: Link
@@ -37,7 +37,7 @@ class Machine:
     call: float = 0.0
 
     def without_skew(self) -> Machine:
-        """Return the same machine with ranks that come at the same time."""
+        """Return this machine without delays of ranks."""
         return replace(self, skew=NO_SKEW)
 
 
@@ -52,7 +52,7 @@ def allreduce_time(machine: Machine, algorithm: Algorithm, ranks: int, nbytes: f
     ranks : int
         P.
     nbytes : float
-        That each rank contributes.
+        Bytes that each rank contributes.
     """
     if ranks == 1:
         return 0.0
@@ -65,17 +65,17 @@ def allreduce_time(machine: Machine, algorithm: Algorithm, ranks: int, nbytes: f
 def layer_time(
     machine: Machine, algorithm: Algorithm, ranks: int, channels: int, reduction: Reduction = "exact"
 ) -> float:
-    """Return the microseconds that synchronizing adds to one layer, forward and backward.
+    """Return the microseconds that synchronization adds to one layer, forward and backward.
 
-    For each direction: c; the wait for the last rank, once, since the messages that follow the first find all
-    ranks there; and the allreduces of `layer_messages`. 0 on one rank.
+    Each direction takes c, the wait for the last rank (once, because the first message synchronizes the ranks) and the
+    allreduces of `layer_messages`. The result is 0 on one rank.
 
     Parameters
     ----------
     machine : Machine
     algorithm : callable
     ranks : int
-        That share statistics: all of them, or those of one group.
+        Number of ranks that share statistics: all ranks, or those of one group.
     channels : int
     reduction : {"exact", "float64"}
     """
@@ -100,30 +100,29 @@ def step_time(
     reduction: Reduction = "exact",
     group_size: int | None = None,
 ) -> float:
-    """Return the microseconds that synchronizing all layers adds to a training step.
+    """Return the microseconds that synchronization of all layers adds to a training step.
 
-    Groups (`split`) talk at the same time and are taken not to disturb each other. What ranks of different
-    groups wait for each other when gradients are added up is not counted: local batch normalization has
-    that too.
+    Groups (`split`) communicate at the same time and are assumed not to slow each other down. Waits between groups
+    in the sum of the gradients are not included, because they also occur with local batch normalization.
 
     Parameters
     ----------
     machine : Machine
     algorithm : callable
     ranks : int
-        P, all of them.
+        P, the number of all ranks.
     channels : sequence of int
-        Of every layer.
+        Channels of every layer.
     reduction : {"exact", "float64"}
     group_size : int, optional
-        Ranks that share statistics. Default: all.
+        Number of ranks that share statistics. Default: all.
     """
-    together = min(ranks, group_size or ranks)
+    sharing = min(ranks, group_size or ranks)
     return sum(
-        channels.count(width) * layer_time(machine, algorithm, together, width, reduction) for width in set(channels)
+        channels.count(width) * layer_time(machine, algorithm, sharing, width, reduction) for width in set(channels)
     )
 
 
-def share(synchronizing: float, computing: float) -> float:
-    """Return the part of a step that synchronizing takes, when everything else takes ``computing``."""
-    return synchronizing / (synchronizing + computing)
+def share(synchronization: float, computing: float) -> float:
+    """Return the fraction of a step that synchronization takes if the rest takes ``computing``."""
+    return synchronization / (synchronization + computing)

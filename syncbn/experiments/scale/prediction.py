@@ -1,4 +1,4 @@
-"""The table of predictions."""
+"""Predictions for several numbers of ranks, algorithms and group sizes."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from syncbn.experiments.scale.model import Machine, share, step_time
 
 @dataclass(frozen=True)
 class Prediction:
-    """What synchronizing costs with one number of ranks, algorithm and group size.
+    """The cost of synchronization with one number of ranks, algorithm and group size.
 
     Attributes
     ----------
     ranks : int
     group_size : int or None
-        None is all ranks together.
+        None means all ranks.
     algorithm : str
         Key of `ALGORITHMS`.
     layer_microseconds : float
-        Mean over layers, forward and backward.
+        Mean over layers of forward and backward.
     step_milliseconds : float
-        All layers.
+        Sum over all layers.
     share : float or None
-        Of a training step; None where nothing is known of the rest of a step.
+        Fraction of a training step; None if the time of the rest of a step is unknown.
     """
 
     ranks: int
@@ -38,14 +38,14 @@ class Prediction:
 
 
 def predictions(machine: Machine, config: ScaleConfig, computing: float | None) -> Iterator[Prediction]:
-    """Yield predictions, groups outermost and algorithms innermost.
+    """Yield predictions, with groups in the outer and algorithms in the inner loop.
 
     Parameters
     ----------
     machine : Machine
     config : ScaleConfig
     computing : float or None
-        Milliseconds of the rest of a step.
+        Milliseconds of the rest of a step, if known.
     """
     for group_size in (None, *config.groups):
         for ranks in config.at:

@@ -1,4 +1,4 @@
-"""Networks of other machines: times that were published, and where."""
+"""Published times of other machines, with their sources."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from syncbn.experiments.scale.skew import NormalSkew
 
 @dataclass(frozen=True)
 class Published:
-    """Times of one machine as somebody else measured them; α, β and σ are fitted to them.
+    """Published times of one machine, to which α, β and σ are fitted.
 
     Attributes
     ----------
     title : str
     source : str
-        Where the numbers are.
+        Publication of the numbers.
     pingpong : sequence of (bytes, microseconds)
         One-way times between two nodes (osu_latency), for the sizes of SyncBN's messages.
     allreduce : sequence of Timing
         Mean times of osu_allreduce.
     ranks_per_node : int
-        In `allreduce`. The model takes every message to cross the network, also those inside a node.
+        Ranks per node in ``allreduce``. The model treats messages within a node as messages over the network.
     """
 
     title: str
@@ -36,13 +36,13 @@ class Published:
     ranks_per_node: int = 1
 
     def link(self) -> Hockney:
-        """Return α and β of the point-to-point times."""
+        """Return α and β fitted to the point-to-point times."""
         return fit_link(self.pingpong)
 
     def machine(self) -> Machine:
-        """Return link and skew: σ explains best by how much the allreduces exceed the link alone."""
-        still = Machine(self.link())
-        return Machine(still.link, skew=NormalSkew(fit_sigma(self.allreduce, as_mpich, still)))
+        """Return a machine with this link whose σ is fitted to the times of the allreduces."""
+        without_skew = Machine(self.link())
+        return Machine(without_skew.link, skew=NormalSkew(fit_sigma(self.allreduce, as_mpich, without_skew)))
 
 
 _STUDY = "osu_latency, osu_allreduce 5.8 in github.com/converged-computing/performance-study (arXiv:2506.02709)"
@@ -91,4 +91,4 @@ PUBLISHED: Mapping[str, Published] = {
         56,
     ),
 }
-"""Presets of ``syncbn scale --preset``."""
+"""Machines of ``syncbn scale --preset``."""

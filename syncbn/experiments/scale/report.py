@@ -1,47 +1,54 @@
-"""What ``syncbn scale`` says: parameters, their check, and predictions, as text and as JSON."""
+"""The report of ``syncbn scale``: parameters, their validation and predictions, as text and as JSON."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from syncbn.experiments.machine import busy_warning
-from syncbn.experiments.scale.algorithms import ALGORITHMS, as_mpich
+from syncbn.experiments.scale.algorithms import ALGORITHMS
 from syncbn.experiments.scale.config import ScaleConfig
 from syncbn.experiments.scale.links import Hockney, LogGP
 from syncbn.experiments.scale.measurement import Measurement
-from syncbn.experiments.scale.model import Machine, allreduce_time, step_time
+from syncbn.experiments.scale.model import Machine
 from syncbn.experiments.scale.prediction import Prediction, predictions
 from syncbn.experiments.scale.published import Published
-from syncbn.experiments.scale.skew import NO_SKEW, MeasuredSkew, NormalSkew, Skew
-from syncbn.experiments.table import size
+from syncbn.experiments.scale.skew import MeasuredSkew, NormalSkew
+from syncbn.experiments.scale.validation import (
+    AllreduceRow,
+    allreduce_lines,
+    measured_allreduces,
+    published_allreduces,
+    step_lines,
+    step_rows,
+)
 from syncbn.experiments.versions import versions
 
 
 @dataclass(frozen=True)
 class ScaleReport:
-    """Everything that a run has found.
+    """The results of a run of ``syncbn scale``.
 
     Attributes
     ----------
     config : ScaleConfig
     machine : Machine
-        Of the predictions.
+        Machine of the predictions.
     origin : str
-        Where its parameters are from.
+        Origin of its parameters.
     measurements : sequence of Measurement
-        On this machine, one for each number of ranks.
+        Measurements on this machine, one for each number of ranks.
     fitted : Machine or None
-        From ``measurements``; None where none has several ranks.
+        Machine fitted to ``measurements``; None if none of them has several ranks.
     published : Published or None
         The preset of ``machine``.
     computing : float or None
         Milliseconds of the rest of a step.
     rest : str
-        Where ``computing`` is from.
+        Origin of ``computing``.
     load : float
-        Of this machine before anything was measured.
+        Load average of this machine before the measurements.
     """
 
     config: ScaleConfig
@@ -60,27 +67,27 @@ class ScaleReport:
         return list(predictions(self.machine, self.config, self.computing))
 
     def as_text(self) -> str:
-        """Return all of it, in paragraphs."""
-        parts = [[self.config.title], self._parameters(), self._allreduce_check(), self._step_check()]
-        parts += [self._published_check(), self._table()]
+        """Return the report as paragraphs of text."""
+        parts = [[self.config.title], self._parameters(), self._allreduces(), self._steps()]
+        parts += [self._published(), self._table()]
         return "\n\n".join("\n".join(part) for part in parts if part)
 
     def as_json(self) -> dict[str, Any]:
-        """Return plain values."""
+        """Return the report as JSON values."""
         return {
             "config": asdict(self.config),
             "versions": versions(),
             "origin": self.origin,
-            "machine": _plain(self.machine),
-            "fitted": _plain(self.fitted) if self.fitted else None,
+            "machine": _machine_as_json(self.machine),
+            "fitted": _machine_as_json(self.fitted) if self.fitted else None,
             "load": self.load,
             "computing_milliseconds": self.computing,
             "computing_origin": self.rest,
             "measurements": [_without_delays(measurement) for measurement in self.measurements],
             "check": {
-                "allreduce": [dict(zip(_CHECK, row, strict=True)) for row in self._allreduce_rows()],
+                "allreduce": [row.as_json() for row in self._allreduce_rows()],
                 "step": self._step_rows(),
-                "published": [dict(zip(_CHECK, row, strict=True)) for row in self._published_rows()],
+                "published": [row.as_json() for row in self._published_rows()],
             },
             "predictions": [asdict(prediction) for prediction in self.predictions],
         }
@@ -88,80 +95,44 @@ class ScaleReport:
     def _parameters(self) -> list[str]:
         lines = [f"parameters: {self.origin}", "  " + _describe(self.machine)]
         if self.fitted and self.fitted is not self.machine:
-            lines += ["fitted on this machine, for the check below:", "  " + _describe(self.fitted)]
+            lines += ["fitted on this machine, for the validation below:", "  " + _describe(self.fitted)]
         lines += [
             f"{m.ranks} ranks share {m.ranks * m.cores_per_rank:.0f} cores and wait for each other: "
-            "measured, but left out of the fit"
+            "measured, but not used in the fit"
             for m in self.measurements
             if m.oversubscribed and m.ranks > 1 and not all(other.oversubscribed for other in self.measurements)
         ]
         lines += busy_warning(self.load) if self.measurements else []
         if self.fitted is self.machine and self.fitted:
             lines.append(
-                "The ranks here share memory. Predictions for more of them are of a machine whose network is as fast"
+                "The ranks here share memory, so predictions assume a network as fast as this memory: a lower bound for"
             )
-            lines.append("as this memory: a lower bound for any other (--preset, --alpha and --bandwidth, --loggp).")
+            lines.append("other machines (see --preset, --alpha and --bandwidth, --loggp).")
         return lines
 
-    def _allreduce_rows(self) -> list[tuple[int, int, float, float]]:
-        if self.fitted is None:
-            return []
-        still = self.fitted.without_skew()
-        return [
-            (t.ranks, t.nbytes, t.microseconds, allreduce_time(still, as_mpich, t.ranks, t.nbytes))
-            for m in self.measurements
-            for t in m.timings
-            if t.ranks > 1
-        ]
-
-    def _allreduce_check(self) -> list[str]:
+    def _allreduces(self) -> list[str]:
         rows = self._allreduce_rows()
-        return ["allreduce here, ranks come together:", *_check_table(rows)] if rows else []
+        return ["allreduce on this machine, without delays:", *allreduce_lines(rows)] if rows else []
+
+    def _allreduce_rows(self) -> list[AllreduceRow]:
+        return measured_allreduces(self.fitted, self.measurements) if self.fitted else []
+
+    def _steps(self) -> list[str]:
+        rows = self._step_rows()
+        head = "all layers on this machine, forward and backward, SyncBN − BN; predicted with different delays:"
+        return [head, *step_lines(rows)] if rows else []
 
     def _step_rows(self) -> list[dict[str, float]]:
-        if self.fitted is None:
-            return []
-        return [
-            {
-                "ranks": m.ranks,
-                "measured": (m.layers[self.config.reduction] - m.layers["local"]) / 1e3,
-                **{name: self._step(self.fitted, m, skew) for name, skew in _skews(m).items()},
-            }
-            for m in self.measurements
-            if m.ranks > 1 and m.layers
-        ]
+        return step_rows(self.fitted, self.measurements, self.config) if self.fitted else []
 
-    def _step(self, machine: Machine, measurement: Measurement, skew: Skew) -> float:
-        with_skew = replace(machine, skew=skew)
-        return step_time(with_skew, as_mpich, measurement.ranks, self.config.widths, self.config.reduction) / 1e3
-
-    def _step_check(self) -> list[str]:
-        rows = self._step_rows()
-        if not rows:
-            return []
-        head = ("ranks", "measured", "no skew", "normal σ", "measured delays")
-        lines = [("{:>7}" + "{:>17}" * 4).format(*head)]
-        lines += [("{:>7}" + "{:>14.2f} ms" * 4).format(*row.values()) for row in rows]
-        return ["all layers here, forward and backward, SyncBN − BN; predicted with different stragglers:", *lines]
-
-    def _published_rows(self) -> list[tuple[int, int, float, float]]:
+    def _published(self) -> list[str]:
         if self.published is None:
             return []
-        return [
-            (
-                t.ranks,
-                t.nbytes,
-                t.microseconds,
-                allreduce_time(self.machine, as_mpich, t.ranks, t.nbytes) + self.machine.skew.wait(t.ranks),
-            )
-            for t in self.published.allreduce
-        ]
+        head = f"{self.published.title}: published allreduces (α and β are fitted to ping-pong times, σ to these):"
+        return [head, f"  {self.published.source}", *allreduce_lines(self._published_rows())]
 
-    def _published_check(self) -> list[str]:
-        if self.published is None:
-            return []
-        head = f"{self.published.title}: allreduces as published (α and β come from ping-pong; σ is fitted to these):"
-        return [head, f"  {self.published.source}", *_check_table(self._published_rows())]
+    def _published_rows(self) -> list[AllreduceRow]:
+        return published_allreduces(self.machine, self.published) if self.published else []
 
     def _table(self) -> list[str]:
         names = list(ALGORITHMS)
@@ -170,35 +141,16 @@ class ScaleReport:
         for group in (None, *self.config.groups):
             rows = [p for p in self.predictions if p.group_size == group]
             for ranks in self.config.at if group is None else (max(self.config.at),):
-                # In groups, any number of ranks from one full group on costs the same.
+                # With groups the cost does not depend on the number of ranks, once there is a full group.
                 label = f"{ranks:>7,}{'all':>6}" if group is None else f"{f'≥{group:,}':>7}{group:>6}"
                 lines.append(label + "".join(_cells(p) for p in rows if p.ranks == ranks))
         return [*self._table_title(), *lines]
 
     def _table_title(self) -> list[str]:
-        head = "predicted: mean of a layer, forward and backward; all layers of a step; and their share of it"
+        head = "predicted: mean of a layer, forward and backward; all layers of a step; their share of the step"
         if self.computing is None:
             return [head]
-        return [head, f"where the rest of a step takes {_milliseconds(self.computing)} ms ({self.rest})"]
-
-
-_CHECK = ("ranks", "bytes", "measured", "predicted")
-
-
-def _check_table(rows: Sequence[tuple[int, int, float, float]]) -> list[str]:
-    lines = [f"{'ranks':>7}{'size':>10}{'measured':>13}{'predicted':>13}{'ratio':>7}"]
-    return lines + [
-        f"{ranks:>7,}{size(nbytes):>10}{measured:>10.1f} µs{predicted:>10.1f} µs{predicted / measured:>7.2g}"
-        for ranks, nbytes, measured, predicted in rows
-    ]
-
-
-def _skews(measurement: Measurement) -> dict[str, Skew]:
-    return {
-        "no_skew": NO_SKEW,
-        "normal": NormalSkew(measurement.sigma),
-        "measured_delays": MeasuredSkew(measurement.delays),
-    }
+        return [head, f"if the rest of a step takes {_milliseconds(self.computing)} ms ({self.rest})"]
 
 
 def _cells(prediction: Prediction) -> str:
@@ -227,7 +179,7 @@ def _describe(machine: Machine) -> str:
     return ", ".join(words)
 
 
-def _plain(machine: Machine) -> dict[str, Any]:
+def _machine_as_json(machine: Machine) -> dict[str, Any]:
     found = {"link": type(machine.link).__name__, **asdict(machine)}
     found["link"] = {"model": type(machine.link).__name__, **asdict(machine.link)}  # type: ignore[call-overload]
     if isinstance(machine.skew, MeasuredSkew):

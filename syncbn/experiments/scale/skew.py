@@ -1,9 +1,10 @@
-"""Stragglers: a collective begins when the last rank has come.
+"""Models of skew, the delays with which ranks enter a collective call.
 
-Let rank i come X_i later than the mean, independent and with one distribution F. The mean rank then waits
-for E[max(X_1 … X_P)], the mean of F^P, in every call. Hoefler, Schneider & Lumsdaine 2010, Characterizing the
-influence of system noise on large-scale applications by simulation, SC '10, show by simulation on up to a
-million ranks that such delays, and not the network, bound collectives at scale.
+A collective call completes only after its last rank has entered. Let rank i enter X_i later than the mean, all X_i
+being independent with the distribution F. The mean wait is then E[max(X_1 … X_P)], the mean of F^P, in every call.
+Hoefler, Schneider & Lumsdaine 2010, Characterizing the influence of system noise on large-scale applications by
+simulation, SC '10, show by simulation on up to a million ranks that such delays, and not the network, bound collectives
+at scale.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ import numpy as np
 
 
 class Skew(Protocol):
-    """How much later than the mean the last of some ranks comes."""
+    """A distribution of delays."""
 
     def wait(self, ranks: int) -> float:
-        """Return the expected microseconds."""
+        """Return the expected microseconds that the mean rank waits for the last of ``ranks`` ranks."""
 
 
 @cache
@@ -46,19 +47,19 @@ def expected_maximum(ranks: int) -> float:
         below, above = np.exp(ranks * log_ndtr((x, -x)))
         return float(1 - below - above)
 
-    # Beyond 40 both tails are below the least float64; the break lets quad see the edge at √(2 ln P).
+    # Beyond 40 both tails underflow in float64; splitting the interval makes quad resolve the edge at √(2 ln P).
     edge = float(np.sqrt(2 * np.log(ranks))) + 1
     return float(quad(tails, 0, edge, epsabs=1e-12)[0] + quad(tails, edge, 40, epsabs=1e-12)[0])
 
 
 @dataclass(frozen=True)
 class NormalSkew:
-    """Delays that are normal with standard deviation σ: σ·m_P.
+    """Normal delays with standard deviation σ, whose expected maximum is σ·m_P.
 
     Attributes
     ----------
     sigma : float
-        Microseconds.
+        σ in microseconds.
     """
 
     sigma: float
@@ -70,14 +71,14 @@ class NormalSkew:
 
 @dataclass(frozen=True)
 class MeasuredSkew:
-    """Delays drawn from those that were measured: Σ x₍ₖ₎·[(k/N)^P − ((k−1)/N)^P] over the sorted N.
+    """Delays drawn from N measured ones, whose expected maximum is Σ x₍ₖ₎·[(k/N)^P − ((k−1)/N)^P] in sorted order.
 
-    It can't exceed the largest of them, so it is too low where P is much larger than N.
+    It cannot exceed the largest measured delay, so it is too low if P is much larger than N.
 
     Attributes
     ----------
     delays : sequence of float
-        Microseconds later (or, negative, earlier) than the mean.
+        Microseconds relative to the mean, negative for ranks that are early.
     """
 
     delays: Sequence[float]

@@ -1,1 +1,0 @@
-"""One file for each library that is compared: the same work, each in the best way that library has."""

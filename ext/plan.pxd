@@ -1,0 +1,238 @@
+# What plans share: how an array lies in memory, whether it can be computed on as it is, and memory for kernels.
+#
+# An array is *behaved* (NumPy's word) if it is exactly an ndarray, float32 or float64 in native byte order, aligned,
+# and contiguous in one of the two memory orders. Kernels take nothing else. Every helper here works without the
+# interpreter: after a kernel has swept the caches, each of its steps waits for memory.
+from libc.math cimport INFINITY, signbit
+from libc.stdint cimport uint16_t, uintptr_t
+from numpy cimport (
+    NPY_ARRAY_ALIGNED, NPY_ARRAY_C_CONTIGUOUS, NPY_ARRAY_WRITEABLE, NPY_FLOAT16, NPY_FLOAT32, NPY_FLOAT64,
+    NPY_KEEPORDER, NPY_ORDER, PyArray_CHKFLAGS, PyArray_CLEARFLAGS, PyArray_DATA,
+    PyArray_DescrFromType, PyArray_DIMS, PyArray_EMPTY, PyArray_ISNOTSWAPPED, PyArray_ITEMSIZE, PyArray_NBYTES,
+    PyArray_NDIM, PyArray_SIZE, PyArray_STRIDES, PyArray_SetBaseObject, PyArray_SimpleNewFromData, PyArray_TYPE,
+    ndarray, npy_intp,
+)
+from cpython.ref cimport Py_INCREF
+
+cdef extern from "numpy/arrayobject.h":
+    object PyArray_NewLikeArray(ndarray prototype, NPY_ORDER order, void *dtype, bint subclass)
+
+cdef extern from "half.h" nogil:
+    void floats_of_halves "syncbn_floats_of_halves" (const uint16_t *halves, float *floats, Py_ssize_t count)
+    void halves_of_floats "syncbn_halves_of_floats" (const float *floats, uint16_t *halves, Py_ssize_t count)
+
+
+# ---- Memory layout
+
+cdef struct Layout:
+    Py_ssize_t samples
+    Py_ssize_t channels
+    Py_ssize_t size  # values of a row: one sample's run in one channel
+    Py_ssize_t bytes
+    bint channels_last
+    npy_intp shape[3]  # (N, C, S), or (N, S, C) where channels_last
+
+
+cdef inline bint has_type(object array, int type_number):
+    """Return whether an object is exactly an ndarray of this type, aligned and in native byte order."""
+    return (
+        type(array) is ndarray and PyArray_TYPE(<ndarray>array) == type_number
+        and PyArray_CHKFLAGS(<ndarray>array, NPY_ARRAY_ALIGNED) and PyArray_ISNOTSWAPPED(<ndarray>array)
+    )
+
+
+cdef inline bint is_working(object array):
+    """Return whether an object is an array of a type that kernels compute in."""
+    return has_type(array, NPY_FLOAT32) or has_type(array, NPY_FLOAT64)
+
+
+cdef inline bint find_layout(ndarray x, object channel_axis, Layout *layout):
+    """Find the layout of x; return False if x is contiguous in neither memory order, or has no such axis."""
+    cdef int axis, i, dimensions = PyArray_NDIM(x)
+    cdef bint first, last
+    if type(channel_axis) is not int or dimensions < 2 or not -dimensions <= channel_axis < dimensions:
+        return False
+    axis = channel_axis
+    axis = axis if axis >= 0 else axis + dimensions
+    layout.samples = PyArray_DIMS(x)[0 if axis else 1]
+    layout.channels = PyArray_DIMS(x)[axis]
+    layout.size = 1
+    for i in range(1 if axis else 2, dimensions):
+        if i != axis:
+            layout.size *= PyArray_DIMS(x)[i]
+    layout.bytes = PyArray_NBYTES(x)
+    if layout.bytes == 0:  # no rows, on a rank whose other ranks may have some
+        layout.samples, layout.size, layout.channels_last = 0, 1, True
+    else:
+        first = is_contiguous(x, axis, False)
+        last = (layout.size == 1 or not first) and is_contiguous(x, axis, True)
+        if not (last if layout.size == 1 else first or last):
+            return False
+        layout.channels_last = last  # in rows of one value, channels are the only axis worth a vector
+    set_shape(layout)
+    return True
+
+
+cdef inline void set_shape(Layout *layout):
+    layout.shape[0] = layout.samples
+    layout.shape[1] = layout.size if layout.channels_last else layout.channels
+    layout.shape[2] = layout.channels if layout.channels_last else layout.size
+
+
+cdef inline void lengthen_rows(Layout *layout):
+    """Take a column of a dense layer as one long row, as float64 sums do."""
+    if layout.size == 1 and layout.bytes:
+        layout.samples, layout.size = 1, layout.samples
+        set_shape(layout)
+
+
+cdef inline bint is_contiguous(ndarray x, int axis, bint last):
+    """Return whether x's axes are contiguous with the channel axis last, or second after the samples."""
+    cdef npy_intp expected = PyArray_ITEMSIZE(x)
+    cdef int i, sample = 0 if axis else 1
+    if last and not has_stride(x, axis, &expected):
+        return False
+    for i in range(PyArray_NDIM(x) - 1, -1, -1):
+        if i != axis and i != sample and not has_stride(x, i, &expected):
+            return False
+    return (last or has_stride(x, axis, &expected)) and has_stride(x, sample, &expected)
+
+
+cdef inline bint has_stride(ndarray x, int i, npy_intp *expected):
+    """Return whether axis i has this stride, and multiply it by the axis's size."""
+    cdef npy_intp count = PyArray_DIMS(x)[i]
+    if count != 1 and PyArray_STRIDES(x)[i] != expected[0]:
+        return False
+    expected[0] *= count
+    return True
+
+
+cdef inline bint has_memory_of(ndarray array, ndarray x):
+    """Return whether an array has x's shape and, counted in values, x's strides."""
+    cdef int i
+    if PyArray_NDIM(array) != PyArray_NDIM(x):
+        return False
+    for i in range(PyArray_NDIM(x)):
+        if PyArray_DIMS(array)[i] != PyArray_DIMS(x)[i]:
+            return False
+        if PyArray_DIMS(x)[i] != 1 and (
+            PyArray_STRIDES(array)[i] * PyArray_ITEMSIZE(x) != PyArray_STRIDES(x)[i] * PyArray_ITEMSIZE(array)
+        ):
+            return False
+    return True
+
+
+cdef inline bint is_like(object array, ndarray x):
+    """Return whether an object is a behaved array of x's shape, type and memory order."""
+    return has_type(array, PyArray_TYPE(x)) and has_memory_of(<ndarray>array, x)
+
+
+cdef inline bint overlaps(ndarray array, object other):
+    """Return whether two behaved arrays of one shape and type share memory; None shares nothing."""
+    cdef uintptr_t start, other_start
+    if other is None:
+        return False
+    start, other_start = <uintptr_t>PyArray_DATA(array), <uintptr_t>PyArray_DATA(<ndarray>other)
+    return start < other_start + PyArray_NBYTES(<ndarray>other) and other_start < start + PyArray_NBYTES(array)
+
+
+# ---- Arguments that are no arrays of values
+
+cdef inline bint is_eps(object eps):
+    return type(eps) is float and 0 <= <double>eps < INFINITY and not signbit(<double>eps)
+
+
+cdef inline bint is_vector(object array, Py_ssize_t length):
+    """Return whether an object is a behaved array of one axis."""
+    return (
+        is_working(array) and PyArray_NDIM(<ndarray>array) == 1 and PyArray_DIMS(<ndarray>array)[0] == length
+        and PyArray_CHKFLAGS(<ndarray>array, NPY_ARRAY_C_CONTIGUOUS)
+    )
+
+
+# ---- float16
+
+cdef inline ndarray widened_half(ndarray halves):
+    """Return a float32 copy of contiguous float16 memory, in its order."""
+    cdef ndarray floats = new_like(halves, NPY_FLOAT32)
+    floats_of_halves(<const uint16_t *>PyArray_DATA(halves), <float *>PyArray_DATA(floats), PyArray_SIZE(halves))
+    return floats
+
+
+cdef inline ndarray narrowed_to_half(ndarray floats):
+    """Return a float16 copy of contiguous float32 memory, in its order."""
+    cdef ndarray halves = new_like(floats, NPY_FLOAT16)
+    halves_of_floats(<const float *>PyArray_DATA(floats), <uint16_t *>PyArray_DATA(halves), PyArray_SIZE(floats))
+    return halves
+
+
+# ---- Memory
+
+cdef inline ndarray new_like(ndarray x, int type_number):
+    """Return new memory of x's shape and memory order."""
+    cdef object dtype = PyArray_DescrFromType(type_number)
+    Py_INCREF(dtype)  # NumPy takes the reference
+    return <ndarray>PyArray_NewLikeArray(x, NPY_KEEPORDER, <void *>dtype, 0)
+
+
+cdef inline ndarray empty_like(ndarray x):
+    """Return memory for a result: x's shape, dtype and memory order."""
+    return <ndarray>PyArray_NewLikeArray(x, NPY_KEEPORDER, NULL, 0)
+
+
+cdef inline ndarray view(object array, int dimensions, npy_intp *shape):
+    """Return an array as kernels take it; None stays None."""
+    if array is None:
+        return None
+    return part(<ndarray>array, PyArray_DATA(<ndarray>array), PyArray_TYPE(<ndarray>array), dimensions, shape)
+
+
+cdef inline ndarray part(ndarray array, void *data, int type_number, int dimensions, npy_intp *shape):
+    """Return a view of some of an array's memory."""
+    cdef ndarray result = <ndarray>PyArray_SimpleNewFromData(dimensions, shape, type_number, data)
+    Py_INCREF(array)
+    PyArray_SetBaseObject(result, array)
+    return result
+
+
+cdef inline ndarray row(ndarray array, Py_ssize_t i, npy_intp length):
+    """Return row i of a float64 matrix whose rows have this length, read-only."""
+    cdef ndarray result = part(array, <double *>PyArray_DATA(array) + i * length, NPY_FLOAT64, 1, &length)
+    PyArray_CLEARFLAGS(result, NPY_ARRAY_WRITEABLE)
+    return result
+
+
+cdef enum:
+    SMALL = 512  # values that are read in no time, however they are aligned
+
+
+cdef inline ndarray doubles(int dimensions, Py_ssize_t a, Py_ssize_t b=1, Py_ssize_t c=1):
+    """Return float64 memory that begins with a cache line: each vector that lies in two of them is read twice."""
+    cdef npy_intp shape[3]
+    cdef npy_intp size = a * b * c
+    cdef uintptr_t start
+    cdef ndarray memory
+    shape[0], shape[1], shape[2] = a, b, c
+    if size <= SMALL:
+        return <ndarray>PyArray_EMPTY(dimensions, shape, NPY_FLOAT64, 0)
+    size += 7
+    memory = <ndarray>PyArray_EMPTY(1, &size, NPY_FLOAT64, 0)
+    start = (<uintptr_t>PyArray_DATA(memory) + 63) & ~<uintptr_t>63
+    return part(memory, <void *>start, NPY_FLOAT64, dimensions, shape)
+
+
+cdef inline ndarray filled(object array, Py_ssize_t length, double default):
+    """Return a float64 copy of a behaved array, or ``default`` everywhere for None."""
+    cdef ndarray result = doubles(1, length)
+    cdef double *values = <double *>PyArray_DATA(result)
+    cdef Py_ssize_t i
+    if array is None:
+        for i in range(length):
+            values[i] = default
+    elif PyArray_TYPE(<ndarray>array) == NPY_FLOAT32:
+        for i in range(length):
+            values[i] = (<float *>PyArray_DATA(<ndarray>array))[i]
+    else:
+        for i in range(length):
+            values[i] = (<double *>PyArray_DATA(<ndarray>array))[i]
+    return result

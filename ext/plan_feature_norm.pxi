@@ -1,0 +1,99 @@
+# Layer and root-mean-square normalization: rows of features, each with a weight of its own.
+
+cdef enum:
+    MAX_PARTS = 8  # of the rows, whose weight gradients are summed apart: bits follow from their number, so it is fixed
+
+
+def feature_norm(x, normalized_shape, weight, bias, eps, bint centered):
+    """Normalize over trailing axes; return y and the backward, which returns dx, dweight and dbias.
+
+    Parameters
+    ----------
+    x, normalized_shape, weight, bias
+        As in `syncbn.functional.layer_norm`.
+    eps : float or None
+        None, unless centered: machine epsilon of the type that kernels compute in.
+    centered : bool
+        Whether μ is subtracted, or 0.
+    """
+    cdef FeatureNormPlan plan = FeatureNormPlan.__new__(FeatureNormPlan)
+    cdef npy_intp *shape = plan.shape
+    cdef ndarray y, bias64
+    if not is_working(x) or not PyArray_CHKFLAGS(x, NPY_ARRAY_C_CONTIGUOUS):
+        x, plan.edge = conversion.behaved_rows(x)
+    plan.x = x
+    shape[1] = trailing_size(plan.x, normalized_shape)
+    if shape[1] == 0:
+        normalized_shape = checks.check_trailing(shape_of(plan.x), normalized_shape)
+        shape[1] = trailing_size(plan.x, normalized_shape)
+    shape[0] = PyArray_SIZE(plan.x) // shape[1]
+    plan.centered, plan.weight, plan.bias = centered, weight, bias
+    plan.weight64 = feature64(weight, "weight", plan.x, normalized_shape, shape[1], 1)
+    bias64 = feature64(bias, "bias", plan.x, normalized_shape, shape[1], 0)
+    if eps is None and not centered:
+        eps = 2.0**-23 if PyArray_TYPE(plan.x) == NPY_FLOAT32 else 2.0**-52
+    elif not is_eps(eps):
+        eps = checks.check_eps(eps)
+    plan.moments = doubles(2, 2, shape[0])
+    y = empty_like(plan.x)
+    if shape[0]:
+        kernels.feature_forward(
+            view(plan.x, 2, shape), plan.weight64, bias64, eps, centered, plan.moments, view(y, 2, shape),
+            threads_for(2 * PyArray_NBYTES(plan.x)),
+        )
+    return plan.restored(y), plan
+
+
+cdef class FeatureNormPlan(Plan):
+    """A layer or root-mean-square normalization. Calling it is the backward: ``dx, dweight, dbias = plan(dy)``."""
+
+    cdef npy_intp shape[2]  # rows and features
+    cdef bint centered
+    cdef ndarray weight64
+    cdef ndarray moments  # (2, R): μ (or 0) and 1/√(mean of (x − μ)² + eps) of each row
+
+    def __call__(self, dy):
+        """Return dx, dweight and dbias."""
+        cdef Py_ssize_t rows = self.shape[0], features = self.shape[1]
+        cdef ndarray gradient = self.as_x(dy, "dy"), dx = empty_like(self.x), sums = doubles(2, 2, features)
+        if rows:
+            kernels.feature_backward(
+                view(self.x, 2, self.shape), view(gradient, 2, self.shape), self.weight64, self.centered, self.moments,
+                doubles(3, 2, min(MAX_PARTS, rows), features), sums, view(dx, 2, self.shape),
+                threads_for(3 * PyArray_NBYTES(self.x)),
+            )
+        else:
+            sums.fill(0)
+        return self.gradients(self.restored(dx), sums, features)
+
+
+cdef Py_ssize_t trailing_size(ndarray x, object normalized_shape):
+    """Return the number of values in x's trailing axes; 0 if these are not ``normalized_shape``."""
+    cdef Py_ssize_t i, size, axes, features = 1
+    if type(normalized_shape) is int:
+        size = PyArray_DIMS(x)[PyArray_NDIM(x) - 1] if PyArray_NDIM(x) else 0
+        return size if normalized_shape == size else 0
+    if type(normalized_shape) is not tuple or not 0 < len(normalized_shape) <= PyArray_NDIM(x):
+        return 0
+    axes = len(normalized_shape)
+    for i in range(axes):
+        size = PyArray_DIMS(x)[PyArray_NDIM(x) - axes + i]
+        if type(normalized_shape[i]) is not int or normalized_shape[i] != size:
+            return 0
+        features *= size
+    return features
+
+
+cdef ndarray feature64(object parameter, str name, ndarray x, object normalized_shape, Py_ssize_t size, double default):
+    """Return a weight or bias of x's trailing axes in float64, (size,); ``default`` everywhere for None."""
+    cdef int i, axes = 1 if type(normalized_shape) is int else len(normalized_shape)
+    cdef bint behaved = parameter is None or (
+        is_working(parameter) and PyArray_CHKFLAGS(parameter, NPY_ARRAY_C_CONTIGUOUS)
+        and PyArray_NDIM(<ndarray>parameter) == axes
+    )
+    if behaved and parameter is not None:
+        for i in range(axes):
+            behaved = behaved and PyArray_DIMS(<ndarray>parameter)[i] == PyArray_DIMS(x)[PyArray_NDIM(x) - axes + i]
+    if behaved:
+        return filled(parameter, size, default)
+    return conversion.parameter64(parameter, name, shape_of(x)[PyArray_NDIM(x) - axes:])

@@ -1,0 +1,74 @@
+"""MPI as a transport."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from syncbn.comm.mpi_import import import_mpi
+from syncbn.comm.transport import Op, Persistent, Test, Transport, completed
+
+
+class MPITransport(Transport):
+    """The ranks of an mpi4py intracommunicator.
+
+    Not collective, but its operations are.
+
+    Parameters
+    ----------
+    comm : mpi4py.MPI.Intracomm
+    name : str
+    duplicate : bool
+        Whether `open` makes a duplicate, so that no message matches one of the caller's own.
+    """
+
+    def __init__(self, comm: Any, name: str, *, duplicate: bool) -> None:
+        mpi: Any = import_mpi()
+        self.rank, self.size, self.name = comm.Get_rank(), comm.Get_size(), name
+        self._comm = comm
+        self._duplicate = duplicate
+        self._in_place = mpi.IN_PLACE
+        self._ops = {"sum": mpi.SUM, "min": mpi.MIN, "max": mpi.MAX}
+
+    def open(self) -> Test:
+        """Make the duplicate, if there is to be one."""
+        if not self._duplicate:
+            return completed
+        self._comm, request = self._comm.Idup()
+        return _test(request)
+
+    def allreduce(self, array: NDArray[Any], op: Op) -> Test:
+        """Combine a contiguous array over ranks, in place."""
+        return _test(self._comm.Iallreduce(self._in_place, array, self._ops[op]))
+
+    def persistent_allreduce(self, buffer: NDArray[Any], op: Op) -> Persistent:
+        """Return a persistent request, which MPI has since version 4.0."""
+        try:
+            request = self._comm.Allreduce_init(self._in_place, buffer, self._ops[op])
+        except NotImplementedError:
+            return super().persistent_allreduce(buffer, op)
+        return Persistent(request.Start, request.Test, request.Free)
+
+    def broadcast(self, array: NDArray[Any], root: int) -> Test:
+        """Copy a contiguous array of rank ``root`` to all ranks, in place."""
+        return _test(self._comm.Ibcast(array, root))
+
+    def allgather(self, own: NDArray[np.uint8], gathered: NDArray[np.uint8], sizes: Sequence[int]) -> Test:
+        """Write the bytes of all ranks to ``gathered``, in rank order."""
+        return _test(self._comm.Iallgatherv(own, [gathered, sizes]))
+
+    def split(self, color: int, name: str) -> MPITransport:
+        """Return the group of the ranks with the same ``color``."""
+        return MPITransport(self._comm.Split(color, self.rank), name, duplicate=False)
+
+    def free(self) -> None:
+        """Free the communicator."""
+        self._comm.Free()
+
+
+def _test(request: Any) -> Test:
+    test: Test = request.Test
+    return test

@@ -1,0 +1,192 @@
+"""The protocol of collective calls over a transport."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from contextlib import nullcontext
+from itertools import count
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from syncbn._core.kernels import compiled
+from syncbn.comm.errors import SyncLostRankError, SyncMismatchError, is_raised_by_all, mark_raised_by_all
+from syncbn.comm.liveness import POLL_SECONDS, RankTable, Watch, constructing, keep_until_exit
+from syncbn.comm.signature import CollectiveSignature, Signatures
+from syncbn.comm.transport import Op, Transport
+
+_compiled: Any = compiled("protocol")
+
+HANDSHAKE_BYTES: int = _compiled.HANDSHAKE_BYTES
+CAPACITY: int = _compiled.CAPACITY
+"""Size of the largest max_buffer that a handshake carries."""
+
+_CONSTRUCTION = CollectiveSignature("constructing the communicator")
+
+_identities = count()
+
+
+class Protocol(_compiled.ProtocolCore, Signatures):  # type: ignore[misc]  # compiled classes have no types
+    """The calls of one communicator, each a handshake and the messages that its signature implies.
+
+    Collective, and so are its methods unless they are marked. One thread uses it at a time.
+
+    Parameters
+    ----------
+    transport : Transport
+        Used by nobody else.
+    timeout : float, optional
+        Seconds that a call may wait for other ranks.
+    """
+
+    closed: str
+    rank: int
+    sequence_number: int
+    size: int
+    timeout: float | None
+    unfinished: bool
+
+    def __init__(self, transport: Transport, *, timeout: float | None = None) -> None:
+        self.freed = False
+        self._identity = next(_identities)
+        with constructing() if transport.size > 1 else nullcontext():
+            self._table = RankTable(transport.rank, transport.size, transport.name)
+            super().__init__(transport, self._table.calls, POLL_SECONDS)
+            self.signature = _CONSTRUCTION
+            self.timeout = timeout
+            self.run(transport.open)
+            address = np.array(self._table.address, np.int64)
+            addresses = self._allgather(address.view(np.uint8), [address.nbytes] * self.size).view(address.dtype)
+            self._table.connect(addresses.reshape(self.size, -1).tolist())
+
+    def share_error(self, signature: CollectiveSignature, error: Exception) -> None:
+        """Make an error of this rank one of all ranks, unless they have it; the caller raises it then."""
+        if self.closed or is_raised_by_all(error, self._identity, self._calls):
+            return
+        if self.unfinished:
+            self.close_broken_off()
+        else:
+            self.handshake(signature, error=error)
+
+    def explain_mismatch(self, forward: int, error: Exception | None) -> None:
+        """Raise `SyncMismatchError`, or return where this rank raises ``error``. All ranks are here."""
+        number, signature = self.sequence_number, self.signature
+        report = pickle.dumps((number, signature, forward, None if error is None else _text_of(error)))
+        reports = [pickle.loads(theirs) for theirs in self._gather(report)]
+        self.sequence_number, self.unfinished = 0, False
+        if error is None:
+            mine = (number, signature, forward, None)
+            lines = [line for rank, theirs in enumerate(reports) if (line := _difference(rank, theirs, mine))]
+            what = "; ".join(lines) or "the handshakes differ"
+            mismatch = SyncMismatchError(f"rank {self.rank} at call {number}: {signature}; but {what}")
+            mismatch.errors = {rank: text for rank, (*_, text) in enumerate(reports) if text is not None}
+            mark_raised_by_all(mismatch, self._identity, self._calls)
+            raise mismatch
+        mark_raised_by_all(error, self._identity, self._calls)
+
+    def allreduce(self, array: NDArray[Any], op: Op) -> None:
+        """Combine an array over ranks, in place: the last message of a call."""
+        self._finish(array.nbytes, self.transport.allreduce, array, op)
+
+    def broadcast(self, array: NDArray[Any], root: int) -> None:
+        """Copy the array of ``root`` to all ranks, in place: the last message of a call."""
+        self._finish(array.nbytes, self.transport.broadcast, array, root)
+
+    def allgather(self, content: bytes) -> list[bytes]:
+        """Return the bytes of all ranks: the last messages of a call."""
+        self.bytes_sent += len(content)
+        contents = self._gather(content)
+        self.unfinished = False
+        return contents
+
+    def split(self, group_size: int) -> Protocol:
+        """Return the protocol of this rank's group of consecutive ranks: the last messages of a call."""
+        group = self.rank // group_size
+        first, last = group * group_size, min((group + 1) * group_size, self.size) - 1
+        name = f"ranks {first} to {last} of {self.transport.name}"
+        try:
+            return Protocol(self.transport.split(group, name), timeout=self.timeout)
+        finally:  # what fails there fails the group, and all ranks have been here
+            self.unfinished = False
+
+    def free(self) -> None:
+        """Free what belongs to the communicator, unless it is closed. All ranks are known to make this call."""
+        if self.unfinished and not self.closed:
+            self.close_broken_off()
+        if not self.closed:
+            self.closed = "the communicator was freed: make a new MPIComm"
+            self.freed = True
+            self.free_persistent()
+            self._table.free()
+            self.transport.free()
+
+    def close(self, error: type[BaseException], where: str = "") -> None:
+        """Close the communicator for this rank, after an error; ranks that wait for it detect that. Not collective."""
+        if not self.closed:
+            self.closed = f"the communicator was closed by {error.__name__}{where}"
+            self._table.close(cascading=issubclass(error, SyncLostRankError))
+
+    def close_broken_off(self) -> None:
+        """Close the communicator where an exception such as Ctrl-C interrupted a call between its messages."""
+        self.closed = f"the communicator was closed: an exception broke off {self._call}"
+        self._table.close(cascading=False)
+
+    def break_off(self, error: BaseException, pending: object) -> None:
+        """Close the communicator after an error in a wait, whose operation is still pending. Not collective."""
+        keep_until_exit(pending)
+        self.close(type(error), f" in {self._call}")
+
+    def watch(self, start: float) -> Watch:
+        """Return the liveness checks of a wait that began at ``start`` and has become long."""
+        return Watch(self._table, self._call, self.timeout, start)
+
+    @property
+    def _call(self) -> str:
+        return f"call {self.sequence_number}, {self.signature}"
+
+    @property
+    def _calls(self) -> int:
+        return int(self.calls[0])
+
+    def _finish(self, nbytes: int, start: Callable[..., Any], *arguments: Any) -> None:
+        self.bytes_sent += nbytes
+        self.run(start, *arguments)
+        self.unfinished = False
+
+    def _gather(self, content: bytes) -> list[bytes]:
+        size = np.array([len(content)], np.int64)
+        sizes = self._allgather(size.view(np.uint8), [size.nbytes] * self.size).view(size.dtype).tolist()
+        gathered = self._allgather(np.frombuffer(content, np.uint8), sizes)
+        return [part.tobytes() for part in np.split(gathered, np.cumsum(sizes)[:-1])]
+
+    def _allgather(self, own: NDArray[np.uint8], sizes: list[int]) -> NDArray[np.uint8]:
+        gathered = np.empty(sum(sizes), np.uint8)
+        self.run(self.transport.allgather, own, gathered, sizes)
+        return gathered
+
+
+_Report = tuple[int, CollectiveSignature, int, str | None]
+
+
+def _difference(rank: int, theirs: _Report, mine: _Report) -> str:
+    """Return what another rank called, or "" where that is what this one called."""
+    (number, signature, forward, text), (own_number, own_signature, own_forward, _) = theirs, mine
+    if text is not None:
+        return f"rank {rank} had bad input: {text}"
+    if number != own_number:
+        return f"rank {rank} was at call {number}, {signature}"
+    if differences := signature.differences(own_signature):
+        return f"rank {rank} called {', '.join(differences)}"
+    if forward != own_forward:
+        return f"rank {rank} called the backward of call {forward} against that of call {own_forward}"
+    return ""
+
+
+def _text_of(error: Exception) -> str:
+    """Return the text of an error, or the name of its class where the text is empty or raises an error itself."""
+    try:
+        return str(error) or type(error).__name__
+    except Exception:
+        return type(error).__name__

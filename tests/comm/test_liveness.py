@@ -1,0 +1,174 @@
+"""What a process knows of the other processes of its node, and what a rank concludes from it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from syncbn import SyncLostRankError, SyncTimeoutError
+from syncbn.comm.liveness import POLL_SECONDS, RankTable, Watch
+from syncbn.comm.liveness.process_page import FINISHED, POLLS, WAIT, PageAddress, ProcessPage
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="pages are shared on Linux alone")
+
+CHILD = """
+import sys
+from syncbn.comm.liveness import RankTable
+from syncbn.comm.liveness.process_page import PageAddress, ProcessPage
+table = RankTable(1, 2, "world")
+table.calls += 1
+table.own.page.text = "working"
+print(*table.address, flush=True)
+for command in sys.stdin:
+    exec(command)
+    print("done", flush=True)
+"""
+
+BARRIER = "call 3, barrier"
+
+
+class Child:
+    """Another process, as rank 1 of 2."""
+
+    def __init__(self) -> None:
+        self.process = subprocess.Popen([sys.executable, "-c", CHILD], stdin=-1, stdout=-1, text=True)
+        self.address = tuple(map(int, self.process.stdout.readline().split()))
+
+    def do(self, command: str) -> None:
+        self.process.stdin.write(f"own = table.own.page; {command}\n")
+        self.process.stdin.flush()
+        assert self.process.stdout.readline() == "done\n"
+
+    def kill(self) -> None:
+        """Kill it and leave the zombie."""
+        self.process.send_signal(signal.SIGKILL)
+        os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT)
+
+
+@pytest.fixture
+def child() -> Iterator[Child]:
+    child = Child()
+    yield child
+    child.process.kill()
+    child.process.communicate()
+
+
+@pytest.fixture
+def table(child: Child) -> Iterator[RankTable]:
+    table = RankTable(0, 2, "world")
+    table.connect([table.address, child.address])
+    yield table
+    table.free()
+
+
+def test_another_process_is_read(child, table):
+    slot = table.others[1]
+    assert (slot.calls, slot.page.text, slot.page.exit_reason, table.unknown) == (1, "working", "", [])
+    table.calls += 1
+    assert table.absent() == []
+    table.calls += 1
+    assert table.absent() == [1]
+    child.do("table.calls += 1")
+    assert table.absent() == []
+    child.do("own.text = 'ä' * 10_000")
+    assert set(slot.page.text) <= {"ä", "\N{REPLACEMENT CHARACTER}"}
+    assert len(slot.page.text) > 100
+
+
+@pytest.mark.parametrize("change", [{"nonce": 1}, {"descriptor": 0}, {"descriptor": 999}, {"pid": 2**22 + 1}])
+def test_other_memory_than_a_page_is_not_read(child, change):
+    *address, word = child.address
+    table = RankTable(0, 2, "")
+    table.connect([table.address, (*PageAddress(*address)._replace(**change), word)])
+    assert table.others == {}
+    assert table.unknown == [1]
+    table.free()
+
+
+def test_a_killed_process_is_detected_before_and_after_its_parent_has_noticed(child, table):
+    assert table.lost() == {}
+    child.kill()
+    assert "crashed" in table.lost()[1]
+    child.process.wait()
+    assert "crashed" in table.lost()[1]
+
+
+def test_a_process_whose_script_finished_has_not_crashed(child, table):
+    child.do(f"own.words[{FINISHED}] = 1; own.text = 'KeyError: 3'")
+    assert table.lost() == {1: "ended with KeyError: 3"}
+    child.kill()
+    assert not table.others[1].page.crashed
+    assert table.lost() == {1: "ended with KeyError: 3"}
+
+
+def test_a_closed_communicator_is_seen(child, table):
+    child.do("table.close(cascading=False)")
+    assert table.lost() == {1: "closed the communicator after an error"}
+    assert not table.is_cascading(1)
+    child.do("table.close(cascading=True)")
+    assert table.is_cascading(1)
+
+
+def polls(watch: Watch, number: int) -> None:
+    for _ in range(number):
+        time.sleep(POLL_SECONDS)
+        watch.poll(time.monotonic())
+
+
+def test_a_loss_is_raised_at_the_second_poll(child, table):
+    watch = Watch(table, BARRIER, None, time.monotonic())
+    child.kill()
+    polls(watch, 1)
+    with pytest.raises(SyncLostRankError, match=r"rank 0 of 2 \(world\) waited in call 3, barrier, but rank 1 crashed"):
+        polls(watch, 1)
+    watch.end()
+
+
+def test_a_timeout_names_the_absent_rank_and_its_own_call(child, table):
+    table.calls += 1
+    table.calls += 1
+    child.do(f"own.words[{WAIT}] = 1; own.text = 'rank 0 of 1 is elsewhere'")
+    watch = Watch(table, BARRIER, 0.15, time.monotonic())
+    with pytest.raises(
+        SyncTimeoutError, match=r"more than 0\.15 s.* rank 1 has not entered it \(.*rank 0 of 1 is elsewhere\)"
+    ):
+        polls(watch, 2)
+    watch.end()
+
+
+def test_a_cycle_is_raised_when_both_have_polled_again(child, table):
+    """A process that does not run (stopped, or without a core) may be about to continue."""
+    table.calls += 1
+    table.calls += 1
+    own = ProcessPage.own()
+    child.do(f"own.blocker = ProcessPage.find(PageAddress{tuple(own.address)})")
+    child.do(f"own.words[{WAIT}] = 1; own.text = 'rank 1 waits for rank 0'")
+    watch = Watch(table, BARRIER, None, time.monotonic())
+    polls(watch, 4)  # the other has not polled
+    child.do(f"own.words[{WAIT}] = 2")
+    polls(watch, 1)
+    child.do(f"own.words[{POLLS}] += 1")
+    polls(watch, 2)
+    child.do(f"own.words[{POLLS}] += 1")
+    with pytest.raises(
+        SyncLostRankError, match=r"wait for each other .* call 3, barrier, and waits for rank 1; rank 1 w"
+    ):
+        polls(watch, 1)
+    watch.end()
+    assert own.words[WAIT] == 0
+    assert own.blocker is None
+
+
+def test_time_in_which_a_job_was_suspended_is_not_waited(table):
+    start = time.monotonic()
+    watch = Watch(table, BARRIER, 1.5, start)
+    watch.poll(start + 60)
+    with pytest.raises(SyncTimeoutError):
+        watch.poll(start + 61)
+    watch.end()
