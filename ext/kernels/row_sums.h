@@ -91,14 +91,6 @@ SYNCBN_ALWAYS_INLINE inline void sum_row(
     *product = sum_lanes(products);
 }
 
-__attribute__((noinline)) inline ptrdiff_t count_selected(const unsigned char *mask, ptrdiff_t count)
-{
-    ptrdiff_t selected = 0;
-    for (ptrdiff_t s = 0; s < count; s++)
-        selected += mask[s] != 0;
-    return selected;
-}
-
 /* Sum x - x0 and (x - x0)^2 over the selected values of a row, which lie `stride` apart. */
 template <class T>
 __attribute__((noinline)) void sum_selected(
