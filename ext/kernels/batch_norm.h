@@ -6,7 +6,8 @@
 #ifndef SYNCBN_BATCH_NORM_H
 #define SYNCBN_BATCH_NORM_H
 
-#include "batch_norm_steps.h"
+#include "gradients.h"
+#include "moments.h"
 
 namespace syncbn {
 

@@ -5,7 +5,6 @@
 #define SYNCBN_CHANNEL_SUMS_H
 
 #include "row_sums.h"
-#include <type_traits>
 
 namespace syncbn {
 

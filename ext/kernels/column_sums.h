@@ -1,5 +1,5 @@
-/* Sums over columns, for dense layers: a row is one value, a channel a column of (N, C). The same steps and the same
-   limbs as for rows, straight from the values. Values of neighbouring samples lie `stride` apart. */
+/* Sums over columns, for dense layers: a row is one value, a channel a column of (N, C). The same steps as for
+   rows, straight from the values. Values of neighbouring samples lie `stride` apart. */
 #ifndef SYNCBN_COLUMN_SUMS_H
 #define SYNCBN_COLUMN_SUMS_H
 
@@ -11,25 +11,33 @@
 
 namespace syncbn {
 
-/* Sums of neighbouring columns as hi + lo, from HI_MAGIC and 0 until they are flushed. */
-struct SplitSums {
-    double hi[CHANNEL_BLOCK], lo[CHANNEL_BLOCK];
+/* Sums of bit patterns of neighbouring columns (see add_bits). The terms of float32 values are rounded to 2^-51 of the
+   range, at the precision of float64; those of float64 values have a second part. */
+template <class T> struct BitSums {
+    uint64_t hi[CHANNEL_BLOCK], lo[CHANNEL_BLOCK];
 
     void initialize(ptrdiff_t width)
     {
-        for (ptrdiff_t c = 0; c < width; c++) {
-            hi[c] = HI_MAGIC;
-            lo[c] = 0;
-        }
+        std::fill_n(hi, width, 0);
+        std::fill_n(lo, width, 0);
     }
 
-    void flush_to(int64_t *lower, int64_t *upper, const double *scale, ptrdiff_t width) const
+    void flush_to(int64_t *lower, int64_t *upper, const double *scale, ptrdiff_t terms, ptrdiff_t width) const
     {
+        uint64_t no_lo = terms * bits_of(LO_MAGIC);
         for (ptrdiff_t c = 0; c < width; c++)
             if (scale[c] != 0)
-                flush(hi[c] - HI_MAGIC, lo[c], lower + c, upper + c);
+                flush_bits(hi[c], sizeof(T) == sizeof(double) ? lo[c] : no_lo, terms, lower + c, upper + c);
     }
 };
+
+/* Add value + err; of float32 values, the rounding to INT_MAGIC alone. */
+template <class T> inline void add_term(double value, double err, uint64_t *hi, uint64_t *lo)
+{
+    double rest = add_bits(value, INT_MAGIC, hi);
+    if (sizeof(T) == sizeof(double))
+        add_bits(rest + err, LO_MAGIC, lo);
+}
 
 /* Call body(n, k) for k = 4 samples from n at a time, so that the sums of a channel are loaded and stored once, and for
    the remainder one by one. k is a constant. */
@@ -94,24 +102,19 @@ inline void find_column_range(
     }
 }
 
-/* Add m = (x - center) * scale and m * m. A square is rounded to float64, relative to itself. Where one value lies far
-   out, all others' squares may round alike, an error of N / 2 roundings: far below what float32 resolves, but not
-   float64. */
+/* Add m = (x - center) * scale and m * m. */
 template <int samples, class T>
 SYNCBN_ALWAYS_INLINE inline void add_moments(
     const T *__restrict x, ptrdiff_t stride, const double *__restrict center, const double *__restrict scale,
-    double *__restrict hi, double *__restrict lo, double *__restrict square_hi, double *__restrict square_lo,
+    uint64_t *__restrict hi, uint64_t *__restrict lo, uint64_t *__restrict square_hi, uint64_t *__restrict square_lo,
     ptrdiff_t width)
 {
     for (ptrdiff_t i = 0; i < width; i++) {
-        double h = hi[i], l = lo[i], sh = square_hi[i], sl = square_lo[i];
+        uint64_t h = hi[i], l = lo[i], sh = square_hi[i], sl = square_lo[i];
         for (int k = 0; k < samples; k++) {
             double m = (x[k * stride + i] - center[i]) * scale[i], square = m * m;
-            extract(m, &h, &l);
-            if (sizeof(T) == sizeof(double))
-                add_split(square, two_prod(m, m, square), &sh, &sl);
-            else
-                extract(square, &sh, &sl);
+            add_term<T>(m, 0, &h, &l);
+            add_term<T>(square, sizeof(T) == sizeof(double) ? two_prod(m, m, square) : 0, &sh, &sl);
         }
         hi[i] = h;
         lo[i] = l;
@@ -127,24 +130,25 @@ inline void sum_column_moments(
     Limbs limbs)
 {
     double center[CHANNEL_BLOCK], scale[CHANNEL_BLOCK];
-    SplitSums m, square;
+    BitSums<T> m, square;
     for (ptrdiff_t c = 0; c < width; c++) {
         center[c] = range.center(c);
         scale[c] = inverse_scale_of(range.radius(c));
     }
     clear(limbs, 2, width);
-    for (ptrdiff_t block = 0; block < samples; block += EXTRACT_TERMS) {
+    for (ptrdiff_t block = 0; block < samples; block += INT_TERMS) {
         m.initialize(width);
         square.initialize(width);
-        ptrdiff_t terms = std::min<ptrdiff_t>(EXTRACT_TERMS, samples - block);
+        ptrdiff_t terms = std::min<ptrdiff_t>(INT_TERMS, samples - block);
         for_selected(mask, block, terms, [&](ptrdiff_t start, ptrdiff_t count) {
             four_at_a_time(count, [&](ptrdiff_t n, auto k) SYNCBN_ALWAYS_INLINE {
                 const T *values = x + (start + n) * stride;
                 add_moments<k()>(values, stride, center, scale, m.hi, m.lo, square.hi, square.lo, width);
             });
         });
-        m.flush_to(limbs.lower(0), limbs.upper(0), scale, width);
-        square.flush_to(limbs.lower(1), limbs.upper(1), scale, width);
+        terms = mask ? count_selected(mask + block, terms) : terms;
+        m.flush_to(limbs.lower(0), limbs.upper(0), scale, terms, width);
+        square.flush_to(limbs.lower(1), limbs.upper(1), scale, terms, width);
     }
     carry(limbs, 2, width);
 }
@@ -196,15 +200,15 @@ inline void find_column_absmax(
 template <int samples, class T>
 SYNCBN_ALWAYS_INLINE inline void add_gradients(
     const T *__restrict x, const T *__restrict dy, ptrdiff_t stride, const double *__restrict mean,
-    const double *__restrict scale, const double *__restrict product_scale, double *__restrict hi,
-    double *__restrict lo, double *__restrict product_hi, double *__restrict product_lo, ptrdiff_t width)
+    const double *__restrict scale, const double *__restrict product_scale, uint64_t *__restrict hi,
+    uint64_t *__restrict lo, uint64_t *__restrict product_hi, uint64_t *__restrict product_lo, ptrdiff_t width)
 {
     for (ptrdiff_t i = 0; i < width; i++) {
-        double h = hi[i], l = lo[i], ph = product_hi[i], pl = product_lo[i];
+        uint64_t h = hi[i], l = lo[i], ph = product_hi[i], pl = product_lo[i];
         for (int k = 0; k < samples; k++) {
             double g = dy[k * stride + i];
-            extract(g * scale[i], &h, &l);
-            extract(g * (x[k * stride + i] - mean[i]) * product_scale[i], &ph, &pl);
+            add_term<T>(g * scale[i], 0, &h, &l);
+            add_term<T>(g * (x[k * stride + i] - mean[i]) * product_scale[i], 0, &ph, &pl);
         }
         hi[i] = h;
         lo[i] = l;
@@ -220,23 +224,23 @@ inline void sum_column_gradients(
     const double *absmax, const double *product_absmax, Limbs limbs)
 {
     double scale[CHANNEL_BLOCK], product_scale[CHANNEL_BLOCK];
-    SplitSums sum, product;
+    BitSums<T> sum, product;
     for (ptrdiff_t c = 0; c < width; c++) {
         scale[c] = inverse_scale_of(absmax[c]);
         product_scale[c] = inverse_scale_of(product_absmax[c]);
     }
     clear(limbs, 2, width);
-    for (ptrdiff_t block = 0; block < samples; block += EXTRACT_TERMS) {
+    for (ptrdiff_t block = 0; block < samples; block += INT_TERMS) {
         sum.initialize(width);
         product.initialize(width);
-        ptrdiff_t terms = std::min<ptrdiff_t>(EXTRACT_TERMS, samples - block);
+        ptrdiff_t terms = std::min<ptrdiff_t>(INT_TERMS, samples - block);
         four_at_a_time(terms, [&](ptrdiff_t n, auto k) SYNCBN_ALWAYS_INLINE {
             const T *values = x + (block + n) * stride, *gradients = dy + (block + n) * stride;
             add_gradients<k()>(
                 values, gradients, stride, mean, scale, product_scale, sum.hi, sum.lo, product.hi, product.lo, width);
         });
-        sum.flush_to(limbs.lower(0), limbs.upper(0), scale, width);
-        product.flush_to(limbs.lower(1), limbs.upper(1), product_scale, width);
+        sum.flush_to(limbs.lower(0), limbs.upper(0), scale, terms, width);
+        product.flush_to(limbs.lower(1), limbs.upper(1), product_scale, terms, width);
     }
     carry(limbs, 2, width);
 }

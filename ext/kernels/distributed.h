@@ -2,7 +2,8 @@
 #ifndef SYNCBN_DISTRIBUTED_H
 #define SYNCBN_DISTRIBUTED_H
 
-#include "batch_norm_steps.h"
+#include "gradients.h"
+#include "moments.h"
 
 namespace syncbn {
 

@@ -20,14 +20,15 @@ using std::uint64_t;
 
 constexpr double HI_MAGIC = 1.5 * 0x1p12;
 constexpr double LO_MAGIC = 1.5 * 0x1p-29;
+constexpr double INT_MAGIC = 1.5 * 0x1p1; /* its last bit: 2^-51 */
 constexpr double HI_UNITS = 0x1p40; /* units of the last bit of hi in 1 */
 constexpr double LO_UNITS = 0x1p81;
 
 enum {
-    BLOCK_TERMS = 4096,   /* terms that float64 adds up before a flush to limbs */
-    EXTRACT_TERMS = 2048, /* terms that `extract` adds up: half as many, as it rounds to the last bit of the sum */
+    BLOCK_TERMS = 4096, /* terms that float64 adds up before a flush to limbs */
+    INT_TERMS = 2048,   /* terms of magnitude up to 1 that int64 adds up in units of 2^-51 */
     LIMB_BITS = 48,
-    LIMBS = 4,            /* limbs of a channel: two for each of two sums */
+    LIMBS = 4,          /* limbs of a channel: two for each of two sums */
 };
 constexpr int64_t LIMB_MASK = ((int64_t)1 << LIMB_BITS) - 1;
 
@@ -44,15 +45,20 @@ inline void add_split(double value, double err, double *hi, double *lo)
     *lo += round_to_magic((value - top) + err, LO_MAGIC);
 }
 
-/* Add |value| <= 1/2 to sums that began as HI_MAGIC and 0: up to EXTRACT_TERMS, so that the sum keeps HI_MAGIC's last
-   bit. What hi takes of a value is its own increase. A tie may be rounded either way, by hi's own last bit: then the
-   remainder is half of that, which lo takes whole. */
-inline void extract(double value, double *hi, double *lo)
+inline uint64_t bits_of(double value)
 {
-    double sum = *hi + value;
-    double rest = value - (sum - *hi);
-    *hi = sum;
-    *lo += round_to_magic(rest, LO_MAGIC);
+    uint64_t bits;
+    std::memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
+/* Add value, rounded to the last bit of `magic`, to a sum of bit patterns: n terms make n * bits_of(magic) more than
+   their sum in units of that bit. Return the rounding error. */
+inline double add_bits(double value, double magic, uint64_t *sum)
+{
+    double shifted = value + magic;
+    *sum += bits_of(shifted);
+    return value - (shifted - magic);
 }
 
 /* Sums of neighbouring channels as integers, in units of 2^-81: lower + upper * 2^48. 32,767 ranks' lower limbs fit in
@@ -109,6 +115,15 @@ inline void flush(double hi, double lo, int64_t *lower, int64_t *upper)
     b += (a & 127) << 41;
     *lower += b & LIMB_MASK;
     *upper += (a >> 7) + (b >> LIMB_BITS);
+}
+
+/* Add the sum of `terms` bit patterns to limbs; an integer in units of INT_MAGIC's last bit, one of LO_MAGIC's. */
+inline void flush_bits(uint64_t hi, uint64_t lo, ptrdiff_t terms, int64_t *lower, int64_t *upper)
+{
+    __int128 total = (__int128)(int64_t)(hi - terms * bits_of(INT_MAGIC)) * (1 << 30);
+    total += (int64_t)(lo - terms * bits_of(LO_MAGIC));
+    *lower += (int64_t)total & LIMB_MASK;
+    *upper += (int64_t)(total >> LIMB_BITS);
 }
 
 /* Convert an integer of magnitude up to 2^51, by instructions that vectors of all instruction sets have. */

@@ -2,8 +2,9 @@
 #ifndef SYNCBN_GROUP_NORM_H
 #define SYNCBN_GROUP_NORM_H
 
-#include "batch_norm_steps.h"
+#include "gradients.h"
 #include "inverse_std.h"
+#include "moments.h"
 
 namespace syncbn {
 

@@ -79,7 +79,8 @@ SYNCBN_ALWAYS_INLINE inline double sum_register(Vector v)
 {
 #if defined(__AVX512VL__)
     /* with _mm512_castpd512_pd256, or without masks, GCC 12 warns about its own header */
-    __m256d four = _mm512_maskz_extractf64x4_pd(0xff, (__m512d)v, 0) + _mm512_maskz_extractf64x4_pd(0xff, (__m512d)v, 1);
+    __m256d four = _mm512_maskz_extractf64x4_pd(0xf, (__m512d)v, 0);
+    four += _mm512_maskz_extractf64x4_pd(0xf, (__m512d)v, 1);
     __m128d two = _mm256_castpd256_pd128(four) + _mm256_extractf128_pd(four, 1);
 #elif defined(__AVX__)
     __m128d two = _mm256_castpd256_pd128((__m256d)v) + _mm256_extractf128_pd((__m256d)v, 1);

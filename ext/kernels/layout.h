@@ -54,6 +54,14 @@ template <class T> inline T *offset(T *p, ptrdiff_t i)
     return p ? p + i : p;
 }
 
+__attribute__((noinline)) inline ptrdiff_t count_selected(const unsigned char *mask, ptrdiff_t count)
+{
+    ptrdiff_t selected = 0;
+    for (ptrdiff_t s = 0; s < count; s++)
+        selected += mask[s] != 0;
+    return selected;
+}
+
 enum {
     CHANNEL_BLOCK = 256,      /* channels that are summed together: their sums stay in the first-level cache */
     POSITION_BLOCK = 1 << 14, /* values: few enough to share them among threads, enough to hide the cost of a call */

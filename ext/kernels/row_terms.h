@@ -1,6 +1,6 @@
-/* The terms that a row is summed of, at value i: one for each of its two sums. A loader of the caller's has
-   load(p, end), which loads a register or lanes from an array that ends at `end`, and keep(terms), which clears the terms
-   of values that it was not to load. */
+/* The terms that a row is summed of, at value i: one for each of its two sums. A loader has load(p, end), which loads a
+   register or lanes from an array that ends at `end`, and keep(terms), which clears the terms of values that are not
+   part of the row. */
 #ifndef SYNCBN_ROW_TERMS_H
 #define SYNCBN_ROW_TERMS_H
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
 from syncbn.typing import Float64Array, Int64Array
 
 LIMB_BITS = 48
-HI_MAGIC, LO_MAGIC = 1.5 * 2.0**12, 1.5 * 2.0**-29
+HI_MAGIC, LO_MAGIC, INT_MAGIC = 1.5 * 2.0**12, 1.5 * 2.0**-29, 1.5 * 2.0
 GRID = Fraction(1, 2**81)
 TOO_LARGE = 2.0**990
 
@@ -48,6 +49,23 @@ def to_limbs(value_nc: Float64Array, err_nc: Float64Array | float, scale_c: Floa
     for c in np.flatnonzero(scale_c):
         upper, lower = (hi[:, c] / 2.0**-40).astype(np.int64), (lo[:, c] / 2.0**-81).astype(np.int64)
         total = (int(upper.sum()) << 41) + int(lower.sum())
+        limbs_2c[:, c] = total % (1 << LIMB_BITS), total >> LIMB_BITS
+    limbs_2c[:, scale_c == 0] = 0
+
+
+def to_column_limbs(
+    value_nc: Float64Array,
+    err_nc: Float64Array | float,
+    dtype: np.dtype[Any],
+    scale_c: Float64Array,
+    limbs_2c: Int64Array,
+) -> None:
+    """Sum value + err over n, rounded to a multiple of 2⁻⁵¹, or of 2⁻⁸¹ in two parts where dtype is float64."""
+    hi = (value_nc + INT_MAGIC) - INT_MAGIC
+    lo = ((value_nc - hi) + err_nc + LO_MAGIC) - LO_MAGIC if dtype == np.float64 else np.zeros_like(hi)
+    for c in np.flatnonzero(scale_c):
+        upper, lower = (hi[:, c] / 2.0**-51).astype(np.int64), (lo[:, c] / 2.0**-81).astype(np.int64)
+        total = (sum(map(int, upper)) << 30) + int(lower.sum())
         limbs_2c[:, c] = total % (1 << LIMB_BITS), total >> LIMB_BITS
     limbs_2c[:, scale_c == 0] = 0
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from syncbn.reference._error_free import two_prod
-from syncbn.reference._fixed_point import center_and_radius, inverse_scale_of, to_limbs
+from syncbn.reference._fixed_point import center_and_radius, inverse_scale_of, to_column_limbs
 from syncbn.reference._memory import MaskArray
-from syncbn.reference.exact import gradient_absmax, gradient_sums
+from syncbn.reference.exact import gradient_absmax
 from syncbn.typing import Float64Array, FloatArray, Int64Array
 
 
@@ -34,15 +34,15 @@ def moment_sums_columns(
     limbs_4c: Int64Array,
     threads: int,  # noqa: ARG001
 ) -> None:
-    """Sum moments where a row is one value; the rounding error of m² of float32 is left out."""
+    """Sum moments where a row is one value."""
     x = (x_nc[mask_n.astype(bool)] if mask_n.size else x_nc).astype(np.float64)
     with np.errstate(all="ignore"):
         center, radius = center_and_radius(range_w)
         scale = inverse_scale_of(radius)
         m = (x - center) * scale
-        to_limbs(m, 0.0, scale, limbs_4c[:2])
+        to_column_limbs(m, 0.0, x_nc.dtype, scale, limbs_4c[:2])
         square = m * m
-        to_limbs(square, two_prod(m, m, square) if x_nc.dtype == np.float64 else 0.0, scale, limbs_4c[2:])
+        to_column_limbs(square, two_prod(m, m, square), x_nc.dtype, scale, limbs_4c[2:])
 
 
 def gradient_absmax_columns(
@@ -69,4 +69,6 @@ def gradient_sums_columns(
 ) -> None:
     """Sum dy and dy·(x − μ)."""
     with np.errstate(all="ignore"):
-        gradient_sums(dy_nc.astype(np.float64), dy_nc * (x_nc - mean_c), absmax_2c, limbs_4c)
+        scale_2c = inverse_scale_of(absmax_2c)
+        to_column_limbs(dy_nc * scale_2c[0], 0.0, x_nc.dtype, scale_2c[0], limbs_4c[:2])
+        to_column_limbs(dy_nc * (x_nc - mean_c) * scale_2c[1], 0.0, x_nc.dtype, scale_2c[1], limbs_4c[2:])

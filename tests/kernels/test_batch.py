@@ -1,4 +1,4 @@
-"""The kernels of batch normalization: against the reference implementation, in blocks, and on ranks."""
+"""Kernels of batch normalization: against the reference, block by block, and those of ranks against one process."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def run(kernel, inputs, outputs, threads, block):
 
 
 def all_builds(name, inputs, outputs):
-    """Return the outputs, equal for all builds, blocks and thread counts, and those of the reference implementation."""
+    """Return the outputs that all builds, blocks and thread counts agree on, and those of the reference."""
     results = [
         run(build[name], inputs, outputs, threads, block)
         for build in BUILDS
@@ -57,7 +57,7 @@ def all_builds(name, inputs, outputs):
 
 
 @given(cases)
-def test_one_call_a_direction_has_the_twin_s_results(case):
+def test_one_call_for_each_pass_has_the_results_of_the_reference_implementation(case):
     rng = np.random.default_rng(case["seed"])
     n, c, s = case["shape"]
     dtype, last, exact = case["dtype"], case["last"], case["exact"]
@@ -76,18 +76,18 @@ def test_one_call_a_direction_has_the_twin_s_results(case):
 
     inputs = (x, last, mask, counts, count, weight, bias, case["eps"], exact, added, case["relu"])
     outputs = [None if columns else np.empty((3, n, c)), np.empty((5, c)), x]
-    (rows, moments, y), (twin_rows, twin_moments, twin_y) = all_builds("batch_forward", inputs, outputs)
-    np.testing.assert_array_equal(rows, twin_rows)
+    (rows, moments, y), (expected_rows, expected_moments, expected_y) = all_builds("batch_forward", inputs, outputs)
+    np.testing.assert_array_equal(rows, expected_rows)
     if exact:
-        np.testing.assert_allclose(moments[0], twin_moments[0], rtol=0, atol=4e-16 * np.abs(x).max())
-        np.testing.assert_allclose(moments[1:], twin_moments[1:], rtol=4e-15)
-        close = {"rtol": 4 * np.finfo(dtype).eps, "atol": 1e-14 * np.abs(twin_y).max()}
+        np.testing.assert_allclose(moments[0], expected_moments[0], rtol=0, atol=4e-16 * np.abs(x).max())
+        np.testing.assert_allclose(moments[1:], expected_moments[1:], rtol=4e-15)
+        close = {"rtol": 4 * np.finfo(dtype).eps, "atol": 1e-14 * np.abs(expected_y).max()}
     else:
-        np.testing.assert_allclose(moments[0], twin_moments[0], rtol=1e-14, atol=1e-14 * abs(x).max())
-        np.testing.assert_allclose(moments[1], twin_moments[1], rtol=1e-12, atol=2.0**-74 * abs(x).max() ** 2)
+        np.testing.assert_allclose(moments[0], expected_moments[0], rtol=1e-14, atol=1e-14 * abs(x).max())
+        np.testing.assert_allclose(moments[1], expected_moments[1], rtol=1e-12, atol=2.0**-74 * abs(x).max() ** 2)
         close = None  # small differences of a small variance may be large in y
     if close is not None:
-        np.testing.assert_allclose(y, twin_y, **close)
+        np.testing.assert_allclose(y, expected_y, **close)
     np.testing.assert_array_equal(moments[3], moments[2] if weight is None else weight * moments[2])
     np.testing.assert_array_equal(moments[4], 0 if bias is None else bias)
 
@@ -115,7 +115,7 @@ def test_one_call_a_direction_has_the_twin_s_results(case):
 
 
 @given(cases)
-def test_the_kernels_of_ranks_have_the_twins_bits_and_those_of_one_process(case):
+def test_the_kernels_of_ranks_have_the_bits_of_the_reference_implementation_and_of_one_process(case):
     rng = np.random.default_rng(case["seed"])
     n, c, s = case["shape"]
     dtype, last, exact, relu = case["dtype"], case["last"], case["exact"], case["relu"]
@@ -137,9 +137,9 @@ def test_the_kernels_of_ranks_have_the_twins_bits_and_those_of_one_process(case)
     np.testing.assert_array_equal(ranges, expected[1])
     np.testing.assert_array_equal(rows, expected[0])
     out = [np.empty((4, c), np.int64) if exact else None, None if exact else np.empty((4, c))]
-    words, expected = all_builds("rank_sums", (x, last, mask, counts, rows, ranges), out)
-    np.testing.assert_array_equal(words[0], expected[0])
-    inputs = (x, last, count, ranges, *words, weight, bias, case["eps"], added, relu)
+    limbs, expected = all_builds("rank_sums", (x, last, mask, counts, rows, ranges), out)
+    np.testing.assert_array_equal(limbs[0], expected[0])
+    inputs = (x, last, count, ranges, *limbs, weight, bias, case["eps"], added, relu)
     (moments, y), expected = all_builds("rank_normalize", inputs, [np.empty((5, c)), x])
     if exact:
         np.testing.assert_allclose(moments[1:], expected[0][1:], rtol=4e-15)
@@ -151,15 +151,15 @@ def test_the_kernels_of_ranks_have_the_twins_bits_and_those_of_one_process(case)
 
     result = y if relu else None
     out = [dy if relu else None, None if columns else np.empty((2, n, c)), np.empty((2, c)) if exact else None]
-    (g, rows, largest), expected = all_builds("rank_gradient_ranges", (x, dy, last, moments, result), out)
-    for part, expected_part in zip((g, rows, largest), expected, strict=True):
-        np.testing.assert_array_equal(part, expected_part)
+    (g, rows, absmax), expected = all_builds("rank_gradient_ranges", (x, dy, last, moments, result), out)
+    for part, other in zip((g, rows, absmax), expected, strict=True):
+        np.testing.assert_array_equal(part, other)
     g = g if relu else dy
     out = [np.empty((4, c), np.int64) if exact else None, None if exact else np.empty((2, c))]
-    words, expected = all_builds("rank_gradient_sums", (x, g, last, moments, rows, largest), out)
-    np.testing.assert_array_equal(words[0], expected[0])
-    words = [None if part is None else np.stack([part, part]) for part in words]
-    inputs = (x, g, last, mask, count, moments, largest, *words, case["constant"])
+    limbs, expected = all_builds("rank_gradient_sums", (x, g, last, moments, rows, absmax), out)
+    np.testing.assert_array_equal(limbs[0], expected[0])
+    limbs = [None if part is None else np.stack([part, part]) for part in limbs]
+    inputs = (x, g, last, mask, count, moments, absmax, *limbs, case["constant"])
     (gradients, dx), expected = all_builds("rank_input_gradient", inputs, [np.empty((4, c)), x])
     np.testing.assert_array_equal(gradients, expected[0])
     alone = (x, dy, last, mask, count, moments, exact, result)
@@ -185,28 +185,28 @@ def test_more_channels_than_a_block_and_more_samples_than_a_sum(last, rng):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_columns_of_equal_values_are_added_without_rounding(dtype, rng):
-    """The remainders after the leading bits of 40,000 equal squares adds up to more than float64 holds without a block's end."""
+    """What leading bits leave of 40,000 equal squares adds up to more than float64 holds without a block's end."""
     x = np.empty((40_000, 1, 8), dtype)
     x[:] = rng.uniform(0.5, 1, 8)
     x[:2] = [[[-1.0]], [[1.0]]]
     range_w = np.empty(17)
     (_, range_w), _ = all_builds("rank_ranges", (x, True, None, np.ones(40_000)), [None, range_w])
     inputs = (x, True, None, np.ones(40_000), None, range_w)
-    (words, _), (expected, _) = all_builds("rank_sums", inputs, [np.empty((4, 8), np.int64), None])
-    np.testing.assert_array_equal(words, expected)
+    (limbs, _), (expected, _) = all_builds("rank_sums", inputs, [np.empty((4, 8), np.int64), None])
+    np.testing.assert_array_equal(limbs, expected)
     moments = np.zeros((5, 8))
     outputs = [None, None, np.empty((2, 8))]
-    (_, _, largest), _ = all_builds("rank_gradient_ranges", (x, x, True, moments, None), outputs)
-    (words, _), (expected, _) = all_builds(
-        "rank_gradient_sums", (x, x, True, moments, None, largest), [np.empty((4, 8), np.int64), None]
+    (_, _, absmax), _ = all_builds("rank_gradient_ranges", (x, x, True, moments, None), outputs)
+    (limbs, _), (expected, _) = all_builds(
+        "rank_gradient_sums", (x, x, True, moments, None, absmax), [np.empty((4, 8), np.int64), None]
     )
-    np.testing.assert_array_equal(words, expected)
+    np.testing.assert_array_equal(limbs, expected)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("channels", [3, 64, 70, 300, 1040])
 @pytest.mark.parametrize("size", [63, 64, 79, 200])
-def test_long_rows_have_the_twin_s_bits_in_both_memory_orders(dtype, channels, size, rng):
+def test_long_rows_have_the_bits_of_the_reference_implementation_in_both_memory_orders(dtype, channels, size, rng):
     """Rows of four values a lane and more, which channels-last memory adds up together."""
     x, dy = (rng.standard_normal((2, 3, channels, size)) + 5).astype(dtype)
     found = []

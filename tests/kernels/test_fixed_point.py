@@ -13,15 +13,15 @@ from syncbn._core.kernels import kernels
 
 finite = st.floats(allow_nan=False, allow_infinity=False, min_value=-1e150, max_value=1e150)
 RANKS = 32767
-"""As many as the words have room for."""
+"""The largest number of ranks that the limbs have the capacity for."""
 BELOW_ONE = np.nextafter(1.0, 0.0)  # all bits of the mantissa
 
 
-def add(words, own, times=1):
-    """Add a rank's words ``times`` over, as MPI_SUM does, but seeing when int64 is too small."""
-    total = [int(a) + int(b) * times for a, b in zip(words.ravel(), own.ravel(), strict=True)]
-    assert all(-(2**63) <= word < 2**63 for word in total), "int64 overflows"
-    return np.array(total, np.int64).reshape(words.shape)
+def add(limbs, own, times=1):
+    """Add a rank's limbs ``times`` over, as MPI_SUM does, but fail where int64 is too small."""
+    total = [int(a) + int(b) * times for a, b in zip(limbs.ravel(), own.ravel(), strict=True)]
+    assert all(-(2**63) <= limb < 2**63 for limb in total), "int64 overflows"
+    return np.array(total, np.int64).reshape(limbs.shape)
 
 
 def sum_on_ranks(parts, times=1):
@@ -33,16 +33,16 @@ def sum_on_ranks(parts, times=1):
         x, rows, magnitude = np.zeros_like(dy), np.empty((2, len(dy), 1)), np.empty((2, 1))
         kernels.rank_gradient_ranges(x, dy, False, moments, None, None, rows, magnitude, 1)
         ranks.append((x, dy, rows, magnitude))
-    largest = np.maximum.reduce([magnitude for *_, magnitude in ranks])
-    words = np.zeros((4, 1), np.int64)
+    absmax = np.maximum.reduce([magnitude for *_, magnitude in ranks])
+    limbs = np.zeros((4, 1), np.int64)
     for x, dy, rows, _ in ranks:
         own = np.empty((4, 1), np.int64)
-        kernels.rank_gradient_sums(x, dy, False, moments, rows, largest, own, None, 1)
-        words = add(words, own, times)
+        kernels.rank_gradient_sums(x, dy, False, moments, rows, absmax, own, None, 1)
+        limbs = add(limbs, own, times)
     out, x = np.empty((4, 1)), np.empty((0, 1, 1))
-    kernels.rank_input_gradient(x, x, False, None, 1, moments, largest, np.stack([words] * 2), None, True, out, x, 1)
+    kernels.rank_input_gradient(x, x, False, None, 1, moments, absmax, np.stack([limbs] * 2), None, True, out, x, 1)
     np.testing.assert_array_equal(out[0], -out[1])
-    return out[1, 0], float(largest[0, 0])
+    return out[1, 0], float(absmax[0, 0])
 
 
 def as_rows(part):
@@ -62,15 +62,15 @@ def moments_on_ranks(parts, times=1, seen=as_rows):
         counts, own = np.full(len(x), float(x.shape[1] * x.shape[2])), np.empty(3)
         kernels.rank_ranges(x, last, None, counts, rows, own, 1)
         ranks.append((x, last, counts, rows, own))
-    largest = np.maximum.reduce([own for *_, own in ranks])
-    words = np.zeros((4, 1), np.int64)
+    combined = np.maximum.reduce([own for *_, own in ranks])
+    limbs = np.zeros((4, 1), np.int64)
     for x, last, counts, rows, _ in ranks:
         own = np.empty((4, 1), np.int64)
-        kernels.rank_sums(x, last, None, counts, rows, largest, own, None, 1)
-        words = add(words, own, times)
+        kernels.rank_sums(x, last, None, counts, rows, combined, own, None, 1)
+        limbs = add(limbs, own, times)
     moments, x = np.empty((5, 1)), np.empty((0, 1, 1))
     count = sum(part[0].size for part in ranks) * times
-    kernels.rank_normalize(x, True, count, largest, words, None, None, None, 1e-5, None, False, moments, x, 1)
+    kernels.rank_normalize(x, True, count, combined, limbs, None, None, None, 1e-5, None, False, moments, x, 1)
     return moments[0, 0], moments[1, 0]
 
 
@@ -89,11 +89,11 @@ def parts_of(data, values):
 
 @given(st.lists(finite, min_size=1, max_size=30), st.data())
 def test_sums_are_the_same_for_every_split_and_order_and_true_to_the_grid(values, data):
-    total, largest = sum_on_ranks([values])
+    total, absmax = sum_on_ranks([values])
     again, _ = sum_on_ranks(parts_of(data, values))
     assert total == again or (np.isnan(total) and np.isnan(again))
     exact = sum(map(Fraction, values))
-    grid = max(Fraction(largest), Fraction(2) ** -1001) * 2**-79
+    grid = max(Fraction(absmax), Fraction(2) ** -1001) * 2**-79
     assert abs(Fraction(float(total)) - exact) <= len(values) * grid + abs(exact) * Fraction(2) ** -52
 
 
@@ -138,7 +138,7 @@ def test_the_largest_moments_of_2_to_the_30_rows_on_32767_ranks_fit_int64(row):
 
 
 def test_one_rank_more_would_not_always_fit():
-    """The control: the bound is seen, with words that have all their bits."""
+    """Fail beyond the bound, with limbs that have all their bits: the control."""
     full = np.full((2, 1), 2**48 - 1)
     add(np.zeros((2, 1), np.int64), full, RANKS)
     with pytest.raises(AssertionError, match="int64 overflows"):

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncbn import reference
+from syncbn import _core, reference
 from syncbn._core.kernels import available, kernels, load_kernels
 
 BUILDS = {which: vars(load_kernels(which)) for which in available()}
@@ -61,7 +61,10 @@ def run(kernel, inputs, out, threads):
 
 
 def both(name, inputs, out):
-    """Return the outputs of the kernel, equal for all builds and thread counts, and of its reference implementation."""
+    """Run the kernel and its reference implementation; return their outputs.
+
+    All builds and one or two threads give the same bits.
+    """
     results = [run(build[name], inputs, out, threads) for build in BUILDS.values() for threads in (1, 2)]
     for other in results[1:]:
         for one, another in zip(results[0], other, strict=True):
@@ -77,31 +80,33 @@ def assert_same_bits(name, inputs, out):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_kernel_has_a_twin_of_the_same_signature(name):
+def test_every_kernel_has_a_reference_implementation_of_the_same_signature(name):
     expected = list(inspect.signature(getattr(reference, name)).parameters)
     for build in BUILDS.values():
         assert list(inspect.signature(build[name]).parameters) == expected
 
 
-def test_every_twin_is_compiled():
+def test_every_reference_implementation_is_compiled():
     expected = {n for n, f in vars(reference).items() if inspect.isfunction(f) and not n.startswith("_")}
     assert expected == set(NAMES)
 
 
 @given(cases, st.booleans())
-def test_feature_kernels_agree_with_their_twins(case, centred):
+def test_feature_kernels_agree_with_their_reference_implementations(case, centred):
     case = Case(**case)
     x, dy = (np.ascontiguousarray(a[:, 0]) for a in (case.x, case.dy))
     rows, features = x.shape
     weight, bias = case.rng.standard_normal((2, features))
     out = [case.empty(2, rows), x]
-    (moments, y), (expected, twin_y) = both("feature_forward", (x, weight, bias, 1e-5, centred), out)
+    (moments, y), (expected, expected_y) = both("feature_forward", (x, weight, bias, 1e-5, centred), out)
     size = np.abs(x).max()
     np.testing.assert_allclose(moments[0], expected[0], rtol=0, atol=1e-15 * size)
     noise = (1e-15 * size) ** 2 * expected[1] ** 3  # of the variance that a mean this large leaves
     assert (np.abs(moments[1] - expected[1]) <= 1e-14 * expected[1] + noise).all()
-    bound = 8 * np.finfo(x.dtype).eps * np.abs(twin_y).max() + 1e-14 * size * expected[1].max() * np.abs(weight).max()
-    np.testing.assert_allclose(y, twin_y, rtol=0, atol=bound)
+    bound = (
+        8 * np.finfo(x.dtype).eps * np.abs(expected_y).max() + 1e-14 * size * expected[1].max() * np.abs(weight).max()
+    )
+    np.testing.assert_allclose(y, expected_y, rtol=0, atol=bound)
     inputs = (x, dy, weight, centred, moments)
     out = [case.empty(2, min(rows, 3), features), case.empty(2, features), x]
     result, expected = both("feature_backward", inputs, out)
@@ -112,7 +117,7 @@ def test_feature_kernels_agree_with_their_twins(case, centred):
 
 
 @given(cases, st.integers(1, 4), st.sampled_from([1e-5, 0.0]))
-def test_group_kernels_agree_with_their_twins(case, groups, eps):
+def test_group_kernels_agree_with_their_reference_implementations(case, groups, eps):
     case["channels"] = groups * (1 + case["channels"] // 6)
     case = Case(**case)
     n, c, _ = case.x.shape
@@ -158,3 +163,10 @@ def test_kernels_are_compiled_by_default_and_others_are_refused():
     assert vars(kernels).keys() >= set(NAMES)
     with pytest.raises(ValueError, match=r"must be one of .*baseline, reference on this processor"):
         load_kernels("fast")
+
+
+def test_an_instruction_set_without_a_module_is_not_available(monkeypatch):
+    """The compiler may not know all instruction sets of the processor."""
+    fastest, *others = available()
+    monkeypatch.setattr(_core.kernels, "find_spec", lambda name: None if name.endswith(fastest) else object())
+    assert available() == others
