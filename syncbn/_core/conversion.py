@@ -47,12 +47,22 @@ HALF = Edge(np.dtype(np.float16))
 """The edge of contiguous float16 arrays, which plans convert in compiled code unless there is an ``out``."""
 
 
+def memory_orders(ndim: int, axis: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the axes of the two memory orders, channels-first and channels-last, for the channel axis ``axis``."""
+    sample, *trailing = (i for i in range(ndim) if i != axis)
+    return (sample, axis, *trailing), (sample, *trailing, axis)
+
+
+def memory_order(x: FloatArray, axis: int) -> tuple[int, ...] | None:
+    """Return the memory order in which x is contiguous, channels-first if it is both, None if it is neither."""
+    return next((order for order in memory_orders(x.ndim, axis) if x.transpose(order).flags.c_contiguous), None)
+
+
 def behaved(x: FloatArray, axis: int) -> tuple[FloatArray, Edge]:
     """Return x, whose channel axis is ``axis``, as a behaved array, and the edge."""
-    sample, *trailing = (i for i in range(x.ndim) if i != axis)
-    first, last = (sample, axis, *trailing), (sample, *trailing, axis)
-    own = next((order for order in (first, last) if x.transpose(order).flags.c_contiguous), None)
-    rows_of_one_value = all(x.shape[i] == 1 for i in trailing)
+    first, last = memory_orders(x.ndim, axis)
+    own = memory_order(x, axis)
+    rows_of_one_value = all(x.shape[i] == 1 for i in first[2:])
     order = own or (last if rows_of_one_value else first)
     memory = _required(x.transpose(order))
     return memory.transpose(_inverse(order)), Edge(x.dtype.newbyteorder("="), own or tuple(range(x.ndim)))
@@ -61,10 +71,7 @@ def behaved(x: FloatArray, axis: int) -> tuple[FloatArray, Edge]:
 def behaved_rows(x: Any) -> tuple[FloatArray, Edge]:
     """Return x as a behaved array in C order, and the edge; raise unless x is a floating array."""
     x = check_floating(x, "x", min_ndim=1)
-    axes = tuple(range(x.ndim))
-    channels_last = (0, *axes[2:], 1)
-    if x.ndim > 2 and not x.flags.c_contiguous and x.transpose(channels_last).flags.c_contiguous:
-        axes = channels_last
+    axes = (memory_order(x, 1) if x.ndim > 2 else None) or tuple(range(x.ndim))
     return _required(x), Edge(x.dtype.newbyteorder("="), axes)
 
 
