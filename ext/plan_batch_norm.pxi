@@ -274,7 +274,7 @@ cdef class BatchNormPlan(Plan):
         return *found, self.restored(selected) if self.relu else dy
 
     cdef tuple gradient_local(self, object dy, object out, ndarray sums):
-        """Return dx, and dy masked by relu if there is a residual too (else None); write each channel's sums to ``sums``."""
+        """Return dx, and with relu and a residual the latter's gradient; write sums of channels to ``sums``."""
         cdef ndarray gradient, dx, selected
         self.check_unchanged()
         gradient, dx = self.as_x(dy, "dy"), self.memory_for(out, dy, self.y)

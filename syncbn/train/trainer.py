@@ -51,8 +51,8 @@ class Trainer:
     optimizer : Optimizer
         Optimizer of all or some of the parameters of the model.
     comm : CommLike
-        Ranks that train. None is the communicator of the model's synchronized layers if all processes belong to
-        it, or else COMM_WORLD; without mpi4py, this process alone.
+        Ranks that train. None means the communicator of the model's synchronized layers if all processes belong
+        to it, or else COMM_WORLD; without mpi4py, this process only.
     schedule : callable, optional
         Function that returns the learning rate of a step (0, 1, …, over all epochs), such as
         `syncbn.nn.CosineSchedule`. None keeps the learning rate of the optimizer.
