@@ -1,8 +1,8 @@
-# What plans share: how an array lies in memory, whether it can be computed on as it is, and memory for kernels.
+# Helpers of plans: memory layout of arrays, fast tests of arguments, conversion of float16, and allocation.
 #
 # An array is *behaved* (NumPy's word) if it is exactly an ndarray, float32 or float64 in native byte order, aligned,
-# and contiguous in one of the two memory orders. Kernels take nothing else. Every helper here works without the
-# interpreter: after a kernel has swept the caches, each of its steps waits for memory.
+# and contiguous in one of the two memory orders. Kernels accept only behaved arrays. The helpers are C code:
+# after a kernel has filled the caches with its data, each step of the interpreter has cache misses.
 from libc.math cimport INFINITY, signbit
 from libc.stdint cimport uint16_t, uintptr_t
 from numpy cimport (
@@ -27,7 +27,7 @@ cdef extern from "half.h" nogil:
 cdef struct Layout:
     Py_ssize_t samples
     Py_ssize_t channels
-    Py_ssize_t size  # values of a row: one sample's run in one channel
+    Py_ssize_t size  # values of a row: one sample in one channel
     Py_ssize_t bytes
     bint channels_last
     npy_intp shape[3]  # (N, C, S), or (N, S, C) where channels_last
@@ -61,14 +61,14 @@ cdef inline bint find_layout(ndarray x, object channel_axis, Layout *layout):
         if i != axis:
             layout.size *= PyArray_DIMS(x)[i]
     layout.bytes = PyArray_NBYTES(x)
-    if layout.bytes == 0:  # no rows, on a rank whose other ranks may have some
+    if layout.bytes == 0:  # no rows on this rank; other ranks may have some
         layout.samples, layout.size, layout.channels_last = 0, 1, True
     else:
         first = is_contiguous(x, axis, False)
         last = (layout.size == 1 or not first) and is_contiguous(x, axis, True)
         if not (last if layout.size == 1 else first or last):
             return False
-        layout.channels_last = last  # in rows of one value, channels are the only axis worth a vector
+        layout.channels_last = last  # if rows have one value, only channels can be vectorized
     set_shape(layout)
     return True
 
@@ -80,7 +80,7 @@ cdef inline void set_shape(Layout *layout):
 
 
 cdef inline void lengthen_rows(Layout *layout):
-    """Take a column of a dense layer as one long row, as float64 sums do."""
+    """Treat each column of a dense layer as one row of N values, for float64 sums."""
     if layout.size == 1 and layout.bytes:
         layout.samples, layout.size = 1, layout.samples
         set_shape(layout)
@@ -99,7 +99,7 @@ cdef inline bint is_contiguous(ndarray x, int axis, bint last):
 
 
 cdef inline bint has_stride(ndarray x, int i, npy_intp *expected):
-    """Return whether axis i has this stride, and multiply it by the axis's size."""
+    """Return whether axis i has the stride ``expected``, and multiply ``expected`` by the size of the axis."""
     cdef npy_intp count = PyArray_DIMS(x)[i]
     if count != 1 and PyArray_STRIDES(x)[i] != expected[0]:
         return False
@@ -108,7 +108,7 @@ cdef inline bint has_stride(ndarray x, int i, npy_intp *expected):
 
 
 cdef inline bint has_memory_of(ndarray array, ndarray x):
-    """Return whether an array has x's shape and, counted in values, x's strides."""
+    """Return whether an array has x's shape and, in units of elements, x's strides."""
     cdef int i
     if PyArray_NDIM(array) != PyArray_NDIM(x):
         return False
@@ -128,7 +128,7 @@ cdef inline bint is_like(object array, ndarray x):
 
 
 cdef inline bint overlaps(ndarray array, object other):
-    """Return whether two behaved arrays of one shape and type share memory; None shares nothing."""
+    """Return whether two contiguous arrays share memory; False if ``other`` is None."""
     cdef uintptr_t start, other_start
     if other is None:
         return False
@@ -136,7 +136,7 @@ cdef inline bint overlaps(ndarray array, object other):
     return start < other_start + PyArray_NBYTES(<ndarray>other) and other_start < start + PyArray_NBYTES(array)
 
 
-# ---- Arguments that are no arrays of values
+# ---- Other arguments: eps, weight and bias
 
 cdef inline bint is_eps(object eps):
     return type(eps) is float and 0 <= <double>eps < INFINITY and not signbit(<double>eps)
@@ -171,7 +171,7 @@ cdef inline ndarray narrowed_to_half(ndarray floats):
 cdef inline ndarray new_like(ndarray x, int type_number):
     """Return new memory of x's shape and memory order."""
     cdef object dtype = PyArray_DescrFromType(type_number)
-    Py_INCREF(dtype)  # NumPy takes the reference
+    Py_INCREF(dtype)  # NumPy steals a reference
     return <ndarray>PyArray_NewLikeArray(x, NPY_KEEPORDER, <void *>dtype, 0)
 
 
@@ -181,7 +181,7 @@ cdef inline ndarray empty_like(ndarray x):
 
 
 cdef inline ndarray view(object array, int dimensions, npy_intp *shape):
-    """Return an array as kernels take it; None stays None."""
+    """Return a view of an array with the shape that kernels expect; None for None."""
     if array is None:
         return None
     return part(<ndarray>array, PyArray_DATA(<ndarray>array), PyArray_TYPE(<ndarray>array), dimensions, shape)
@@ -203,11 +203,11 @@ cdef inline ndarray row(ndarray array, Py_ssize_t i, npy_intp length):
 
 
 cdef enum:
-    SMALL = 512  # values that are read in no time, however they are aligned
+    SMALL = 512  # number of values up to which alignment does not matter
 
 
 cdef inline ndarray doubles(int dimensions, Py_ssize_t a, Py_ssize_t b=1, Py_ssize_t c=1):
-    """Return float64 memory that begins with a cache line: each vector that lies in two of them is read twice."""
+    """Allocate float64 memory aligned to cache lines: a vector that spans two lines takes two reads."""
     cdef npy_intp shape[3]
     cdef npy_intp size = a * b * c
     cdef uintptr_t start

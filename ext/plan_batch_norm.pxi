@@ -1,4 +1,4 @@
-# Batch normalization: of one process, with given statistics, or of the ranks of a communicator.
+# Batch normalization with statistics of one process, of all ranks of a communicator, or given by the caller.
 
 cdef object INT64 = PyArray_DescrFromType(NPY_INT64)
 cdef object FLOAT64 = PyArray_DescrFromType(NPY_FLOAT64)
@@ -6,7 +6,7 @@ cdef object FLOAT64 = PyArray_DescrFromType(NPY_FLOAT64)
 cdef Py_ssize_t MAX_ROWS = checks.MAX_ROWS
 
 cdef enum:
-    AS_FITS_CACHE = 0  # how many channels the kernels take at a time
+    AS_FITS_CACHE = 0  # block size in channels: 0 means that the kernel chooses blocks that fit the cache
 
 
 def batch_norm(
@@ -14,16 +14,16 @@ def batch_norm(
 ):
     """Normalize with the statistics of a batch; return y, the moments and the backward.
 
-    Collective where there is a protocol.
+    Collective if ``protocol`` is not None.
 
     Parameters
     ----------
     x, weight, bias, eps, channel_axis, mask, reduction, residual, relu, out
         As in `syncbn.functional.batch_norm`.
     channels : int or None
-        Size that x's channel axis must have, where a layer expects one.
+        Required size of x's channel axis, from a layer; None means any size.
     protocol : Protocol or None
-        Of the communicator; None is this process alone.
+        Protocol of the communicator; None means this process only.
     layer : str
         Identity of the layer or function, compared across ranks.
     """
@@ -64,7 +64,7 @@ cdef ndarray statistic64(object array, str name, Py_ssize_t length):
 
 
 cdef ndarray variance64(object array, Py_ssize_t length):
-    """Return a running variance in float64: NaN where it is infinite, since y would be the bias, whatever x is."""
+    """Return a running variance in float64. Infinity becomes NaN, since with it y would be the bias for every x."""
     cdef ndarray var = statistic64(array, "running_var", length)
     cdef double *values = <double *>PyArray_DATA(var)
     cdef Py_ssize_t i
@@ -75,12 +75,12 @@ cdef ndarray variance64(object array, Py_ssize_t length):
 
 
 cdef class BatchNormPlan(Plan):
-    """A batch normalization. Calling it is the backward: ``dx, dweight, dbias = plan(dy)``."""
+    """One call of batch normalization. Calling it is the backward: ``dx, dweight, dbias = plan(dy)``."""
 
     cdef Layout layout
-    cdef ndarray y  # what kernels wrote, which the backward of relu reads
+    cdef ndarray y  # output of the kernel, before conversion; kept if the backward needs it for relu
     cdef ndarray residual
-    cdef bint adds  # a residual
+    cdef bint adds  # whether a residual is added
     cdef bint relu
     cdef ndarray weight64
     cdef ndarray bias64
@@ -100,12 +100,12 @@ cdef class BatchNormPlan(Plan):
     cdef int prepare(
         self, x, weight, bias, eps, channel_axis, mask, reduction, residual, relu, out, channels
     ) except -1:
-        """Take the arguments of a forward, or raise for what is wrong with them."""
+        """Check and convert the arguments of a forward."""
         cdef Layout *layout = &self.layout
         cdef bint behaved = is_working(x) and find_layout(x, channel_axis, layout)
         if not behaved:
             x, channel_axis = checks.check_input(x, channel_axis)
-            find_layout(x, channel_axis, layout)  # sizes, to be checked before anything is copied
+            find_layout(x, channel_axis, layout)  # sizes, which are checked before x is copied
         if channels is not None and layout.channels != channels:
             checks.check_channels(shape_of(x), channel_axis, channels)
         self.exact = is_exact(reduction, layout.samples, self.ranks())
@@ -133,7 +133,7 @@ cdef class BatchNormPlan(Plan):
         return 1 if self.protocol is None else self.protocol.size
 
     cdef int select(self, object mask, int axis) except -1:
-        """Copy the mask and count what it selects."""
+        """Copy the mask and count the selected values."""
         cdef Py_ssize_t n, s, selected, samples = self.layout.samples, size = self.layout.size
         cdef npy_intp shape[2]
         cdef unsigned char *row_mask
@@ -160,13 +160,13 @@ cdef class BatchNormPlan(Plan):
         return 0
 
     cdef ndarray new_rows(self, Py_ssize_t sums):
-        """Return memory for sums of rows; None where rows are single values, which exact sums take straight from x."""
+        """Return memory for sums of rows; None if exact sums read rows of one value directly from x."""
         if self.exact and self.layout.size == 1:
             return None
         return doubles(3, sums, self.layout.samples, self.layout.channels)
 
     cdef ndarray seen(self, object array):
-        """Return an array in the memory of x as kernels take it; None stays None."""
+        """Return a 3-d view, with layout.shape, of an array in x's memory order; None for None."""
         return view(array, 3, self.layout.shape)
 
     # ---- Forward
@@ -194,7 +194,7 @@ cdef class BatchNormPlan(Plan):
         return 0
 
     cdef int prepare_distributed(self, str layer, object reduction) except -1:
-        """Sum this rank's rows, and take memory for what ranks exchange."""
+        """Sum this rank's rows, and allocate the buffers of messages."""
         cdef Py_ssize_t channels = self.layout.channels
         self.signature = self.protocol.layer_signature(
             layer, channels, self.dtype_name(), reduction, self.eps, affine(self.weight, self.bias)
@@ -257,9 +257,9 @@ cdef class BatchNormPlan(Plan):
     # ---- Backward
 
     def __call__(self, dy=None, *, total=False, out=None, **unknown):
-        """Return dx, dweight and dbias, with a residual also its gradient. Collective where the forward was.
+        """Return dx, dweight and dbias, with a residual also its gradient. Collective if the forward was.
 
-        With ``total``, dweight and dbias are those of all ranks. ``out`` is memory for dx. A missing dy and unknown
+        With ``total``, dweight and dbias are sums over all ranks. ``out`` is an array for dx. A missing dy and unknown
         keywords are accepted here, so that their errors are raised on all ranks.
         """
         cdef ndarray dx, selected, sums = doubles(2, 4, self.layout.channels)
@@ -274,7 +274,7 @@ cdef class BatchNormPlan(Plan):
         return *found, self.restored(selected) if self.relu else dy
 
     cdef tuple gradient_local(self, object dy, object out, ndarray sums):
-        """Return dx and, where relu has selected it, the residual's gradient; write the sums over channels."""
+        """Return dx, and with relu and a residual the latter's gradient; write sums of channels to ``sums``."""
         cdef ndarray gradient, dx, selected
         self.check_unchanged()
         gradient, dx = self.as_x(dy, "dy"), self.memory_for(out, dy, self.y)
@@ -290,7 +290,7 @@ cdef class BatchNormPlan(Plan):
         return dx, selected
 
     cdef tuple gradient_distributed(self, object dy, object total, object out, ndarray sums, dict unknown):
-        """Return and write as `gradient_local`, with sums over all ranks. Collective."""
+        """Return and write like `gradient_local`, with statistics and sums over all ranks. Collective."""
         cdef bint of_all_ranks = False
         cdef ndarray dx, selected, gradient, rows, max_buffer, max_2c, sum_buffer, limbs, own
         cdef int type_number = NPY_INT64 if self.exact else NPY_FLOAT64
@@ -344,7 +344,7 @@ cdef int check_keywords(dict unknown) except -1:
 
 
 cdef bint is_exact(object reduction, Py_ssize_t samples, Py_ssize_t ranks) except -1:
-    """Return whether sums are exact; raise unless they can be as asked for."""
+    """Return whether sums are exact; raise if ``reduction`` is invalid or there are too many samples."""
     if type(reduction) is str and reduction == "float64":
         return False
     if type(reduction) is str and reduction == "exact" and samples <= MAX_ROWS // ranks:
@@ -368,7 +368,7 @@ cdef bint is_mask(object mask, ndarray x, int axis):
 
 
 cdef str affine(object weight, object bias):
-    """Return which parameters there are, as ranks compare it."""
+    """Return which parameters are present, as text for the comparison between ranks."""
     if weight is None:
         return "none" if bias is None else "bias"
     return "weight" if bias is None else "weight+bias"

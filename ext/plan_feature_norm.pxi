@@ -1,7 +1,7 @@
-# Layer and root-mean-square normalization: rows of features, each with a weight of its own.
+# Layer and root-mean-square normalization of rows of features. Each feature has its own weight.
 
 cdef enum:
-    MAX_PARTS = 8  # of the rows, whose weight gradients are summed apart: bits follow from their number, so it is fixed
+    MAX_PARTS = 8  # max number of separate sums of weight gradients; fixed, as bits depend on it
 
 
 def feature_norm(x, normalized_shape, weight, bias, eps, bint centered):
@@ -12,9 +12,10 @@ def feature_norm(x, normalized_shape, weight, bias, eps, bint centered):
     x, normalized_shape, weight, bias
         As in `syncbn.functional.layer_norm`.
     eps : float or None
-        None, unless centered: machine epsilon of the type that kernels compute in.
+        Constant added to the variance. None, allowed if not centered, means the machine epsilon of x's dtype (of
+        float32 for float16).
     centered : bool
-        Whether μ is subtracted, or 0.
+        Whether the mean is subtracted: True for layer normalization.
     """
     cdef FeatureNormPlan plan = FeatureNormPlan.__new__(FeatureNormPlan)
     cdef npy_intp *shape = plan.shape
@@ -47,12 +48,12 @@ def feature_norm(x, normalized_shape, weight, bias, eps, bint centered):
 
 
 cdef class FeatureNormPlan(Plan):
-    """A layer or root-mean-square normalization. Calling it is the backward: ``dx, dweight, dbias = plan(dy)``."""
+    """One call of layer or RMS normalization. Calling it is the backward: ``dx, dweight, dbias = plan(dy)``."""
 
     cdef npy_intp shape[2]  # rows and features
     cdef bint centered
     cdef ndarray weight64
-    cdef ndarray moments  # (2, R): μ (or 0) and 1/√(mean of (x − μ)² + eps) of each row
+    cdef ndarray moments  # (2, number of rows): μ (or 0) and 1/√(mean of (x − μ)² + eps) of each row
 
     def __call__(self, dy):
         """Return dx, dweight and dbias."""
@@ -89,7 +90,7 @@ cdef Py_ssize_t trailing_size(ndarray x, object normalized_shape):
 
 
 cdef ndarray feature64(object parameter, str name, ndarray x, object normalized_shape, Py_ssize_t size, double default):
-    """Return a weight or bias of x's trailing axes in float64, (size,); ``default`` everywhere for None."""
+    """Return a weight or bias in float64, flattened to (size,); for None, an array filled with ``default``."""
     cdef int i, axes = 1 if type(normalized_shape) is int else len(normalized_shape)
     cdef bint behaved = parameter is None or (
         is_working(parameter) and PyArray_CHKFLAGS(parameter, NPY_ARRAY_C_CONTIGUOUS)

@@ -8,7 +8,7 @@ def group_norm(x, num_groups, weight, bias, eps, channel_axis, channels):
     x, num_groups, weight, bias, eps, channel_axis
         As in `syncbn.functional.group_norm`.
     channels : int or None
-        Size that x's channel axis must have, where a layer expects one.
+        Required size of x's channel axis, from a layer; None means any size.
 
     Returns
     -------
@@ -27,7 +27,7 @@ def group_norm(x, num_groups, weight, bias, eps, channel_axis, channels):
 
 
 def instance_norm(x, weight, bias, eps, channel_axis, channels):
-    """Normalize each channel of each sample; return as `group_norm`, with a group for each channel."""
+    """Normalize each channel of each sample; return the same tuple as `group_norm`, with one channel per group."""
     cdef GroupNormPlan plan = GroupNormPlan.__new__(GroupNormPlan)
     plan.prepare(x, weight, bias, eps, channel_axis, channels)
     if plan.layout.size == 1:
@@ -36,7 +36,7 @@ def instance_norm(x, weight, bias, eps, channel_axis, channels):
 
 
 cdef class GroupNormPlan(Plan):
-    """A group normalization. Calling it is the backward: ``dx, dweight, dbias = plan(dy)``."""
+    """One call of group normalization. Calling it is the backward: ``dx, dweight, dbias = plan(dy)``."""
 
     cdef Layout layout
     cdef ndarray weight64
@@ -46,12 +46,12 @@ cdef class GroupNormPlan(Plan):
     cdef ndarray moments  # (3, N, G): μ, var (biased) and 1/√(var + eps) of each group
 
     cdef int prepare(self, x, weight, bias, eps, channel_axis, channels) except -1:
-        """Take the arguments of a forward but for the groups, or raise for what is wrong with them."""
+        """Check and convert the arguments of a forward, except the number of groups."""
         cdef Layout *layout = &self.layout
         cdef bint behaved = is_working(x) and find_layout(x, channel_axis, layout)
         if not behaved:
             x, channel_axis = checks.check_input(x, channel_axis)
-            find_layout(x, channel_axis, layout)  # sizes, to be checked before anything is copied
+            find_layout(x, channel_axis, layout)  # sizes, which are checked before x is copied
         if channels is not None and layout.channels != channels:
             checks.check_channels(shape_of(x), channel_axis, channels)
         self.remember(x)
@@ -63,7 +63,7 @@ cdef class GroupNormPlan(Plan):
         return 0
 
     cdef tuple normalize(self, Py_ssize_t groups):
-        """Return what `group_norm` does."""
+        """Run the forward kernel, and return the result of `group_norm`."""
         cdef Layout *layout = &self.layout
         cdef ndarray y = empty_like(self.x)
         self.rows = doubles(3, 3, layout.samples, layout.channels)

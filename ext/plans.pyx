@@ -1,8 +1,8 @@
-"""Plans: one call's arguments as kernels take them, kept from the forward to the backward.
+"""Plans: the arguments of a call, checked and converted for the kernels, and kept from the forward to the backward.
 
-There is one path. An argument that is behaved (see plan.pxd) goes to the kernels as it is; any other is converted
-once, by `syncbn._core.conversion`. `syncbn._core.checks` runs only to explain what is refused. The kernels are the
-compiled ones or those of `syncbn.reference`.
+A behaved argument (see plan.pxd) is passed to the kernels unchanged; any other is converted once, by
+`syncbn._core.conversion`. `syncbn._core.checks` is called only if a fast test of an argument fails: it raises the
+error, or returns the argument in a standard form. The kernels are the compiled ones or those of `syncbn.reference`.
 
 A plan is the backward of its forward: calling it returns the gradients.
 """
@@ -34,26 +34,26 @@ cdef class Plan:
     """Base class of the plans of all normalizers."""
 
     cdef ndarray x  # behaved, of the caller's shape
-    cdef object edge  # how results return to the caller's dtype and memory order; None: as they are
-    cdef object weight  # the caller's, as bias: their gradients have their dtypes
+    cdef object edge  # converts results to the caller's dtype and memory order; None: no conversion
+    cdef object weight  # as the caller passed it, like bias; each gradient has the dtype of its parameter
     cdef object bias
-    cdef public object check  # a layer's, called by the backward: raises if its parameters have changed; None: no check
-    cdef object checksums  # debug.Checksums of what the caller must not change; None where SYNCBN_DEBUG is off
+    cdef public object check  # set by layers: raises if parameters have changed; None: no check
+    cdef object checksums  # debug.Checksums of arrays that must not change; None without SYNCBN_DEBUG=1
 
     cdef object __weakref__
 
     def __deepcopy__(self, memo):
-        """Return the plan itself, as functions do."""
+        """Return the plan itself, as `copy.deepcopy` does for functions."""
         return self
 
     cdef int remember(self, object x, object residual=None, object y=None) except -1:
-        """Keep checksums of the caller's arrays where SYNCBN_DEBUG asks for them."""
+        """Keep checksums of the caller's arrays if SYNCBN_DEBUG=1."""
         if DEBUG:
             self.checksums = debug.Checksums(x=x, residual=residual, y=y)
         return 0
 
     cdef int check_unchanged(self) except -1:
-        """Raise RuntimeError for what the caller has changed since the forward."""
+        """Raise RuntimeError if parameters or (with SYNCBN_DEBUG=1) arrays have changed since the forward."""
         if self.check is not None:
             self.check()
         if self.checksums is not None:
@@ -65,7 +65,7 @@ cdef class Plan:
         return self.x.dtype if self.edge is None else self.edge.dtype
 
     cdef ndarray as_x(self, object array, str name, object dtype=None):
-        """Return an array of x's shape as kernels take it, in the memory order of x; ``dtype`` None: any."""
+        """Return an array of x's shape converted as x was; ``dtype`` is its required dtype (None: any)."""
         if (dtype is None or self.edge is None) and is_like(array, self.x):
             return array
         if self.edge is HALF and has_type(array, NPY_FLOAT16) and has_memory_of(array, self.x):
@@ -73,7 +73,7 @@ cdef class Plan:
         return conversion.like(self.x, array, name, dtype)
 
     cdef ndarray memory_for(self, object out, object one, object two):
-        """Return memory for a result: that of ``out`` where kernels can write it. No input may overlap it."""
+        """Return ``out`` if kernels can write to it, or else new memory. Raise if an input overlaps ``out``."""
         if out is not None:
             if (
                 self.edge is None and is_like(out, self.x) and PyArray_CHKFLAGS(out, NPY_ARRAY_WRITEABLE)
@@ -84,10 +84,11 @@ cdef class Plan:
         return empty_like(self.x)
 
     cdef bint is_apart(self, ndarray out, object other):
+        """Return whether ``other`` certainly does not overlap ``out``."""
         return other is None or (is_like(other, self.x) and not overlaps(out, other))
 
     cdef object restored(self, ndarray result, object out=None):
-        """Return a result as the caller expects it: in ``out``, or in x's own dtype and memory order."""
+        """Return a result in ``out``, or in the dtype and memory order of the caller's x."""
         if self.edge is None and (out is None or result is out):
             return result
         if self.edge is HALF and out is None:
@@ -98,7 +99,7 @@ cdef class Plan:
         return out
 
     cdef tuple gradients(self, object dx, ndarray sums, Py_ssize_t length):
-        """Return dx, dweight and dbias; ``sums`` begins with the last two."""
+        """Return dx, dweight and dbias; dweight and dbias are the first two rows of ``sums``."""
         cdef const double *values = <const double *>PyArray_DATA(sums)
         return dx, gradient_of(self.weight, values, sums, 0), gradient_of(self.bias, values + length, sums, 1)
 
@@ -109,7 +110,7 @@ cdef tuple shape_of(ndarray x):
 
 
 cdef object gradient_of(object parameter, const double *values, ndarray sums, int index):
-    """Return a gradient in the shape and dtype of its parameter; None where there is no parameter."""
+    """Return a gradient in the shape and dtype of its parameter; None if the parameter is None."""
     cdef ndarray gradient
     cdef Py_ssize_t i
     if parameter is None:
@@ -126,7 +127,7 @@ cdef object gradient_of(object parameter, const double *values, ndarray sums, in
 
 
 cdef tuple converted(ndarray x, int channel_axis, Layout *layout):
-    """Return x as kernels take it and the edge, and find the layout."""
+    """Return a behaved copy of x and the conversion of results (``edge``), and set the layout."""
     if has_type(x, NPY_FLOAT16) and find_layout(x, channel_axis, layout):
         return widened_half(x), HALF
     x, edge = conversion.behaved(x, channel_axis)
@@ -142,7 +143,7 @@ cdef ndarray parameter64(object array, str name, Py_ssize_t length, object defau
 
 
 cdef int threads_for(Py_ssize_t size) except -1:
-    """Return the number of threads for kernels that read so many bytes."""
+    """Return the number of threads for kernels that read or write ``size`` bytes."""
     return 1 if size < <Py_ssize_t>threads.LEAST_BYTES else threads.thread_limit()
 
 

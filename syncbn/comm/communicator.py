@@ -39,12 +39,12 @@ class Communicator:
 
     @property
     def _distributed(self) -> Any:
-        """The protocol that plans use: that of several ranks; None for one process."""
+        """Protocol that is passed to `syncbn._core.plans`; None for a `SerialComm`."""
         return self._protocol
 
     @property
     def rank(self) -> int:
-        """Number of this process in the group, from 0 to size − 1."""
+        """Rank of this process in the group, from 0 to size − 1."""
         return self._protocol.rank
 
     @property

@@ -1,4 +1,4 @@
-"""The errors of collective calls, and the mark of errors that all ranks have raised."""
+"""Errors of collective calls, and marks on errors that are raised on all ranks."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ class SyncTimeoutError(SyncError):
 
 
 def mark_raised_by_all(error: Exception, protocol: int, call: int) -> None:
-    """Record that every rank of a communicator raises an error in this call, of which this rank raises ``error``."""
+    """Record that all ranks of a communicator raise an error in this call; ``error`` is that of this rank."""
     vars(error).setdefault(_RAISED_BY_ALL, {})[protocol] = call
 
 
 def is_raised_by_all(error: Exception, protocol: int, call: int) -> bool:
-    """Return whether ``error`` was marked in the latest call of a communicator.
+    """Return whether `mark_raised_by_all` marked ``error`` in this call of a communicator.
 
     The number of the call is compared, since a program may raise one exception object several times.
     """
@@ -55,10 +55,10 @@ def is_raised_by_all(error: Exception, protocol: int, call: int) -> bool:
 
 
 def mark_repeated(error: Exception) -> None:
-    """Record that rank 0 raises an error of its own in the same call, whose traceback is enough for all."""
+    """Record that rank 0 raises its own error in the same call, so that only rank 0 prints a traceback."""
     vars(error)[_REPEATED] = True
 
 
 def is_repeated(error: BaseException) -> bool:
-    """Return whether rank 0 raises an error of its own in the same call."""
+    """Return whether `mark_repeated` marked ``error``."""
     return _REPEATED in vars(error)

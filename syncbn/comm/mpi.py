@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 class MPIComm(Communicator):
     """The ranks of an MPI communicator.
 
-    Collective. A process makes one call at a time. Messages are sent on a duplicate of the MPI communicator, so they
-    never match messages of the caller.
+    Collective. A process must make only one collective call at a time. Messages are sent on a duplicate of the MPI
+    communicator, so they never match messages of the caller.
 
     Every collective call begins with a handshake, in which ranks detect that they have made different calls. A rank of
     the same node that cannot enter a call (it has exited, crashed, closed the communicator, or is blocked in another
@@ -42,7 +42,8 @@ class MPIComm(Communicator):
     ValueError
         ``timeout`` is not a positive number, ``comm`` is ``MPI.COMM_NULL``, or too many communicators are open.
     RuntimeError
-        MPI is not initialized or is finalized; or a launcher started several processes, and MPI has one rank in each.
+        MPI is not initialized or is finalized; or a launcher started several processes, but each has an MPI
+        world of size 1.
     """
 
     _protocol: Protocol

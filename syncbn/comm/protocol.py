@@ -29,7 +29,7 @@ _compiled: Any = compiled("protocol")
 
 HANDSHAKE_BYTES: int = _compiled.HANDSHAKE_BYTES
 CAPACITY: int = _compiled.CAPACITY
-"""Size of the largest max_buffer that a handshake carries."""
+"""Maximum number of float64 values of a max_buffer that is part of the handshake."""
 
 _CONSTRUCTION = CollectiveSignature("constructing the communicator")
 
@@ -39,7 +39,8 @@ _identities = count()
 class Protocol(_compiled.ProtocolCore, Signatures):  # type: ignore[misc]  # compiled classes have no types
     """The calls of one communicator, each of which consists of a handshake and the messages of its operation.
 
-    Collective. Its methods are collective too, unless they are marked. One thread uses it at a time.
+    Collective. Its methods are collective too, except those marked ``Not collective.``. Only one thread may use it at a
+    time.
 
     Parameters
     ----------
@@ -71,17 +72,17 @@ class Protocol(_compiled.ProtocolCore, Signatures):  # type: ignore[misc]  # com
             self._table.connect(addresses.reshape(self.size, -1).tolist())
 
     def enter_thread(self, thread: int) -> None:
-        """Record that another thread than before makes the calls, or raise where that one is in a call."""
+        """Record a change of the calling thread; raise RuntimeError if the earlier thread is still in a call."""
         others = {other.ident for other in threading.enumerate()} - {thread}
         if self.unfinished and not self.closed and self._table.thread in others:
             raise RuntimeError(f"two threads use one communicator at once: another thread is in {self._call}")
         self.thread = self._table.thread = thread
 
     def share_error(self, signature: CollectiveSignature, error: Exception) -> None:
-        """Let all other ranks raise `SyncMismatchError` for an error that this rank is about to raise.
+        """Report an error that this rank is about to raise, so that all other ranks raise `SyncMismatchError`.
 
-        Nothing is sent if all ranks have raised that error already. If ranks are lost meanwhile, that error becomes the
-        context of this one, which the rank still raises.
+        Nothing is sent if all ranks have raised that error already. If the report fails with a `SyncError`, that
+        becomes the ``__context__`` of ``error``, which this rank still raises.
         """
         if self.is_used_elsewhere() or self.closed or is_raised_by_all(error, self._identity, self._calls):
             return
@@ -140,7 +141,7 @@ class Protocol(_compiled.ProtocolCore, Signatures):  # type: ignore[misc]  # com
             self.unfinished = False
 
     def free(self) -> None:
-        """Free the resources of the communicator, unless it is closed. All ranks are known to make this call."""
+        """Free the resources of the communicator, unless it is closed. Call it on all ranks, after a handshake."""
         if self.unfinished and not self.closed:
             self.close_broken_off()
         if not self.closed:
@@ -162,7 +163,7 @@ class Protocol(_compiled.ProtocolCore, Signatures):  # type: ignore[misc]  # com
         self._table.close(cascading=False)
 
     def break_off(self, error: BaseException, pending: object) -> None:
-        """Close the communicator after an error in a wait, whose operation is still pending. Not collective."""
+        """Close the communicator after an error while an operation is pending. Not collective."""
         keep_until_exit((self, pending))
         self.close(type(error), f" in {self._call}")
 
@@ -199,7 +200,7 @@ _Report = tuple[int, CollectiveSignature, int, str | None]
 
 
 def _difference(rank: int, theirs: _Report, mine: _Report) -> str:
-    """Return how the call of another rank differs from that of this one; "" if it does not."""
+    """Describe how the call of another rank differs from the call of this rank; "" if they are equal."""
     (number, signature, forward, text), (own_number, own_signature, own_forward, _) = theirs, mine
     if text is not None:
         return f"rank {rank} had bad input: {text}"

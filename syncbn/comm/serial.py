@@ -26,11 +26,11 @@ class SerialProtocol(Signatures):
         self._next_number: Callable[[], int] = count(1).__next__
 
     def max_buffer(self, size: int) -> Float64Array:
-        """Return memory for a handshake."""
+        """Return the buffer of a handshake."""
         return np.empty(size)
 
     def sum_buffer(self, size: int, dtype: np.dtype[Any]) -> NDArray[Any]:
-        """Return memory for a sum."""
+        """Return the buffer of a sum."""
         return np.empty(size, dtype)
 
     def handshake(

@@ -1,4 +1,4 @@
-"""The operations that the protocol needs of a message-passing library."""
+"""Interface of a message-passing library, with the operations that the protocol needs."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ Op = Literal["sum", "min", "max"]
 OPS: tuple[Op, ...] = get_args(Op)
 
 Test = Callable[[], bool]
-"""A function that progresses a started operation and returns whether it has completed."""
+"""A function that progresses a started operation and returns whether it has completed, as ``MPI_Test`` does."""
 
 
 class Persistent(NamedTuple):
-    """A persistent operation, which can be started many times: functions that start it, test it and free it."""
+    """A persistent operation, as in MPI-4: functions that start it (many times), test it and free it."""
 
     start: Callable[[], object]
     test: Test
@@ -32,11 +32,11 @@ class Transport(ABC):
     Attributes
     ----------
     rank, size : int
-        Number of this rank in the group, and number of its ranks.
+        Rank of this process in the group, and number of ranks.
     name : str
-        Name of the group in messages.
+        Name of the group in error messages.
     members : sequence of int
-        Numbers of the ranks' processes that are the same in all groups; () where there are none.
+        Identifier of each rank's process, the same in all groups (in MPI, its rank in COMM_WORLD); () if unknown.
     """
 
     rank: int
@@ -75,7 +75,7 @@ class Transport(ABC):
 
     @abstractmethod
     def free(self) -> None:
-        """Free what belongs to the group. No operation is pending then."""
+        """Free the resources of the group. No operation may be pending."""
 
 
 def completed() -> bool:

@@ -20,7 +20,7 @@ class BatchNormBackward(Protocol):
     """The backward of `batch_norm`: ``dx, dweight, dbias = backward(dy)``.
 
     If the forward had a residual, the gradient of the residual follows. With ``total=True``, dweight and dbias are the
-    sums over all ranks. ``out`` is memory for dx.
+    sums over all ranks. ``out`` is an array to which dx is written.
     """
 
     def __call__(self, dy: FloatArray, *, total: bool = False, out: FloatArray | None = None) -> Any:
@@ -48,8 +48,8 @@ def batch_norm(
 
         y = γ·(x − μ)/√(var + eps) + β
 
-    μ and var are the mean and the biased variance of a channel over the samples and trailing axes of all ranks
-    of ``comm``. Do not change x or residual before the backward is called.
+    μ and var are the mean and the biased variance of a channel over all axes except the channel axis and over
+    all ranks of ``comm``. Do not change x or residual before the backward is called.
 
     Parameters
     ----------
@@ -67,19 +67,19 @@ def batch_norm(
         Selection of elements, broadcastable to x without its channel axis. The statistics are those of the
         selected elements of all ranks; all elements are normalized with them. The mask is copied.
     comm : None, syncbn communicator or mpi4py.MPI.Intracomm
-        Ranks that share the statistics. None is this process alone.
+        Ranks that share the statistics. None means this process only.
     reduction : {"exact", "float64"}
-        Kind of sums. "exact" gives equal bits for every number of ranks, split and order of the samples;
-        "float64" sums in floating point.
+        How sums over ranks and samples are computed. "exact" gives equal bits for every number of ranks, split and
+        order of the samples; "float64" sums in floating point.
     name : str
-        Identity of this call, which ranks compare. It distinguishes calls with equal shapes.
+        Name of this call, compared between ranks. It distinguishes calls with equal shapes.
     residual : ndarray, optional
         Array of x's shape and dtype that is added to the normalized values. Like x, it must not change.
     relu : bool
         Whether negative values of the result become 0. If so, do not change y before the backward is called.
     out : ndarray, optional
-        Memory for y: writable, with x's shape and dtype, not overlapping x or residual. It is written
-        directly if it has x's memory order, and through a copy otherwise.
+        Output array for y: writable, with x's shape and dtype, not overlapping x or residual. It is written
+        directly if it has x's memory order; otherwise y is copied to it.
 
     Returns
     -------
@@ -90,9 +90,9 @@ def batch_norm(
         ``count``, ``mean`` and ``var`` (float64, shape (C,)) over all ranks.
     backward : callable
         ``dx, dweight, dbias = backward(dy)``. dx is the gradient of the sum of the losses of all ranks;
-        dweight and dbias are the share of this rank, in the dtype of the parameters (None without them).
-        ``backward(dy, total=True)`` returns the sums of the shares of all ranks instead, without another
-        message; do not add them over ranks again. With ``reduction="exact"`` they have the same bits on any
+        dweight and dbias are the local sums of this rank, in the dtypes of weight and bias (None if these are
+        None). ``backward(dy, total=True)`` returns the sums over all ranks instead, without another message;
+        do not sum them over ranks again. With ``reduction="exact"`` they have the same bits on any
         number of ranks. With a residual the result is ``dx, dweight, dbias, dresidual``; without relu,
         dresidual is dy itself. ``backward(dy, out=array)`` writes dx to that array.
 
@@ -138,7 +138,7 @@ def batch_norm_inference(
     Parameters
     ----------
     x : ndarray, 2 or more axes
-        Values, as described in `batch_norm`. Do not change x before the backward is called.
+        Input, as described in `batch_norm`. Do not change x before the backward is called.
     running_mean, running_var : ndarray of shape (C,)
         Mean and variance, of any floating dtype. They are constants in the backward. An infinite variance gives
         NaN.
@@ -153,7 +153,7 @@ def batch_norm_inference(
     relu : bool
         Whether negative values of the result become 0. If so, do not change y before the backward is called.
     out : ndarray, optional
-        Memory for y, as described in `batch_norm`.
+        Output array for y, as described in `batch_norm`.
 
     Returns
     -------

@@ -46,8 +46,8 @@ def group_norm(
     y : ndarray
         Result, with x's shape, dtype and memory order.
     backward : callable
-        ``dx, dweight, dbias = backward(dy)``. dweight and dbias are in the dtype of the parameters, and None
-        without them.
+        ``dx, dweight, dbias = backward(dy)``. dweight and dbias have the dtypes of weight and bias, and are
+        None if these are None.
 
     Raises
     ------

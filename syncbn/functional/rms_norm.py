@@ -17,11 +17,11 @@ def rms_norm(
 ) -> tuple[FloatArray, Callable[[FloatArray], tuple[FloatArray, FloatArray | None]]]:
     """Divide by the root mean square over the trailing axes ``normalized_shape``.
 
-    Not collective: the statistics are those of one sample.
+    Not collective: the statistics are those of one row.
 
         y = γ·x/√(Σx²/D + eps)
 
-    The sum is over the D values in the trailing axes.
+    A row is the D values in the trailing axes at one position of the other axes. The sum is over a row.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def rms_norm(
     y : ndarray
         Result, with x's shape, dtype and memory order.
     backward : callable
-        ``dx, dweight = backward(dy)``. dweight is in the dtype of the weight, and None without it.
+        ``dx, dweight = backward(dy)``. dweight has the dtype of the weight, and is None if that is None.
 
     Raises
     ------

@@ -31,7 +31,7 @@ def weight_norm(
         Length. As in PyTorch, its size is 1 on all axes except ``axis``; if ``axis`` is None, it is any
         array of one element.
     axis : int or None
-        Axis whose indices have a norm each. None is one norm for all of v.
+        Axis that is not reduced: there is one norm for each of its indices. None means one norm for all of v.
 
     Returns
     -------
@@ -73,7 +73,7 @@ def weight_norm(
 
 
 def scaled_norms(v: FloatArray, axes: tuple[int, ...]) -> tuple[Float64Array, Float64Array, NDArray[np.intc]]:
-    """Return v·2⁻ᵉ, its norms over ``axes``, and e: the power of 2 costs no bit, and no square leaves float64."""
+    """Return v·2⁻ᵉ, its norms over ``axes``, and e, chosen so that squares neither overflow nor underflow."""
     exponent = np.frexp(np.abs(v).max(axis=axes, keepdims=True, initial=0).astype(np.float64))[1]
-    scaled = np.ldexp(v.astype(np.float64, order="C"), -exponent)  # one order of sums, whatever the memory
+    scaled = np.ldexp(v.astype(np.float64, order="C"), -exponent)  # C order, so that sums do not depend on strides
     return scaled, np.sqrt(np.sum(scaled * scaled, axis=axes, keepdims=True)), exponent

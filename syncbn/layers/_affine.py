@@ -54,8 +54,9 @@ class AffineNormalizer(Module):
     def _backward(self, gradients: Any) -> Callable[[FloatArray], Any]:
         """Return the backward of a layer, which adds to the ``grad`` of the parameters and returns dx.
 
-        ``gradients`` is a plan. It returns dx, dweight and dbias, and if there is a residual its gradient, which is
-        returned too. The plan checks the parameters, so that on several ranks all of them raise the error.
+        ``gradients`` is a plan, the backward that `syncbn._core.plans` returns. Its results are dx, dweight, dbias and,
+        if there is a residual, dresidual. It checks that the parameters have not changed, so that on several ranks
+        all of them raise the error.
         """
         weight, bias = self.weight, self.bias
         if weight is not None or bias is not None:

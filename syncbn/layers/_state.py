@@ -1,4 +1,4 @@
-"""The check of a ``state_dict`` before its values are copied into a layer."""
+"""Checks of a ``state_dict`` before its values are copied into a layer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _COUNTER = "num_batches_tracked"
 
 
 def with_counters(targets: Mapping[str, NDArray[Any]], state: Mapping[str, ArrayLike]) -> dict[str, ArrayLike]:
-    """Return ``state`` with 0 for every counter of batches that it lacks, if it has the running statistics."""
+    """Return ``state`` with 0 for each missing ``num_batches_tracked`` whose ``running_mean`` is present."""
     counters = [name for name in targets if name.endswith(_COUNTER)]
     return {**{name: 0 for name in counters if name.removesuffix(_COUNTER) + "running_mean" in state}, **state}
 
@@ -40,7 +40,7 @@ def check_state(
     ValueError
         Keys are missing or unexpected, or arrays have another shape. The message has their names.
     TypeError
-        A value is of another kind: complex for real, real for integer, or no number.
+        A dtype cannot be converted: complex to real, real to integer, or not numeric.
     """
     values = {name: _as_array(owner, name, state[name]) for name in targets if name in state}
     missing = [name for name in targets if name not in state]

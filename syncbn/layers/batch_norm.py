@@ -35,7 +35,7 @@ class BatchNorm(RunningNormalizer):
         Constant added to the variance, finite and at least 0.
     momentum : float or None
         Weight of the new value in the running statistics (in Keras, momentum is the weight of the old value).
-        None is the cumulative average.
+        None means the cumulative average.
     affine : bool
         Whether there are γ (``weight``) and β (``bias``).
     track_running_stats : bool
@@ -163,8 +163,8 @@ class SyncBatchNorm(BatchNorm):
 
     The result is that of `BatchNorm` on the concatenated batch. With ``reduction="exact"`` it has the same
     bits, for every number of ranks and every split of the samples; ranks may have different numbers of
-    samples, or none. The running variance is unbiased with the count of all ranks. ``weight.grad`` and
-    ``bias.grad`` are the share of this rank: sum or average them over ranks once, with the other gradients.
+    samples, or none. The running variance is unbiased, with the number of values over all ranks. ``weight.grad`` and
+    ``bias.grad`` are local sums of this rank: sum or average them over ranks once, with the other gradients.
 
     Parameters
     ----------
@@ -173,13 +173,13 @@ class SyncBatchNorm(BatchNorm):
     eps : float
         Constant added to the variance, finite and at least 0.
     momentum : float or None
-        Weight of the new value in the running statistics. None is the cumulative average.
+        Weight of the new value in the running statistics. None means the cumulative average.
     affine : bool
         Whether there are γ (``weight``) and β (``bias``).
     track_running_stats : bool
         Whether there are running statistics.
     comm : syncbn communicator, mpi4py.MPI.Intracomm or None
-        Ranks that share the statistics. None is ``MPI.COMM_WORLD``. `MPIComm.split` makes groups of ranks.
+        Ranks that share the statistics. None means ``MPI.COMM_WORLD``. `MPIComm.split` makes groups of ranks.
     weight, bias : bool
         Whether there is γ, and whether there is β, if ``affine`` is True.
     dtype : dtype
@@ -187,7 +187,7 @@ class SyncBatchNorm(BatchNorm):
     channel_axis : int
         Channel axis of x; -1 is channels-last.
     reduction : {"exact", "float64"}
-        Kind of sums, as described in `syncbn.functional.batch_norm`.
+        How sums are computed, as described in `syncbn.functional.batch_norm`.
 
     Raises
     ------
@@ -244,7 +244,7 @@ class SyncBatchNorm(BatchNorm):
         return self._collective("backward", super()._backward(gradients))
 
     def _collective(self, direction: Direction, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Return the function, whose errors, such as that of an unknown keyword, become errors of all ranks."""
+        """Wrap ``function`` so that its errors, such as an unknown keyword, are raised on all ranks."""
         if not self.training:
             return function
 

@@ -14,7 +14,7 @@ from syncbn.typing import Backward, FloatArray
 class GroupNorm(AffineNormalizer):
     """Group normalization, with the statistics of groups of channels of each sample.
 
-    Not collective. Training and evaluation are equal.
+    Not collective. Training and evaluation mode give the same result.
 
         y = γ·(x − μ)/√(var + eps) + β
 
@@ -67,7 +67,7 @@ class GroupNorm(AffineNormalizer):
         self.channel_axis = channel_axis
 
     def forward(self, x: FloatArray) -> tuple[FloatArray, Backward]:
-        """Return y and its backward, until which x must not change."""
+        """Return y and its backward. Do not change x before the backward is called."""
         y, *_, gradients = plans.group_norm(
             x, self.num_groups, *self._arrays(), self.eps, self.channel_axis, self.num_channels
         )

@@ -20,8 +20,8 @@ class InstanceNorm(RunningNormalizer):
 
     Each channel of each sample has a mean μ and a biased variance var. γ and β have one value for each channel.
 
-    By default, training and evaluation are equal. With ``track_running_stats=True``, training updates running
-    statistics with the averages over samples of the means and the unbiased variances, and evaluation uses them
+    By default, training and evaluation mode give the same result. With ``track_running_stats=True``, training updates
+    running statistics with the averages over samples of the means and the unbiased variances, and evaluation uses them
     instead of μ and var. x must have a sample axis: the first axis that is not the channel axis.
 
     Parameters
@@ -31,7 +31,7 @@ class InstanceNorm(RunningNormalizer):
     eps : float
         Constant added to the variance, finite and at least 0.
     momentum : float or None
-        Weight of the new value in the running statistics. None is the cumulative average.
+        Weight of the new value in the running statistics. None means the cumulative average.
     affine : bool
         Whether there are γ (``weight``) and β (``bias``), of shape (C,).
     track_running_stats : bool
@@ -69,13 +69,13 @@ class InstanceNorm(RunningNormalizer):
         super().__init__(num_features, eps, momentum, affine, weight, bias, track_running_stats, dtype, channel_axis)
 
     def forward(self, x: FloatArray) -> tuple[FloatArray, Backward]:
-        """Return y and its backward, until which x must not change."""
+        """Return y and its backward. Do not change x before the backward is called."""
         if self._uses_running_statistics:
             return self._normalize_with_running(x)
         y, mean, var, size, gradients = plans.instance_norm(
             x, *self._arrays(), self.eps, self.channel_axis, self.num_features
         )
         if self.training and mean.size:
-            with np.errstate(all="ignore"):  # infinities and NaN of the statistics say it
+            with np.errstate(all="ignore"):  # infinities and NaN are visible in the statistics
                 self._track(Moments(size, mean.mean(axis=0), var.mean(axis=0)))
         return y, self._backward(gradients)

@@ -16,7 +16,7 @@ from syncbn.typing import Backward, FloatArray
 class LayerNorm(AffineNormalizer):
     """Layer normalization over the trailing axes.
 
-    Not collective. Training and evaluation are equal.
+    Not collective. Training and evaluation mode give the same result.
 
         y = γ·(x − μ)/√(var + eps) + β
 
@@ -62,6 +62,6 @@ class LayerNorm(AffineNormalizer):
         super().__init__(self.normalized_shape, check_eps(eps), elementwise_affine, weight, bias, dtype)
 
     def forward(self, x: FloatArray) -> tuple[FloatArray, Backward]:
-        """Return y and its backward, until which x must not change."""
+        """Return y and its backward. Do not change x before the backward is called."""
         y, gradients = plans.feature_norm(x, self.normalized_shape, *self._arrays(), self.eps, True)
         return y, self._backward(gradients)

@@ -18,11 +18,11 @@ T = TypeVar("T")
 class Module:
     """A layer: ``y, backward = layer(x)``, then ``dx = backward(dy)``.
 
-    A subclass overrides `forward`. Its parameters and the modules inside it are its attributes of type `Parameter` and
-    `Module`, in the order in which they were set, and the items of its lists, tuples and dictionaries of them. Arrays
-    that are not trained, such as running statistics, are registered by `register_buffer`. Names are those of PyTorch:
-    the names of attributes, joined by dots through nested modules; items are named by position or key. A module,
-    parameter or buffer that is found twice is yielded once, under its first name, but ``state_dict`` has all names.
+    A subclass overrides `forward`. Its parameters and submodules are its attributes of type `Parameter` and `Module`,
+    in the order in which they were set, including those in lists, tuples and dictionaries. Arrays that are not trained,
+    such as running statistics, are registered by `register_buffer`. Names are those of PyTorch: the names of
+    attributes, joined by dots through nested modules; items are named by position or key. A module, parameter or buffer
+    that is found twice is yielded once, under its first name, but ``state_dict`` has all names.
     """
 
     def __init__(self) -> None:
@@ -87,7 +87,7 @@ class Module:
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
-        """Return a context in evaluation mode, after which every module returns to its mode."""
+        """Set evaluation mode in a ``with`` block, and restore the mode of every module at its end."""
         modes = [(module, module.training) for _, module in self.named_modules()]
         self.eval()
         try:
@@ -108,8 +108,8 @@ class Module:
         Parameters
         ----------
         state : mapping of str to array_like
-            Values that ``numpy.asarray`` accepts, such as PyTorch CPU tensors. A missing ``num_batches_tracked`` is 0
-            if there are running statistics, as for states from before PyTorch 0.4.1.
+            Values that ``numpy.asarray`` accepts, such as PyTorch CPU tensors. A missing ``num_batches_tracked`` is
+            set to 0 if the running statistics are present, as in a ``state_dict`` from before PyTorch 0.4.1.
         strict : bool
             Whether a missing or unexpected key is an error.
 
@@ -129,20 +129,20 @@ class Module:
         return missing, unexpected
 
     def _all_modules(self, prefix: str) -> Iterator[tuple[str, Module]]:
-        """Yield as `named_modules`, but a module that is found twice under both names."""
+        """Yield like `named_modules`, but yield a module that is found twice under both names."""
         yield prefix, self
         for name, child in self.named_children():
             yield from child._all_modules(_join(prefix, name))
 
     def _all_parameters(self, prefix: str) -> Iterator[tuple[str, Parameter]]:
-        """Yield as `named_parameters`, but a parameter that is found twice under both names."""
+        """Yield like `named_parameters`, but yield a parameter that is found twice under both names."""
         for name, parameter in self.own_parameters():
             yield _join(prefix, name), parameter
         for name, child in self.named_children():
             yield from child._all_parameters(_join(prefix, name))
 
     def _all_buffers(self, prefix: str) -> Iterator[tuple[str, NDArray[Any]]]:
-        """Yield as `named_buffers`, but a buffer that is found twice under both names."""
+        """Yield like `named_buffers`, but yield a buffer that is found twice under both names."""
         for name in self._buffer_names:
             value = getattr(self, name)
             if value is not None:

@@ -16,7 +16,7 @@ from syncbn.typing import Backward, FloatArray
 class RMSNorm(AffineNormalizer):
     """Root-mean-square normalization over the trailing axes.
 
-    Not collective. Training and evaluation are equal.
+    Not collective. Training and evaluation mode give the same result.
 
         y = γ·x/√(Σx²/D + eps)
 
@@ -56,6 +56,6 @@ class RMSNorm(AffineNormalizer):
         super().__init__(self.normalized_shape, eps, elementwise_affine, True, False, dtype)
 
     def forward(self, x: FloatArray) -> tuple[FloatArray, Backward]:
-        """Return y and its backward, until which x must not change."""
+        """Return y and its backward. Do not change x before the backward is called."""
         y, gradients = plans.feature_norm(x, self.normalized_shape, *self._arrays(), self.eps, False)
         return y, self._backward(gradients)

@@ -1,4 +1,4 @@
-"""The weight normalization layer, which contains a layer with a weight."""
+"""The weight normalization layer, a wrapper of a layer with a weight."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from syncbn.typing import Backward, FloatArray
 
 
 class WeightNorm(Module):
-    """A layer whose weight w has a trained length g and a trained direction v.
+    """A wrapper that replaces the weight w of a layer by a trainable length g and a trainable direction v.
 
     Not collective.
 
@@ -30,7 +30,8 @@ class WeightNorm(Module):
         Name of the parameter that is replaced. In ``state_dict`` its keys are ``name_g`` and ``name_v``, as in
         ``torch.nn.utils.weight_norm``; the other keys of the module do not change.
     axis : int or None
-        Axis whose indices have a norm each (0: one for each output). None is one norm for the whole weight.
+        Axis that is not reduced: there is one norm for each of its indices (0: one for each output). None means one
+        norm for the whole weight.
 
     Attributes
     ----------
@@ -63,7 +64,7 @@ class WeightNorm(Module):
             _, norms, exponent = scaled_norms(weight.data, tuple(i for i in range(ndim) if i != kept))
             length = np.ldexp(norms, exponent).reshape(() if kept is None else norms.shape)
             self.g = Parameter(np.asarray(length, weight.data.dtype), decay=weight.decay)
-        # Zeros have no direction: with any, g = 0 gives the same w, and a gradient of g.
+        # Zeros have no direction: with v = 1 and g = 0, w is still 0, and g receives a gradient.
         self.v = Parameter(np.where(norms == 0, weight.data.dtype.type(1), weight.data), decay=weight.decay)
 
     def forward(self, x: FloatArray) -> tuple[FloatArray, Backward]:

@@ -38,8 +38,8 @@ class Trainer:
     batch, and gradients are added. Ranks may have different numbers of samples, or none. The order of the data
     depends only on ``seed`` and the epoch. Runs on the same number of ranks have the same bits; on other numbers
     of ranks the bits differ, because matrix products of other shapes are rounded differently. An error of one
-    rank is raised on all ranks, as itself on that rank and as `SyncMismatchError` on the others, if synchronized
-    layers have the same communicator.
+    rank is raised on all ranks, unchanged on that rank and as `SyncMismatchError` on the others, provided that
+    synchronized layers use the same communicator.
 
     The running statistics of local batch normalization differ between ranks. Evaluation and checkpoints use
     those of rank 0, as in PyTorch's DistributedDataParallel.
@@ -51,23 +51,23 @@ class Trainer:
     optimizer : Optimizer
         Optimizer of all or some of the parameters of the model.
     comm : CommLike
-        Ranks that train. None is the communicator of the model's synchronized layers if all processes belong to
-        it, or else COMM_WORLD; without mpi4py, this process alone.
+        Ranks that train. None means the communicator of the model's synchronized layers if all processes belong
+        to it, or else COMM_WORLD; without mpi4py, this process only.
     schedule : callable, optional
         Function that returns the learning rate of a step (0, 1, …, over all epochs), such as
-        `syncbn.nn.CosineSchedule`. None keeps the optimizer's.
+        `syncbn.nn.CosineSchedule`. None keeps the learning rate of the optimizer.
     batch_per_rank : int
         Size of the global batch divided by the number of ranks.
     seed : int
         Seed of the order of the data.
     drop_last : bool
-        Whether to leave out the last batch of an epoch if it is smaller. Otherwise a rank may have a single
-        sample in it, for which local batch normalization raises ValueError.
+        Whether to skip the last batch of an epoch if it is smaller. Otherwise a rank may have a single sample
+        in it, for which local batch normalization raises ValueError.
     check_every : int or None
         Number of steps between checks that parameters have the same bits on all ranks. They are also checked at
         the end of each epoch. None means no checks.
     wire_dtype : dtype, optional
-        Dtype of the sums of gradients, float32 or float64. None is that of the parameters.
+        Dtype in which gradients are summed over ranks, float32 or float64. None means that of the parameters.
 
     Attributes
     ----------
@@ -149,21 +149,21 @@ class Trainer:
         x : ndarray, shape (N, ...)
             All samples, equal on all ranks. They are not changed.
         y : ndarray of integers, shape (N,)
-            Class numbers, 0 to K−1.
+            Class indices, 0 to K−1.
         epochs : int
             Number of epochs since the start of training.
         validation_data : pair of arrays, optional
-            Samples and class numbers, which are evaluated after each epoch.
+            Samples and class indices, which are evaluated after each epoch.
         on_step : callable, optional
             Function that is called with a `Progress` after each step, on all ranks. An exception in it, on one rank
-            or more, ends training on all ranks; another call of `fit` continues. It may call `evaluate` on all
-            ranks, but must not raise an error on some of them before.
+            or more, ends training on all ranks; another call of `fit` continues. It may call `evaluate` if all
+            ranks do; a rank must not raise an error before this call.
         on_epoch : callable, optional
             Function that is called with the `EpochRecord` after each epoch, under the same conditions.
         checkpoint : path, optional
             File to which `save` writes after each epoch.
         checkpoint_steps : int, optional
-            Number of steps of an epoch after which `save` is called too.
+            Number of steps between further calls of `save` within an epoch.
 
         Returns
         -------
@@ -236,7 +236,7 @@ class Trainer:
                 on_step(done)
 
         def prepare() -> None:
-            report()  # the previous step, here, where an error is raised on all ranks without another message
+            report()  # for the previous step; `TrainingStep.run` raises its errors on all ranks without another message
             if self.schedule is not None:
                 self.optimizer.lr = self.schedule(epoch * order.steps + self.position.step)
 
