@@ -39,7 +39,7 @@ INVALID = {
     "output": (["compare", "--output", "/dev/null/x"], "syncbn compare: error: argument --output: can't write to"),
     "too few": (
         ["compare", "--train-samples", "100", "--ranks", "4"],
-        "syncbn compare: error: 32 samples per rank on 4 ranks are more than the 100 there are",
+        "syncbn compare: error: 32 samples per rank on 4 ranks are more than the 100 samples of the data",
     ),
     "epochs": (["compare", "--epochs", "0"], "syncbn compare: error: epochs must be at least 1, got 0"),
     "doctor": (["doctor", "--ranks", "many"], "syncbn doctor: error: argument --ranks: invalid int value: 'many'"),
