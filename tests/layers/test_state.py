@@ -104,3 +104,14 @@ def test_a_running_variance_beyond_its_dtype_gives_nan(dtype, spread):
     assert np.isnan(y[:, 0]).all()
     np.testing.assert_allclose(y[:, 1], [-np.sqrt(0.5), np.sqrt(0.5)], rtol=2e-3)
     assert np.isnan(backward(np.ones_like(x))[:, 0]).all()
+
+
+@pytest.mark.parametrize("name", ["weight", "running_var"])
+@pytest.mark.parametrize("shape", [(1, 4), (4, 1), (1,), (), (5,)])
+def test_a_value_that_would_broadcast_is_not_loaded(name, shape):
+    layer = BatchNorm(4)
+    state = layer.state_dict() | {name: np.full(shape, 2.0)}
+    with pytest.raises(ValueError, match=name) as raised:
+        layer.load_state_dict(state)
+    assert str(shape) in str(raised.value)
+    np.testing.assert_array_equal(layer.state_dict()[name], 1)
