@@ -185,7 +185,7 @@ def test_more_channels_than_a_block_and_more_samples_than_a_sum(last, rng):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_columns_of_equal_values_are_added_without_rounding(dtype, rng):
-    """What leading bits leave of 40,000 equal squares adds up to more than float64 holds without a block's end."""
+    """The remainders after the leading bits of 40,000 equal squares add up to more than float64 holds in one block."""
     x = np.empty((40_000, 1, 8), dtype)
     x[:] = rng.uniform(0.5, 1, 8)
     x[:2] = [[[-1.0]], [[1.0]]]
