@@ -168,7 +168,9 @@ inline void moments_from_limbs(
         double square_lo = two_prod(mean_hi, mean_hi, square_hi) + 2 * mean_hi * mean_lo;
         /* the cancellation is bounded by twice the number of rows: a row lies at either end of the range */
         scaled[c] = std::max(0.0, (raw_hi - square_hi) + (raw_lo - square_lo));
-        mean[c] = range.center(c) + scales[c] * (mean_hi + mean_lo);
+        /* the center may cancel nearly all of the rest */
+        double center = range.center(c), rest = scales[c] * mean_hi, sum = center + rest;
+        mean[c] = sum + (two_sum(center, rest, sum) + scales[c] * mean_lo);
         var[c] = scaled[c] * scales[c] * scales[c];
         invstd[c] = 1 / std::sqrt(var[c] + eps);
     }

@@ -22,9 +22,10 @@ template <class Number> struct RangeOf {
         return {max + c, negative_max + c};
     }
 
+    /* The halves of equal subnormals are not exact. */
     double center(ptrdiff_t c) const
     {
-        return max[c] / 2 - negative_max[c] / 2;
+        return max[c] == -negative_max[c] ? max[c] : max[c] / 2 - negative_max[c] / 2;
     }
 
     double radius(ptrdiff_t c) const

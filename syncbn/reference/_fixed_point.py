@@ -22,7 +22,8 @@ def center_and_radius(range_w: Float64Array) -> tuple[Float64Array, Float64Array
     A range is the largest count of a row; of each channel the largest value; of each channel the largest negative.
     """
     max_c, negative_max_c = range_w[1:].reshape(2, -1)
-    return max_c / 2 - negative_max_c / 2, max_c / 2 + negative_max_c / 2
+    center_c = np.where(max_c == -negative_max_c, max_c, max_c / 2 - negative_max_c / 2)
+    return center_c, max_c / 2 + negative_max_c / 2
 
 
 def count_scale_of(range_w: Float64Array) -> float:

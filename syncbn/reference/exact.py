@@ -106,7 +106,7 @@ def moments_from_sums(
         scale = scale_c[c] if radius > 0 else 0.0
         mean = sums[c] / count * Fraction(count_scale)
         scaled = max(float(squares[c] / count * Fraction(count_scale) - mean * mean), 0.0)
-        mean_c[c] = center + scale * float(mean)
+        mean_c[c] = float(Fraction(float(center)) + Fraction(float(scale)) * mean)
         var_c[c] = scaled * scale * scale
         if eps > 0 and var_c[c] + eps < np.inf:
             invstd_c[c] = 1 / np.sqrt(var_c[c] + eps)

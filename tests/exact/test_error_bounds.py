@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -71,14 +72,28 @@ def ordinal(y):
     return np.where(np.signbit(y), -magnitude, magnitude)
 
 
-@pytest.mark.parametrize("quantity", ["y", "mean", "var", "dx", "dweight", "dbias"])
-def test_a_relative_error_of_1e_6_exceeds_the_bounds(monkeypatch, rng, quantity):
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(6, 40, 5, 7), (210, 40)])
+def test_the_mean_of_small_integers_that_nearly_cancel_is_right_to_an_ulp(rng, shape, dtype):
+    x = rng.integers(-3, 4, shape).astype(dtype)
+    mean = bounds.F.batch_norm(x)[1].mean
+    count = x.size // x.shape[1]
+    for c, total in enumerate(x.astype(int).swapaxes(0, 1).reshape(x.shape[1], -1).sum(axis=1)):
+        right = float(Fraction(int(total), count))
+        assert abs(mean[c] - right) <= np.spacing(abs(right))
+
+
+@pytest.mark.parametrize(
+    ("quantity", "error"),
+    [("y", 1e-6), ("mean", 1e-6), ("var", 1e-6), ("dx", 1e-5), ("dweight", 1e-5), ("dbias", 1e-5)],
+)
+def test_a_relative_error_exceeds_the_bounds(monkeypatch, rng, quantity, error):
     """The control: an error of any quantity is detected."""
     batch_norm = bounds.F.batch_norm
 
     def wrong(*arguments, **options):
         y, moments, backward = batch_norm(*arguments, **options)
-        factor = {quantity: 1 + 1e-6}
+        factor = {quantity: 1 + error}
         moments = replace(moments, mean=moments.mean * factor.get("mean", 1), var=moments.var * factor.get("var", 1))
         names = ("dx", "dweight", "dbias")
         return (

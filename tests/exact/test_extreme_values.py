@@ -125,3 +125,11 @@ def test_a_variance_far_below_eps_keeps_its_digits_in_the_running_variance(rng, 
     np.testing.assert_allclose(layer.running_var, exact.astype(float), rtol=2e-7)
     from_invstd = (1 / np.sqrt(exact + 1e-5)).astype(np.float32) ** -2.0 - np.float32(1e-5)
     assert not np.allclose(from_invstd, exact.astype(float), rtol=1e-3, atol=0)  # the control
+
+
+@pytest.mark.parametrize("value", [5e-324, 1e-310, -1e-310])
+@pytest.mark.parametrize("shape", [(7, 3), (2, 3, 5)])
+def test_the_mean_of_equal_subnormals_is_that_value(shape, value):
+    moments = F.batch_norm(np.full(shape, value))[1]
+    assert (moments.mean == value).all()
+    assert (moments.var == 0).all()
