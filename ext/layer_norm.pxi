@@ -13,11 +13,11 @@ cdef extern from "kernels/layer_norm.h" nogil:
 
 def feature_forward(
     ndarray x_rd,         # IN   float32 or float64, as all of its kind
-    ndarray weight_d,     # IN   float64, as all others
-    ndarray bias_d,       # IN
+    ndarray weight_d,     # IN   as x
+    ndarray bias_d,       # IN   as x
     double eps,           # IN
     bint centred,         # IN   whether μ is subtracted, or 0
-    ndarray moments_2r,   # OUT  μ (or 0), and 1/√(mean of (x − μ)² + eps)
+    ndarray moments_2r,   # OUT  float64: μ (or 0), and 1/√(mean of (x − μ)² + eps)
     ndarray y_rd,         # OUT  as x: (x − μ)·scale·weight + bias
     int threads,          # IN
 ):
@@ -30,9 +30,9 @@ def feature_forward(
 def feature_backward(
     ndarray x_rd,           # IN   float32 or float64, as all of its kind
     ndarray dy_rd,          # IN   as x
-    ndarray weight_d,       # IN   float64, as all others
+    ndarray weight_d,       # IN   as x
     bint centred,           # IN
-    ndarray moments_2r,     # IN   of the forward
+    ndarray moments_2r,     # IN   float64, as all others: of the forward
     ndarray parts_2pd,      # OUT  Σ dy·(x − μ)·scale and Σ dy over the rows of each of P parts
     ndarray gradients_2d,   # OUT  of weight and bias: the sums over parts, in their order
     ndarray dx_rd,          # OUT  as x: scale·weight·dy − (b + c·(x − μ))

@@ -19,7 +19,7 @@ def feature_norm(x, normalized_shape, weight, bias, eps, bint centered):
     """
     cdef FeatureNormPlan plan = FeatureNormPlan.__new__(FeatureNormPlan)
     cdef npy_intp *shape = plan.shape
-    cdef ndarray y, bias64
+    cdef ndarray y, bias_as_x
     source = x
     if not is_working(x) or not PyArray_CHKFLAGS(x, NPY_ARRAY_C_CONTIGUOUS):
         x, plan.edge = conversion.behaved_rows(x)
@@ -30,8 +30,8 @@ def feature_norm(x, normalized_shape, weight, bias, eps, bint centered):
         shape[1] = trailing_size(plan.x, normalized_shape)
     shape[0] = PyArray_SIZE(plan.x) // shape[1]
     plan.centered, plan.weight, plan.bias = centered, weight, bias
-    plan.weight64 = feature64(weight, "weight", plan.x, normalized_shape, shape[1], 1)
-    bias64 = feature64(bias, "bias", plan.x, normalized_shape, shape[1], 0)
+    plan.weight_as_x = feature_parameter(weight, "weight", plan.x, normalized_shape, shape[1], 1)
+    bias_as_x = feature_parameter(bias, "bias", plan.x, normalized_shape, shape[1], 0)
     if eps is None and not centered:
         eps = 2.0**-23 if PyArray_TYPE(plan.x) == NPY_FLOAT32 else 2.0**-52
     elif not is_eps(eps):
@@ -40,7 +40,7 @@ def feature_norm(x, normalized_shape, weight, bias, eps, bint centered):
     y = empty_like(plan.x)
     if shape[0]:
         kernels.feature_forward(
-            view(plan.x, 2, shape), plan.weight64, bias64, eps, centered, plan.moments, view(y, 2, shape),
+            view(plan.x, 2, shape), plan.weight_as_x, bias_as_x, eps, centered, plan.moments, view(y, 2, shape),
             threads_for(2 * PyArray_NBYTES(plan.x)),
         )
     plan.remember(source)
@@ -52,7 +52,7 @@ cdef class FeatureNormPlan(Plan):
 
     cdef npy_intp shape[2]  # rows and features
     cdef bint centered
-    cdef ndarray weight64
+    cdef ndarray weight_as_x  # a copy in x's type
     cdef ndarray moments  # (2, number of rows): μ (or 0) and 1/√(mean of (x − μ)² + eps) of each row
 
     def __call__(self, dy):
@@ -63,8 +63,8 @@ cdef class FeatureNormPlan(Plan):
         gradient = self.as_x(dy, "dy")
         if rows:
             kernels.feature_backward(
-                view(self.x, 2, self.shape), view(gradient, 2, self.shape), self.weight64, self.centered, self.moments,
-                doubles(3, 2, min(MAX_PARTS, rows), features), sums, view(dx, 2, self.shape),
+                view(self.x, 2, self.shape), view(gradient, 2, self.shape), self.weight_as_x, self.centered,
+                self.moments, doubles(3, 2, min(MAX_PARTS, rows), features), sums, view(dx, 2, self.shape),
                 threads_for(3 * PyArray_NBYTES(self.x)),
             )
         else:
@@ -89,9 +89,12 @@ cdef Py_ssize_t trailing_size(ndarray x, object normalized_shape):
     return features
 
 
-cdef ndarray feature64(object parameter, str name, ndarray x, object normalized_shape, Py_ssize_t size, double default):
-    """Return a weight or bias in float64, flattened to (size,); for None, an array filled with ``default``."""
+cdef ndarray feature_parameter(
+    object parameter, str name, ndarray x, object normalized_shape, Py_ssize_t size, double default
+):
+    """Return a copy of a weight or bias in x's type, flattened to (size,); for None, filled with ``default``."""
     cdef int i, axes = 1 if type(normalized_shape) is int else len(normalized_shape)
+    cdef ndarray values
     cdef bint behaved = parameter is None or (
         is_working(parameter) and PyArray_CHKFLAGS(parameter, NPY_ARRAY_C_CONTIGUOUS)
         and PyArray_NDIM(<ndarray>parameter) == axes
@@ -100,5 +103,16 @@ cdef ndarray feature64(object parameter, str name, ndarray x, object normalized_
         for i in range(axes):
             behaved = behaved and PyArray_DIMS(<ndarray>parameter)[i] == PyArray_DIMS(x)[PyArray_NDIM(x) - axes + i]
     if behaved:
-        return filled(parameter, size, default)
-    return conversion.parameter64(parameter, name, shape_of(x)[PyArray_NDIM(x) - axes:])
+        values = filled(parameter, size, default)
+    else:
+        values = conversion.parameter64(parameter, name, shape_of(x)[PyArray_NDIM(x) - axes:])
+    return values if PyArray_TYPE(x) == NPY_FLOAT64 else narrowed(values)
+
+
+cdef ndarray narrowed(ndarray values):
+    """Return a float32 copy of a float64 vector. NumPy's own conversion would report what overflows."""
+    cdef ndarray result = new_like(values, NPY_FLOAT32)
+    cdef Py_ssize_t i
+    for i in range(PyArray_SIZE(values)):
+        (<float *>PyArray_DATA(result))[i] = <float>(<double *>PyArray_DATA(values))[i]
+    return result

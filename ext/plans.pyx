@@ -17,7 +17,7 @@ from numpy cimport (
 )
 from plan cimport (
     Layout, doubles, empty_like, filled, find_layout, has_memory_of, has_type, is_eps, is_like, is_vector, is_working,
-    lengthen_rows, narrowed_to_half, overlaps, part, row, view, widened_half,
+    lengthen_rows, narrowed_to_half, new_like, overlaps, part, row, view, widened_half,
 )
 
 from syncbn._core import checks, conversion, debug, threads

@@ -81,12 +81,11 @@ void batch_norm_forward(
             for (ptrdiff_t c = start; c < start + width; c++)
                 rows.sum_row(n * channels + c, y + (n * channels + c) * size);
         make_moments(rows, start, width, settings, moments);
+        RoundedNormalizeFactors<T> factors(moments.factors().at(start), width);
         for (ptrdiff_t n = 0; n < layout.samples; n++)
-            for (ptrdiff_t c = start; c < start + width; c++) {
-                ptrdiff_t at = (n * channels + c) * size;
-                normalize_row(
-                    x + at, size, moments.mean[c], moments.scale[c], moments.bias[c], epilogue.at(at), y + at,
-                    width * size);
+            for (ptrdiff_t i = 0; i < width; i++) {
+                ptrdiff_t at = (n * channels + start + i) * size;
+                normalize_row(x + at, size, factors, i, epilogue.at(at), y + at, width * size);
             }
     });
 }
@@ -158,12 +157,12 @@ void batch_norm_backward(
             for (ptrdiff_t c = start; c < start + width; c++)
                 rows.sum_row(n * channels + c, factors.mean[c], dx + (n * channels + c) * size);
         make_gradients(rows, start, width, count, exact, gradients);
+        RoundedGradientFactors<T> rounded(factors.at(start), width);
         for (ptrdiff_t n = 0; n < layout.samples; n++)
-            for (ptrdiff_t c = start; c < start + width; c++) {
-                ptrdiff_t at = (n * channels + c) * size;
+            for (ptrdiff_t i = 0; i < width; i++) {
+                ptrdiff_t at = (n * channels + start + i) * size;
                 input_gradient_row(
-                    x + at, rows.dy + at, offset(mask, n * size), size, factors.mean[c], factors.a[c], factors.b[c],
-                    factors.c[c], dx + at, width * size);
+                    x + at, rows.dy + at, offset(mask, n * size), size, rounded, i, dx + at, width * size);
             }
     });
 }

@@ -62,7 +62,8 @@ template <class T> struct Gradients {
     void sum_row(ptrdiff_t row, double row_mean, const T *result) const
     {
         ptrdiff_t at = row * layout.size, end = layout.values();
-        sum_gradients(x + at, x + end, dy + at, dy + end, layout.size, row_mean, rows.at(row), result);
+        GradientTerms<T> terms = {x + at, x + end, dy + at, dy + end};
+        sum_gradients(terms, layout.size, row_mean, rows.at(row), result);
     }
 
     void sum_all_rows(int threads) const
@@ -118,7 +119,7 @@ template <class T> struct Gradients {
 template <class T>
 inline void relu_gradients(const Layout &layout, const T *y, const T *dy, T *g, int threads)
 {
-    parallel_blocks(layout.values(), POSITION_BLOCK, threads, [=](ptrdiff_t start, ptrdiff_t count) {
+    parallel_blocks(layout.values(), VALUE_BLOCK, threads, [=](ptrdiff_t start, ptrdiff_t count) {
         relu_gradient(y + start, dy + start, count, g + start);
     });
 }
@@ -129,18 +130,21 @@ inline void input_gradient(
     const Layout &layout, const T *x, const T *dy, const unsigned char *mask, GradientFactors factors, T *dx,
     int threads)
 {
+    ptrdiff_t channels = layout.channels, size = layout.size;
     if (layout.channels_last) {
-        ptrdiff_t channels = layout.channels, block = position_block(channels);
+        ptrdiff_t block = position_block(1, layout.positions(), threads);
         parallel_blocks(layout.positions(), block, threads, [=](ptrdiff_t start, ptrdiff_t count) {
             ptrdiff_t at = start * channels;
             input_gradient_positions(x + at, dy + at, offset(mask, start), count, channels, factors, dx + at);
         });
     } else {
-        parallel_for(layout.samples * layout.channels, threads, [=](ptrdiff_t row) {
-            ptrdiff_t n = row / layout.channels, c = row % layout.channels, at = row * layout.size;
-            input_gradient_row(
-                x + at, dy + at, offset(mask, n * layout.size), layout.size, factors.mean[c], factors.a[c],
-                factors.b[c], factors.c[c], dx + at, 0);
+        ptrdiff_t block = channel_block(channels, threads);
+        parallel_blocks(layout.samples, channels, block, threads, [=](ptrdiff_t n, ptrdiff_t c, ptrdiff_t width) {
+            RoundedGradientFactors<T> rounded(factors.at(c), width);
+            for (ptrdiff_t i = 0; i < width; i++) {
+                ptrdiff_t at = (n * channels + c + i) * size;
+                input_gradient_row(x + at, dy + at, offset(mask, n * size), size, rounded, i, dx + at, 0);
+            }
         });
     }
 }

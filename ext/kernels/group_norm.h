@@ -98,10 +98,14 @@ void group_norm_forward(
             for (ptrdiff_t row = group * width; row < (group + 1) * width; row++)
                 rows.sum_row(row, y + row * size);
             make_group_moments(groups, x, bias, eps, group);
-            for (ptrdiff_t row = group * width; row < (group + 1) * width; row++)
-                normalize_row(
-                    x + row * size, size, groups.mean[row], groups.scale[row], groups.bias[row], Epilogue<T>{},
-                    y + row * size, width * size);
+            NormalizeFactors factors = {groups.mean, groups.scale, groups.bias};
+            for_factor_blocks(group * width, width, [=](ptrdiff_t start, ptrdiff_t rows) {
+                RoundedNormalizeFactors<T> rounded(factors.at(start), rows);
+                for (ptrdiff_t i = 0; i < rows; i++) {
+                    ptrdiff_t at = (start + i) * size;
+                    normalize_row(x + at, size, rounded, i, Epilogue<T>{}, y + at, width * size);
+                }
+            });
         });
         return;
     }
@@ -109,7 +113,7 @@ void group_norm_forward(
     parallel_for(layout.samples * count, threads, [=](ptrdiff_t group) {
         make_group_moments(groups, x, bias, eps, group);
     });
-    ptrdiff_t block = position_block(channels);
+    ptrdiff_t block = position_block(layout.samples, size, threads);
     parallel_blocks(layout.samples, size, block, threads, [=](ptrdiff_t n, ptrdiff_t s, ptrdiff_t positions) {
         ptrdiff_t row = n * channels, at = (n * size + s) * channels;
         NormalizeFactors factors = {groups.mean + row, groups.scale + row, groups.bias + row};
@@ -173,17 +177,21 @@ void group_norm_backward(
             for (ptrdiff_t row = group * width; row < (group + 1) * width; row++)
                 rows.sum_row(row, groups.mean[row], dx + row * size);
             make_group_factors(groups, gradients, group);
-            for (ptrdiff_t row = group * width; row < (group + 1) * width; row++)
-                input_gradient_row(
-                    x + row * size, dy + row * size, nullptr, size, groups.mean[row], groups.scale[row],
-                    gradients.b[row], gradients.c[row], dx + row * size, width * size);
+            GradientFactors factors = {groups.mean, groups.scale, gradients.b, gradients.c};
+            for_factor_blocks(group * width, width, [=](ptrdiff_t start, ptrdiff_t rows) {
+                RoundedGradientFactors<T> rounded(factors.at(start), rows);
+                for (ptrdiff_t i = 0; i < rows; i++) {
+                    ptrdiff_t at = (start + i) * size;
+                    input_gradient_row(x + at, dy + at, nullptr, size, rounded, i, dx + at, width * size);
+                }
+            });
         });
     } else {
         rows.sum_all_rows(threads);
         parallel_for(layout.samples * count, threads, [=](ptrdiff_t group) {
             make_group_factors(groups, gradients, group);
         });
-        ptrdiff_t block = position_block(channels);
+        ptrdiff_t block = position_block(layout.samples, size, threads);
         parallel_blocks(layout.samples, size, block, threads, [=](ptrdiff_t n, ptrdiff_t s, ptrdiff_t positions) {
             ptrdiff_t row = n * channels, at = (n * size + s) * channels;
             GradientFactors factors = {groups.mean + row, groups.scale + row, gradients.b + row, gradients.c + row};

@@ -1,4 +1,5 @@
-/* Application of the backward: dx = a * dy - (b + c * (x - mean)), computed in float64 and rounded once. */
+/* Application of the backward: dx = a * dy - (b + c * (x - mean)), in the type of the values; in float64, rounded once,
+   where that type holds neither the factors nor the result. */
 #ifndef SYNCBN_INPUT_GRADIENT_H
 #define SYNCBN_INPUT_GRADIENT_H
 
@@ -7,8 +8,65 @@
 namespace syncbn {
 
 /* Factors of dx, one for each channel. */
-struct GradientFactors {
-    const double *mean, *a, *b, *c;
+template <class A> struct GradientFactorsOf {
+    const A *mean, *a, *b, *c;
+
+    GradientFactorsOf at(ptrdiff_t i) const
+    {
+        return {mean + i, a + i, b + i, c + i};
+    }
+
+    /* `through` is false where no gradient flows through mean and variance. */
+    template <class T> SYNCBN_ALWAYS_INLINE T input_gradient(T x, T dy, ptrdiff_t i, bool through) const
+    {
+        return (T)(through ? a[i] * dy - (b[i] + c[i] * (x - mean[i])) : a[i] * dy);
+    }
+};
+
+typedef GradientFactorsOf<double> GradientFactors;
+
+/* The factors of up to 2048 channels in the type of the values; b takes what the mean loses. */
+template <class T> struct RoundedGradientFactors;
+
+template <> struct RoundedGradientFactors<double> : GradientFactors {
+    static constexpr bool some_lost = false;
+
+    RoundedGradientFactors(GradientFactors exact, ptrdiff_t) : GradientFactors(exact)
+    {
+    }
+};
+
+template <> struct RoundedGradientFactors<float> : GradientFactorsOf<float> {
+    float values[4][FACTOR_BLOCK];
+    GradientFactors exact;
+    bool some_lost = false; /* float32 does not hold the factors of some channel */
+
+    RoundedGradientFactors(GradientFactors exact, ptrdiff_t width)
+        : GradientFactorsOf{values[0], values[1], values[2], values[3]}, exact(exact)
+    {
+        for (ptrdiff_t i = 0; i < width; i++) {
+            values[0][i] = (float)exact.mean[i];
+            values[1][i] = (float)exact.a[i];
+            values[2][i] = (float)shifted_b(i);
+            values[3][i] = (float)exact.c[i];
+        }
+        int64_t count = 0;
+        for (ptrdiff_t i = 0; i < width; i++)
+            count += lost(i);
+        some_lost = count != 0;
+    }
+
+    bool lost(ptrdiff_t i) const
+    {
+        return !((std::fabs(exact.mean[i]) < 0x1p100) & (std::fabs(shifted_b(i)) < 0x1p100) & float32_holds(exact.a[i])
+                 & float32_holds(exact.c[i]));
+    }
+
+  private:
+    double shifted_b(ptrdiff_t i) const
+    {
+        return exact.b[i] - (exact.mean[i] - (float)exact.mean[i]) * exact.c[i];
+    }
 };
 
 /* Find the gradient of what relu was applied to: dy where y > 0, else 0. */
@@ -19,26 +77,47 @@ inline void relu_gradient(const T *__restrict y, const T *__restrict dy, ptrdiff
         g[i] = y[i] > 0 ? dy[i] : 0;
 }
 
-/* Find dx of a row of `count` values, without the bracket where the mask (unless null) is 0. Meanwhile fetch the values
-   at x and dy + prefetch_distance (0: none). dy may be dx. */
+/* Find dx one by one: value i is of channel channel_of(i). In float32, those that are not finite are found again in
+   float64: a * dy may overflow where dx does not. */
+template <class T, class ChannelOf>
+__attribute__((noinline)) void input_gradient_one_by_one(
+    const T *x, const T *dy, const unsigned char *mask, ptrdiff_t count, const RoundedGradientFactors<T> &factors,
+    ChannelOf channel_of, T *dx)
+{
+    for (ptrdiff_t k = 0; k < count; k++) {
+        ptrdiff_t i = channel_of(k);
+        bool through = !mask || mask[k];
+        T value = factors.input_gradient(x[k], dy[k], i, through);
+        if constexpr (std::is_same_v<T, float>)
+            if (factors.lost(i) || !std::isfinite(value))
+                value = factors.exact.input_gradient(x[k], dy[k], i, through);
+        dx[k] = value;
+    }
+}
+
+/* Find dx of a row of `count` values of channel i, without the bracket where the mask (unless null) is 0. Meanwhile
+   fetch the values at x and dy + prefetch_distance (0: none). dy may be dx. */
 template <class T>
 inline void input_gradient_row(
-    const T *x, const T *dy, const unsigned char *mask, ptrdiff_t count, double mean, double a, double b, double c,
-    T *dx, ptrdiff_t prefetch_distance)
+    const T *x, const T *dy, const unsigned char *mask, ptrdiff_t count, const RoundedGradientFactors<T> &factors,
+    ptrdiff_t i, T *dx, ptrdiff_t prefetch_distance)
 {
-    ptrdiff_t at = 0;
-    if (mask) {
-        for (; at < count; at++)
-            dx[at] = (T)(mask[at] ? a * dy[at] - (b + c * (x[at] - mean)) : a * dy[at]);
-        return;
-    }
+    auto channel = [=](ptrdiff_t) { return i; };
+    if (mask || factors.some_lost)
+        return input_gradient_one_by_one(x, dy, mask, count, factors, channel, dx);
+    T mean = factors.mean[i], a = factors.a[i], b = factors.b[i], c = factors.c[i];
     auto apply = [&](ptrdiff_t start, ptrdiff_t values) SYNCBN_ALWAYS_INLINE {
-        for_each_vector(values, [&](ptrdiff_t i, int n) SYNCBN_ALWAYS_INLINE {
-            Vector value = a * load(dy + start + i, n) - (b + c * (load(x + start + i, n) - mean));
-            store_rounded(dx + start + i, value, n);
+        for_each_vector<T>(values, [&](ptrdiff_t k, int n) SYNCBN_ALWAYS_INLINE {
+            ptrdiff_t at = start + k;
+            VectorOf<T> value = a * load<T>(dy + at, n) - (b + c * (load<T>(x + at, n) - mean));
+            if (all_finite(value))
+                store<T>(dx + at, value, n);
+            else
+                input_gradient_one_by_one(x + at, dy + at, nullptr, n, factors, channel, dx + at);
         });
     };
     constexpr ptrdiff_t line = CACHE_LINE / sizeof(T);
+    ptrdiff_t at = 0;
     if (prefetch_distance)
         for (; at + line <= count; at += line) {
             prefetch_for_reading(x + prefetch_distance + at);
@@ -52,54 +131,37 @@ inline void input_gradient_row(
    0. */
 template <class T>
 inline void input_gradient_positions(
-    const T *x, const T *dy, const unsigned char *mask, ptrdiff_t positions, ptrdiff_t width, GradientFactors factors,
+    const T *x, const T *dy, const unsigned char *mask, ptrdiff_t positions, ptrdiff_t channels, GradientFactors exact,
     T *dx)
 {
-    auto apply = [&](ptrdiff_t start, auto unroll) SYNCBN_ALWAYS_INLINE {
-        for_each_vector(width, [&](ptrdiff_t i, int n) SYNCBN_ALWAYS_INLINE {
-            Vector mean = load(factors.mean + i, n), a = load(factors.a + i, n);
-            Vector b = load(factors.b + i, n), c = load(factors.c + i, n);
-            for (ptrdiff_t k = start + i; k < start + unroll() * width; k += width)
-                store_rounded(dx + k, a * load(dy + k, n) - (b + c * (load(x + k, n) - mean)), n);
-        });
-    };
-    ptrdiff_t position = 0;
-    if (width > MANY_CHANNELS && !mask)
-        for (; position + 4 <= positions; position += 4)
-            apply(position * width, std::integral_constant<int, 4>());
-    for (; position < positions; position++) {
-        ptrdiff_t at = position * width;
-        if (!mask || mask[position])
-            apply(at, std::integral_constant<int, 1>());
-        else
-            for_each_vector(width, [&](ptrdiff_t i, int n) SYNCBN_ALWAYS_INLINE {
-                store_rounded(dx + at + i, load(factors.a + i, n) * load(dy + at + i, n), n);
+    for (ptrdiff_t start = 0; start < channels; start += FACTOR_BLOCK) {
+        ptrdiff_t width = std::min<ptrdiff_t>(FACTOR_BLOCK, channels - start);
+        RoundedGradientFactors<T> factors(exact.at(start), width);
+        for (ptrdiff_t position = 0; position < positions; position++) {
+            ptrdiff_t first = position * channels + start;
+            bool through = !mask || mask[position];
+            auto one_by_one = [&](ptrdiff_t i, ptrdiff_t n) {
+                auto channel = [=](ptrdiff_t k) { return i + k; };
+                unsigned char selected[FACTOR_BLOCK];
+                std::fill_n(selected, n, through);
+                input_gradient_one_by_one(
+                    x + first + i, dy + first + i, selected, n, factors, channel, dx + first + i);
+            };
+            if (factors.some_lost || !through) {
+                one_by_one(0, width);
+                continue;
+            }
+            for_each_vector<T>(width, [&](ptrdiff_t i, int n) SYNCBN_ALWAYS_INLINE {
+                VectorOf<T> deviation = load<T>(x + first + i, n) - load<T>(factors.mean + i, n);
+                VectorOf<T> bracket = load<T>(factors.b + i, n) + load<T>(factors.c + i, n) * deviation;
+                VectorOf<T> value = load<T>(factors.a + i, n) * load<T>(dy + first + i, n) - bracket;
+                if (all_finite(value))
+                    store<T>(dx + first + i, value, n);
+                else
+                    one_by_one(i, n);
             });
+        }
     }
-}
-
-/* Add a row's dy * (x - mean) * scale and dy to the gradients of weight and bias. */
-template <class T>
-inline void add_feature_gradients(
-    const T *x, const T *dy, ptrdiff_t features, double mean, double scale, double *dweight, double *dbias)
-{
-    for_each_vector(features, [&](ptrdiff_t i, int n) SYNCBN_ALWAYS_INLINE {
-        Vector g = load(dy + i, n);
-        store(dweight + i, load(dweight + i, n) + g * (load(x + i, n) - mean) * scale, n);
-        store(dbias + i, load(dbias + i, n) + g, n);
-    });
-}
-
-/* Find dx of a row of features: scale * weight * dy - (b + c * (x - mean)). */
-template <class T>
-inline void input_gradient_features(
-    const T *x, const T *dy, ptrdiff_t features, double mean, double scale, const double *weight, double b, double c,
-    T *dx)
-{
-    for_each_vector(features, [&](ptrdiff_t i, int n) SYNCBN_ALWAYS_INLINE {
-        Vector value = scale * load(weight + i, n) * load(dy + i, n) - (b + c * (load(x + i, n) - mean));
-        store_rounded(dx + i, value, n);
-    });
 }
 
 } // namespace syncbn

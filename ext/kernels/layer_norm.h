@@ -9,17 +9,57 @@
 
 namespace syncbn {
 
+enum { ROW_BLOCK = 8 }; /* rows whose gradients of weight and bias are summed in registers */
+
+/* Factors of a row, in numbers of type A: y = ((x - mean) * scale + shift) * weight + bias, where shift takes what the
+   mean loses, and dx = scale * weight * dy - (b + c * (x - mean)). */
+template <class A> struct FeatureFactors {
+    A mean, scale, shift, b, c;
+
+    FeatureFactors() = default;
+
+    /* From the factors in float64, without a shift. */
+    FeatureFactors(double exact_mean, double scale, double b, double c)
+        : mean((A)exact_mean), scale((A)scale), shift((A)((mean - exact_mean) * scale)),
+          b((A)(b + (mean - exact_mean) * c)), c((A)c)
+    {
+    }
+
+    bool are_held() const
+    {
+        return std::is_same_v<A, double>
+               || ((std::fabs(mean) < 0x1p100f) & (std::fabs(b) < 0x1p100f) & float32_holds(scale) & float32_holds(c));
+    }
+};
+
 /* Whether all values are equal to `value`. */
 template <class T> inline bool is_constant_row(const T *x, ptrdiff_t features, T value)
 {
     return std::all_of(x, x + features, [=](T other) { return other == value; });
 }
 
+/* Normalize a row. Return false after a result that is not finite: the product may overflow where y does not. */
+template <class A, class T>
+inline bool normalize_features(
+    const T *x, ptrdiff_t features, FeatureFactors<A> factors, const T *weight, const T *bias, T *y)
+{
+    if (!factors.are_held())
+        return false;
+    bool finite = true;
+    for_each_vector<A>(features, [&](ptrdiff_t i, int n) SYNCBN_ALWAYS_INLINE {
+        VectorOf<A> value = (load<A>(x + i, n) - factors.mean) * factors.scale + factors.shift;
+        value = value * load<A>(weight + i, n) + load<A>(bias + i, n);
+        finite &= all_finite(value);
+        store<A>(y + i, value, n);
+    });
+    return finite;
+}
+
 /* moments_2r: the mean that is subtracted (0 unless centered), and 1 / sqrt(mean of (x - mean)^2 + eps). */
 template <class T>
 void layer_norm_forward(
-    ptrdiff_t rows, ptrdiff_t features, const T *x, const double *weight, const double *bias, double eps,
-    bool centered, double *moments_2r, T *y, int threads)
+    ptrdiff_t rows, ptrdiff_t features, const T *x, const T *weight, const T *bias, double eps, bool centered,
+    double *moments_2r, T *y, int threads)
 {
     const T *end = x + rows * features;
     parallel_for(rows, threads, [=](ptrdiff_t r) {
@@ -32,13 +72,72 @@ void layer_norm_forward(
             var = square / features - shift * shift;
             var = var > 0 || var != var ? var : 0;
         } else {
-            sum_gradients<T>(row, end, row, end, features, 0, {&sum, &square}, nullptr);
+            sum_values<double>(GradientTerms<T>{row, end, row, end}, 0, features, 0.0, &sum, &square, (T *)nullptr);
             var = square / features;
         }
         double scale = inverse_std(var + eps, [&] { return is_constant_row(row, features, centered ? row[0] : 0); });
         moments_2r[r] = mean;
         moments_2r[rows + r] = scale;
-        normalize_features(row, features, mean, scale, weight, bias, y + r * features);
+        T *result = y + r * features;
+        if (!normalize_features(row, features, FeatureFactors<T>(mean, scale, 0, 0), weight, bias, result))
+            normalize_features(row, features, FeatureFactors<double>(mean, scale, 0, 0), weight, bias, result);
+    });
+}
+
+/* Rows whose backward is made together. */
+template <class T> struct FeatureRows {
+    const T *x, *x_end, *dy, *dy_end;
+    ptrdiff_t rows, features;
+    const T *weight;
+    double *dweight, *dbias;
+    T *dx;
+};
+
+/* Find dx of up to 16 features from i, and add their gradients of weight and bias. Return false, with nothing added,
+   after a number that is not finite. */
+template <class A, class Loader, class T>
+SYNCBN_ALWAYS_INLINE inline bool feature_gradients(
+    const FeatureRows<T> &block, const FeatureFactors<A> *factors, ptrdiff_t i, Loader loader)
+{
+    Lanes<A> weight = loader.load(block.weight + i, block.weight + block.features);
+    Lanes<A> products = broadcast<A>(0), sums = broadcast<A>(0);
+    bool finite = true;
+    for (ptrdiff_t r = 0; r < block.rows; r++) {
+        ptrdiff_t at = r * block.features + i;
+        Lanes<A> scale = broadcast(factors[r].scale), dy = loader.load(block.dy + at, block.dy_end);
+        Lanes<A> deviation = loader.load(block.x + at, block.x_end) - broadcast(factors[r].mean);
+        products = products + dy * (deviation * scale + broadcast(factors[r].shift));
+        sums = sums + dy;
+        Lanes<A> bracket = broadcast(factors[r].b) + broadcast(factors[r].c) * deviation;
+        Lanes<A> dx = scale * weight * dy - bracket;
+        finite &= all_finite(loader.keep(dx));
+        loader.store(block.dx + at, dx);
+    }
+    if (!(finite && all_finite(loader.keep(products)) && all_finite(loader.keep(sums))))
+        return false;
+    A dweight[LANES], dbias[LANES];
+    store_lanes(dweight, products);
+    store_lanes(dbias, sums);
+    for (int j = 0; j < LANES; j++)
+        if (loader.has(j)) {
+            block.dweight[i + j] += dweight[j];
+            block.dbias[i + j] += dbias[j];
+        }
+    return true;
+}
+
+/* The same for all features; in float64 where the type of the values holds neither the factors nor a result. */
+template <class T> inline void feature_gradients(const FeatureRows<T> &block, const FeatureFactors<double> *exact)
+{
+    FeatureFactors<T> factors[ROW_BLOCK];
+    bool held = true;
+    for (ptrdiff_t r = 0; r < block.rows; r++) {
+        factors[r] = FeatureFactors<T>(exact[r].mean, exact[r].scale, exact[r].b, exact[r].c);
+        held = held && factors[r].are_held();
+    }
+    for_all_lanes<T>(block.features, [&](ptrdiff_t i, auto loader) SYNCBN_ALWAYS_INLINE {
+        if (!(held && feature_gradients(block, factors, i, loader)))
+            feature_gradients(block, exact, i, PartialLanes<double>{std::min<ptrdiff_t>(LANES, block.features - i)});
     });
 }
 
@@ -46,7 +145,7 @@ void layer_norm_forward(
    the parts, in their order. */
 template <class T>
 void layer_norm_backward(
-    ptrdiff_t rows, ptrdiff_t features, const T *x, const T *dy, const double *weight, bool centered,
+    ptrdiff_t rows, ptrdiff_t features, const T *x, const T *dy, const T *weight, bool centered,
     const double *moments_2r, ptrdiff_t parts, double *partial_2pd, double *gradients_2d, T *dx, int threads)
 {
     const T *x_end = x + rows * features, *dy_end = dy + rows * features;
@@ -54,15 +153,21 @@ void layer_norm_backward(
         double *dweight = partial_2pd + part * features, *dbias = partial_2pd + (parts + part) * features;
         std::fill_n(dweight, features, 0);
         std::fill_n(dbias, features, 0);
-        for (ptrdiff_t r = part * rows / parts; r < (part + 1) * rows / parts; r++) {
-            ptrdiff_t at = r * features;
-            double mean = moments_2r[r], scale = moments_2r[rows + r], sum, product;
-            WeightedGradientTerms<T> terms = {x + at, x_end, dy + at, dy_end, weight, weight + features};
-            sum_row<WeightedGradientTerms<T>, T>(terms, features, mean, &sum, &product, nullptr);
-            add_feature_gradients(x + at, dy + at, features, mean, scale, dweight, dbias);
-            double b = centered ? scale * sum / features : 0;
-            double c = scale * (scale * (scale * product)) / features; /* the cube might overflow */
-            input_gradient_features(x + at, dy + at, features, mean, scale, weight, b, c, dx + at);
+        ptrdiff_t end = (part + 1) * rows / parts;
+        for (ptrdiff_t start = part * rows / parts; start < end; start += ROW_BLOCK) {
+            FeatureFactors<double> factors[ROW_BLOCK];
+            ptrdiff_t count = std::min<ptrdiff_t>(ROW_BLOCK, end - start), first = start * features;
+            for (ptrdiff_t r = 0; r < count; r++) {
+                ptrdiff_t at = first + r * features;
+                double mean = moments_2r[start + r], scale = moments_2r[rows + start + r], sum, product;
+                WeightedGradientTerms<T> terms = {x + at, x_end, dy + at, dy_end, weight, weight + features};
+                sum_gradients(terms, features, mean, {&sum, &product}, (const T *)nullptr);
+                double b = centered ? scale * sum / features : 0;
+                double c = scale * (scale * (scale * product)) / features; /* the cube might overflow */
+                factors[r] = {mean, scale, b, c};
+            }
+            feature_gradients<T>(
+                {x + first, x_end, dy + first, dy_end, count, features, weight, dweight, dbias, dx + first}, factors);
         }
     });
     for (int k = 0; k < 2; k++) {

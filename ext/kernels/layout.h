@@ -64,7 +64,7 @@ __attribute__((noinline)) inline ptrdiff_t count_selected(const unsigned char *m
 
 enum {
     CHANNEL_BLOCK = 256,      /* channels that are summed together: their sums stay in the first-level cache */
-    POSITION_BLOCK = 1 << 14, /* values: few enough to share them among threads, enough to hide the cost of a call */
+    VALUE_BLOCK = 1 << 14,    /* values: few enough to share them among threads, enough to hide the cost of a call */
 };
 
 /* Return the number of channels that are summed together, so that there is work for each thread. */
@@ -74,10 +74,11 @@ inline ptrdiff_t channel_block(ptrdiff_t channels, int threads)
     return std::max<ptrdiff_t>(16, std::min<ptrdiff_t>(CHANNEL_BLOCK, share));
 }
 
-/* Return the number of positions of channels-last memory that a thread computes together. */
-inline ptrdiff_t position_block(ptrdiff_t channels)
+/* Return how many of a sample's positions in channels-last memory a thread computes together: as many as leave work for
+   each thread, since the factors of all channels are made for each block. */
+inline ptrdiff_t position_block(ptrdiff_t samples, ptrdiff_t positions, int threads)
 {
-    return std::max<ptrdiff_t>(1, POSITION_BLOCK / std::max<ptrdiff_t>(1, channels));
+    return std::max<ptrdiff_t>(1, divide_up(positions, divide_up(threads, std::max<ptrdiff_t>(1, samples))));
 }
 
 } // namespace syncbn

@@ -123,17 +123,21 @@ template <class T>
 inline void normalize(
     const Layout &layout, const T *x, NormalizeFactors factors, Epilogue<T> epilogue, T *y, int threads)
 {
+    ptrdiff_t channels = layout.channels, size = layout.size;
     if (layout.channels_last) {
-        ptrdiff_t channels = layout.channels, block = position_block(channels);
+        ptrdiff_t block = position_block(1, layout.positions(), threads);
         parallel_blocks(layout.positions(), block, threads, [=](ptrdiff_t start, ptrdiff_t count) {
             ptrdiff_t at = start * channels;
             normalize_positions(x + at, count, channels, factors, epilogue.at(at), y + at);
         });
     } else {
-        parallel_for(layout.samples * layout.channels, threads, [=](ptrdiff_t row) {
-            ptrdiff_t c = row % layout.channels, at = row * layout.size;
-            normalize_row(
-                x + at, layout.size, factors.mean[c], factors.scale[c], factors.bias[c], epilogue.at(at), y + at, 0);
+        ptrdiff_t block = channel_block(channels, threads);
+        parallel_blocks(layout.samples, channels, block, threads, [=](ptrdiff_t n, ptrdiff_t c, ptrdiff_t width) {
+            RoundedNormalizeFactors<T> rounded(factors.at(c), width);
+            for (ptrdiff_t i = 0; i < width; i++) {
+                ptrdiff_t at = (n * channels + c + i) * size;
+                normalize_row(x + at, size, rounded, i, epilogue.at(at), y + at, 0);
+            }
         });
     }
 }

@@ -1,18 +1,94 @@
-/* Application of the forward: y = (x - mean) * scale + bias, computed in float64 and rounded once. */
+/* Application of the forward: y = (x - mean) * scale + bias, in the type of the values; in float64, rounded once, where
+   that type does not hold the factors. */
 #ifndef SYNCBN_NORMALIZE_H
 #define SYNCBN_NORMALIZE_H
 
 #include "layout.h"
 #include "vector.h"
-#include <type_traits>
+#include <cmath>
 
 namespace syncbn {
 
-enum { MANY_CHANNELS = 1024 }; /* with more than these, the factors of all channels do not fit the first-level cache */
-
 /* Factors of y, one for each channel. */
-struct NormalizeFactors {
-    const double *mean, *scale, *bias;
+template <class A> struct NormalizeFactorsOf {
+    const A *mean, *scale, *bias;
+
+    NormalizeFactorsOf at(ptrdiff_t c) const
+    {
+        return {mean + c, scale + c, bias + c};
+    }
+
+    template <class T> SYNCBN_ALWAYS_INLINE T normalize(T value, ptrdiff_t c) const
+    {
+        return (T)((value - mean[c]) * scale[c] + bias[c]);
+    }
+};
+
+typedef NormalizeFactorsOf<double> NormalizeFactors;
+
+enum { FACTOR_BLOCK = 2048 }; /* channels whose rounded factors are made together: with values they fit a cache */
+
+/* Call body(start, count) for blocks of the `count` factors from `start`. */
+template <class Body> inline void for_factor_blocks(ptrdiff_t start, ptrdiff_t count, Body body)
+{
+    for (ptrdiff_t at = 0; at < count; at += FACTOR_BLOCK)
+        body(start + at, std::min<ptrdiff_t>(FACTOR_BLOCK, count - at));
+}
+
+/* Whether float32 holds a factor: its products with values lose no digits. */
+SYNCBN_ALWAYS_INLINE inline bool float32_holds(double factor)
+{
+    double magnitude = std::fabs(factor);
+    return ((magnitude < 0x1p100) & (magnitude > 0x1p-100)) | (magnitude == 0);
+}
+
+/* The factors of up to 2048 channels in the type of the values. With the mean as float32, x - mean is exact where it
+   cancels; the bias takes what the mean loses. */
+template <class T> struct RoundedNormalizeFactors;
+
+template <> struct RoundedNormalizeFactors<double> : NormalizeFactors {
+    static constexpr bool some_lost = false;
+
+    RoundedNormalizeFactors(NormalizeFactors exact, ptrdiff_t) : NormalizeFactors(exact)
+    {
+    }
+
+    bool lost(ptrdiff_t) const
+    {
+        return false;
+    }
+};
+
+template <> struct RoundedNormalizeFactors<float> : NormalizeFactorsOf<float> {
+    float values[3][FACTOR_BLOCK];
+    NormalizeFactors exact;
+    bool some_lost = false; /* float32 does not hold the factors of some channel */
+
+    RoundedNormalizeFactors(NormalizeFactors exact, ptrdiff_t width)
+        : NormalizeFactorsOf{values[0], values[1], values[2]}, exact(exact)
+    {
+        for (ptrdiff_t c = 0; c < width; c++) {
+            values[0][c] = (float)exact.mean[c];
+            values[1][c] = (float)exact.scale[c];
+            values[2][c] = (float)shifted_bias(c);
+        }
+        int64_t count = 0;
+        for (ptrdiff_t c = 0; c < width; c++)
+            count += lost(c);
+        some_lost = count != 0;
+    }
+
+    bool lost(ptrdiff_t c) const
+    {
+        return !((std::fabs(exact.mean[c]) < 0x1p100) & (std::fabs(shifted_bias(c)) < 0x1p100)
+                 & float32_holds(exact.scale[c]));
+    }
+
+  private:
+    double shifted_bias(ptrdiff_t c) const
+    {
+        return exact.bias[c] - (exact.mean[c] - (float)exact.mean[c]) * exact.scale[c];
+    }
 };
 
 /* Operations on the result in the same sweep: a residual is added (unless null), and negative values and -0 become
@@ -42,89 +118,82 @@ template <class T, class Body> inline void specialize(Epilogue<T> epilogue, Body
 
 /* Store n results at y + i, with the residual at residual + i. */
 template <bool has_residual, bool relu, class T>
-SYNCBN_ALWAYS_INLINE inline void store_result(Vector value, const T *residual, T *y, ptrdiff_t i, int n)
+SYNCBN_ALWAYS_INLINE inline void store_result(VectorOf<T> result, const T *residual, T *y, ptrdiff_t i, int n)
 {
-    auto result = narrow(value, y);
     if (has_residual)
-        result += load_unchanged(residual + i, n);
+        result += load<T>(residual + i, n);
     if (relu)
         result = rectify(result);
-    store(y + i, result, n);
+    store<T>(y + i, result, n);
 }
 
-template <bool has_residual, bool relu, class T>
-inline void normalize_row_with(
-    const T *x, ptrdiff_t count, double mean, double scale, double bias, const T *residual, T *y,
-    ptrdiff_t prefetch_distance)
+/* Normalize values whose factors float32 does not hold, and their neighbours: value i is of channel channel_of(i). */
+template <class T, class ChannelOf>
+__attribute__((noinline)) void normalize_one_by_one(
+    const T *x, ptrdiff_t count, const RoundedNormalizeFactors<T> &factors, ChannelOf channel_of, Epilogue<T> epilogue,
+    T *y)
 {
-    auto normalize = [&](ptrdiff_t start, ptrdiff_t values) SYNCBN_ALWAYS_INLINE {
-        for_each_vector(values, [&](ptrdiff_t i, int n) SYNCBN_ALWAYS_INLINE {
-            Vector result = (load(x + start + i, n) - mean) * scale + bias;
-            store_result<has_residual, relu>(result, residual, y, start + i, n);
-        });
-    };
-    constexpr ptrdiff_t line = CACHE_LINE / sizeof(T);
-    ptrdiff_t at = 0;
-    if (prefetch_distance)
-        for (; at + line <= count; at += line) {
-            prefetch_for_reading(x + prefetch_distance + at);
-            normalize(at, line);
+    if constexpr (std::is_same_v<T, float>)
+        for (ptrdiff_t i = 0; i < count; i++) {
+            ptrdiff_t c = channel_of(i);
+            T result = factors.lost(c) ? factors.exact.normalize(x[i], c) : factors.normalize(x[i], c);
+            if (epilogue.residual)
+                result += epilogue.residual[i];
+            y[i] = epilogue.relu && result <= 0 ? 0 : result;
         }
-    normalize(at, count - at);
 }
 
-/* Normalize a row of `count` values. Meanwhile fetch the values at x + prefetch_distance (0: none). */
+/* Normalize a row of `count` values of channel c. Meanwhile fetch the values at x + prefetch_distance (0: none). */
 template <class T>
 inline void normalize_row(
-    const T *x, ptrdiff_t count, double mean, double scale, double bias, Epilogue<T> epilogue, T *y,
+    const T *x, ptrdiff_t count, const RoundedNormalizeFactors<T> &factors, ptrdiff_t c, Epilogue<T> epilogue, T *y,
     ptrdiff_t prefetch_distance)
 {
+    if (factors.some_lost && factors.lost(c))
+        return normalize_one_by_one(x, count, factors, [=](ptrdiff_t) { return c; }, epilogue, y);
+    T mean = factors.mean[c], scale = factors.scale[c], bias = factors.bias[c];
     specialize(epilogue, [=](auto has_residual, auto relu) {
-        normalize_row_with<has_residual(), relu()>(
-            x, count, mean, scale, bias, epilogue.residual, y, prefetch_distance);
+        auto normalize = [&](ptrdiff_t start, ptrdiff_t values) SYNCBN_ALWAYS_INLINE {
+            for_each_vector<T>(values, [&](ptrdiff_t i, int n) SYNCBN_ALWAYS_INLINE {
+                VectorOf<T> result = (load<T>(x + start + i, n) - mean) * scale + bias;
+                store_result<has_residual(), relu()>(result, epilogue.residual, y, start + i, n);
+            });
+        };
+        constexpr ptrdiff_t line = CACHE_LINE / sizeof(T);
+        ptrdiff_t at = 0;
+        if (prefetch_distance)
+            for (; at + line <= count; at += line) {
+                prefetch_for_reading(x + prefetch_distance + at);
+                normalize(at, line);
+            }
+        normalize(at, count - at);
     });
 }
 
-/* Normalize `positions` positions, four at a time where the factors leave no room in the first-level cache. */
-template <bool has_residual, bool relu, class T>
-inline void normalize_positions_with(
-    const T *x, ptrdiff_t positions, ptrdiff_t width, NormalizeFactors factors, const T *residual, T *y)
-{
-    auto normalize = [&](ptrdiff_t start, auto unroll) SYNCBN_ALWAYS_INLINE {
-        for_each_vector(width, [&](ptrdiff_t c, int n) SYNCBN_ALWAYS_INLINE {
-            Vector mean = load(factors.mean + c, n), scale = load(factors.scale + c, n);
-            Vector bias = load(factors.bias + c, n);
-            for (ptrdiff_t k = start + c; k < start + unroll() * width; k += width)
-                store_result<has_residual, relu>((load(x + k, n) - mean) * scale + bias, residual, y, k, n);
-        });
-    };
-    ptrdiff_t at = 0, end = positions * width;
-    if (width > MANY_CHANNELS)
-        for (; at + 4 * width <= end; at += 4 * width)
-            normalize(at, std::integral_constant<int, 4>());
-    for (; at < end; at += width)
-        normalize(at, std::integral_constant<int, 1>());
-}
-
-/* Normalize neighbouring positions of channels-last memory, which share the factors of `width` channels. */
+/* Normalize neighbouring positions of channels-last memory, which share the factors of `channels` channels. */
 template <class T>
 inline void normalize_positions(
-    const T *x, ptrdiff_t positions, ptrdiff_t width, NormalizeFactors factors, Epilogue<T> epilogue, T *y)
+    const T *x, ptrdiff_t positions, ptrdiff_t channels, NormalizeFactors exact, Epilogue<T> epilogue, T *y)
 {
-    specialize(epilogue, [=](auto has_residual, auto relu) {
-        normalize_positions_with<has_residual(), relu()>(x, positions, width, factors, epilogue.residual, y);
-    });
-}
-
-/* Normalize a row of features, each with a weight of its own: (x - mean) * scale * weight + bias. */
-template <class T>
-inline void normalize_features(
-    const T *x, ptrdiff_t features, double mean, double scale, const double *weight, const double *bias, T *y)
-{
-    for_each_vector(features, [&](ptrdiff_t i, int n) SYNCBN_ALWAYS_INLINE {
-        Vector value = (load(x + i, n) - mean) * scale * load(weight + i, n) + load(bias + i, n);
-        store_rounded(y + i, value, n);
-    });
+    for (ptrdiff_t start = 0; start < channels; start += FACTOR_BLOCK) {
+        ptrdiff_t width = std::min<ptrdiff_t>(FACTOR_BLOCK, channels - start);
+        RoundedNormalizeFactors<T> factors(exact.at(start), width);
+        for (ptrdiff_t p = 0; factors.some_lost && p < positions; p++) {
+            ptrdiff_t at = p * channels + start;
+            normalize_one_by_one(x + at, width, factors, [](ptrdiff_t i) { return i; }, epilogue.at(at), y + at);
+        }
+        if (factors.some_lost)
+            continue;
+        specialize(epilogue, [=, &factors](auto has_residual, auto relu) {
+            const T *mean = factors.mean, *scale = factors.scale, *bias = factors.bias;
+            for (ptrdiff_t at = start; at < positions * channels; at += channels)
+                for_each_vector<T>(width, [&](ptrdiff_t c, int n) SYNCBN_ALWAYS_INLINE {
+                    VectorOf<T> result = load<T>(x + at + c, n) - load<T>(mean + c, n);
+                    result = result * load<T>(scale + c, n) + load<T>(bias + c, n);
+                    store_result<has_residual(), relu()>(result, epilogue.residual, y, at + c, n);
+                });
+        });
+    }
 }
 
 } // namespace syncbn

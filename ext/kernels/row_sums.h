@@ -34,25 +34,30 @@ struct RowGradients {
     }
 };
 
-struct WholeLanes {
+template <class A> struct WholeLanes {
     SYNCBN_ALWAYS_INLINE bool has(ptrdiff_t) const
     {
         return true;
     }
 
-    template <class T> SYNCBN_ALWAYS_INLINE Lanes load(const T *p, const T *) const
+    template <class T> SYNCBN_ALWAYS_INLINE Lanes<A> load(const T *p, const T *) const
     {
-        return load_lanes(p);
+        return load_lanes<A>(p);
     }
 
-    SYNCBN_ALWAYS_INLINE Lanes keep(Lanes terms) const
+    SYNCBN_ALWAYS_INLINE Lanes<A> keep(Lanes<A> terms) const
     {
         return terms;
+    }
+
+    template <class T> SYNCBN_ALWAYS_INLINE void store(T *p, Lanes<A> values) const
+    {
+        store_lanes(p, values);
     }
 };
 
 /* The first `count` < 16 lanes. */
-struct PartialLanes {
+template <class A> struct PartialLanes {
     ptrdiff_t count;
 
     SYNCBN_ALWAYS_INLINE bool has(ptrdiff_t lane) const
@@ -60,43 +65,54 @@ struct PartialLanes {
         return lane < count;
     }
 
-    template <class T> SYNCBN_ALWAYS_INLINE Lanes load(const T *p, const T *end) const
+    template <class T> SYNCBN_ALWAYS_INLINE Lanes<A> load(const T *p, const T *end) const
     {
         if (end - p >= LANES)
-            return load_lanes(p);
+            return load_lanes<A>(p);
         T buffer[LANES];
         for (ptrdiff_t j = 0; j < LANES; j++)
             buffer[j] = j < count ? p[j] : 0;
-        return load_lanes(buffer);
+        return load_lanes<A>(buffer);
     }
 
-    SYNCBN_ALWAYS_INLINE Lanes keep(Lanes terms) const
+    SYNCBN_ALWAYS_INLINE Lanes<A> keep(Lanes<A> terms) const
     {
         return first_lanes(terms, count);
     }
+
+    template <class T> SYNCBN_ALWAYS_INLINE void store(T *p, Lanes<A> values) const
+    {
+        T buffer[LANES];
+        store_lanes(buffer, values);
+        std::copy_n(buffer, count, p);
+    }
 };
 
-/* Sum both terms of a row of `count` values. Meanwhile fetch the memory of `result` (unless null), which is written
-   next. */
-template <class Terms, class T>
-SYNCBN_ALWAYS_INLINE inline void sum_row(
-    Terms terms, ptrdiff_t count, double center_value, double *sum, double *product, const T *result)
+/* Call body(i, loader) for 16 of `count` values after the other, and for the remainder. */
+template <class A, class Body> SYNCBN_ALWAYS_INLINE inline void for_all_lanes(ptrdiff_t count, Body body)
 {
-    Lanes center = broadcast(center_value), sums = broadcast(0), products = broadcast(0), first, second;
-    ptrdiff_t s = 0;
-    for (; s + LANES <= count; s += LANES) {
+    ptrdiff_t i = 0;
+    for (; i + LANES <= count; i += LANES)
+        body(i, WholeLanes<A>());
+    if (i < count)
+        body(i, PartialLanes<A>{count - i});
+}
+
+/* Sum both terms of the values from `start` to `end`, in lanes of A. Meanwhile fetch the memory of `result` (unless
+   null), which is written next. */
+template <class A, class Terms, class T>
+SYNCBN_ALWAYS_INLINE inline void sum_values(
+    Terms terms, ptrdiff_t start, ptrdiff_t end, A center_value, A *sum, A *product, const T *result)
+{
+    Lanes<A> center = broadcast(center_value), sums = broadcast<A>(0), products = broadcast<A>(0), first, second;
+    for_all_lanes<A>(end - start, [&](ptrdiff_t i, auto loader) SYNCBN_ALWAYS_INLINE {
         if (result)
-            for (ptrdiff_t i = 0; i < LANES; i += CACHE_LINE / (ptrdiff_t)sizeof(T))
-                prefetch_for_writing(result + s + i);
-        terms.get(s, WholeLanes(), center, first, second);
+            for (ptrdiff_t k = 0; k < LANES && loader.has(LANES - 1); k += CACHE_LINE / (ptrdiff_t)sizeof(T))
+                prefetch_for_writing(result + start + i + k);
+        terms.get(start + i, loader, center, first, second);
         sums = sums + first;
         products = products + second;
-    }
-    if (s < count) {
-        terms.get(s, PartialLanes{count - s}, center, first, second);
-        sums = sums + first;
-        products = products + second;
-    }
+    });
     *sum = sum_lanes(sums);
     *product = sum_lanes(products);
 }
@@ -113,8 +129,8 @@ __attribute__((noinline)) void sum_selected(
             sums[s % LANES] += d;
             squares[s % LANES] += d * d;
         }
-    rows.sum[row] = sum_lanes(load_lanes(sums));
-    rows.square[row] = sum_lanes(load_lanes(squares));
+    rows.sum[row] = sum_lanes(load_lanes<double>(sums));
+    rows.square[row] = sum_lanes(load_lanes<double>(squares));
 }
 
 /* Sum a row again, from its mean, where x0 is an outlier (some 4 sigma): square - sum^2 / n would lose up to log2(n)
@@ -143,21 +159,69 @@ SYNCBN_ALWAYS_INLINE inline void sum_moments(
             s++;
         T x0 = s < count ? x[s] : 0;
         rows.x0[row] = x0;
-        sum_row(SelectedMomentTerms<T>{x, mask, x0}, count, x0, rows.sum + row, rows.square + row, result);
+        sum_values<double>(
+            SelectedMomentTerms<T>{x, mask, x0}, 0, count, x0, rows.sum + row, rows.square + row, result);
     } else {
         rows.x0[row] = x[0];
-        sum_row(MomentTerms<T>{x, end}, count, x[0], rows.sum + row, rows.square + row, result);
+        sum_values<double>(MomentTerms<T>{x, end}, 0, count, x[0], rows.sum + row, rows.square + row, result);
     }
     recenter_row(x, 1, mask, count, selected, rows, row);
 }
 
-/* Find the gradient sums of a row. */
-template <class T>
-SYNCBN_ALWAYS_INLINE inline void sum_gradients(
-    const T *x, const T *x_end, const T *dy, const T *dy_end, ptrdiff_t count, double mean, RowGradients row,
-    const T *result)
+/* Sums of float32 values in float32 are added up in float64 block by block, so that rounding errors stay small. */
+enum { FLOAT_BLOCK = 128 };
+
+/* Whether a row's gradient sums may be made in float32: shorter rows would lose more than they gain. */
+template <class T> constexpr bool is_summed_in_float32(ptrdiff_t count)
 {
-    sum_row(GradientTerms<T>{x, x_end, dy, dy_end}, count, mean, row.sum, row.product, result);
+    return std::is_same_v<T, float> && count >= LANES;
+}
+
+/* Whether float32 held the gradient sums of a row, `product` from its rounded mean. Sums that are this small might be of
+   terms that underflowed; all are 0 where dy is. */
+inline bool held_by_float32(double sum, double product)
+{
+    constexpr double smallest = 0x1p-90;
+    double magnitude = std::fabs(product);
+    bool is_zero = sum == 0 && product == 0;
+    return ((magnitude > smallest && magnitude < INFINITY) || is_zero) && std::fabs(sum) < INFINITY;
+}
+
+/* Find the gradient sums of a row of float32 values in float32, if that holds them. dy * (x - mean) is summed as
+   dy * (x - center) - (mean - center) * dy with the mean rounded to float32: x - center is exact where it cancels. */
+template <class Terms>
+SYNCBN_ALWAYS_INLINE inline bool sum_gradients_in_float32(
+    Terms terms, ptrdiff_t count, double mean, RowGradients row, const float *result)
+{
+    float center = (float)mean, sum, product;
+    double total = 0, product_total = 0;
+    for (ptrdiff_t start = 0; start < count; start += FLOAT_BLOCK) {
+        ptrdiff_t end = std::min<ptrdiff_t>(start + FLOAT_BLOCK, count);
+        sum_values<float>(terms, start, end, center, &sum, &product, result);
+        total += sum;
+        product_total += product;
+    }
+    *row.sum = total;
+    *row.product = product_total - (mean - center) * total;
+    return held_by_float32(total, product_total);
+}
+
+template <class Terms, class T>
+__attribute__((noinline)) void sum_gradients_in_float64(
+    const Terms &terms, ptrdiff_t count, double mean, RowGradients row, const T *result)
+{
+    sum_values<double>(terms, 0, count, mean, row.sum, row.product, result);
+}
+
+/* Find the gradient sums of a row. */
+template <class Terms, class T>
+SYNCBN_ALWAYS_INLINE inline void sum_gradients(
+    Terms terms, ptrdiff_t count, double mean, RowGradients row, const T *result)
+{
+    if constexpr (std::is_same_v<T, float>)
+        if (is_summed_in_float32<T>(count) && sum_gradients_in_float32(terms, count, mean, row, result))
+            return;
+    sum_gradients_in_float64(terms, count, mean, row, result);
 }
 
 } // namespace syncbn

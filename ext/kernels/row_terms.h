@@ -25,7 +25,8 @@ template <class T> struct MomentTerms {
     }
 };
 
-/* Those of the selected values: the others are taken as x0, which is the center, so their terms are 0. Only for lanes. */
+/* Those of the selected values: the others are taken as x0, which is the center, so their terms are 0. Only for float64
+   lanes. */
 template <class T> struct SelectedMomentTerms {
     const T *x;
     const unsigned char *mask;
@@ -39,7 +40,7 @@ template <class T> struct SelectedMomentTerms {
             T value = loader.has(j) ? x[i + j] : x0;
             selected[j] = loader.has(j) && mask[i + j] ? value : x0;
         }
-        first = load_lanes(selected) - center;
+        first = load_lanes<double>(selected) - center;
         second = first * first;
     }
 };
@@ -66,7 +67,7 @@ template <class T> struct GradientTerms {
 /* The same, of dy * weight: each feature has a weight of its own. */
 template <class T> struct WeightedGradientTerms {
     const T *x, *x_end, *dy, *dy_end;
-    const double *weight, *weight_end;
+    const T *weight, *weight_end;
 
     template <class Loader, class Numbers>
     SYNCBN_ALWAYS_INLINE void get(ptrdiff_t i, Loader loader, Numbers center, Numbers &first, Numbers &second) const

@@ -11,8 +11,8 @@ from syncbn.typing import Float64Array, FloatArray
 @np.errstate(all="ignore")
 def feature_forward(
     x_rd: FloatArray,
-    weight_d: Float64Array,
-    bias_d: Float64Array,
+    weight_d: FloatArray,
+    bias_d: FloatArray,
     eps: float,
     centred: bool,
     # out
@@ -34,7 +34,7 @@ def feature_forward(
 def feature_backward(
     x_rd: FloatArray,
     dy_rd: FloatArray,
-    weight_d: Float64Array,
+    weight_d: FloatArray,
     centred: bool,
     moments_2r: Float64Array,
     # out

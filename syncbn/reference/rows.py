@@ -9,11 +9,13 @@ from syncbn.reference._memory import MaskArray, channels_first
 from syncbn.typing import Float64Array, FloatArray
 
 LANES = 16
+FLOAT_BLOCK = 128
+"""Values that are summed in float32 before they are added up in float64."""
 
 
-def _lane_sum(values_ncs: Float64Array) -> Float64Array:
+def _lane_sum(values_ncs: FloatArray) -> FloatArray:
     """Sum the last axis: value s goes to lane s mod 16, then lanes j and j + 8, + 4, + 2, + 1."""
-    lanes = np.zeros((*values_ncs.shape[:2], LANES))
+    lanes = np.zeros((*values_ncs.shape[:2], LANES), values_ncs.dtype)
     for start in range(0, values_ncs.shape[2], LANES):
         block = values_ncs[:, :, start : start + LANES]
         lanes[:, :, : block.shape[2]] += block
@@ -84,10 +86,25 @@ def gradient_rows_ncs(
     product_nc: Float64Array,
     threads: int,  # noqa: ARG001
 ) -> None:
-    """Sum dy and dy·(x − μ) over each row."""
+    """Sum dy and dy·(x − μ) over each row: of float32 in blocks in float32, where that holds them."""
     dy = dy_ncs.astype(np.float64)
     sum_nc[...] = _lane_sum(dy)
-    product_nc[...] = _lane_sum(dy * (x_ncs - mean_nc[:, :, None]))
+    with np.errstate(all="ignore"):
+        product_nc[...] = _lane_sum(dy * (x_ncs - mean_nc[:, :, None]))
+    if x_ncs.dtype != np.float32 or x_ncs.shape[2] < LANES:
+        return
+    with np.errstate(all="ignore"):
+        center = mean_nc.astype(np.float32)
+        sums, products = np.zeros((2, *sum_nc.shape))
+        for start in range(0, x_ncs.shape[2], FLOAT_BLOCK):
+            block = np.s_[:, :, start : start + FLOAT_BLOCK]
+            sums += _lane_sum(dy_ncs[block])
+            products += _lane_sum(dy_ncs[block] * (x_ncs[block] - center[:, :, None]))
+        magnitude = np.abs(products)
+        held = (magnitude > 2.0**-90) & (magnitude < np.inf) | (sums == 0) & (products == 0)
+        held &= np.abs(sums) < np.inf
+        sum_nc[held] = sums[held]
+        product_nc[held] = (products - (mean_nc - center) * sums)[held]
 
 
 def gradient_rows_nsc(

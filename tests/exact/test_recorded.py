@@ -30,6 +30,6 @@ def test_recorded_results_keep_the_error_bounds(shape, dtype, reduction):
 def test_a_recorded_result_with_an_error_exceeds_the_bounds():
     """The control."""
     stored = recorded(SHAPES[0], "float32", "exact")
-    stored["dx"] *= np.float32(1 + 1e-6)
+    stored["dx"] *= np.float32(1 + 1e-5)
     with pytest.raises(AssertionError, match="dx"):
         assert_results(stored, batch(SHAPES[0], "float32"))
