@@ -58,8 +58,8 @@ template <> struct RoundedGradientFactors<float> : GradientFactorsOf<float> {
 
     bool lost(ptrdiff_t i) const
     {
-        return !((std::fabs(exact.mean[i]) < 0x1p100) & (std::fabs(shifted_b(i)) < 0x1p100) & float32_holds(exact.a[i])
-                 & float32_holds(exact.c[i]));
+        return !(std::fabs(exact.mean[i]) < 0x1p100 && std::fabs(shifted_b(i)) < 0x1p100 && float32_holds(exact.a[i])
+                 && float32_holds(exact.c[i]));
     }
 
   private:

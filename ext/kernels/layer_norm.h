@@ -28,7 +28,7 @@ template <class A> struct FeatureFactors {
     bool are_held() const
     {
         return std::is_same_v<A, double>
-               || ((std::fabs(mean) < 0x1p100f) & (std::fabs(b) < 0x1p100f) & float32_holds(scale) & float32_holds(c));
+               || (std::fabs(mean) < 0x1p100 && std::fabs(b) < 0x1p100 && float32_holds(scale) && float32_holds(c));
     }
 };
 
@@ -118,11 +118,10 @@ SYNCBN_ALWAYS_INLINE inline bool feature_gradients(
     A dweight[LANES], dbias[LANES];
     store_lanes(dweight, products);
     store_lanes(dbias, sums);
-    for (int j = 0; j < LANES; j++)
-        if (loader.has(j)) {
-            block.dweight[i + j] += dweight[j];
-            block.dbias[i + j] += dbias[j];
-        }
+    for (ptrdiff_t j = 0; j < loader.size(); j++) {
+        block.dweight[i + j] += dweight[j];
+        block.dbias[i + j] += dbias[j];
+    }
     return true;
 }
 

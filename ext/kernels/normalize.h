@@ -39,7 +39,7 @@ template <class Body> inline void for_factor_blocks(ptrdiff_t start, ptrdiff_t c
 SYNCBN_ALWAYS_INLINE inline bool float32_holds(double factor)
 {
     double magnitude = std::fabs(factor);
-    return ((magnitude < 0x1p100) & (magnitude > 0x1p-100)) | (magnitude == 0);
+    return (0x1p-100 < magnitude && magnitude < 0x1p100) || magnitude == 0;
 }
 
 /* The factors of up to 2048 channels in the type of the values. With the mean as float32, x - mean is exact where it
@@ -80,8 +80,8 @@ template <> struct RoundedNormalizeFactors<float> : NormalizeFactorsOf<float> {
 
     bool lost(ptrdiff_t c) const
     {
-        return !((std::fabs(exact.mean[c]) < 0x1p100) & (std::fabs(shifted_bias(c)) < 0x1p100)
-                 & float32_holds(exact.scale[c]));
+        return !(std::fabs(exact.mean[c]) < 0x1p100 && std::fabs(shifted_bias(c)) < 0x1p100
+                 && float32_holds(exact.scale[c]));
     }
 
   private:

@@ -35,9 +35,9 @@ struct RowGradients {
 };
 
 template <class A> struct WholeLanes {
-    SYNCBN_ALWAYS_INLINE bool has(ptrdiff_t) const
+    static constexpr ptrdiff_t size()
     {
-        return true;
+        return LANES;
     }
 
     template <class T> SYNCBN_ALWAYS_INLINE Lanes<A> load(const T *p, const T *) const
@@ -60,9 +60,9 @@ template <class A> struct WholeLanes {
 template <class A> struct PartialLanes {
     ptrdiff_t count;
 
-    SYNCBN_ALWAYS_INLINE bool has(ptrdiff_t lane) const
+    ptrdiff_t size() const
     {
-        return lane < count;
+        return count;
     }
 
     template <class T> SYNCBN_ALWAYS_INLINE Lanes<A> load(const T *p, const T *end) const
@@ -107,7 +107,7 @@ SYNCBN_ALWAYS_INLINE inline void sum_values(
     Lanes<A> center = broadcast(center_value), sums = broadcast<A>(0), products = broadcast<A>(0), first, second;
     for_all_lanes<A>(end - start, [&](ptrdiff_t i, auto loader) SYNCBN_ALWAYS_INLINE {
         if (result)
-            for (ptrdiff_t k = 0; k < LANES && loader.has(LANES - 1); k += CACHE_LINE / (ptrdiff_t)sizeof(T))
+            for (ptrdiff_t k = 0; k < LANES && loader.size() == LANES; k += CACHE_LINE / (ptrdiff_t)sizeof(T))
                 prefetch_for_writing(result + start + i + k);
         terms.get(start + i, loader, center, first, second);
         sums = sums + first;

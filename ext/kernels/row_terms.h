@@ -25,6 +25,23 @@ template <class T> struct MomentTerms {
     }
 };
 
+/* Copy the selected of `count` <= 16 values; the others of 16 become x0. Not inlined: a loop of its own is compiled to
+   vectors, one of a fixed length within others is not. */
+template <class T>
+__attribute__((noinline)) void select_values(
+    const T *x, const unsigned char *mask, ptrdiff_t count, T x0, T *__restrict selected)
+{
+    if (count == LANES) {
+        for (ptrdiff_t j = 0; j < LANES; j++) {
+            T value = x[j];
+            selected[j] = mask[j] ? value : x0;
+        }
+        return;
+    }
+    for (ptrdiff_t j = 0; j < LANES; j++)
+        selected[j] = j < count && mask[j] ? x[j] : x0;
+}
+
 /* Those of the selected values: the others are taken as x0, which is the center, so their terms are 0. Only for float64
    lanes. */
 template <class T> struct SelectedMomentTerms {
@@ -36,10 +53,7 @@ template <class T> struct SelectedMomentTerms {
     SYNCBN_ALWAYS_INLINE void get(ptrdiff_t i, Loader loader, Numbers center, Numbers &first, Numbers &second) const
     {
         T selected[LANES];
-        for (ptrdiff_t j = 0; j < LANES; j++) {
-            T value = loader.has(j) ? x[i + j] : x0;
-            selected[j] = loader.has(j) && mask[i + j] ? value : x0;
-        }
+        select_values(x + i, mask + i, loader.size(), x0, selected);
         first = load_lanes<double>(selected) - center;
         second = first * first;
     }
