@@ -3,6 +3,9 @@
 The kernels go through a block of channels at a time; a reference implementation makes its steps one after the other,
 each a function of its own.
 
+Every public function of a module without an underscore in its name implements the kernel of its name; the other modules
+hold the steps that these share.
+
 It is the oracle of the tests and the place to read what a kernel computes. ``SYNCBN_KERNELS=reference``
 in the environment runs the whole package on it.
 
@@ -14,30 +17,16 @@ compiled kernels alone.
 
 from __future__ import annotations
 
-from syncbn.reference.batch import batch_backward, batch_forward, batch_inference
-from syncbn.reference.features import feature_backward, feature_forward
-from syncbn.reference.groups import group_backward, group_forward
-from syncbn.reference.ranks import (
-    rank_gradient_ranges,
-    rank_gradient_sums,
-    rank_input_gradient,
-    rank_normalize,
-    rank_ranges,
-    rank_sums,
-)
+import importlib
+import inspect
+import pkgutil
 
-__all__ = [
-    "batch_backward",
-    "batch_forward",
-    "batch_inference",
-    "feature_backward",
-    "feature_forward",
-    "group_backward",
-    "group_forward",
-    "rank_gradient_ranges",
-    "rank_gradient_sums",
-    "rank_input_gradient",
-    "rank_normalize",
-    "rank_ranges",
-    "rank_sums",
-]
+__all__: list[str] = []
+
+for _info in pkgutil.iter_modules(__path__):
+    if not _info.name.startswith("_"):
+        _module = importlib.import_module(f"{__name__}.{_info.name}")
+        for _name, _function in inspect.getmembers(_module, inspect.isfunction):
+            if _function.__module__ == _module.__name__ and not _name.startswith("_"):
+                globals()[_name] = _function
+                __all__ += [_name]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from syncbn.reference._memory import MaskArray
-from syncbn.reference.normalize import normalize_ncs, normalize_nsc
+from syncbn.reference._normalize import normalize_ncs, normalize_nsc
 from syncbn.reference.ranks import (
     rank_gradient_ranges,
     rank_gradient_sums,

@@ -6,14 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from syncbn.reference._memory import NO_MASK, MaskArray
-from syncbn.reference.columns import (
+from syncbn.reference._columns import (
     gradient_absmax_columns,
     gradient_sums_columns,
     moment_ranges_columns,
     moment_sums_columns,
 )
-from syncbn.reference.exact import (
+from syncbn.reference._exact import (
     gradient_absmax,
     gradient_sums,
     moment_ranges,
@@ -21,10 +20,11 @@ from syncbn.reference.exact import (
     moments_from_sums,
     totals_from_sums,
 )
-from syncbn.reference.float64 import moment_sums_float64, moments_from_sums_float64
-from syncbn.reference.gradients import input_gradient_ncs, input_gradient_nsc, relu_gradients
-from syncbn.reference.normalize import normalize_ncs, normalize_nsc
-from syncbn.reference.rows import gradient_rows_ncs, gradient_rows_nsc, moment_rows_ncs, moment_rows_nsc
+from syncbn.reference._float64 import moment_sums_float64, moments_from_sums_float64
+from syncbn.reference._gradients import input_gradient_ncs, input_gradient_nsc, relu_gradients
+from syncbn.reference._memory import NO_MASK, MaskArray
+from syncbn.reference._normalize import normalize_ncs, normalize_nsc
+from syncbn.reference._rows import gradient_rows_ncs, gradient_rows_nsc, moment_rows_ncs, moment_rows_nsc
 from syncbn.typing import Float64Array, FloatArray
 
 

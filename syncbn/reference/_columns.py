@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from syncbn.reference._error_free import two_prod
+from syncbn.reference._exact import gradient_absmax
 from syncbn.reference._fixed_point import center_and_radius, inverse_scale_of, to_column_limbs
 from syncbn.reference._memory import MaskArray
-from syncbn.reference.exact import gradient_absmax
 from syncbn.typing import Float64Array, FloatArray, Int64Array
 
 
