@@ -120,7 +120,7 @@ template <class A> inline void combine_lanes(const LaneSums<A> &sums, double *to
         total[c] += combined[c];
 }
 
-/* Sum both terms over the rows of up to 256 channels, of the selected positions (mask may be null), in lanes of A, which
+/* Sum both terms over the rows of up to 256 channels, of the selected positions (mask may be null), in lanes of A. These
    are added up in float64 after each `block_size` positions. What is `streaming`, from memory, is fetched earlier than
    what is in a cache. */
 template <class T, class A, class Terms>

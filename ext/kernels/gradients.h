@@ -132,19 +132,19 @@ inline void input_gradient(
 {
     ptrdiff_t channels = layout.channels, size = layout.size;
     if (layout.channels_last) {
-        ptrdiff_t block = position_block(1, layout.positions(), threads);
+        ptrdiff_t block = shared_block(1, layout.positions(), threads);
         parallel_blocks(layout.positions(), block, threads, [=](ptrdiff_t start, ptrdiff_t count) {
             ptrdiff_t at = start * channels;
             input_gradient_positions(x + at, dy + at, offset(mask, start), count, channels, factors, dx + at);
         });
     } else {
-        ptrdiff_t block = channel_block(channels, threads);
-        parallel_blocks(layout.samples, channels, block, threads, [=](ptrdiff_t n, ptrdiff_t c, ptrdiff_t width) {
+        parallel_channel_blocks(layout, threads, [=](ptrdiff_t c, ptrdiff_t width, ptrdiff_t start, ptrdiff_t samples) {
             RoundedGradientFactors<T> rounded(factors.at(c), width);
-            for (ptrdiff_t i = 0; i < width; i++) {
-                ptrdiff_t at = (n * channels + c + i) * size;
-                input_gradient_row(x + at, dy + at, offset(mask, n * size), size, rounded, i, dx + at, 0);
-            }
+            for (ptrdiff_t n = start; n < start + samples; n++)
+                for (ptrdiff_t i = 0; i < width; i++) {
+                    ptrdiff_t at = (n * channels + c + i) * size;
+                    input_gradient_row(x + at, dy + at, offset(mask, n * size), size, rounded, i, dx + at, 0);
+                }
         });
     }
 }

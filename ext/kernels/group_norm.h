@@ -113,7 +113,7 @@ void group_norm_forward(
     parallel_for(layout.samples * count, threads, [=](ptrdiff_t group) {
         make_group_moments(groups, x, bias, eps, group);
     });
-    ptrdiff_t block = position_block(layout.samples, size, threads);
+    ptrdiff_t block = shared_block(layout.samples, size, threads);
     parallel_blocks(layout.samples, size, block, threads, [=](ptrdiff_t n, ptrdiff_t s, ptrdiff_t positions) {
         ptrdiff_t row = n * channels, at = (n * size + s) * channels;
         NormalizeFactors factors = {groups.mean + row, groups.scale + row, groups.bias + row};
@@ -191,7 +191,7 @@ void group_norm_backward(
         parallel_for(layout.samples * count, threads, [=](ptrdiff_t group) {
             make_group_factors(groups, gradients, group);
         });
-        ptrdiff_t block = position_block(layout.samples, size, threads);
+        ptrdiff_t block = shared_block(layout.samples, size, threads);
         parallel_blocks(layout.samples, size, block, threads, [=](ptrdiff_t n, ptrdiff_t s, ptrdiff_t positions) {
             ptrdiff_t row = n * channels, at = (n * size + s) * channels;
             GradientFactors factors = {groups.mean + row, groups.scale + row, gradients.b + row, gradients.c + row};

@@ -1,6 +1,6 @@
 /* The 16 lanes that a row is summed in, as registers of float64 or float32: the same result on each instruction set.
-   Loops that keep sums in an array are compiled to loads and stores instead, at half the speed, and vectors wider than a
-   register are converted element by element, at a tenth. */
+   Loops that keep sums in an array are compiled to loads and stores instead, at half the speed, and vectors wider than
+   a register are converted element by element, at a tenth. */
 #ifndef SYNCBN_LANES_H
 #define SYNCBN_LANES_H
 

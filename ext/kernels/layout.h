@@ -74,11 +74,21 @@ inline ptrdiff_t channel_block(ptrdiff_t channels, int threads)
     return std::max<ptrdiff_t>(16, std::min<ptrdiff_t>(CHANNEL_BLOCK, share));
 }
 
-/* Return how many of a sample's positions in channels-last memory a thread computes together: as many as leave work for
-   each thread, since the factors of all channels are made for each block. */
-inline ptrdiff_t position_block(ptrdiff_t samples, ptrdiff_t positions, int threads)
+/* Return how many of `count` items in each of `groups` a thread computes together: as many as leave work for each
+   thread, since the factors of all channels are made for each block. */
+inline ptrdiff_t shared_block(ptrdiff_t groups, ptrdiff_t count, int threads)
 {
-    return std::max<ptrdiff_t>(1, divide_up(positions, divide_up(threads, std::max<ptrdiff_t>(1, samples))));
+    return std::max<ptrdiff_t>(1, divide_up(count, divide_up(threads, std::max<ptrdiff_t>(1, groups))));
+}
+
+/* Call body(channel, width, sample, count) for blocks of channels-first memory. */
+template <class Body> inline void parallel_channel_blocks(const Layout &layout, int threads, Body body)
+{
+    ptrdiff_t channels = layout.channels, width = channel_block(channels, threads), blocks = divide_up(channels, width);
+    ptrdiff_t block = shared_block(blocks, layout.samples, threads);
+    parallel_blocks(blocks, layout.samples, block, threads, [=](ptrdiff_t i, ptrdiff_t sample, ptrdiff_t count) {
+        body(i * width, std::min(width, channels - i * width), sample, count);
+    });
 }
 
 } // namespace syncbn

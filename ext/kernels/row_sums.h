@@ -177,8 +177,8 @@ template <class T> constexpr bool is_summed_in_float32(ptrdiff_t count)
     return std::is_same_v<T, float> && count >= LANES;
 }
 
-/* Whether float32 held the gradient sums of a row, `product` from its rounded mean. Sums that are this small might be of
-   terms that underflowed; all are 0 where dy is. */
+/* Whether float32 held the gradient sums of a row, `product` from its rounded mean. Sums that are this small might be
+   of terms that underflowed; all are 0 where dy is. */
 inline bool held_by_float32(double sum, double product)
 {
     constexpr double smallest = 0x1p-90;
