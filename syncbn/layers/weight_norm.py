@@ -100,6 +100,6 @@ class WeightNorm(Module):
             else:
                 yield name, parameter
 
-    def _all_buffers(self, prefix: str) -> Iterator[tuple[str, NDArray[Any]]]:
+    def _all_buffers(self, prefix: str, transient: bool = True) -> Iterator[tuple[str, NDArray[Any]]]:
         """Yield the buffers of the module under their own names."""
-        return self.module._all_buffers(prefix)
+        return self.module._all_buffers(prefix, transient)

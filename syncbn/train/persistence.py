@@ -116,5 +116,5 @@ def restore(
     except (ValueError, TypeError) as error:
         model.load_state_dict(before)
         raise CheckpointError(f"{path}: {error}") from error
-    if len(snapshot.buffers) == comm.size > 1:
+    if len(snapshot.buffers) == comm.size:
         unpack_buffers(model, snapshot.buffers[comm.rank])
