@@ -38,6 +38,16 @@ class Module:
         """Return the result of `forward`."""
         return self.forward(x)
 
+    def extra_repr(self) -> str:
+        """Return the arguments that ``repr`` shows, such as ``"64, eps=1e-05"``."""
+        return ""
+
+    def __repr__(self) -> str:
+        children = [f"({name}): " + repr(child).replace("\n", "\n  ") for name, child in self.named_children()]
+        extra = self.extra_repr()
+        inside = "\n  ".join(["", *filter(None, [extra]), *children]) + "\n" if children else extra
+        return f"{type(self).__name__}({inside})"
+
     def register_buffer(self, name: str, value: NDArray[Any] | None, persistent: bool = True) -> None:
         """Set the attribute ``name`` and include it in the buffers, unless ``value`` is None.
 

@@ -54,6 +54,10 @@ class Dropout(Module):
     def rank(self, value: int) -> None:
         self.random_state[2] = value
 
+    def extra_repr(self) -> str:
+        """Return the arguments that ``repr`` shows."""
+        return f"p={self.p}"
+
     @np.errstate(all="ignore")  # infinities and NaN of the result say it
     def forward(self, x: FloatArray) -> tuple[FloatArray, Backward]:
         """Return y, in x's dtype, and its backward.

@@ -70,6 +70,14 @@ class Optimizer:
                     np.subtract(parameter.data, update, out=parameter.data, casting="same_kind")
                     parameter.version += 1
 
+    def settings(self) -> dict[str, Any]:
+        """Return the hyperparameters by name, without the learning rate, which is part of the state."""
+        return {name: value for name, value in vars(self).items() if not name.startswith("_") and name != "parameters"}
+
+    def __repr__(self) -> str:
+        settings = {"lr": self.lr, **self.settings()}
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in settings.items())})"
+
     def _update(self, position: int, grad: FloatArray) -> FloatArray:
         """Return what is subtracted from the parameter at this position, given its gradient with weight decay."""
         raise NotImplementedError(f"{type(self).__name__} does not implement _update")
