@@ -20,7 +20,7 @@ from syncbn.nn.schedules import ConstantSchedule, CosineSchedule, Schedule, Step
 from syncbn.nn.sequential import Sequential
 from syncbn.nn.sgd import SGD
 from syncbn.nn.sigmoid import Sigmoid
-from syncbn.nn.summary import summary
+from syncbn.nn.summary import Summary, summary
 from syncbn.nn.tanh import Tanh
 
 __all__ = [
@@ -44,6 +44,7 @@ __all__ = [
     "Sequential",
     "Sigmoid",
     "StepSchedule",
+    "Summary",
     "Tanh",
     "glorot_normal",
     "glorot_uniform",
