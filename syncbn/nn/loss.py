@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from syncbn._core.checks import check_unmasked
 from syncbn.nn._checks import check_dtype, check_input
+from syncbn.nn._means import remember_mean
 from syncbn.typing import FloatArray
 
 
@@ -67,7 +68,7 @@ def softmax_cross_entropy(
     dlogits = exponentials / sums
     dlogits[samples, labels] -= 1.0
     dlogits /= normalizer
-    return loss, dlogits.astype(logits.dtype)
+    return loss, _remembered(dlogits.astype(logits.dtype), normalizer)
 
 
 @np.errstate(all="ignore")  # values that are not finite give a loss of NaN without a warning
@@ -111,7 +112,7 @@ def mean_squared_error(
     differences = y.astype(np.float64) - targets
     values = max(math.prod(y.shape[1:]), 1) * normalizer
     loss = float(np.sum(differences * differences)) / values
-    return loss, (2.0 / values * differences).astype(y.dtype)
+    return loss, _remembered((2.0 / values * differences).astype(y.dtype), normalizer)
 
 
 def _checked(normalizer: float | None, samples: int) -> float:
@@ -121,3 +122,10 @@ def _checked(normalizer: float | None, samples: int) -> float:
     if not 0.0 < normalizer < np.inf:
         raise ValueError(f"normalizer must be positive and finite, got {normalizer!r}")
     return normalizer
+
+
+def _remembered(gradient: FloatArray, normalizer: float) -> FloatArray:
+    """Return the gradient, which is remembered if the loss is the mean over these samples."""
+    if len(gradient) == normalizer:
+        remember_mean(gradient)
+    return gradient

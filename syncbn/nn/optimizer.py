@@ -62,7 +62,20 @@ class Optimizer:
         self._lr = check_number("lr", value)
 
     def step(self) -> None:
-        """Update every parameter that has a gradient, in place."""
+        """Update every parameter that has a gradient, in place.
+
+        Raises
+        ------
+        RuntimeError
+            A gradient is that of this rank alone, though all ranks have copies of the parameter. No parameter has
+            changed.
+        """
+        if any(p.replicated and p.grad is not None and not p.summed for p in self.parameters):
+            raise RuntimeError(
+                "gradients are those of this rank alone, so the parameters of the ranks would drift apart: call "
+                "train.sum_gradients(model, comm) before optimizer.step() (a program that sums them itself sets "
+                "parameter.replicated = False)"
+            )
         with np.errstate(all="ignore"):  # infinities and NaN of the parameters say it
             for position, parameter in enumerate(self.parameters):
                 if parameter.grad is not None:

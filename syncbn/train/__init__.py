@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from syncbn.train.checkpoint import CheckpointError
 from syncbn.train.consistency import ParameterMismatchError, check_parameters
-from syncbn.train.evaluation import Evaluation, evaluate
+from syncbn.train.evaluation import Evaluation, evaluate, predict
 from syncbn.train.gradients import FlatGradients
 from syncbn.train.order import DataOrder, shard
 from syncbn.train.records import EpochRecord, Position, Progress
+from syncbn.train.replicas import broadcast_parameters, sum_gradients
 from syncbn.train.trainer import Trainer
 
 __all__ = [
@@ -20,7 +21,10 @@ __all__ = [
     "Position",
     "Progress",
     "Trainer",
+    "broadcast_parameters",
     "check_parameters",
     "evaluate",
+    "predict",
     "shard",
+    "sum_gradients",
 ]

@@ -51,7 +51,8 @@ def check_parameters(model: Module, comm: Communicator) -> None:
     first = next((name for name in names if len({theirs.get(name) for theirs in everywhere}) > 1), "their order")
     raise ParameterMismatchError(
         f"parameters differ between ranks: rank{'s' * (len(odd) > 1)} {', '.join(map(str, odd))} "
-        f"from rank {even}; the first that differs is {first!r}"
+        f"from rank {even}; the first that differs is {first!r}. Make them equal by train.broadcast_parameters, sum "
+        "gradients by train.sum_gradients, and load a state on every rank, or on rank 0 before broadcast_parameters"
     )
 
 

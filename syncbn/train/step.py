@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from syncbn.comm import CollectiveSignature, Communicator
+from syncbn.comm import Communicator
 from syncbn.layers import Module
 from syncbn.nn import Optimizer, softmax_cross_entropy
 from syncbn.train.buffers import pack_buffers, unpack_buffers
@@ -61,10 +61,7 @@ class TrainingStep:
         self.updating = False
         self.gradients = FlatGradients(optimizer.parameters, wire_dtype)
         self._parameters = [*model.parameters(), *optimizer.parameters]  # listing them in every step would take long
-        buffer = self.gradients.buffer
-        self._signature = CollectiveSignature(
-            "training step", (("gradients", buffer.size), ("dtype", str(buffer.dtype))), has_data=True
-        )
+        self._signature = replace(self.gradients.signature, operation="training step")
         # Layers may have communicators of groups of ranks, which count their own bytes.
         self._communicators = {comm, *communicators(model)}
 
@@ -80,7 +77,7 @@ class TrainingStep:
                 buffers = pack_buffers(self.model)  # the running statistics, which the forward changes
                 start, bytes_before = perf_counter(), self._bytes_sent()
                 self.gradients.take(self._forward_backward(x, y, batch))
-            loss = self.gradients.add_over_ranks(self.comm)
+            loss = self.gradients.finish(self.comm)
             self.updating = True
         except BaseException:  # KeyboardInterrupt too
             if buffers is not None:

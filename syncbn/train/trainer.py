@@ -16,10 +16,11 @@ from syncbn.nn import Optimizer
 from syncbn.train.config import check_samples, describe_data, describe_training
 from syncbn.train.consistency import check_parameters
 from syncbn.train.errors import check_model, check_same, collective_errors, find_communicator
-from syncbn.train.evaluation import Evaluation, evaluate
+from syncbn.train.evaluation import Evaluation, evaluate, predict
 from syncbn.train.order import DataOrder
-from syncbn.train.persistence import broadcast_state, capture, read_snapshot, restore, write_snapshot
+from syncbn.train.persistence import capture, read_snapshot, restore, write_snapshot
 from syncbn.train.records import EpochRecord, Position, Progress
+from syncbn.train.replicas import broadcast_parameters
 from syncbn.train.snapshot import differences
 from syncbn.train.step import TrainingStep
 from syncbn.typing import FloatArray
@@ -125,7 +126,7 @@ class Trainer:
                 wire_dtype=self._step.gradients.buffer.dtype,
             )
         check_same(self.comm, "Trainer", {"names": list(self._config), "check_every": check_every, **self._config})
-        broadcast_state(model, self.comm)
+        broadcast_parameters(model, self.comm)
 
     def fit(
         self,
@@ -266,6 +267,10 @@ class Trainer:
     def evaluate(self, x: FloatArray, y: Labels, batch_size: int = 256) -> Evaluation:
         """Return loss and error on other data; see `syncbn.train.evaluate`. Collective."""
         return evaluate(self.model, x, y, self.comm, batch_size=batch_size)
+
+    def predict(self, x: FloatArray, batch_size: int = 256) -> FloatArray:
+        """Return the logits of these samples; see `syncbn.train.predict`. Not collective."""
+        return predict(self.model, x, batch_size=batch_size)
 
     def save(self, path: PathLike) -> None:
         """Write a checkpoint, a file from which `resume` continues with the same bits.
