@@ -6,6 +6,7 @@ from syncbn.train.checkpoint import CheckpointError
 from syncbn.train.consistency import ParameterMismatchError, check_parameters
 from syncbn.train.evaluation import Evaluation, evaluate, predict
 from syncbn.train.gradients import FlatGradients
+from syncbn.train.history import History
 from syncbn.train.order import DataOrder, shard
 from syncbn.train.records import EpochRecord, Position, Progress
 from syncbn.train.replicas import broadcast_parameters, sum_gradients
@@ -17,6 +18,7 @@ __all__ = [
     "EpochRecord",
     "Evaluation",
     "FlatGradients",
+    "History",
     "ParameterMismatchError",
     "Position",
     "Progress",
