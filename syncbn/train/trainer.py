@@ -219,8 +219,8 @@ class Trainer:
         check_same(self.comm, "fit", {**self._done(), **data, **options})
         if self._data and (other := differences(self._data, data)):
             raise ValueError(
-                f"fit cannot continue: training data differ from those of the checkpoint: {other} (without a checkpoint, "
-                "those of the first call of fit; to train the model on other data, make another Trainer)"
+                f"fit cannot continue: training data differ from those of the checkpoint: {other} (or from those of "
+                "the first call of fit; to train the model on other data, make another Trainer)"
             )
         self._data = data
 
