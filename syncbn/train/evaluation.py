@@ -71,7 +71,7 @@ def evaluate(
     ValueError, TypeError
         Samples or labels do not fit the model or each other.
     ParameterMismatchError
-        Ranks have different parameters, though `broadcast_parameters` or a trainer has made them equal before.
+        Ranks have different parameters, and these are not the random ones of a new model.
     SyncMismatchError
         Another rank has raised one of these errors.
     """
@@ -84,7 +84,7 @@ def evaluate(
         if not len(x):
             raise ValueError("evaluation needs at least one sample")
         samples = {"elements": x.size, "dtype": str(x.dtype)}
-    if all(parameter.replicated for parameter in model.parameters()):
+    if any(comm.allgather(any(p.replicated or p.version for p in model.parameters()))):  # not of a new model
         check_parameters(model, comm)
     with rank_0_buffers(model, comm), collective_errors(comm, "evaluation", **samples), model.evaluating():
         own = shard(len(x), comm.rank, comm.size)

@@ -11,7 +11,7 @@ from syncbn.nn._means import took_mean
 from syncbn.train.buffers import pack, unpack
 from syncbn.train.config import describe_model
 from syncbn.train.consistency import check_parameters
-from syncbn.train.errors import check_model, check_same, collective_errors, find_communicator
+from syncbn.train.errors import check_model, check_same, collective_errors, find_communicator, raised_by_all
 from syncbn.train.gradients import FlatGradients
 
 _CHECK_EVERY = 100
@@ -112,11 +112,12 @@ def sum_gradients(model: Module, comm: CommLike = None, loss: float = 0.0) -> fl
     sums.flat.finish(comm)
     total, checks, means = sums.flat.scalars.tolist()
     if means > 1:
-        raise ValueError(
+        error = ValueError(
             f"{means:.0f} of {comm.size} ranks divided their loss by their own number of samples, so the sum of the "
             f"gradients is not that of a mean: pass the number of samples of all ranks to the loss, such as "
             "softmax_cross_entropy(logits, labels, len(batch))"
         )
+        raise raised_by_all(error, comm)
     if checks:
         check_parameters(model, comm)
     return float(total)

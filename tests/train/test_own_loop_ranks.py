@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from syncbn import BatchNorm, MPIComm, SerialComm, SyncBatchNorm, SyncMismatchError
+from syncbn.comm.errors import is_repeated
 from syncbn.comm.protocol import HANDSHAKE_BYTES
 from syncbn.nn import SGD, Adam, Dense, Dropout, ReLU, Sequential, softmax_cross_entropy
 from syncbn.train import (
@@ -212,6 +213,39 @@ def test_evaluation_on_all_ranks_detects_parameters_that_differ(comm, loop):
     loop.model[0].weight.data[0, 0] += comm.rank
     with pytest.raises(ParameterMismatchError):
         evaluate(loop.model, loop.x, loop.y, comm)
+
+
+@pytest.mark.parametrize("loaded", ["by one rank", "by all ranks", "by none"])
+def test_evaluation_of_a_state_that_one_rank_has_loaded(comm, problem, loaded):
+    several(comm)
+    first, model = Loop(comm, problem).broadcast(), Loop(comm, problem).model
+    if loaded == "by all ranks" or (loaded == "by one rank" and comm.rank == 0):
+        model.load_state_dict(first.model.state_dict())
+    if loaded == "by one rank":
+        with pytest.raises(ParameterMismatchError, match="load a state on every rank, or on rank 0 before"):
+            evaluate(model, first.x, first.y, comm)
+    else:
+        assert evaluate(model, first.x, first.y, comm).samples == N
+
+
+def test_training_in_which_every_part_is_forgotten(comm, loop):
+    several(comm)
+    loop.backward(None)
+    loop.optimizer.step()
+    with pytest.raises(ParameterMismatchError, match="broadcast_parameters, sum gradients by"):
+        evaluate(loop.model, loop.x, loop.y, comm)
+
+
+def test_only_rank_0_prints_an_error_that_all_ranks_raise(comm, loop):
+    several(comm)
+    loop.backward(None)
+    with pytest.raises(ValueError, match="divided their loss") as caught:
+        sum_gradients(loop.model, comm)
+    assert is_repeated(caught.value) == (comm.rank > 0)
+    loop.model.zero_grad()
+    with pytest.raises(ParameterMismatchError) as caught:
+        check_parameters(loop.model, comm)
+    assert is_repeated(caught.value) == (comm.rank > 0)
 
 
 def test_one_rank_may_evaluate(comm, loop):
