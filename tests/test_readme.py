@@ -48,7 +48,7 @@ def run(code: str, folder: Path, ranks: int) -> str:
     done = subprocess.run(
         [*command, sys.executable, *(["-m", "mpi4py"] if ranks else []), "script.py"],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **threads, **extra},
+        env={**os.environ, "PYTHONPATH": str(ROOT), **threads, **extra},
         capture_output=True,
         text=True,
         check=False,

@@ -20,15 +20,15 @@ class Dropout(Module):
     p : float
         Probability, in [0, 1].
     rng : numpy.random.Generator, optional
-        Random number generator for the seed of this layer. None means a new generator. On several ranks,
-        `syncbn.train.broadcast_parameters` and the trainer distribute the seed of rank 0, and each rank draws other
-        numbers from it.
+        Random number generator that draws the seed of this layer. None means a new generator. On several ranks,
+        `syncbn.train.broadcast_parameters` and the trainer copy the seed of rank 0 to all ranks, and each rank draws
+        its own random numbers with it.
 
     Attributes
     ----------
     random_state : ndarray of uint64, shape (4,)
-        Seed (two numbers), rank, and number of forwards in training, from which the values that are set to 0 follow. It
-        is part of a trainer's checkpoints but not of ``state_dict``, as in PyTorch.
+        State of the random numbers: the seed (two numbers), the rank, and the number of forwards in training. It is
+        part of a trainer's checkpoints but not of ``state_dict``, which in PyTorch has no entry for dropout either.
 
     References
     ----------

@@ -73,7 +73,7 @@ def broadcast_parameters(model: Module, comm: CommLike = None, optimizer: Optimi
     for _, module in model.named_modules():
         if isinstance(module, Dropout):
             module.rank = comm.rank
-    took_mean()  # the losses of a training of this rank alone are no longer of interest
+    took_mean()  # ignore earlier losses, of a training on this rank alone
 
 
 def sum_gradients(model: Module, comm: CommLike = None, loss: float = 0.0) -> float:
