@@ -55,6 +55,7 @@ docs: .venv/.with-docs  ## build the documentation into site/
 
 build: $(INSTALLED)  ## install into .venv and compile changed kernels
 
+# SYNCBN_REPOSITORY=https://HOST/OWNER/syncbn/blob/TAG makes the links of the README absolute.
 dist: .venv/.with-test  ## make an sdist and a wheel in dist/
 	$(BIN)/python -m build
 

@@ -1,6 +1,10 @@
-"""Builds the extensions: ext/kernels.pyx for each instruction set, and every other ext/*.pyx once."""
+"""Builds the extensions: ext/kernels.pyx for each instruction set, and every other ext/*.pyx once.
+
+It also changes the links of README.md for package indexes.
+"""
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -32,6 +36,24 @@ CYTHON_ARGS = [
 KERNELS = Path("ext/kernels.pyx")
 if not KERNELS.exists():
     raise SystemExit(f"{KERNELS} is missing: build from the root of the repository or of the sdist")
+
+
+def description():
+    """Return README.md without relative links, since package indexes do not show the files that they point to.
+
+    SYNCBN_REPOSITORY is the address of the files on the web, such as https://HOST/OWNER/syncbn/blob/v0.1.0, for
+    absolute links. Without it, links become their texts, and images are left out.
+    """
+    repository = os.environ.get("SYNCBN_REPOSITORY", "").rstrip("/")
+
+    def absolute(link):
+        image, text, target = link.groups()
+        if not repository:
+            return "" if image else text
+        return f"{image}[{text}]({repository}/{target}{'?raw=true' if image else ''})"
+
+    text = Path("README.md").read_text(encoding="utf-8")
+    return re.sub(r"(!?)\[([^]]*)\]\((?!https?:)([^)]*)\)", absolute, text)
 
 
 def extension(name, source, **options):
@@ -91,6 +113,8 @@ kernels = [
 others = [extension(path.stem, path, language="c") for path in sorted(set(Path("ext").glob("*.pyx")) - {KERNELS})]
 
 setup(
+    long_description=description(),
+    long_description_content_type="text/markdown",
     ext_modules=[*kernels, *others],
     cmdclass={"build_ext": BuildExtensions},
     options={"build_ext": {"parallel": 2}},

@@ -17,6 +17,7 @@ OUTPUT = {
     "errors_reach_every_rank.py": r"rank 0 raised .*must have 16 channels.*the next call works",
     "groups_of_ranks.py": r"group 0 \(ranks 0.*mean of channel 0",
     "masked_statistics.py": r"with mask +count +(\d+) .*without mask +count +(?!\1)\d+",
+    "own_loop.py": r"epoch 1: loss .*epoch 2: loss .*test accuracy \d+",
     "small_batch_training.py": r"BatchNorm +test error .*SyncBatchNorm +test error",
     "synchronized_statistics.py": r"synchronized 0 \(the same bits\)",
     "tutorial_network.py": r"Total params: 51,146\nTrainable params: 51,018\nNon-trainable params: 128.*test accuracy",

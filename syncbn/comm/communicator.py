@@ -134,6 +134,10 @@ class Communicator:
         else:
             self._protocol.close(kind)
 
+    def __repr__(self) -> str:
+        closed = ", closed" if self._protocol.closed else ""
+        return f"{type(self).__name__}(rank {self.rank} of {self.size}{closed})"
+
     def __deepcopy__(self, memo: object) -> NoReturn:
         raise TypeError(_NOT_COPIED.format(type(self).__name__))
 

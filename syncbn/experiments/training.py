@@ -40,7 +40,7 @@ def train(
     recorder = _Recorder(config, run, trainer, inputs, observer)
     try:
         with np.errstate(over="ignore", invalid="ignore"):  # divergence is a valid result
-            trainer.fit(inputs.x_train, inputs.y_train, config.epochs, on_step=recorder.record)
+            trainer.fit(inputs.x_train, inputs.y_train, config.epochs, on_step=recorder.record, progress=False)
     except _DivergedError:
         run.diverged = True
         observer.advance(config.steps(run.batch * comm.size, len(inputs.x_train)) - run.steps)

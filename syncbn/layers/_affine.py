@@ -42,9 +42,15 @@ class AffineNormalizer(Module):
     ) -> None:
         super().__init__()
         self.eps = None if eps is None else check_eps(eps)
+        self.affine = affine
         dtype = floating_dtype(dtype)
         self.weight = Parameter(np.ones(shape, dtype), decay=False) if affine and weight else None
         self.bias = Parameter(np.zeros(shape, dtype), decay=False) if affine and bias else None
+
+    def _repr_affine(self, name: str = "affine") -> str:
+        """Return what `extra_repr` shows of γ and β."""
+        missing = [key for key in ("weight", "bias") if self.affine and getattr(self, key) is None]
+        return ", ".join([f"{name}={self.affine}", *(f"{key}=False" for key in missing)])
 
     def _arrays(self) -> tuple[FloatArray | None, FloatArray | None]:
         """Return γ and β; None for a missing one."""

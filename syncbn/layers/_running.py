@@ -45,7 +45,6 @@ class RunningNormalizer(AffineNormalizer):
         self.num_features = check_integer("num_features", num_features)
         super().__init__(self.num_features, check_eps(eps), affine, weight, bias, dtype)
         self.momentum = momentum
-        self.affine = affine
         self.track_running_stats = track = track_running_stats
         self.channel_axis = channel_axis
         self.register_buffer("running_mean", np.zeros(num_features, floating_dtype(dtype)) if track else None)
@@ -58,6 +57,13 @@ class RunningNormalizer(AffineNormalizer):
             self.running_mean[...] = 0
             self.running_var[...] = 1
             self.num_batches_tracked[...] = 0
+
+    def extra_repr(self) -> str:
+        """Return the arguments that ``repr`` shows."""
+        return (
+            f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, {self._repr_affine()}, "
+            f"track_running_stats={self.track_running_stats}"
+        )
 
     @property
     def _uses_running_statistics(self) -> bool:

@@ -66,6 +66,10 @@ class GroupNorm(AffineNormalizer):
         super().__init__(self.num_channels, check_eps(eps), affine, weight, bias, dtype)
         self.channel_axis = channel_axis
 
+    def extra_repr(self) -> str:
+        """Return the arguments that ``repr`` shows."""
+        return f"{self.num_groups}, {self.num_channels}, eps={self.eps}, {self._repr_affine()}"
+
     def forward(self, x: FloatArray) -> tuple[FloatArray, Backward]:
         """Return y and its backward. Do not change x before the backward is called."""
         y, *_, gradients = plans.group_norm(

@@ -61,6 +61,10 @@ class LayerNorm(AffineNormalizer):
         self.normalized_shape = check_shape(normalized_shape)
         super().__init__(self.normalized_shape, check_eps(eps), elementwise_affine, weight, bias, dtype)
 
+    def extra_repr(self) -> str:
+        """Return the arguments that ``repr`` shows."""
+        return f"{self.normalized_shape}, eps={self.eps}, {self._repr_affine('elementwise_affine')}"
+
     def forward(self, x: FloatArray) -> tuple[FloatArray, Backward]:
         """Return y and its backward. Do not change x before the backward is called."""
         y, gradients = plans.feature_norm(x, self.normalized_shape, *self._arrays(), self.eps, True)

@@ -28,6 +28,7 @@ class Module:
     def __init__(self) -> None:
         self.training = True
         self._buffer_names: list[str] = []
+        self._transient_names: list[str] = []
 
     def forward(self, x: FloatArray) -> tuple[FloatArray, Backward]:
         """Return y and its backward, a function that returns dL/dx given dL/dy."""
@@ -37,10 +38,25 @@ class Module:
         """Return the result of `forward`."""
         return self.forward(x)
 
-    def register_buffer(self, name: str, value: NDArray[Any] | None) -> None:
-        """Set the attribute ``name`` and include it in ``state_dict``, unless ``value`` is None."""
+    def extra_repr(self) -> str:
+        """Return the arguments that ``repr`` shows, such as ``"64, eps=1e-05"``."""
+        return ""
+
+    def __repr__(self) -> str:
+        children = [f"({name}): " + repr(child).replace("\n", "\n  ") for name, child in self.named_children()]
+        extra = self.extra_repr()
+        inside = "\n  ".join(["", *filter(None, [extra]), *children]) + "\n" if children else extra
+        return f"{type(self).__name__}({inside})"
+
+    def register_buffer(self, name: str, value: NDArray[Any] | None, persistent: bool = True) -> None:
+        """Set the attribute ``name`` and include it in the buffers, unless ``value`` is None.
+
+        If it is ``persistent``, it is part of ``state_dict``. All buffers are part of a trainer's checkpoints.
+        """
         setattr(self, name, value)
         self._buffer_names.append(name)
+        if not persistent:
+            self._transient_names.append(name)
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
         """Yield the name and the module of each module directly inside this one."""
@@ -141,19 +157,22 @@ class Module:
         for name, child in self.named_children():
             yield from child._all_parameters(_join(prefix, name))
 
-    def _all_buffers(self, prefix: str) -> Iterator[tuple[str, NDArray[Any]]]:
-        """Yield like `named_buffers`, but yield a buffer that is found twice under both names."""
+    def _all_buffers(self, prefix: str, transient: bool = True) -> Iterator[tuple[str, NDArray[Any]]]:
+        """Yield like `named_buffers`, but yield a buffer that is found twice under both names.
+
+        Buffers that are not persistent are yielded only if ``transient`` is True.
+        """
         for name in self._buffer_names:
             value = getattr(self, name)
-            if value is not None:
+            if value is not None and (transient or name not in self._transient_names):
                 yield _join(prefix, name), value
         for name, child in self.named_children():
-            yield from child._all_buffers(_join(prefix, name))
+            yield from child._all_buffers(_join(prefix, name), transient)
 
     def _named_arrays(self) -> Iterator[tuple[str, NDArray[Any]]]:
         for name, parameter in self._all_parameters(""):
             yield name, parameter.data
-        yield from self._all_buffers("")
+        yield from self._all_buffers("", transient=False)
 
 
 def _join(prefix: str, name: str) -> str:

@@ -29,25 +29,48 @@ class Parameter:
         Value.
     grad : ndarray or None
         Sum of the gradients of all backward passes since the last ``zero_grad``; None before the first one.
+    replicated : bool
+        Whether all ranks have copies of the parameter, which `syncbn.train.broadcast_parameters` makes equal. Then an
+        optimizer accepts only gradients that are ``summed``. A program that sums gradients itself sets it to False.
+    summed : bool
+        Whether ``grad`` is the sum over all ranks, by `syncbn.train.sum_gradients`. The next backward raises
+        RuntimeError, because it would add the gradient of a single rank to it: call ``zero_grad`` first.
     version : int
         Number of changes of ``data`` by optimizers and by ``load_state_dict``. A backward raises RuntimeError if the
         parameters of its layer have changed since the forward.
     """
 
-    __slots__ = ("data", "decay", "grad", "version")
+    __slots__ = ("_grad", "data", "decay", "replicated", "summed", "version")
 
     def __init__(self, data: FloatArray, *, decay: bool = True) -> None:
         check_unmasked(data, "data")
         self.data = data
         self.decay = decay
-        self.grad: FloatArray | None = None
+        self.replicated = False
+        self.grad = None
         self.version = 0
+
+    @property
+    def grad(self) -> FloatArray | None:
+        """Gradient; None before the first backward."""
+        return self._grad
+
+    @grad.setter
+    def grad(self, value: FloatArray | None) -> None:
+        self._grad = value
+        if value is None:
+            self.summed = False
 
     def add_grad(self, grad: NDArray[np.floating]) -> None:
         """Add an array of the parameter's shape to the gradient, in the parameter's dtype."""
         check_unmasked(grad, "gradient")
         if grad.shape != self.data.shape:
             raise ValueError(f"gradient of shape {grad.shape} for a parameter of shape {self.data.shape}")
+        if self.summed:
+            raise RuntimeError(
+                "a backward would add to the gradients of the last step, which are summed over ranks: "
+                "call model.zero_grad() after each step"
+            )
         if self.grad is None and grad.dtype == self.data.dtype:
             self.grad = grad.copy()  # the caller may change its own array
             return

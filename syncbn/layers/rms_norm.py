@@ -55,6 +55,10 @@ class RMSNorm(AffineNormalizer):
         self.normalized_shape = check_shape(normalized_shape)
         super().__init__(self.normalized_shape, eps, elementwise_affine, True, False, dtype)
 
+    def extra_repr(self) -> str:
+        """Return the arguments that ``repr`` shows."""
+        return f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.affine}"
+
     def forward(self, x: FloatArray) -> tuple[FloatArray, Backward]:
         """Return y and its backward. Do not change x before the backward is called."""
         y, gradients = plans.feature_norm(x, self.normalized_shape, *self._arrays(), self.eps, False)

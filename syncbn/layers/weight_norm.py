@@ -67,6 +67,10 @@ class WeightNorm(Module):
         # Zeros have no direction: with v = 1 and g = 0, w is still 0, and g receives a gradient.
         self.v = Parameter(np.where(norms == 0, weight.data.dtype.type(1), weight.data), decay=weight.decay)
 
+    def extra_repr(self) -> str:
+        """Return the arguments that ``repr`` shows."""
+        return f"name={self.name!r}, axis={self.axis}"
+
     def forward(self, x: FloatArray) -> tuple[FloatArray, Backward]:
         """Compute w, and return y of the module and its backward, which adds to the gradients of g and v."""
         weight: Parameter = getattr(self.module, self.name)
@@ -100,6 +104,6 @@ class WeightNorm(Module):
             else:
                 yield name, parameter
 
-    def _all_buffers(self, prefix: str) -> Iterator[tuple[str, NDArray[Any]]]:
+    def _all_buffers(self, prefix: str, transient: bool = True) -> Iterator[tuple[str, NDArray[Any]]]:
         """Yield the buffers of the module under their own names."""
-        return self.module._all_buffers(prefix)
+        return self.module._all_buffers(prefix, transient)

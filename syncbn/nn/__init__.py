@@ -6,10 +6,11 @@ from syncbn.nn.adam import Adam
 from syncbn.nn.avg_pool import AvgPool2d
 from syncbn.nn.conv2d import Conv2d
 from syncbn.nn.dense import Dense
+from syncbn.nn.dropout import Dropout
 from syncbn.nn.flatten import Flatten
 from syncbn.nn.global_avg_pool import GlobalAvgPool2d
 from syncbn.nn.init import Initializer, glorot_normal, glorot_uniform, he_normal, he_uniform
-from syncbn.nn.loss import softmax_cross_entropy
+from syncbn.nn.loss import mean_squared_error, softmax_cross_entropy
 from syncbn.nn.max_pool import MaxPool2d
 from syncbn.nn.module_list import ModuleList
 from syncbn.nn.optimizer import Optimizer
@@ -18,7 +19,9 @@ from syncbn.nn.residual import ResidualBlock
 from syncbn.nn.schedules import ConstantSchedule, CosineSchedule, Schedule, StepSchedule
 from syncbn.nn.sequential import Sequential
 from syncbn.nn.sgd import SGD
-from syncbn.nn.summary import summary
+from syncbn.nn.sigmoid import Sigmoid
+from syncbn.nn.summary import Summary, summary
+from syncbn.nn.tanh import Tanh
 
 __all__ = [
     "SGD",
@@ -28,6 +31,7 @@ __all__ = [
     "Conv2d",
     "CosineSchedule",
     "Dense",
+    "Dropout",
     "Flatten",
     "GlobalAvgPool2d",
     "Initializer",
@@ -38,11 +42,15 @@ __all__ = [
     "ResidualBlock",
     "Schedule",
     "Sequential",
+    "Sigmoid",
     "StepSchedule",
+    "Summary",
+    "Tanh",
     "glorot_normal",
     "glorot_uniform",
     "he_normal",
     "he_uniform",
+    "mean_squared_error",
     "softmax_cross_entropy",
     "summary",
 ]

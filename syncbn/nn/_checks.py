@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from syncbn._core.checks import check_integer, check_unmasked, torch_hint
+from syncbn.nn._means import notice_backward
 from syncbn.typing import FloatArray
 
 Pair = tuple[int, int]
@@ -35,6 +36,7 @@ def check_input(layer: str, x: FloatArray, expected: Sequence[str | int]) -> Non
 
 def check_grad(layer: str, dy: FloatArray, shape: tuple[int, ...], dtype: np.dtype[Any]) -> FloatArray:
     """Return ``dy`` in the dtype of y; raise ValueError unless it has y's shape."""
+    notice_backward(dy)
     check_unmasked(dy, "dy")
     if np.shape(dy) != shape:
         raise ValueError(f"backward of {layer} expects dy of y's shape {shape}, got {np.shape(dy)}")

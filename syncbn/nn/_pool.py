@@ -30,6 +30,10 @@ class Pool2d(Module):
         if any(2 * p > k for p, k in zip(self.padding, self.kernel_size, strict=True)):
             raise ValueError(f"padding {self.padding} is more than half of kernel_size {self.kernel_size}")
 
+    def extra_repr(self) -> str:
+        """Return the arguments that ``repr`` shows."""
+        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
+
     def _windows(self, x: FloatArray) -> tuple[tuple[int, ...], list[Tap]]:
         """Return the shape of y and, for each tap of the window in row order, its outputs in y and its pixels in x."""
         name = type(self).__name__

@@ -58,6 +58,13 @@ class Conv2d(Module):
         self.weight = Parameter(init((self.out_channels, self.in_channels, *self.kernel_size), rng, dtype))
         self.bias = Parameter(np.zeros(self.out_channels, dtype)) if bias else None
 
+    def extra_repr(self) -> str:
+        """Return the arguments that ``repr`` shows."""
+        return (
+            f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}, "
+            f"padding={self.padding}" + ", bias=False" * (self.bias is None)
+        )
+
     @np.errstate(all="ignore")  # infinities and NaN of the result say it
     def forward(self, x: FloatArray) -> tuple[FloatArray, Backward]:
         """Return y of shape (N, out_channels, OH, OW), in x's dtype and memory order, and its backward.

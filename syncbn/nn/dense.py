@@ -53,6 +53,10 @@ class Dense(Module):
         self.weight = Parameter(init((self.out_features, self.in_features), rng, dtype))
         self.bias = Parameter(np.zeros(self.out_features, dtype)) if bias else None
 
+    def extra_repr(self) -> str:
+        """Return the arguments that ``repr`` shows."""
+        return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
+
     @np.errstate(all="ignore")  # infinities and NaN of the result say it
     def forward(self, x: FloatArray) -> tuple[FloatArray, Backward]:
         """Return y of shape (N, out_features), in x's dtype, and its backward, until which x must not change.

@@ -1,12 +1,15 @@
-"""Cross-entropy loss of classifiers."""
+"""Losses: cross-entropy of classifiers, and the mean squared error."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 from numpy.typing import NDArray
 
 from syncbn._core.checks import check_unmasked
-from syncbn.nn._checks import check_input
+from syncbn.nn._checks import check_dtype, check_input
+from syncbn.nn._means import remember_mean
 from syncbn.typing import FloatArray
 
 
@@ -54,10 +57,7 @@ def softmax_cross_entropy(
     if bad.any():
         where = int(np.argmax(bad))
         raise ValueError(f"label {labels[where]} of sample {where} is outside 0 to {k - 1}")
-    if normalizer is None:
-        normalizer = max(n, 1)
-    elif not 0.0 < normalizer < np.inf:
-        raise ValueError(f"normalizer must be positive and finite, got {normalizer!r}")
+    normalizer = _checked(normalizer, n)
 
     samples = np.arange(n)
     shifted = logits.astype(np.float64)
@@ -68,4 +68,64 @@ def softmax_cross_entropy(
     dlogits = exponentials / sums
     dlogits[samples, labels] -= 1.0
     dlogits /= normalizer
-    return loss, dlogits.astype(logits.dtype)
+    return loss, _remembered(dlogits.astype(logits.dtype), normalizer)
+
+
+@np.errstate(all="ignore")  # values that are not finite give a loss of NaN without a warning
+def mean_squared_error(
+    y: FloatArray, targets: NDArray[np.floating], normalizer: float | None = None
+) -> tuple[float, FloatArray]:
+    """Return Σₙ mean((y[n] − targets[n])²) / normalizer and its gradient.
+
+    The computation is in float64. Not collective: as in `softmax_cross_entropy`, every rank passes the size of the
+    *global* batch as normalizer.
+
+    Parameters
+    ----------
+    y : ndarray of float32 or float64, shape (N, ...)
+    targets : ndarray of real numbers, of y's shape
+    normalizer : float, optional
+        None means N, which gives the mean over the samples of this process.
+
+    Returns
+    -------
+    loss : float
+        0 for an empty batch.
+    dy : ndarray of y's shape and dtype
+        2·(y − targets) / (values per sample · normalizer).
+
+    Raises
+    ------
+    ValueError
+        The shapes differ, or the normalizer is not positive and finite.
+    TypeError
+        y is not float32 or float64, or targets are not real numbers.
+    """
+    check_dtype("mean_squared_error", y)
+    check_unmasked(targets, "targets")
+    targets = np.asarray(targets)
+    if y.ndim == 0 or targets.shape != y.shape:  # (N,) and (N, 1) would be broadcast to (N, N)
+        raise ValueError(f"expected y and targets of one shape (N, ...), got {y.shape} and {targets.shape}")
+    if targets.dtype.kind not in "biuf":
+        raise TypeError(f"targets must be real numbers, got {targets.dtype}")
+    normalizer = _checked(normalizer, len(y))
+    differences = y.astype(np.float64) - targets
+    values = max(math.prod(y.shape[1:]), 1) * normalizer
+    loss = float(np.sum(differences * differences)) / values
+    return loss, _remembered((2.0 / values * differences).astype(y.dtype), normalizer)
+
+
+def _checked(normalizer: float | None, samples: int) -> float:
+    """Return the normalizer; None means the number of samples."""
+    if normalizer is None:
+        return max(samples, 1)
+    if not 0.0 < normalizer < np.inf:
+        raise ValueError(f"normalizer must be positive and finite, got {normalizer!r}")
+    return normalizer
+
+
+def _remembered(gradient: FloatArray, normalizer: float) -> FloatArray:
+    """Return the gradient, which is remembered if the loss is the mean over these samples."""
+    if len(gradient) == normalizer:
+        remember_mean(gradient)
+    return gradient

@@ -62,13 +62,34 @@ class Optimizer:
         self._lr = check_number("lr", value)
 
     def step(self) -> None:
-        """Update every parameter that has a gradient, in place."""
+        """Update every parameter that has a gradient, in place.
+
+        Raises
+        ------
+        RuntimeError
+            A gradient is that of this rank alone, though all ranks have copies of the parameter. No parameter has
+            changed.
+        """
+        if any(p.replicated and p.grad is not None and not p.summed for p in self.parameters):
+            raise RuntimeError(
+                "gradients are those of this rank alone, so the parameters of the ranks would drift apart: call "
+                "train.sum_gradients(model, comm) before optimizer.step() (a program that sums them itself sets "
+                "parameter.replicated = False)"
+            )
         with np.errstate(all="ignore"):  # infinities and NaN of the parameters say it
             for position, parameter in enumerate(self.parameters):
                 if parameter.grad is not None:
                     update = self._update(position, self._gradient(parameter, parameter.grad))
                     np.subtract(parameter.data, update, out=parameter.data, casting="same_kind")
                     parameter.version += 1
+
+    def settings(self) -> dict[str, Any]:
+        """Return the hyperparameters by name, without the learning rate, which is part of the state."""
+        return {name: value for name, value in vars(self).items() if not name.startswith("_") and name != "parameters"}
+
+    def __repr__(self) -> str:
+        settings = {"lr": self.lr, **self.settings()}
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in settings.items())})"
 
     def _update(self, position: int, grad: FloatArray) -> FloatArray:
         """Return what is subtracted from the parameter at this position, given its gradient with weight decay."""

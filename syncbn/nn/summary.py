@@ -9,12 +9,36 @@ import numpy as np
 
 from syncbn._core.checks import check_integer
 from syncbn.layers.module import Module
+from syncbn.nn._html import html_table
 from syncbn.nn.sequential import Sequential
 
 _WIDTHS = 26, 24, 9  # minimum widths of the columns
 
 
-def summary(model: Module, input_shape: Sequence[int], file: TextIO | None = None) -> str:
+class Summary(str):
+    """The text of a `summary`, which notebooks show as a table.
+
+    Parameters
+    ----------
+    text : str
+    html : str
+        The same as an HTML table.
+    """
+
+    def __new__(cls, text: str, html: str = "") -> Summary:  # noqa: D102, ARG004 (`__init__` takes it)
+        return super().__new__(cls, text)
+
+    def __init__(self, text: str, html: str = "") -> None:  # noqa: ARG002 (`__new__` takes it)
+        self._html = html
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        return self._html
+
+
+def summary(model: Module, input_shape: Sequence[int], file: TextIO | None = None) -> Summary:
     """Return layers, output shapes and numbers of parameters in the format of Keras.
 
     A `Sequential` has one row per direct layer, any other module a single row. Shapes are determined by a forward on
@@ -30,9 +54,9 @@ def summary(model: Module, input_shape: Sequence[int], file: TextIO | None = Non
 
     Returns
     -------
-    str
-        The table. "Param #" includes trainable numbers and non-trainable ones, which are running statistics (floating
-        buffers). The totals count an array that several layers share once.
+    Summary
+        The table, a str that notebooks show as a table. "Param #" includes trainable numbers and non-trainable ones,
+        which are running statistics (floating buffers). The totals count an array that several layers share once.
 
     Raises
     ------
@@ -51,10 +75,11 @@ def summary(model: Module, input_shape: Sequence[int], file: TextIO | None = Non
         f"Trainable params: {trainable:,}",
         f"Non-trainable params: {fixed:,}",
     ]
-    text = _table(f"Model: {type(model).__name__}", rows, totals)
+    title = f"Model: {type(model).__name__}"
+    text = _table(title, rows, totals)
     if file is not None:
         file.write(text + "\n")
-    return text
+    return Summary(text, html_table(rows, title, totals))
 
 
 def _output_shapes(model: Module, layers: list[Module], shape: list[int]) -> list[tuple[int, ...]]:

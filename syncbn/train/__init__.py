@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from syncbn.train.checkpoint import CheckpointError
 from syncbn.train.consistency import ParameterMismatchError, check_parameters
-from syncbn.train.evaluation import Evaluation, evaluate
+from syncbn.train.evaluation import Evaluation, evaluate, predict
 from syncbn.train.gradients import FlatGradients
+from syncbn.train.history import History
 from syncbn.train.order import DataOrder, shard
 from syncbn.train.records import EpochRecord, Position, Progress
+from syncbn.train.replicas import broadcast_parameters, sum_gradients
 from syncbn.train.trainer import Trainer
 
 __all__ = [
@@ -16,11 +18,15 @@ __all__ = [
     "EpochRecord",
     "Evaluation",
     "FlatGradients",
+    "History",
     "ParameterMismatchError",
     "Position",
     "Progress",
     "Trainer",
+    "broadcast_parameters",
     "check_parameters",
     "evaluate",
+    "predict",
     "shard",
+    "sum_gradients",
 ]

@@ -60,10 +60,11 @@ def rank_0_buffers(model: Module, comm: Communicator) -> Iterator[None]:
 
 
 def gather_buffers(model: Module, comm: Communicator) -> list[UInt8Array] | None:
-    """Return `pack_buffers` of every rank, or None if all are equal. Collective."""
+    """Return `pack_buffers` of every rank, or None if ``state_dict`` has them because all are equal. Collective."""
     own = pack_buffers(model)
     first = own.copy()
     comm.broadcast(first)
-    if not any(comm.allgather(not np.array_equal(own, first))):
+    transient = any(module._transient_names for _, module in model.named_modules())
+    if not any(comm.allgather(transient or not np.array_equal(own, first))):
         return None
     return comm.allgather(own)

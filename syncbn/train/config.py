@@ -24,9 +24,8 @@ def describe_model(model: Module) -> dict[str, str]:
 
 def describe_optimizer(optimizer: Optimizer) -> str:
     """Return class and hyperparameters, without the learning rate, which is part of the optimizer's state."""
-    settings = {name: value for name, value in vars(optimizer).items() if not name.startswith("_")}
-    settings.pop("parameters")
-    return f"{type(optimizer).__name__}({', '.join(f'{name}={value!r}' for name, value in settings.items())})"
+    settings = ", ".join(f"{name}={value!r}" for name, value in optimizer.settings().items())
+    return f"{type(optimizer).__name__}({settings})"
 
 
 def describe_schedule(schedule: Callable[[int], float] | None) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 
 from syncbn.comm import Communicator
 from syncbn.layers import Module, Parameter
-from syncbn.train.errors import check_model, collective_errors
+from syncbn.train.errors import check_model, collective_errors, raised_by_all
 
 
 class ParameterMismatchError(RuntimeError):
@@ -49,10 +49,12 @@ def check_parameters(model: Module, comm: Communicator) -> None:
     everywhere = comm.allgather(prints)
     names = dict.fromkeys(name for theirs in everywhere for name in theirs)  # in the order of the models
     first = next((name for name in names if len({theirs.get(name) for theirs in everywhere}) > 1), "their order")
-    raise ParameterMismatchError(
+    error = ParameterMismatchError(
         f"parameters differ between ranks: rank{'s' * (len(odd) > 1)} {', '.join(map(str, odd))} "
-        f"from rank {even}; the first that differs is {first!r}"
+        f"from rank {even}; the first that differs is {first!r}. Make them equal by train.broadcast_parameters, sum "
+        "gradients by train.sum_gradients, and load a state on every rank, or on rank 0 before broadcast_parameters"
     )
+    raise raised_by_all(error, comm)
 
 
 def _fingerprint(parameter: Parameter) -> tuple[object, ...]:

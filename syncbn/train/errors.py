@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, TypeVar
 
 from syncbn.comm import SERIAL, CollectiveSignature, CommLike, Communicator, as_communicator, world
+from syncbn.comm.errors import mark_repeated
 from syncbn.comm.launcher import check_launcher
 from syncbn.comm.mpi_import import import_mpi
 from syncbn.layers import Module
+
+ErrorT = TypeVar("ErrorT", bound=Exception)
 
 
 def collective_errors(comm: Communicator, operation: str, **arguments: Any) -> AbstractContextManager[None]:
@@ -56,7 +59,14 @@ def check_same(comm: Communicator, what: str, values: Mapping[str, Any]) -> None
         others = {rank: theirs[name] for rank, theirs in enumerate(everywhere) if theirs[name] != expected}
         if others:
             listed = ", ".join(f"{value!r} on rank {rank}" for rank, value in others.items())
-            raise ValueError(f"{what}: {name} is {expected!r} on rank 0, but {listed}")
+            raise raised_by_all(ValueError(f"{what}: {name} is {expected!r} on rank 0, but {listed}"), comm)
+
+
+def raised_by_all(error: ErrorT, comm: Communicator) -> ErrorT:
+    """Return an error that all ranks raise at once, so that only rank 0 prints a traceback if it is not caught."""
+    if comm.rank:
+        mark_repeated(error)
+    return error
 
 
 def check_model(model: object) -> None:

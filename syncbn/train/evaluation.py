@@ -7,12 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from syncbn._core.checks import check_integer
+from syncbn._core.checks import check_integer, check_unmasked
 from syncbn.comm import CommLike
 from syncbn.layers import Module
 from syncbn.nn import softmax_cross_entropy
 from syncbn.train.buffers import rank_0_buffers
 from syncbn.train.config import check_samples
+from syncbn.train.consistency import check_parameters
 from syncbn.train.errors import check_model, collective_errors, find_communicator
 from syncbn.train.order import shard
 from syncbn.typing import FloatArray
@@ -36,6 +37,11 @@ class Evaluation:
     error: float
     samples: int
 
+    @property
+    def accuracy(self) -> float:
+        """Share of samples whose largest output is that of their class: 1 − ``error``."""
+        return 1.0 - self.error
+
 
 def evaluate(
     model: Module, x: FloatArray, y: NDArray[np.integer], comm: CommLike = None, *, batch_size: int = 256
@@ -43,7 +49,8 @@ def evaluate(
     """Return loss and error of the model in evaluation mode; each rank computes its share of the samples.
 
     Collective, but the layers send nothing. If running statistics differ between ranks (local batch
-    normalization), those of rank 0 are used. Modes and buffers are restored afterwards.
+    normalization), those of rank 0 are used. Modes and buffers are restored afterwards. With ``comm=SerialComm()``
+    one rank evaluates alone, on all samples.
 
     Parameters
     ----------
@@ -63,6 +70,8 @@ def evaluate(
     ------
     ValueError, TypeError
         Samples or labels do not fit the model or each other.
+    ParameterMismatchError
+        Ranks have different parameters, and these are not the random ones of a new model.
     SyncMismatchError
         Another rank has raised one of these errors.
     """
@@ -75,6 +84,8 @@ def evaluate(
         if not len(x):
             raise ValueError("evaluation needs at least one sample")
         samples = {"elements": x.size, "dtype": str(x.dtype)}
+    if any(comm.allgather(any(p.replicated or p.version for p in model.parameters()))):  # not of a new model
+        check_parameters(model, comm)
     with rank_0_buffers(model, comm), collective_errors(comm, "evaluation", **samples), model.evaluating():
         own = shard(len(x), comm.rank, comm.size)
         for start in range(own.start, own.stop, batch_size):
@@ -82,7 +93,37 @@ def evaluate(
             logits, _ = model(x[part])
             loss, _ = softmax_cross_entropy(logits, y[part], 1.0)
             totals[0] += loss
-            wrong = (logits.argmax(axis=1) != y[part]) | np.isnan(logits).any(axis=1)
-            totals[1] += np.count_nonzero(wrong)
+            totals[1] += count_wrong(logits, y[part])
     comm.allreduce(totals)
     return Evaluation(float(totals[0]) / len(x), float(totals[1]) / len(x), len(x))
+
+
+def predict(model: Module, x: FloatArray, *, batch_size: int = 256) -> FloatArray:
+    """Return the outputs of the model in evaluation mode, whose modes are restored afterwards.
+
+    Not collective: one rank or several may call it. For the logits of a classifier, ``argmax(axis=1)`` is the class.
+
+    Parameters
+    ----------
+    model : Module
+    x : ndarray, shape (N, ...)
+    batch_size : int
+        Number of samples of one forward.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Samples do not fit the model.
+    """
+    check_model(model)
+    check_unmasked(x, "x")
+    check_integer("batch_size", batch_size)
+    with model.evaluating():  # without samples, one forward still gives the shape of the outputs
+        outputs = [model(x[start : start + batch_size])[0] for start in range(0, max(len(x), 1), batch_size)]
+    return np.concatenate(outputs)
+
+
+def count_wrong(logits: FloatArray, labels: NDArray[np.integer]) -> int:
+    """Return the number of samples whose largest logit is not that of their class, or that have a logit of NaN."""
+    wrong = (logits.argmax(axis=1) != labels) | np.isnan(logits).any(axis=1)
+    return int(np.count_nonzero(wrong))

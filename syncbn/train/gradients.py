@@ -7,54 +7,77 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from syncbn.comm import Communicator
+from syncbn.comm import CollectiveSignature, Communicator
 from syncbn.layers import Parameter
 
 
 class FlatGradients:
-    """A preallocated array for the gradients of all parameters and the loss.
+    """A preallocated array for the gradients of all parameters and a few scalars, such as the loss.
+
+        flat.take(loss)
+        loss = flat.add_over_ranks(comm)
+
+    `sum_gradients` does this for a model, and checks more.
 
     Parameters
     ----------
     parameters : sequence of Parameter
     dtype : dtype, optional
         Dtype of the sums over ranks, float32 or float64. None is float64 if any parameter is, else float32.
+    scalars : int
+        How many numbers are added besides the gradients, at least the loss.
 
     Attributes
     ----------
-    buffer : ndarray, shape (number of values + 1,)
-        The gradients, followed by the loss.
+    buffer : ndarray, shape (number of values + scalars,)
+        The gradients, followed by the scalars.
+    scalars : ndarray, shape (scalars,)
+        View of the scalars.
+    signature : CollectiveSignature
+        Description of `add_over_ranks`, which must be equal on all ranks.
     """
 
-    def __init__(self, parameters: Sequence[Parameter], dtype: DTypeLike | None = None) -> None:
+    def __init__(self, parameters: Sequence[Parameter], dtype: DTypeLike | None = None, scalars: int = 1) -> None:
         self.parameters = list(parameters)
         if dtype is None:
             dtype = np.result_type(np.float32, *(p.data.dtype for p in self.parameters))  # MPI has no float16
         wire = np.dtype(dtype)
         if wire not in (np.float32, np.float64):
             raise TypeError(f"gradients are added in float32 or float64, got {wire}")
-        ends = np.cumsum([parameter.data.size for parameter in self.parameters], dtype=int)
-        self.buffer: NDArray[np.floating] = np.zeros(int(ends[-1]) + 1, wire)
-        pieces = np.split(self.buffer[:-1], ends[:-1])
+        ends = np.cumsum([0, *(parameter.data.size for parameter in self.parameters)], dtype=int)
+        self.buffer: NDArray[np.floating] = np.zeros(int(ends[-1]) + scalars, wire)
+        *pieces, self.scalars = np.split(self.buffer, ends[1:])
         self._views = [
             piece.reshape(parameter.data.shape) for piece, parameter in zip(pieces, self.parameters, strict=True)
         ]
+        arguments = ("gradients", self.buffer.size), ("dtype", str(wire))
+        self.signature = CollectiveSignature("sum of gradients", arguments, has_data=True)
 
-    def take(self, loss: float) -> None:
-        """Copy all gradients and ``loss`` to the buffer. A parameter without gradient contributes zeros."""
+    def take(self, *scalars: float) -> None:
+        """Copy all gradients and ``scalars`` to the buffer. A parameter without gradient contributes zeros."""
         with np.errstate(all="ignore"):  # values beyond the range of the dtype become infinite, as in every conversion
             for parameter, view in zip(self.parameters, self._views, strict=True):
                 view[...] = 0 if parameter.grad is None else parameter.grad
-        self.buffer[-1] = loss
+            self.scalars[:] = scalars
 
     def add_over_ranks(self, comm: Communicator) -> float:
-        """Replace all gradients by their sums over ranks, and return the sum of the losses.
+        """Replace all gradients by their sums over ranks, and return the sum of the first scalar, the loss.
 
-        Collective. It is the last message of a call whose handshake has just been made. The gradients are valid until
-        the next `take`.
+        Collective. The gradients are valid until the next `take`.
+
+        Raises
+        ------
+        SyncMismatchError
+            Ranks have different numbers or dtypes of gradients, or make different calls.
         """
+        comm._protocol.handshake(self.signature)
+        return self.finish(comm)
+
+    def finish(self, comm: Communicator) -> float:
+        """Do the second half of `add_over_ranks`, after a handshake with its ``signature``. Collective."""
         comm._protocol.sum(self.buffer)
         with np.errstate(all="ignore"):
             for parameter, view in zip(self.parameters, self._views, strict=True):
                 parameter.grad = view.astype(parameter.data.dtype, copy=False)
-        return float(self.buffer[-1])
+                parameter.summed = True
+        return float(self.scalars[0])

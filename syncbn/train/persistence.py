@@ -11,22 +11,11 @@ import numpy as np
 from syncbn.comm import Communicator, SyncMismatchError
 from syncbn.layers import Module
 from syncbn.nn import Optimizer
-from syncbn.train.buffers import gather_buffers, pack, unpack, unpack_buffers
+from syncbn.train.buffers import gather_buffers, unpack_buffers
 from syncbn.train.checkpoint import CheckpointError, decode, encode, write_atomically
 from syncbn.train.errors import collective_errors
 from syncbn.train.records import EpochRecord, Position
 from syncbn.train.snapshot import Snapshot, differences
-
-
-def broadcast_state(model: Module, comm: Communicator) -> None:
-    """Copy rank 0's parameters and buffers to all ranks. Collective."""
-    if comm.size == 1:
-        return
-    state = model.state_dict()
-    packed = pack(state.values())
-    comm.broadcast(packed)
-    unpack(packed, state.values())
-    model.load_state_dict(state)
 
 
 def capture(
@@ -116,5 +105,5 @@ def restore(
     except (ValueError, TypeError) as error:
         model.load_state_dict(before)
         raise CheckpointError(f"{path}: {error}") from error
-    if len(snapshot.buffers) == comm.size > 1:
+    if len(snapshot.buffers) == comm.size:
         unpack_buffers(model, snapshot.buffers[comm.rank])

@@ -25,6 +25,9 @@ class EpochRecord:
         Number of bytes that this rank passed to collective operations in training steps.
     lr : float
         Learning rate of the last step.
+    train_error : float or None
+        Fraction of the samples of the epoch (0 to 1) with a wrong class, each predicted in its own step, in training
+        mode; None in records of older checkpoints.
     """
 
     epoch: int
@@ -35,6 +38,17 @@ class EpochRecord:
     seconds: float
     bytes_sent: int
     lr: float
+    train_error: float | None = None
+
+    @property
+    def train_accuracy(self) -> float | None:
+        """1 − ``train_error``, or None."""
+        return None if self.train_error is None else 1.0 - self.train_error
+
+    @property
+    def test_accuracy(self) -> float | None:
+        """1 − ``test_error``, or None."""
+        return None if self.test_error is None else 1.0 - self.test_error
 
 
 @dataclass(frozen=True)
@@ -57,6 +71,8 @@ class Progress:
         Time of the step.
     bytes_sent : int
         Number of bytes that this rank passed to collective operations in the step.
+    wrong : int
+        Number of samples of the global batch with a wrong class.
     """
 
     epoch: int
@@ -68,6 +84,7 @@ class Progress:
     lr: float
     seconds: float
     bytes_sent: int
+    wrong: int = 0
 
 
 @dataclass(frozen=True)
@@ -80,7 +97,7 @@ class Position:
         Number of completed epochs, and of completed steps of the next epoch.
     loss_sum : float
         Sum of the losses of these steps, each multiplied by its number of samples.
-    samples, seconds, bytes_sent : int, float and int
+    samples, seconds, bytes_sent, wrong : int, float, int and int
         Sums over these steps, as described in `EpochRecord` and `Progress`.
     """
 
@@ -90,6 +107,7 @@ class Position:
     samples: int = 0
     seconds: float = 0.0
     bytes_sent: int = 0
+    wrong: int = 0
 
     def after(self, progress: Progress) -> Position:
         """Return the position after one more step."""
@@ -100,6 +118,7 @@ class Position:
             samples=self.samples + progress.samples,
             seconds=self.seconds + progress.seconds,
             bytes_sent=self.bytes_sent + progress.bytes_sent,
+            wrong=self.wrong + progress.wrong,
         )
 
     def record(self, lr: float, test_loss: float | None, test_error: float | None) -> EpochRecord:
@@ -113,4 +132,5 @@ class Position:
             seconds=self.seconds,
             bytes_sent=self.bytes_sent,
             lr=lr,
+            train_error=self.wrong / self.samples,
         )

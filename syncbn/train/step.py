@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from syncbn.comm import CollectiveSignature, Communicator
+from syncbn.comm import Communicator
 from syncbn.layers import Module
 from syncbn.nn import Optimizer, softmax_cross_entropy
 from syncbn.train.buffers import pack_buffers, unpack_buffers
 from syncbn.train.errors import communicators
+from syncbn.train.evaluation import count_wrong
 from syncbn.train.gradients import FlatGradients
 from syncbn.train.order import shard
 from syncbn.typing import FloatArray, Int64Array
@@ -21,9 +22,10 @@ from syncbn.typing import FloatArray, Int64Array
 
 @dataclass(frozen=True)
 class StepResult:
-    """Mean loss over the global batch, and the time and the sent bytes of the step on this rank."""
+    """Loss and error over the global batch, and the time and the sent bytes of the step on this rank."""
 
     loss: float
+    wrong: int
     seconds: float
     bytes_sent: int
 
@@ -59,12 +61,9 @@ class TrainingStep:
         self.optimizer = optimizer
         self.comm = comm
         self.updating = False
-        self.gradients = FlatGradients(optimizer.parameters, wire_dtype)
+        self.gradients = FlatGradients(optimizer.parameters, wire_dtype, scalars=2)  # the loss, and wrong classes
         self._parameters = [*model.parameters(), *optimizer.parameters]  # listing them in every step would take long
-        buffer = self.gradients.buffer
-        self._signature = CollectiveSignature(
-            "training step", (("gradients", buffer.size), ("dtype", str(buffer.dtype))), has_data=True
-        )
+        self._signature = replace(self.gradients.signature, operation="training step")
         # Layers may have communicators of groups of ranks, which count their own bytes.
         self._communicators = {comm, *communicators(model)}
 
@@ -79,24 +78,26 @@ class TrainingStep:
                 before()
                 buffers = pack_buffers(self.model)  # the running statistics, which the forward changes
                 start, bytes_before = perf_counter(), self._bytes_sent()
-                self.gradients.take(self._forward_backward(x, y, batch))
-            loss = self.gradients.add_over_ranks(self.comm)
+                self.gradients.take(*self._forward_backward(x, y, batch))
+            loss = self.gradients.finish(self.comm)
             self.updating = True
         except BaseException:  # KeyboardInterrupt too
             if buffers is not None:
                 unpack_buffers(self.model, buffers)
             raise
         self.optimizer.step()
-        return StepResult(loss, perf_counter() - start, self._bytes_sent() - bytes_before)
+        wrong = round(float(self.gradients.scalars[1]))
+        return StepResult(loss, wrong, perf_counter() - start, self._bytes_sent() - bytes_before)
 
-    def _forward_backward(self, x: FloatArray, y: NDArray[np.integer], batch: Int64Array) -> float:
+    def _forward_backward(self, x: FloatArray, y: NDArray[np.integer], batch: Int64Array) -> tuple[float, int]:
+        """Return this rank's share of the mean loss, and the number of samples that have a wrong class."""
         own = batch[shard(len(batch), self.comm.rank, self.comm.size)]
         for parameter in self._parameters:
             parameter.grad = None
         logits, backward = self.model(x[own])
         loss, dlogits = softmax_cross_entropy(logits, y[own], len(batch))
         backward(dlogits)
-        return loss
+        return loss, count_wrong(logits, y[own])
 
     def _bytes_sent(self) -> int:
         return sum(comm.bytes_sent for comm in self._communicators)

@@ -15,11 +15,14 @@ from syncbn.layers import Module
 from syncbn.nn import Optimizer
 from syncbn.train.config import check_samples, describe_data, describe_training
 from syncbn.train.consistency import check_parameters
+from syncbn.train.display import make_display
 from syncbn.train.errors import check_model, check_same, collective_errors, find_communicator
-from syncbn.train.evaluation import Evaluation, evaluate
+from syncbn.train.evaluation import Evaluation, evaluate, predict
+from syncbn.train.history import History
 from syncbn.train.order import DataOrder
-from syncbn.train.persistence import broadcast_state, capture, read_snapshot, restore, write_snapshot
+from syncbn.train.persistence import capture, read_snapshot, restore, write_snapshot
 from syncbn.train.records import EpochRecord, Position, Progress
+from syncbn.train.replicas import broadcast_parameters
 from syncbn.train.snapshot import differences
 from syncbn.train.step import TrainingStep
 from syncbn.typing import FloatArray
@@ -73,8 +76,8 @@ class Trainer:
     ----------
     position : Position
         Number of completed epochs and steps.
-    history : list of EpochRecord
-        Records of all completed epochs.
+    history : History
+        Records of all completed epochs; ``history.plot()`` draws them.
 
     Raises
     ------
@@ -103,7 +106,7 @@ class Trainer:
         self.drop_last = drop_last
         self.check_every = check_every
         self.position = Position()
-        self.history: list[EpochRecord] = []
+        self.history = History()
         self._data: dict[str, str] = {}
         with collective_errors(self.comm, "Trainer"):
             check_model(model)
@@ -125,7 +128,7 @@ class Trainer:
                 wire_dtype=self._step.gradients.buffer.dtype,
             )
         check_same(self.comm, "Trainer", {"names": list(self._config), "check_every": check_every, **self._config})
-        broadcast_state(model, self.comm)
+        broadcast_parameters(model, self.comm)
 
     def fit(
         self,
@@ -138,11 +141,13 @@ class Trainer:
         on_epoch: Callable[[EpochRecord], object] | None = None,
         checkpoint: PathLike | None = None,
         checkpoint_steps: int | None = None,
-    ) -> list[EpochRecord]:
-        """Train until ``epochs`` epochs are completed, including those before `resume`.
+        progress: bool | None = None,
+    ) -> History:
+        """Train until ``epochs`` epochs are completed, including those of earlier calls and those before `resume`.
 
-        Collective, with equal arguments on all ranks. Layers in evaluation mode remain in it: if the whole model should
-        train after ``model.eval()``, call ``model.train()`` first.
+        Collective, with equal arguments on all ranks. After ``fit(x, y, 3)``, ``fit(x, y, 5)`` trains 2 more epochs,
+        with the same bits as a single call; another ``fit(x, y, 3)`` does nothing, and says so. Layers in evaluation
+        mode remain in it: if the whole model should train after ``model.eval()``, call ``model.train()`` first.
 
         Parameters
         ----------
@@ -151,7 +156,7 @@ class Trainer:
         y : ndarray of integers, shape (N,)
             Class indices, 0 to K−1.
         epochs : int
-            Number of epochs since the start of training.
+            Number of epochs since the start of training, not of this call.
         validation_data : pair of arrays, optional
             Samples and class indices, which are evaluated after each epoch.
         on_step : callable, optional
@@ -164,16 +169,20 @@ class Trainer:
             File to which `save` writes after each epoch.
         checkpoint_steps : int, optional
             Number of steps between further calls of `save` within an epoch.
+        progress : bool, optional
+            Whether rank 0 shows loss and accuracy, of the training and of the validation data: by a bar on a terminal
+            (with rich, which the extra ``cli`` installs), a table in a notebook, and a line for each epoch elsewhere,
+            on stderr. None shows them on a terminal and in a notebook.
 
         Returns
         -------
-        list of EpochRecord
-            Records of all epochs since the start of training.
+        History
+            Records of all epochs since the start of training, a list of `EpochRecord`.
 
         Raises
         ------
         ValueError, TypeError
-            An argument is invalid or differs between ranks, or the data differ from those of the checkpoint.
+            An argument is invalid or differs between ranks, or the data differ from those of the earlier epochs.
         RuntimeError
             An optimizer step was interrupted.
         ParameterMismatchError
@@ -199,22 +208,41 @@ class Trainer:
                 "checkpoint_steps": checkpoint_steps,
             }
             self._check_whole_steps()
+            completed = self.position.epoch
+            done_before = 0 < completed >= epochs
+            display = make_display(True if progress is None and done_before else progress, self.comm.rank, self.history)
+            if done_before:
+                display.note(
+                    f"fit does nothing: {completed} epochs are completed, and epochs={epochs} counts them; "
+                    f"epochs={completed + max(epochs, 1)} trains {max(epochs, 1)} more"
+                )
         check_same(self.comm, "fit", {**self._done(), **data, **options})
         if self._data and (other := differences(self._data, data)):
-            raise ValueError(f"fit cannot continue: training data differ from those of the checkpoint: {other}")
+            raise ValueError(
+                f"fit cannot continue: training data differ from those of the checkpoint: {other} (or from those of "
+                "the first call of fit; to train the model on other data, make another Trainer)"
+            )
         self._data = data
-        while self.position.epoch < epochs:
-            self._finish_epoch(x, y, order, epochs, on_step, file, checkpoint_steps)
-            tested = None if validation_data is None else self.evaluate(*validation_data)
-            loss, error = (None, None) if tested is None else (tested.loss, tested.error)
-            # Not append: an interrupt before the next line must not give the epoch two records.
-            self.history[self.position.epoch :] = [self.position.record(self.optimizer.lr, loss, error)]
-            self.position = Position(self.position.epoch + 1)
-            with collective_errors(self.comm, "the end of an epoch"):
-                if on_epoch is not None:
-                    on_epoch(self.history[-1])
-            if file is not None:
-                self.save(file)
+
+        def report(done: Progress) -> None:
+            display.step(done, self.position)
+            if on_step is not None:
+                on_step(done)
+
+        with display:
+            while self.position.epoch < epochs:
+                self._finish_epoch(x, y, order, epochs, report, file, checkpoint_steps)
+                tested = None if validation_data is None else self.evaluate(*validation_data)
+                loss, error = (None, None) if tested is None else (tested.loss, tested.error)
+                # Not append: an interrupt before the next line must not give the epoch two records.
+                self.history[self.position.epoch :] = [self.position.record(self.optimizer.lr, loss, error)]
+                self.position = Position(self.position.epoch + 1)
+                with collective_errors(self.comm, "the end of an epoch"):
+                    display.epoch(epochs)
+                    if on_epoch is not None:
+                        on_epoch(self.history[-1])
+                if file is not None:
+                    self.save(file)
         return self.history
 
     def _finish_epoch(
@@ -223,7 +251,7 @@ class Trainer:
         y: Labels,
         order: DataOrder,
         epochs: int,
-        on_step: Callable[[Progress], object] | None,
+        on_step: Callable[[Progress], object],
         file: Path | None,
         checkpoint_steps: int | None,
     ) -> None:
@@ -232,7 +260,7 @@ class Trainer:
         done: Progress | None = None
 
         def report() -> None:
-            if on_step is not None and done is not None:
+            if done is not None:
                 on_step(done)
 
         def prepare() -> None:
@@ -252,6 +280,7 @@ class Trainer:
                 lr=self.optimizer.lr,
                 seconds=result.seconds,
                 bytes_sent=result.bytes_sent,
+                wrong=result.wrong,
             )
             self.position = self.position.after(done)
             self._step.updating = False
@@ -266,6 +295,10 @@ class Trainer:
     def evaluate(self, x: FloatArray, y: Labels, batch_size: int = 256) -> Evaluation:
         """Return loss and error on other data; see `syncbn.train.evaluate`. Collective."""
         return evaluate(self.model, x, y, self.comm, batch_size=batch_size)
+
+    def predict(self, x: FloatArray, batch_size: int = 256) -> FloatArray:
+        """Return the logits of these samples; see `syncbn.train.predict`. Not collective."""
+        return predict(self.model, x, batch_size=batch_size)
 
     def save(self, path: PathLike) -> None:
         """Write a checkpoint, a file from which `resume` continues with the same bits.
@@ -318,7 +351,7 @@ class Trainer:
         if snapshot is None:
             return False
         restore(file, snapshot, self.model, self.optimizer, self.comm, self._config)
-        self.position, self.history, self._data = snapshot.position, snapshot.history, snapshot.data
+        self.position, self.history, self._data = snapshot.position, History(snapshot.history), snapshot.data
         self._step.updating = False
         return True
 

@@ -13,14 +13,18 @@ from syncbn.nn import (
     AvgPool2d,
     Conv2d,
     Dense,
+    Dropout,
     Flatten,
     GlobalAvgPool2d,
     MaxPool2d,
     ReLU,
     ResidualBlock,
     Sequential,
+    Sigmoid,
+    Tanh,
     he_normal,
     he_uniform,
+    mean_squared_error,
     softmax_cross_entropy,
 )
 from syncbn.train import Trainer, evaluate
@@ -41,6 +45,9 @@ LAYERS = {
     "AvgPool2d": lambda: AvgPool2d(2),
     "GlobalAvgPool2d": lambda: GlobalAvgPool2d(),
     "ReLU": lambda: ReLU(),
+    "Sigmoid": lambda: Sigmoid(),
+    "Tanh": lambda: Tanh(),
+    "Dropout": lambda: Dropout(),
     "Dense": lambda: Sequential(Flatten(), Dense(48, 2)),
     "WeightNorm": lambda: Sequential(Flatten(), WeightNorm(Dense(48, 2))),
 }
@@ -122,6 +129,7 @@ def test_optimizers_do_not_raise(optimizer, dtype):
 @pytest.mark.usefixtures("raising")
 def test_loss_initializers_and_training_do_not_raise(rng):
     assert np.isfinite(softmax_cross_entropy(np.array([[0, 1e4], [3e38, 0]], np.float32), np.array([0, 1]))[0])
+    assert mean_squared_error(np.array([[1e300], [1e-300]]), np.zeros((2, 1)))[0] == np.inf
     assert all(draw((500, 500), rng, np.float16).dtype == np.float16 for draw in (he_normal, he_uniform))
     x = rng.standard_normal((8, 3)).astype(np.float32) * 1e-30
     model = Sequential(Dense(3, 4), BatchNorm(4, dtype=np.float16), Dense(4, 2))

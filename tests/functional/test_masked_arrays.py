@@ -7,7 +7,17 @@ import pytest
 
 from syncbn import BatchNorm, GroupNorm, LayerNorm, Parameter, RMSNorm, SerialComm
 from syncbn import functional as F
-from syncbn.nn import Conv2d, Dense, Flatten, GlobalAvgPool2d, MaxPool2d, ReLU, softmax_cross_entropy
+from syncbn.nn import (
+    Conv2d,
+    Dense,
+    Flatten,
+    GlobalAvgPool2d,
+    MaxPool2d,
+    ReLU,
+    Sigmoid,
+    mean_squared_error,
+    softmax_cross_entropy,
+)
 from syncbn.train import evaluate
 
 MASKED = np.ma.masked_array(np.ones((4, 3)), np.eye(4, 3, dtype=bool))
@@ -47,6 +57,8 @@ CALLS = {
     "x of Flatten": lambda: Flatten()(MASKED),
     "logits": lambda: softmax_cross_entropy(MASKED, np.zeros(4, int)),
     "labels": lambda: softmax_cross_entropy(X, np.ma.masked_array([0, 1, 2, 0], [0, 0, 0, 1])),
+    "x of Sigmoid": lambda: Sigmoid()(MASKED),
+    "targets": lambda: mean_squared_error(X, MASKED),
     "data of a parameter": lambda: Parameter(MASKED),
     "gradient of a parameter": lambda: Parameter(X).add_grad(MASKED),
     "state": lambda: BatchNorm(3).load_state_dict({**BatchNorm(3).state_dict(), "weight": VECTOR}),

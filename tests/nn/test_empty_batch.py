@@ -8,18 +8,25 @@ from syncbn.nn import (
     AvgPool2d,
     Conv2d,
     Dense,
+    Dropout,
     Flatten,
     GlobalAvgPool2d,
     MaxPool2d,
     ReLU,
     ResidualBlock,
     Sequential,
+    Sigmoid,
+    Tanh,
+    mean_squared_error,
     softmax_cross_entropy,
 )
 
 LAYERS = [
     (Dense(5, 3), (5,), (3,)),
     (ReLU(), (5,), (5,)),
+    (Sigmoid(), (5,), (5,)),
+    (Tanh(), (5,), (5,)),
+    (Dropout(), (5,), (5,)),
     (Flatten(), (3, 6, 7), (126,)),
     (Conv2d(3, 4, 3, 2, 1), (3, 6, 7), (4, 3, 4)),
     (Conv2d(3, 4, 1, 2, 0), (3, 6, 7), (4, 3, 4)),
@@ -50,4 +57,7 @@ def test_loss_of_no_samples_is_zero(normalizer):
     loss, dlogits = softmax_cross_entropy(np.zeros((0, 5), np.float32), np.zeros(0, np.int64), normalizer)
     assert loss == 0.0
     assert dlogits.shape == (0, 5)
+    loss, dy = mean_squared_error(np.zeros((0, 5), np.float32), np.zeros((0, 5)), normalizer)
+    assert loss == 0.0
+    assert dy.shape == (0, 5)
     assert dlogits.dtype == np.float32

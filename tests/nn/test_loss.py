@@ -5,7 +5,7 @@ import pytest
 from gradcheck import check_function
 from scipy.special import log_softmax
 
-from syncbn.nn import softmax_cross_entropy
+from syncbn.nn import mean_squared_error, softmax_cross_entropy
 
 
 @pytest.mark.parametrize("normalizer", [None, 7.0])
@@ -81,3 +81,40 @@ def test_wrong_arguments():
     for normalizer in (0, -1, np.nan, np.inf):
         with pytest.raises(ValueError, match="normalizer"):
             softmax_cross_entropy(logits, labels, normalizer)
+
+
+def test_mean_squared_error(rng):
+    y, targets = rng.standard_normal((5, 3, 2)), rng.standard_normal((5, 3, 2))
+    loss, dy = mean_squared_error(y, targets)
+    assert loss == pytest.approx(np.mean((y - targets) ** 2), rel=1e-14)
+    np.testing.assert_allclose(dy, 2 * (y - targets) / 30, rtol=1e-14)
+    shards = [mean_squared_error(y[part], targets[part], 5) for part in (slice(0, 1), slice(1, 1), slice(1, 5))]
+    assert sum(part for part, _ in shards) == pytest.approx(loss, rel=1e-14)
+    np.testing.assert_allclose(np.concatenate([part for _, part in shards]), dy, rtol=1e-14)
+    vector_loss, vector_dy = mean_squared_error(y[:, 0, 0].astype(np.float32), [0, 1, 2, 3, 4])
+    assert vector_loss == pytest.approx(np.mean((y[:, 0, 0] - np.arange(5)) ** 2), rel=1e-6)
+    assert vector_dy.dtype == np.float32
+
+
+def test_mean_squared_error_gradient(rng):
+    targets = rng.standard_normal((4, 3))
+
+    def loss_and_gradient(y):
+        value, dy = mean_squared_error(y, targets, 7.0)
+        return np.float64(value), lambda scale: scale * dy
+
+    check_function(loss_and_gradient, rng.standard_normal((4, 3)), rng=rng)
+
+
+def test_mean_squared_error_refuses(rng):
+    y = rng.standard_normal((4, 1))
+    with pytest.raises(ValueError, match=r"one shape \(N, ...\), got \(4, 1\) and \(4,\)"):
+        mean_squared_error(y, y[:, 0])  # NumPy would broadcast them to (4, 4)
+    with pytest.raises(ValueError, match=r"got \(\) and \(\)"):
+        mean_squared_error(np.ones(()), np.ones(()))
+    with pytest.raises(TypeError, match="targets must be real numbers, got complex128"):
+        mean_squared_error(y, y + 1j)
+    with pytest.raises(TypeError, match="expects float32 or float64, got int64"):
+        mean_squared_error(np.ones((2, 1), int), np.ones((2, 1)))
+    with pytest.raises(ValueError, match="normalizer must be positive"):
+        mean_squared_error(y, y, 0)

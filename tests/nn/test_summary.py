@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import pickle
 import re
 
 import numpy as np
@@ -109,3 +110,24 @@ def test_long_names_widen_the_column():
 def test_bad_input_shape():
     with pytest.raises(ValueError, match="input_shape must be at least 1, got 0"):
         summary(ReLU(), (0,))
+
+
+def test_notebooks_show_a_table(tutorial_network):
+    html = summary(tutorial_network, (784,))._repr_html_()
+    assert re.findall(r"<th>(.*?)</th>", html) == ["Layer (type)", "Output Shape", "Param #"]
+    assert re.findall(r"<td>(.*?)</td>", html)[-3:] == ["3 (Dense)", "(None, 10)", "650"]
+    assert "<caption>Model: Sequential</caption>" in html
+    assert "Non-trainable params: 128" in html
+
+
+def test_names_are_escaped_in_html():
+    layer = type("A<B>", (ReLU,), {})()
+    assert "0 (A&lt;B&gt;)" in summary(Sequential(layer), (3,))._repr_html_()
+
+
+def test_the_console_shows_lines(tutorial_network):
+    text = summary(tutorial_network, (784,))
+    assert repr(text) == text
+    assert "\n" in repr(text)
+    assert isinstance(text, str)
+    assert pickle.loads(pickle.dumps(text)) == text

@@ -1,0 +1,85 @@
+"""Dropout."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from syncbn.layers.module import Module
+from syncbn.nn._checks import check_dtype, check_grad
+from syncbn.nn._select import select
+from syncbn.typing import Backward, FloatArray
+
+
+class Dropout(Module):
+    """Dropout: in training, each value of x is set to 0 with probability p, and the others are divided by 1 − p.
+
+    In evaluation y = x, which is the expected value of y in training.
+
+    Parameters
+    ----------
+    p : float
+        Probability, in [0, 1].
+    rng : numpy.random.Generator, optional
+        Random number generator that draws the seed of this layer. None means a new generator. On several ranks,
+        `syncbn.train.broadcast_parameters` and the trainer copy the seed of rank 0 to all ranks, and each rank draws
+        its own random numbers with it.
+
+    Attributes
+    ----------
+    random_state : ndarray of uint64, shape (4,)
+        State of the random numbers: the seed (two numbers), the rank, and the number of forwards in training. It is
+        part of a trainer's checkpoints but not of ``state_dict``, which in PyTorch has no entry for dropout either.
+
+    References
+    ----------
+    Srivastava et al. 2014, Dropout: a simple way to prevent neural networks from overfitting.
+    """
+
+    random_state: np.ndarray[tuple[int], np.dtype[np.uint64]]
+
+    def __init__(self, p: float = 0.5, *, rng: np.random.Generator | None = None) -> None:
+        super().__init__()
+        self.p = float(p)
+        if not 0.0 <= self.p <= 1.0:
+            raise ValueError(f"p must be in [0, 1], got {p!r}")
+        seed = (np.random.default_rng() if rng is None else rng).integers(1 << 64, size=2, dtype=np.uint64)
+        self.register_buffer("random_state", np.array([*seed, 0, 0], np.uint64), persistent=False)
+
+    @property
+    def rank(self) -> int:
+        """Number of the sequence of random numbers: that of the rank, so that ranks differ."""
+        return int(self.random_state[2])
+
+    @rank.setter
+    def rank(self, value: int) -> None:
+        self.random_state[2] = value
+
+    def extra_repr(self) -> str:
+        """Return the arguments that ``repr`` shows."""
+        return f"p={self.p}"
+
+    @np.errstate(all="ignore")  # infinities and NaN of the result say it
+    def forward(self, x: FloatArray) -> tuple[FloatArray, Backward]:
+        """Return y, in x's dtype, and its backward.
+
+        Raises
+        ------
+        TypeError
+            ``x`` isn't float32 or float64.
+        """
+        check_dtype("Dropout", x)
+        shape, dtype = x.shape, x.dtype
+        if not self.training or self.p == 0.0:
+            return x, lambda dy: check_grad("Dropout", dy, shape, dtype)
+        key, (rank, forwards) = self.random_state[:2], self.random_state[2:].tolist()
+        generator = np.random.Generator(np.random.Philox(key=key, counter=[0, 0, rank, forwards]))
+        self.random_state[3] += 1
+        kept = np.empty_like(x, np.bool_)  # in x's memory order
+        kept[...] = generator.random(shape) >= self.p
+        scale = 1.0 / (1.0 - self.p) if self.p < 1.0 else 0.0
+
+        @np.errstate(all="ignore")
+        def backward(dy: FloatArray) -> FloatArray:
+            return np.multiply(select(check_grad("Dropout", dy, shape, dtype), kept), scale, dtype=dtype)
+
+        return np.multiply(select(x, kept), scale, dtype=dtype), backward

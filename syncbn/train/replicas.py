@@ -1,0 +1,168 @@
+"""The two calls that make a training loop data-parallel: equal parameters on all ranks, and sums of their gradients."""
+
+from __future__ import annotations
+
+from weakref import WeakKeyDictionary
+
+from syncbn.comm import CommLike
+from syncbn.layers import Module
+from syncbn.nn import Dropout, Optimizer
+from syncbn.nn._means import took_mean
+from syncbn.train.buffers import pack, unpack
+from syncbn.train.config import describe_model
+from syncbn.train.consistency import check_parameters
+from syncbn.train.errors import check_model, check_same, collective_errors, find_communicator, raised_by_all
+from syncbn.train.gradients import FlatGradients
+
+_CHECK_EVERY = 100
+
+
+def broadcast_parameters(model: Module, comm: CommLike = None, optimizer: Optimizer | None = None) -> None:
+    """Copy the parameters and buffers of rank 0 to all ranks, and the state of the optimizer if it is given.
+
+    Collective. Call it before training, and again after loading a state on rank 0. From then on, optimizers accept
+    only gradients that `sum_gradients` has summed. Each `Dropout` draws other numbers on each rank.
+
+    Parameters
+    ----------
+    model : Module
+    comm : CommLike
+        Ranks that train. None means the communicator of the model's synchronized layers if all processes belong
+        to it, or else COMM_WORLD; without mpi4py, this process only.
+    optimizer : Optimizer, optional
+        Optimizer whose learning rate and state, such as momentum, are copied too.
+
+    Raises
+    ------
+    ValueError, TypeError
+        An argument is invalid, or ranks have models or optimizers with different names, shapes or dtypes.
+    SyncMismatchError
+        Another rank has an invalid argument.
+
+    Examples
+    --------
+    >>> broadcast_parameters(model, comm)
+    >>> for batch in DataOrder(len(x), global_batch, seed=0).batches(epoch=0):
+    ...     own = batch[shard(len(batch), comm.rank, comm.size)]
+    ...     logits, backward = model(x[own])
+    ...     loss, dlogits = softmax_cross_entropy(logits, y[own], len(batch))
+    ...     backward(dlogits)
+    ...     loss = sum_gradients(model, comm, loss)
+    ...     optimizer.step()
+    ...     optimizer.zero_grad()
+    """
+    comm = find_communicator(comm, model)
+    with collective_errors(comm, "broadcast of parameters"):
+        check_model(model)
+        if not (optimizer is None or isinstance(optimizer, Optimizer)):
+            raise TypeError(f"optimizer must be an Optimizer, got {type(optimizer).__name__}")
+        parameters = model.parameters()
+        state = {} if optimizer is None else optimizer.state_dict()
+        described = {**describe_model(model), **{f"optimizer's {k}": f"{a.dtype} {a.shape}" for k, a in state.items()}}
+    check_same(comm, "broadcast_parameters", {"names": list(described), **described})
+    arrays = [*(parameter.data for parameter in parameters), *(a for _, a in model.named_buffers()), *state.values()]
+    if comm.size > 1:
+        packed = pack(arrays)
+        comm.broadcast(packed)
+        unpack(packed, arrays)
+        if optimizer is not None:
+            optimizer.load_state_dict(state)
+    for parameter in parameters:
+        parameter.replicated = comm.size > 1
+        parameter.version += comm.size > 1
+    for _, module in model.named_modules():
+        if isinstance(module, Dropout):
+            module.rank = comm.rank
+    took_mean()  # ignore earlier losses, of a training on this rank alone
+
+
+def sum_gradients(model: Module, comm: CommLike = None, loss: float = 0.0) -> float:
+    """Replace the gradients of all parameters by their sums over ranks, and return the sum of ``loss``.
+
+    Collective. All gradients and the loss are one message. If every rank has divided its loss by the number of samples
+    of *all* ranks, the sums are the mean loss over the global batch and its gradient, for any split of the samples.
+
+    The first two calls, every hundredth, and those after any rank has changed its parameters other than by one step of
+    an optimizer also check that parameters are equal on all ranks.
+
+    Parameters
+    ----------
+    model : Module
+    comm : CommLike
+        Ranks that train, as in `broadcast_parameters`.
+    loss : float
+        Loss of this rank, which is added to those of the others.
+
+    Raises
+    ------
+    ValueError
+        The model is in evaluation mode, or losses are means over the samples of one rank.
+    RuntimeError
+        There are no gradients, or they are summed already.
+    ParameterMismatchError
+        Ranks have different parameters.
+    SyncMismatchError
+        Another rank has raised one of these errors, or has another model.
+    """
+    comm = find_communicator(comm, model)
+    sums = _sums_of(model)
+    with comm._protocol.collective_errors(sums.flat.signature, handshake=True):
+        _check_ready(model)
+        sums.flat.take(float(loss), sums.wants_check(), took_mean())
+    sums.flat.finish(comm)
+    total, checks, means = sums.flat.scalars.tolist()
+    if means > 1:
+        error = ValueError(
+            f"{means:.0f} of {comm.size} ranks divided their loss by their own number of samples, so the sum of the "
+            f"gradients is not that of a mean: pass the number of samples of all ranks to the loss, such as "
+            "softmax_cross_entropy(logits, labels, len(batch))"
+        )
+        raise raised_by_all(error, comm)
+    if checks:
+        check_parameters(model, comm)
+    return float(total)
+
+
+def _check_ready(model: Module) -> None:
+    """Raise unless the model has been trained by a backward since the last sum."""
+    check_model(model)
+    if not model.training:
+        raise ValueError("the model is in evaluation mode: call model.train() after an evaluation")
+    parameters = model.parameters()
+    if any(parameter.summed for parameter in parameters):
+        raise RuntimeError("gradients are summed already: call zero_grad, forward and backward before the next sum")
+    if all(parameter.grad is None for parameter in parameters):
+        raise RuntimeError("no parameter has a gradient: call backward first, also for a batch without samples")
+
+
+class _Sums:
+    """The sums of a model's gradients, and what is known of its parameters at the last one."""
+
+    def __init__(self, flat: FlatGradients) -> None:
+        self.flat = flat
+        self.calls = 0
+        self.versions = [0] * len(flat.parameters)
+
+    def wants_check(self) -> bool:
+        """Return whether parameters could differ between ranks: at the beginning, after changes, and from time to time.
+
+        The second call detects optimizers that differ, and the first one all else that was forgotten at the beginning.
+        """
+        before, self.versions = self.versions, [parameter.version for parameter in self.flat.parameters]
+        stepped = all(now - then in (0, 1) for now, then in zip(self.versions, before, strict=True))
+        self.calls += 1
+        return not stepped or self.calls <= 2 or self.calls % _CHECK_EVERY == 0
+
+
+_sums: WeakKeyDictionary[Module, _Sums] = WeakKeyDictionary()
+
+
+def _sums_of(model: Module) -> _Sums:
+    """Return the sums of this model, which are made again if its parameters are others than at the last call."""
+    parameters = model.parameters() if isinstance(model, Module) else []
+    sums = _sums.get(model) if parameters else None
+    if sums is None or sums.flat.parameters != parameters:
+        sums = _Sums(FlatGradients(parameters, scalars=3))
+        if parameters:
+            _sums[model] = sums
+    return sums
