@@ -9,7 +9,8 @@ import sys
 
 import pytest
 from hangs.launch import LIMIT_SECONDS, Ending, run
-from harness.launch import mpiexec_command
+
+from syncbn.cli.mpiexec import mpiexec_command
 
 pytest.importorskip("mpi4py")
 
