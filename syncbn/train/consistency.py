@@ -7,9 +7,9 @@ from collections import Counter
 
 import numpy as np
 
-from syncbn.comm import Communicator
+from syncbn.comm import CommLike
 from syncbn.layers import Module, Parameter
-from syncbn.train.errors import check_model, collective_errors
+from syncbn.train.errors import check_model, collective_errors, find_communicator, of_all_ranks
 
 
 class ParameterMismatchError(RuntimeError):
@@ -19,7 +19,8 @@ class ParameterMismatchError(RuntimeError):
     """
 
 
-def check_parameters(model: Module, comm: Communicator) -> None:
+@of_all_ranks
+def check_parameters(model: Module, comm: CommLike = None) -> None:
     """Raise unless all parameters have the same bits on all ranks.
 
     Collective. Buffers aren't compared: the running statistics of local batch normalization differ. All NaN count as
@@ -28,13 +29,15 @@ def check_parameters(model: Module, comm: Communicator) -> None:
     Parameters
     ----------
     model : Module
-    comm : Communicator
+    comm : CommLike
+        Ranks to compare; None has the meaning described in `evaluate`.
 
     Raises
     ------
     ParameterMismatchError
         Ranks differ from the majority. Raised on all ranks.
     """
+    comm = find_communicator(comm, model)
     with collective_errors(comm, "check of parameters"):
         check_model(model)
         prints = {name: _fingerprint(parameter) for name, parameter in model.named_parameters()}

@@ -11,11 +11,12 @@ from numpy.typing import DTypeLike, NDArray
 
 from syncbn._core.checks import check_integer
 from syncbn.comm import CommLike
+from syncbn.comm.collective import collective
 from syncbn.layers import Module
 from syncbn.nn import Optimizer
 from syncbn.train.config import check_samples, describe_data, describe_training
 from syncbn.train.consistency import check_parameters
-from syncbn.train.errors import check_model, check_same, collective_errors, find_communicator
+from syncbn.train.errors import check_model, check_same, collective_errors, find_communicator, of_all_ranks
 from syncbn.train.evaluation import Evaluation, evaluate
 from syncbn.train.order import DataOrder
 from syncbn.train.persistence import broadcast_state, capture, read_snapshot, restore, write_snapshot
@@ -23,6 +24,8 @@ from syncbn.train.records import EpochRecord, Position, Progress
 from syncbn.train.snapshot import differences
 from syncbn.train.step import TrainingStep
 from syncbn.typing import FloatArray
+
+_of_self = collective(lambda passed: passed["self"].comm)
 
 Labels = NDArray[np.integer]
 PathLike = str | os.PathLike[str]
@@ -82,6 +85,7 @@ class Trainer:
         An argument is invalid, or differs between ranks.
     """
 
+    @of_all_ranks
     def __init__(
         self,
         model: Module,
@@ -127,6 +131,7 @@ class Trainer:
         check_same(self.comm, "Trainer", {"names": list(self._config), "check_every": check_every, **self._config})
         broadcast_state(model, self.comm)
 
+    @_of_self
     def fit(
         self,
         x: FloatArray,
@@ -263,10 +268,12 @@ class Trainer:
         with collective_errors(self.comm, "the last step of an epoch"):
             report()
 
+    @_of_self
     def evaluate(self, x: FloatArray, y: Labels, batch_size: int = 256) -> Evaluation:
         """Return loss and error on other data; see `syncbn.train.evaluate`. Collective."""
         return evaluate(self.model, x, y, self.comm, batch_size=batch_size)
 
+    @_of_self
     def save(self, path: PathLike) -> None:
         """Write a checkpoint, a file from which `resume` continues with the same bits.
 
@@ -288,6 +295,7 @@ class Trainer:
         snapshot = capture(self.model, self.optimizer, self.comm, self._config, self._data, self.position, self.history)
         write_snapshot(file, snapshot, self.comm)
 
+    @_of_self
     def resume(self, path: PathLike, *, missing_ok: bool = False) -> bool:
         """Restore the state at a call of `save`, on the same or on another number of ranks.
 

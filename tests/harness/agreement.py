@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -135,11 +136,11 @@ def pytest_runtest_makereport(
         report.longrepr = disagreement
     elif disagreement:
         report.sections.append(("all ranks", disagreement))
-    shown = {watchdog.failure[-TEXT:], ""}
+    shown = {_without_addresses(watchdog.failure[-TEXT:]), ""}
     for rank, (_, text) in enumerate(outcomes):
-        if text not in shown:
+        if _without_addresses(text) not in shown:
             report.sections.append((f"failed on rank {rank}", text))
-            shown.add(text)
+            shown.add(_without_addresses(text))
     watchdog.failure = ""
     return report
 
@@ -154,6 +155,10 @@ def _outcome(report: pytest.TestReport) -> str:
 def _text(report: pytest.TestReport) -> str:
     """Return the failure and the captured output."""
     return "\n".join([report.longreprtext, *(f"--- {name}\n{content}" for name, content in report.sections)])
+
+
+def _without_addresses(text: str) -> str:
+    return re.sub("0x[0-9a-f]+", "0x", text)
 
 
 def _disagreement(outcomes: Sequence[str]) -> str:
