@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from numpy.typing import NDArray
 
 from syncbn._core.checks import check_integer
+from syncbn._core.pitfalls import see
 from syncbn.comm.arguments import array_signature, check_array, check_choice, check_timeout
 from syncbn.comm.collective import collective
 from syncbn.comm.signature import CollectiveSignature
@@ -147,5 +148,5 @@ class Communicator:
 
 _NOT_COPIED = (
     "{} can't be copied or pickled: it is a connection to other processes. Build the layer again "
-    "with its communicator and move the values with state_dict() and load_state_dict()."
+    f"with its communicator and move the values with state_dict() and load_state_dict(){see('copies')}"
 )

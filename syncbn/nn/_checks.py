@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from syncbn._core.checks import check_integer, check_unmasked, torch_hint
+from syncbn._core.checks import check_integer, check_unmasked, hint
 from syncbn.typing import FloatArray
 
 Pair = tuple[int, int]
@@ -18,7 +18,7 @@ def check_dtype(layer: str, x: FloatArray) -> None:
     """Raise TypeError unless ``x`` is an array of float32 or float64."""
     check_unmasked(x, "x")
     if not isinstance(x, np.ndarray):
-        raise TypeError(f"{layer} expects a NumPy array, got {type(x).__name__}{torch_hint(x)}")
+        raise TypeError(f"{layer} expects a NumPy array, got {type(x).__name__}{hint(x)}")
     if x.dtype != np.float32 and x.dtype != np.float64:
         raise TypeError(f"{layer} expects float32 or float64, got {x.dtype}")
 

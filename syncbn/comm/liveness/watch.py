@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from itertools import count
 
+from syncbn._core.pitfalls import see
+from syncbn.comm.advice import on_absence, on_deadlock
 from syncbn.comm.errors import SyncLostRankError, SyncTimeoutError
 from syncbn.comm.liveness.cycle import Cycle
-from syncbn.comm.liveness.process_page import CYCLE, POLLS, RAISED, WAIT, ProcessPage
+from syncbn.comm.liveness.process_page import CYCLE, EXITED, POLLS, RAISED, WAIT, ProcessPage
 from syncbn.comm.liveness.rank_table import RankTable
+from syncbn.comm.signature import CollectiveSignature
 
 POLL_SECONDS = 0.1
 """Time between two polls, and before the first one."""
@@ -25,8 +28,9 @@ class Watch:
     Parameters
     ----------
     table : RankTable
+    signature : CollectiveSignature
     call : str
-        Description of the call.
+        Description of the call, with its number.
     timeout : float or None
     start : float
         Time at which the wait began, in seconds of `time.monotonic`.
@@ -34,8 +38,17 @@ class Watch:
         The error that this rank waits to report; "" in other calls.
     """
 
-    def __init__(self, table: RankTable, call: str, timeout: float | None, start: float, raised: str = "") -> None:
+    def __init__(
+        self,
+        table: RankTable,
+        signature: CollectiveSignature,
+        call: str,
+        timeout: float | None,
+        start: float,
+        raised: str = "",
+    ) -> None:
         self._table = table
+        self._signature = signature
         self._own = table.own.page
         self._call = call
         self._raised = raised
@@ -64,7 +77,7 @@ class Watch:
         left = self._timeout - self._waited
         if left <= 0:
             waited = f"{self._who} waited more than {self._timeout:g} s in {self._call}"
-            raise SyncTimeoutError(f"{waited}: {self._absent()}")
+            raise SyncTimeoutError(f"{waited}: {self._absent()}. {self._advice('timeouts')}")
         return now + min(POLL_SECONDS, left)
 
     def end(self) -> None:
@@ -85,7 +98,8 @@ class Watch:
             causes = [rank for rank in lost if not self._table.is_cascading(rank)] or list(lost)
             who = [f"rank {rank} {lost[rank]}" for rank in causes]
             who += [page.text for rank in self._table.others if (page := self._page(rank)).words[RAISED]]
-            raise SyncLostRankError(f"{self._who} waited in {self._call}, but {'; '.join(who)}")
+            advice = f". {self._advice('lost-ranks')}" if set(lost.values()) == {EXITED} else see("lost-ranks")
+            raise SyncLostRankError(f"{self._who} waited in {self._call}, but {'; '.join(who)}{advice}")
         self._lost = set(lost)
 
     def _report_absent(self) -> None:
@@ -115,9 +129,13 @@ class Watch:
             if before.reports:
                 raise SyncLostRankError(f"{self._who} waited in {self._call}, but {'; '.join(before.reports)}")
             raise SyncLostRankError(
-                f"ranks wait for each other in different calls: {'; '.join(before.texts)}. "
-                "All ranks must make the same calls in the same order"
+                f"ranks wait for each other in different calls: {'; '.join(before.texts)}. {on_deadlock(before.texts)}"
             )
+
+    def _advice(self, entry: str) -> str:
+        """Return the advice if others have not entered the call; ``entry`` is about that in general."""
+        alone = not self._table.unknown and not self._table.entered()
+        return on_absence(self._signature, self._table.rank, alone, entry)
 
     def _absent(self) -> str:
         """Return a description of the ranks that have not entered the call."""
