@@ -8,10 +8,9 @@ from syncbn._core.pitfalls import see
 from syncbn.comm.signature import CONSTRUCTION, CollectiveSignature
 
 _SAME_CALLS = "All ranks must make the same calls in the same order"
-_SAME_LAYERS = (
-    "All ranks must build the same layers in the same order; for a layer of one rank use BatchNorm or "
-    f"comm=SerialComm(){see('layers-on-one-rank')}"
-)
+_ONE_RANK = f"for a layer of one rank use BatchNorm or comm=SerialComm(){see('layers-on-one-rank')}"
+_SAME_LAYERS = f"All ranks must build the same layers in the same order; {_ONE_RANK}"
+_SAME_COMMUNICATORS = f"All ranks must construct a communicator together; {_ONE_RANK}"
 
 
 def on_mismatch(calls: Collection[CollectiveSignature]) -> str:
@@ -27,20 +26,26 @@ def on_mismatch(calls: Collection[CollectiveSignature]) -> str:
 def on_deadlock(texts: Collection[str]) -> str:
     """Return the advice if ranks wait for each other, given the descriptions of their waits."""
     if any(CONSTRUCTION.operation in text for text in texts):
-        return _SAME_LAYERS
+        return _SAME_COMMUNICATORS
     if 0 < sum("forward of " in text for text in texts) < len(texts):
-        return f"{_SAME_CALLS}. {_evaluating('a rank')}"
+        return _evaluating("a rank")
     return f"{_SAME_CALLS}{see('deadlocks')}"
 
 
-def on_absence(call: CollectiveSignature, rank: int, alone: bool, entry: str) -> str:
-    """Return the advice if ``rank`` waits in a call that others have not entered; ``alone`` if none has."""
+def on_absence(call: CollectiveSignature, rank: int, alone: bool) -> str:
+    """Return the advice if ``rank`` waits in a call that others have not entered, "" if there is none.
+
+    ``alone`` means that no other rank has entered it.
+    """
     if call == CONSTRUCTION:
-        return _SAME_LAYERS
+        return _SAME_COMMUNICATORS
     if call.operation == "forward" and alone:
         return _evaluating(f"rank {rank}")
-    return f"{_SAME_CALLS}{see(entry)}"
+    return ""
 
 
 def _evaluating(who: str) -> str:
-    return f"Is {who} evaluating? Call model.eval() first{see('evaluation-on-one-rank')}"
+    return (
+        f"Is {who} evaluating? Call model.eval() first. In training, all ranks must make the same calls in the same "
+        f"order{see('evaluation-on-one-rank')}"
+    )

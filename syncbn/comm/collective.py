@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from syncbn.comm.errors import SyncError
 from syncbn.comm.signature import CollectiveSignature
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ def collective(find: Callable[[Mapping[str, Any]], Communicator]) -> Callable[[F
         def call(*arguments: Any, **keywords: Any) -> Any:
             try:
                 return function(*arguments, **keywords)
+            except SyncError:  # the other ranks have detected the same
+                raise
             except Exception:
                 passed = {**dict(zip(names, arguments, strict=False)), **keywords}
                 with _communicator(find, passed)._protocol.collective_errors(signature):

@@ -176,7 +176,7 @@ class Protocol(_compiled.ProtocolCore, Signatures):  # type: ignore[misc]  # com
 
     def watch(self, start: float) -> Watch:
         """Return the liveness checks of a long wait, which began at ``start``."""
-        return Watch(self._table, self.signature, self._call, self.timeout, start, self._raised)
+        return Watch(self._table, self.signature, self.sequence_number, self.timeout, start, self._raised)
 
     @property
     def _call(self) -> str:
