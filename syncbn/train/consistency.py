@@ -7,6 +7,7 @@ from collections import Counter
 
 import numpy as np
 
+from syncbn._core.pitfalls import see
 from syncbn.comm import CommLike
 from syncbn.layers import Module, Parameter
 from syncbn.train.errors import check_model, collective_errors, find_communicator, of_all_ranks
@@ -54,7 +55,8 @@ def check_parameters(model: Module, comm: CommLike = None) -> None:
     first = next((name for name in names if len({theirs.get(name) for theirs in everywhere}) > 1), "their order")
     raise ParameterMismatchError(
         f"parameters differ between ranks: rank{'s' * (len(odd) > 1)} {', '.join(map(str, odd))} "
-        f"from rank {even}; the first that differs is {first!r}"
+        f"from rank {even}; the first that differs is {first!r}. All ranks must make the same changes of parameters"
+        f"{see('parameters-that-differ')}"
     )
 
 

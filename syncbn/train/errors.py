@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
+from syncbn._core.pitfalls import see
 from syncbn.comm import SERIAL, CollectiveSignature, CommLike, Communicator, as_communicator, world
 from syncbn.comm.cache import latest
 from syncbn.comm.collective import collective
@@ -58,13 +59,16 @@ def check_same(comm: Communicator, what: str, values: Mapping[str, Any]) -> None
         others = {rank: theirs[name] for rank, theirs in enumerate(everywhere) if theirs[name] != expected}
         if others:
             listed = ", ".join(f"{value!r} on rank {rank}" for rank, value in others.items())
-            raise ValueError(f"{what}: {name} is {expected!r} on rank 0, but {listed}")
+            raise ValueError(
+                f"{what}: {name} is {expected!r} on rank 0, but {listed}: "
+                f"pass equal arguments on all ranks{see('arguments-that-differ')}"
+            )
 
 
 def check_model(model: object) -> None:
     """Raise TypeError unless ``model`` is a module."""
     if not isinstance(model, Module):
-        raise TypeError(f"model must be a syncbn module, got {type(model).__name__}")
+        raise TypeError(f"model must be a syncbn module, such as a Sequential, got {type(model).__name__}")
 
 
 def find_communicator(comm: CommLike, model: object) -> Communicator:

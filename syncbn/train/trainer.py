@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from syncbn._core.checks import check_integer
+from syncbn._core.pitfalls import see
 from syncbn.comm import CommLike
 from syncbn.comm.collective import collective
 from syncbn.layers import Module
@@ -117,7 +118,10 @@ class Trainer:
                 check_integer("check_every", check_every)
             known = {id(parameter) for parameter in model.parameters()}
             if not all(id(parameter) in known for parameter in optimizer.parameters):
-                raise ValueError("the optimizer has a Parameter that is not in the model")
+                raise ValueError(
+                    "the optimizer has a Parameter that is not in the model: build it with model.parameters() of this "
+                    f"model, after its last change{see('optimizers')}"
+                )
             self._step = TrainingStep(model, optimizer, self.comm, wire_dtype)
             self._config = describe_training(
                 model,
@@ -128,7 +132,8 @@ class Trainer:
                 drop_last=drop_last,
                 wire_dtype=self._step.gradients.buffer.dtype,
             )
-        check_same(self.comm, "Trainer", {"names": list(self._config), "check_every": check_every, **self._config})
+        same = {"names": list(self._config), "check_every": check_every, "lr": optimizer.lr, **self._config}
+        check_same(self.comm, "Trainer", same)
         broadcast_state(model, self.comm)
 
     @_of_self
@@ -206,7 +211,10 @@ class Trainer:
             self._check_whole_steps()
         check_same(self.comm, "fit", {**self._done(), **data, **options})
         if self._data and (other := differences(self._data, data)):
-            raise ValueError(f"fit cannot continue: training data differ from those of the checkpoint: {other}")
+            raise ValueError(
+                f"fit cannot continue: training data differ from those of the checkpoint: {other}. Pass the same data, "
+                f"or make a new Trainer{see('checkpoints')}"
+            )
         self._data = data
         while self.position.epoch < epochs:
             self._finish_epoch(x, y, order, epochs, on_step, file, checkpoint_steps)
@@ -333,7 +341,7 @@ class Trainer:
     def _check_whole_steps(self) -> None:
         """Raise RuntimeError if an update was interrupted."""
         if self._step.updating:
-            raise RuntimeError("an optimizer step was interrupted: resume from a checkpoint")
+            raise RuntimeError(f"an optimizer step was interrupted: resume from a checkpoint{see('interrupted-steps')}")
 
     def _done(self) -> dict[str, int]:
         """Return the numbers of completed epochs and steps, which must be equal on all ranks."""
