@@ -60,7 +60,7 @@ dist: .venv/.with-test  ## make an sdist and a wheel in dist/
 	$(BIN)/python -m build
 
 clean:  ## remove .venv and all generated files
-	rm -rf .venv .venv-openmpi build dist site test-logs *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-openmpi build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	rm -f syncbn/_kernels/*.so
 
 $(INSTALLED): $(SOURCES)

@@ -1,18 +1,15 @@
-"""Fixtures and hypothesis profiles of all tests: the ranks, and random numbers that are equal on all of them."""
+"""Hypothesis profiles and random numbers, which are equal on all ranks. `harness` runs the tests on ranks."""
 
 from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
-from harness.world import RANKS
 from hypothesis import HealthCheck, Phase, settings
 
-from syncbn.comm import Communicator, MPIComm, SerialComm
+from syncbn.cli.ranks import under_mpiexec
 
 # All ranks must draw the same examples, so nothing may depend on chance, on time or on a database.
 settings.register_profile(
@@ -26,7 +23,7 @@ settings.register_profile(
 settings.register_profile("quick", settings.get_profile("normal"), max_examples=5)
 settings.register_profile("long", settings.get_profile("normal"), max_examples=500, derandomize=False)
 settings.load_profile(os.environ.get("SYNCBN_HYPOTHESIS", "normal"))
-if RANKS:
+if under_mpiexec():
     settings.register_profile(
         "ranks",
         derandomize=True,
@@ -36,29 +33,13 @@ if RANKS:
     settings.load_profile("ranks")
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Select the tests marked ``ranks`` in runs on ranks, and all others in one process."""
-    here: dict[bool, list[pytest.Item]] = {True: [], False: []}
-    for item in items:
-        here[(item.get_closest_marker("ranks") is not None) == bool(RANKS)].append(item)
-    config.hook.pytest_deselected(items=here[False])
-    items[:] = here[True]
-
-
-@pytest.fixture(scope="session")
-def comm() -> Iterator[Communicator]:
-    """Communicator of all ranks of this run, or of this process alone."""
-    with MPIComm() if RANKS else SerialComm() as communicator:
-        yield communicator
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Import the harness now, when stderr is not captured, and before pytest constructs its reporters."""
+    config.pluginmanager.import_plugin("harness.plugin")
 
 
 @pytest.fixture
 def rng(request: pytest.FixtureRequest) -> np.random.Generator:
     """Random number generator seeded with the test's name, so that all ranks draw the same numbers."""
     return np.random.default_rng(zlib.crc32(request.node.nodeid.encode()))
-
-
-@pytest.fixture
-def shared_path(tmp_path: Path, comm: Communicator) -> Path:
-    """Empty directory that all ranks share, whereas ``tmp_path`` differs between ranks."""
-    return comm.allgather(tmp_path)[0]

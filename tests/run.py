@@ -3,44 +3,64 @@
     python tests/run.py                                       all tests, as by `make test`
     python tests/run.py --ranks 2 tests/test_x.py -k uneven   one number of ranks; other arguments are passed to pytest
 
-The output of rank 0 is shown; that of the others is in test-logs/ranks-N/rank-R.log, whose end is shown after a
-failure. A run passes if its exit code is 0 and all ranks report equal numbers of tests, none of which failed.
+It runs `mpiexec -n N python -m mpi4py -m pytest` with the right mpiexec, or `python -m pytest` for 0 ranks. A run
+passes if its exit code is 0 and every rank has completed.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.launch import run_suite
-from harness.outcome import Outcome
-
+from syncbn.cli import completion
 from syncbn.cli.errors import CommandError
+from syncbn.cli.launch import run_on_ranks
 
-ROOT = Path(__file__).resolve().parents[1]
-TAIL_LINES = 60
+NOTHING_RAN = 5
+"""Exit status of pytest if no test was selected or all were skipped."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the suite on each number of ranks and return the exit code."""
     ranks, pytest_args = _arguments(argv)
     color = ["--color=yes"] if sys.stdout.isatty() else []
-    outcomes = []
+    codes = {}
     for n in ranks:
-        _print(f"\n=== {_name(n)}: pytest {' '.join(pytest_args)}".rstrip() + "\n")
+        _print(f"\n=== {_name(n)}: pytest {' '.join(pytest_args)}".rstrip())
         try:
-            outcome = run_suite(n, ROOT, ROOT / f"test-logs/ranks-{n}", [*color, *pytest_args], show=_print)
+            codes[n] = run_suite(n, [*color, *pytest_args])
         except CommandError as error:
-            _print(f"{error}\n")
-            return 2
-        if _status(outcome, pytest_args) == "FAILED":
-            _show_failures(outcome)
-        outcomes.append(outcome)
-    _print("\n" + "".join(_summary(outcome, pytest_args) for outcome in outcomes))
-    failed = any(_status(outcome, pytest_args) == "FAILED" for outcome in outcomes)
-    return int(failed or not any(outcome.ran for outcome in outcomes))
+            _print(f"{_name(n)}: {error}")
+            codes[n] = 1
+    failed = [n for n, code in codes.items() if code and not (code == NOTHING_RAN and pytest_args)]
+    nothing = [n for n, code in codes.items() if code == NOTHING_RAN]
+    for n in codes:
+        _print(f"{_name(n):12}{'FAILED' if n in failed else 'no test ran' if n in nothing else 'ok'}")
+    return int(bool(failed) or len(nothing) == len(codes))
+
+
+def run_suite(ranks: int, pytest_args: Sequence[str]) -> int:
+    """Run pytest on this number of ranks, 0 for one process without MPI, and return its exit status.
+
+    Raises
+    ------
+    CommandError
+        There is no mpiexec, or a rank has not completed, whatever the exit code is.
+    """
+    if ranks:
+        return run_on_ranks(pytest_args, ranks, ("-m", "pytest"))
+    with tempfile.TemporaryDirectory() as directory:
+        environment = os.environ | {completion.VARIABLE: directory}
+        subprocess.run([sys.executable, "-m", "pytest", *pytest_args], env=environment, check=False)
+        (code,) = completion.read(Path(directory), 1)
+    if code is None:
+        raise CommandError("the process exited without completing")
+    return code
 
 
 def _arguments(argv: Sequence[str] | None) -> tuple[list[int], list[str]]:
@@ -62,40 +82,12 @@ def _arguments(argv: Sequence[str] | None) -> tuple[list[int], list[str]]:
     return [int(word) for word in numbers], [word for word in options.ranks if not word.isdigit()] + rest
 
 
-def _status(outcome: Outcome, pytest_args: list[str]) -> str:
-    """Return ok, FAILED, or "nothing selected", which is not a failure if the caller selected tests."""
-    if pytest_args and outcome.selected_nothing:
-        return "nothing selected"
-    return "FAILED" if outcome.problems else "ok"
-
-
-def _show_failures(outcome: Outcome) -> None:
-    for problem in outcome.problems:
-        _print(f"{_name(outcome.ranks)}: {problem}\n")
-    for rank in outcome.failed_ranks:
-        log = outcome.logs / f"rank-{rank}.log"
-        if rank and log.exists():  # that of rank 0 has been shown
-            lines = log.read_text(errors="replace").splitlines()[-TAIL_LINES:]
-            _print(f"\n--- end of {log.relative_to(ROOT)}\n" + "\n".join(lines) + "\n")
-
-
-def _summary(outcome: Outcome, pytest_args: list[str]) -> str:
-    counts = ", ".join(
-        f"{count} {name}"
-        for name in ("passed", "failed", "skipped", "xfailed", "xpassed")
-        if (count := outcome.count(name)) or name == "passed"
-    )
-    status = _status(outcome, pytest_args)
-    reason = f"  ({outcome.problems[0]})" if status == "FAILED" else ""
-    return f"{_name(outcome.ranks):12}{status:16} {counts}  in {outcome.seconds:.0f} s{reason}\n"
-
-
 def _name(ranks: int) -> str:
     return f"{ranks} rank{'s' * (ranks > 1)}" if ranks else "one process"
 
 
 def _print(text: str) -> None:
-    sys.stdout.write(text)
+    sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 
 

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from syncbn._core.pitfalls import see
 from syncbn.typing import FloatArray
 
 Reduction = Literal["exact", "float64"]
@@ -34,7 +35,7 @@ def check_unmasked(array: Any, name: str) -> None:
     if isinstance(array, np.ma.MaskedArray):
         raise TypeError(
             f"{name} is a NumPy masked array, whose mask would be lost: pass a plain array (such as filled(0)), and "
-            "for batch normalization mask= (True selects an element)"
+            f"for batch normalization mask= (True selects an element){see('masked-arrays')}"
         )
 
 
@@ -43,21 +44,28 @@ def check_floating(array: Any, name: str, min_ndim: int = 0) -> FloatArray:
     check_unmasked(array, name)
     if type(array) is not np.ndarray and not isinstance(array, (np.ndarray, np.floating)):
         raise TypeError(
-            f"{name} must be a NumPy array of float16, float32 or float64, "
-            f"got {type(array).__name__}{torch_hint(array)}"
+            f"{name} must be a NumPy array of float16, float32 or float64, got {type(array).__name__}{hint(array)}"
         )
     if array.dtype.type not in (np.float16, np.float32, np.float64):  # not by kind: float8 of ml_dtypes is "f" too
-        raise TypeError(f"{name} must have dtype float16, float32 or float64, got {array.dtype}")
+        raise TypeError(
+            f"{name} must have dtype float16, float32 or float64, got {array.dtype}: "
+            f"convert it, as by astype(numpy.float32){see('dtypes')}"
+        )
     if array.ndim < min_ndim:
         raise ValueError(f"{name} must have {min_ndim} or more axes, got shape {array.shape}")
     return array if type(array) is np.ndarray else np.asarray(array)  # also converts scalars and subclasses
 
 
-def torch_hint(value: Any) -> str:
-    """Return what to call where a PyTorch tensor was passed instead of an array."""
-    if type(value).__module__.partition(".")[0] != "torch":
-        return ""
-    return " of PyTorch: call its .detach().numpy(), or use the layers of syncbn.torch"
+def hint(value: Any) -> str:
+    """Return what to do if something else was passed instead of an array."""
+    package = type(value).__module__.partition(".")[0]
+    if package == "torch":
+        return f" of PyTorch: call its .detach().numpy(){see('arrays-of-other-libraries')}"
+    if isinstance(value, tuple) and any(map(callable, value)):
+        return f": a layer returns its result and the backward, y, backward = layer(x){see('layers-return-two-values')}"
+    if isinstance(value, (list, tuple)) or hasattr(value, "__array__"):
+        return f": convert it by numpy.asarray(){see('arrays-of-other-libraries')}"
+    return ""
 
 
 def check_input(x: Any, channel_axis: Any) -> tuple[FloatArray, int]:
@@ -78,7 +86,7 @@ def check_parameter(array: Any, name: str, shape: tuple[int, ...]) -> FloatArray
     """Return a weight, bias or statistic, or raise unless it is a floating array of ``shape``."""
     parameter = check_floating(array, name)
     if parameter.shape != shape:
-        raise ValueError(f"{name} must have shape {shape}, got {parameter.shape}")
+        raise ValueError(f"{name} must have shape {shape}, got {parameter.shape}{see('shapes-of-parameters')}")
     return parameter
 
 
@@ -102,7 +110,7 @@ def check_reduction(reduction: str, samples: int = 0, ranks: int = 1) -> str:
     if reduction == "exact" and samples > MAX_ROWS // ranks:
         raise ValueError(
             f"exact sums take at most {MAX_ROWS // ranks} samples on each rank (of {ranks}), got {samples}: "
-            "use reduction='float64'"
+            f"use reduction='float64'{see('limits-of-exact-sums')}"
         )
     return reduction
 
@@ -118,15 +126,18 @@ def check_channels(shape: tuple[int, ...], channel_axis: int, channels: int) -> 
     """Raise ValueError unless x of ``shape`` has this number of channels."""
     axis = channel_axis % len(shape)
     if shape[axis] != channels:
-        hint = " (channels on the last axis: channel_axis=-1)" if shape[-1] == channels else ""
-        raise ValueError(f"x must have {channels} channels on axis {axis}, got shape {shape}{hint}")
+        last = f" (channels on the last axis: channel_axis=-1){see('channels-last')}" if shape[-1] == channels else ""
+        raise ValueError(f"x must have {channels} channels on axis {axis}, got shape {shape}{last}")
 
 
 def check_groups(num_groups: int, channels: int) -> int:
     """Return ``num_groups``, or raise unless it divides the number of channels."""
     num_groups = check_integer("num_groups", num_groups)
     if channels % num_groups:
-        raise ValueError(f"num_groups must divide the {channels} channels of x, got {num_groups}")
+        raise ValueError(
+            f"num_groups must divide the {channels} channels of x, got {num_groups} "
+            f"(channels on the last axis: channel_axis=-1){see('channels-last')}"
+        )
     return num_groups
 
 
@@ -135,7 +146,8 @@ def check_instances(shape: tuple[int, ...], channel_axis: int) -> None:
     axis = channel_axis % len(shape)
     if math.prod([size for i, size in enumerate(shape) if i != axis][1:]) == 1:
         raise ValueError(
-            f"instance normalization needs more than 1 value per channel of each sample, got shape {shape}"
+            f"instance normalization needs more than 1 value per channel of each sample, got shape {shape}: "
+            f"use layer or group normalization{see('one-value-per-channel')}"
         )
 
 
@@ -167,6 +179,7 @@ def check_count(count: int, shape: tuple[int, ...], protocol: Any = None, signat
         raise ValueError(
             f"batch normalization needs more than 1 value per channel over all ranks, got 1 "
             f"(x of shape {shape} on this rank): drop a last batch of one sample, as drop_last=True of a Trainer does"
+            f"{see('one-value-per-channel')}"
         )
     unselected = float(0 not in shape)
     if protocol is not None:
@@ -176,7 +189,10 @@ def check_count(count: int, shape: tuple[int, ...], protocol: Any = None, signat
         protocol.sum(buffer)
         unselected = buffer[0]
     if unselected:
-        raise ValueError(f"mask selects no value of x on any rank (x of shape {shape} on this rank)")
+        raise ValueError(
+            f"mask selects no value of x on any rank (x of shape {shape} on this rank): "
+            f"True selects an element{see('masks-without-elements')}"
+        )
 
 
 def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], *inputs: FloatArray | None) -> None:
@@ -191,9 +207,14 @@ def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], *inputs: F
     if not out.flags.writeable:
         raise ValueError("out must be writable")
     if _may_overlap_itself(out):
-        raise ValueError(f"out must not overlap itself, got strides {out.strides} for shape {out.shape}")
+        raise ValueError(
+            f"out must not overlap itself, got strides {out.strides} for shape {out.shape}{see('output-arrays')}"
+        )
     if any(array is not None and np.may_share_memory(out, array) for array in inputs):
-        raise ValueError("out must not overlap x, residual, dy or (with relu) y: pass an array with separate memory")
+        raise ValueError(
+            "out must not overlap x, residual, dy or (with relu) y: pass an array with separate memory"
+            f"{see('output-arrays')}"
+        )
 
 
 def _may_overlap_itself(array: NDArray[Any]) -> bool:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syncbn._core.checks import check_floating, check_parameter, check_same_shape, check_unmasked
+from syncbn._core.pitfalls import see
 from syncbn.typing import BoolArray, Float64Array, FloatArray
 
 
@@ -94,12 +95,12 @@ def broadcast_mask(mask: Any, x_shape: Sequence[int], channel_axis: int) -> Bool
     check_unmasked(mask, "mask")
     mask = np.asarray(mask)
     if mask.dtype != np.bool_:
-        raise TypeError(f"mask must have dtype bool, got {mask.dtype}")
+        raise TypeError(f"mask must have dtype bool, got {mask.dtype}: convert it, as by astype(bool){see('masks')}")
     try:
         return np.ascontiguousarray(np.broadcast_to(mask, shape))
     except ValueError:
         raise ValueError(
-            f"mask must be broadcastable to x without its channel axis, {shape}, got shape {mask.shape}"
+            f"mask must be broadcastable to x without its channel axis, {shape}, got shape {mask.shape}{see('masks')}"
         ) from None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 
+from syncbn._core.pitfalls import see
 from syncbn.typing import FloatArray
 
 ENABLED = os.environ.get("SYNCBN_DEBUG") == "1"
@@ -22,7 +23,10 @@ class Checksums:
         """Raise RuntimeError if an array has changed."""
         for name, array in self._arrays.items():
             if _checksum(array) != self._before[name]:
-                raise RuntimeError(f"{name} has changed since the forward: keep it as it is until the backward")
+                raise RuntimeError(
+                    f"{name} has changed since the forward: keep it as it is until the backward"
+                    f"{see('arrays-that-must-not-change')}"
+                )
 
 
 def _checksum(array: FloatArray) -> bytes:

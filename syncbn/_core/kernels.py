@@ -11,8 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from syncbn._core.pitfalls import see
+
 _NOT_BUILT = (
-    "syncbn's compiled modules are missing ({}): build them with `pip install .`, which needs a C and a C++ compiler."
+    "syncbn's compiled modules are missing ({}): build them with `pip install .`, which needs a C and a C++ compiler"
+    + see("compiled-modules")
 )
 
 
@@ -38,7 +41,9 @@ def load_kernels(which: str) -> SimpleNamespace:
         return SimpleNamespace(**{name: quiet(value) for name, value in reference.items() if isfunction(value)})
     if which not in available():
         choices = ", ".join([*available(), "reference"])
-        raise ValueError(f"SYNCBN_KERNELS must be one of {choices} on this processor, got {which!r}")
+        raise ValueError(
+            f"SYNCBN_KERNELS must be one of {choices} on this processor, got {which!r}{see('compiled-modules')}"
+        )
     return _public(compiled(f"kernels_{which}"))
 
 

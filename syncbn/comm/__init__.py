@@ -3,6 +3,7 @@
 Files, from the public interface downwards::
 
     serial, mpi, cache   SerialComm, MPIComm, and one MPIComm for each mpi4py communicator
+    collective           the decorator of collective functions, whose errors all ranks raise
     communicator         the public methods: check the arguments, then make one call of the protocol
     protocol             a call: the handshake (signature), the messages, and the treatment of errors (errors)
     liveness             failure detection: the state of the ranks for which a rank waits

@@ -8,13 +8,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from syncbn._core.checks import check_unmasked, hint
+from syncbn._core.pitfalls import see
 from syncbn.comm.signature import CollectiveSignature
 from syncbn.comm.transport import Op
+
+_MPI_TYPES = {np.dtype(code).type for code in "?bhilqBHILQfdgFDG"}
+"""NumPy types for which MPI has a type: those of C, so not half."""
+
+
+def is_timeout(seconds: object) -> bool:
+    """Return whether ``seconds`` is None or a positive number."""
+    return seconds is None or (isinstance(seconds, (int, float, np.integer, np.floating)) and bool(seconds > 0))
 
 
 def check_timeout(seconds: float | None) -> float | None:
     """Return ``seconds``, or raise ValueError unless it is None or a positive number."""
-    if seconds is None or (isinstance(seconds, (int, float, np.integer, np.floating)) and seconds > 0):
+    if is_timeout(seconds):
         return seconds
     raise ValueError(f"timeout must be positive seconds or None, got {seconds!r}")
 
@@ -28,13 +38,17 @@ def check_choice(name: str, value: object, choices: Collection[object]) -> None:
 def check_array(array: object, op: Op | None = None) -> None:
     """Raise unless MPI can send and receive ``array`` in place, and combine it by ``op`` if that is given."""
     if not isinstance(array, np.ndarray):
-        raise TypeError(f"expected an array, got {type(array).__name__}")
-    if array.dtype.kind not in "biufc" or array.dtype == np.float16 or not array.dtype.isnative:
-        raise TypeError(f"MPI has no type for {array.dtype}: convert the array first")
+        raise TypeError(f"expected an array, got {type(array).__name__}{hint(array)}")
+    check_unmasked(array, "array")
+    if array.dtype.type not in _MPI_TYPES or not array.dtype.isnative:  # types of ml_dtypes may have kind "f" too
+        raise TypeError(f"MPI has no type for {array.dtype}: convert the array first{see('messages')}")
     if op and array.dtype.kind not in ("iufc" if op == "sum" else "iuf"):
-        raise TypeError(f"MPI has no {op} of {array.dtype}: convert the array first")
+        raise TypeError(f"MPI has no {op} of {array.dtype}: convert the array first{see('messages')}")
     if not array.flags.c_contiguous or not array.flags.writeable:
-        raise ValueError(f"expected a contiguous writable array, got one of shape {array.shape} that is not")
+        raise ValueError(
+            f"expected a contiguous writable array, got one of shape {array.shape} that is not: "
+            f"numpy.ascontiguousarray() makes a copy, which then has the result{see('messages')}"
+        )
 
 
 def array_signature(operation: str, array: NDArray[Any], **options: Any) -> CollectiveSignature:

@@ -1,10 +1,10 @@
-"""The cache of wrappers: one `MPIComm` for each mpi4py communicator that users pass."""
+"""The communicators that exist: one `MPIComm` for each mpi4py communicator that users pass, and the latest one."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from syncbn.comm.mpi import MPIComm
+from syncbn.comm.mpi import MPIComm, made
 from syncbn.comm.mpi_import import check_intracommunicator, import_mpi
 
 _keyval: int | None = None
@@ -13,6 +13,13 @@ _keyval: int | None = None
 def world() -> MPIComm:
     """Return the cached wrapper of ``MPI.COMM_WORLD``. Collective at its first call."""
     return wrap(import_mpi().COMM_WORLD)
+
+
+def latest() -> MPIComm:
+    """Return the open communicator of all processes that was made last; without one, `world`, which is collective."""
+    processes = import_mpi().COMM_WORLD.Get_size()
+    usable = [comm for comm in made.values() if comm.size == processes and not comm._protocol.closed]
+    return usable[-1] if usable else world()
 
 
 def wrap(comm: Any) -> MPIComm:

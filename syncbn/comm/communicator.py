@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from numpy.typing import NDArray
 
 from syncbn._core.checks import check_integer
+from syncbn._core.pitfalls import see
 from syncbn.comm.arguments import array_signature, check_array, check_choice, check_timeout
+from syncbn.comm.collective import collective
 from syncbn.comm.signature import CollectiveSignature
 from syncbn.comm.transport import OPS, Op
 
@@ -20,9 +22,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 CommunicatorT = TypeVar("CommunicatorT", bound="Communicator")
 
-_ALLREDUCE, _BROADCAST, _SPLIT = map(CollectiveSignature, ("allreduce", "broadcast", "split"))
 _ALLGATHER = CollectiveSignature("allgather", has_data=True)
 _BARRIER, _FREE = map(CollectiveSignature, ("barrier", "free"))
+
+_of_self = collective(lambda passed: passed["self"])
 
 
 class Communicator:
@@ -66,55 +69,57 @@ class Communicator:
     def timeout(self, seconds: float | None) -> None:
         self._protocol.timeout = check_timeout(seconds)
 
+    @_of_self
     def allreduce(self, array: NDArray[Any], op: Op = "sum") -> None:
         """Combine the arrays of all ranks by ``op`` ("sum", "min" or "max"), in place.
 
         Collective. The arrays must be contiguous, with equal sizes and dtypes on all ranks.
         """
         protocol = self._protocol
-        with protocol.collective_errors(_ALLREDUCE):
-            check_choice("op", op, OPS)
-            check_array(array, op)
+        check_choice("op", op, OPS)
+        check_array(array, op)
         protocol.handshake(array_signature("allreduce", array, op=op))
         protocol.allreduce(array, op)
 
+    @_of_self
     def broadcast(self, array: NDArray[Any], root: int = 0) -> None:
         """Copy the array of rank ``root`` to the arrays of all ranks.
 
         Collective. The arrays must be contiguous, with equal sizes and dtypes on all ranks.
         """
         protocol = self._protocol
-        with protocol.collective_errors(_BROADCAST):
-            check_choice("root", root, range(self.size))
-            check_array(array)
+        check_choice("root", root, range(self.size))
+        check_array(array)
         protocol.handshake(array_signature("broadcast", array, root=int(root)))
         protocol.broadcast(array, int(root))
 
+    @_of_self
     def allgather(self, value: T) -> list[T]:
         """Return the values of all ranks in rank order; a value is any picklable object. Collective."""
         protocol = self._protocol
-        with protocol.collective_errors(_ALLGATHER):
-            content = pickle.dumps(value)
+        content = pickle.dumps(value)
         protocol.handshake(_ALLGATHER)
         return list(map(pickle.loads, protocol.allgather(content)))
 
+    @_of_self
     def barrier(self) -> None:
         """Wait until all ranks have entered this call. Collective."""
         self._protocol.handshake(_BARRIER)
 
+    @_of_self
     def split(self: CommunicatorT, group_size: int) -> CommunicatorT:
         """Return the communicator of this rank's group of ``group_size`` consecutive ranks.
 
         Collective. The last group is smaller if ``group_size`` does not divide ``size``.
         """
         protocol = self._protocol
-        with protocol.collective_errors(_SPLIT):
-            group_size = check_integer("group_size", group_size)
+        group_size = check_integer("group_size", group_size)
         protocol.handshake(CollectiveSignature("split", (("group_size", group_size),), has_data=True))
         group = type(self).__new__(type(self))
         Communicator.__init__(group, protocol.split(group_size))
         return group
 
+    @_of_self
     def free(self) -> None:
         """Free the resources of the communicator; further calls raise ValueError. Collective."""
         protocol = self._protocol
@@ -147,5 +152,5 @@ class Communicator:
 
 _NOT_COPIED = (
     "{} can't be copied or pickled: it is a connection to other processes. Build the layer again "
-    "with its communicator and move the values with state_dict() and load_state_dict()."
+    f"with its communicator and move the values with state_dict() and load_state_dict(){see('copies')}"
 )

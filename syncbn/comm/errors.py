@@ -47,11 +47,12 @@ def mark_raised_by_all(error: Exception, protocol: int, call: int) -> None:
 
 
 def is_raised_by_all(error: Exception, protocol: int, call: int) -> bool:
-    """Return whether `mark_raised_by_all` marked ``error`` in this call of a communicator.
+    """Return whether `mark_raised_by_all` marked ``error``, or its cause, in this call of a communicator.
 
     The number of the call is compared, since a program may raise one exception object several times.
     """
-    return bool(vars(error).get(_RAISED_BY_ALL, {}).get(protocol) == call)
+    marked = (found for found in (error, error.__cause__) if found is not None)
+    return any(vars(found).get(_RAISED_BY_ALL, {}).get(protocol) == call for found in marked)
 
 
 def mark_repeated(error: Exception) -> None:

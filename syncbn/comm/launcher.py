@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 
+from syncbn._core.pitfalls import see
+
 PERMISSION = "SYNCBN_SINGLE_PROCESS"
 """An environment variable: 1 allows one rank in each of several processes."""
 
@@ -48,6 +50,7 @@ def single_process_problem(ranks: int) -> str:
         f"{name}={os.environ[name]}: a launcher started {started} processes, but MPI has only one rank in this one, so "
         "each would train alone. Start them with the mpiexec of the MPI library that mpi4py uses, or with a matching "
         f"PMI (srun --mpi=pmi2 or --mpi=pmix); see `syncbn doctor`. {PERMISSION}=1 allows single processes"
+        f"{see('processes-without-their-ranks')}"
     )
 
 

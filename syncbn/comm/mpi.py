@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import count
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
-from syncbn.comm.arguments import check_timeout
+from syncbn.comm.arguments import is_timeout
+from syncbn.comm.collective import collective
 from syncbn.comm.communicator import Communicator
 from syncbn.comm.launcher import check_launcher
 from syncbn.comm.mpi_import import check_intracommunicator, import_mpi
@@ -13,6 +16,18 @@ from syncbn.comm.protocol import Protocol
 
 if TYPE_CHECKING:
     from mpi4py import MPI
+
+
+made: WeakValueDictionary[int, MPIComm] = WeakValueDictionary()
+"""The communicators of this process, in the order in which they were made."""
+
+_numbers = count()
+
+
+def _latest(_: object) -> Communicator:
+    from syncbn.comm.cache import latest
+
+    return latest()
 
 
 class MPIComm(Communicator):
@@ -48,6 +63,7 @@ class MPIComm(Communicator):
 
     _protocol: Protocol
 
+    @collective(_latest)
     def __init__(self, comm: MPI.Intracomm | None = None, *, timeout: float | None = None) -> None:
         mpi: Any = import_mpi()
         if mpi.Comm.Get_parent() == mpi.COMM_NULL:  # the launcher did not start processes that MPI spawned
@@ -55,4 +71,6 @@ class MPIComm(Communicator):
         base = mpi.COMM_WORLD if comm is None else comm
         check_intracommunicator(base, "an mpi4py intracommunicator")
         transport = MPITransport(base, base.Get_name(), duplicate=True)
-        super().__init__(Protocol(transport, timeout=check_timeout(timeout)))
+        super().__init__(Protocol(transport, timeout=timeout if is_timeout(timeout) else None))
+        made[next(_numbers)] = self
+        self.timeout = timeout  # raises after the construction, for which the other ranks may wait

@@ -5,10 +5,12 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
+from syncbn._core.pitfalls import see
+
 _MISSING = (
     "synchronization over MPI needs mpi4py and an MPI library: pip install 'syncbn[mpi]' installs both. "
     "If the cluster has its own MPI, install mpi4py only, built for it. For one process alone, pass "
-    "comm=syncbn.SerialComm() or use BatchNorm."
+    "comm=syncbn.SerialComm() or use BatchNorm" + see("mpi-is-missing")
 )
 
 
@@ -28,7 +30,7 @@ def import_mpi() -> ModuleType:
         raise ImportError(_MISSING) from error
     if not MPI.Is_initialized() or MPI.Is_finalized():
         state = "is finalized already" if MPI.Is_initialized() else "is not initialized: call MPI.Init() first"
-        raise RuntimeError(f"MPI {state}, so there can be no communicator")
+        raise RuntimeError(f"MPI {state}, so there can be no communicator{see('mpi-is-missing')}")
     return MPI
 
 
@@ -36,6 +38,9 @@ def check_intracommunicator(comm: Any, expected: str) -> None:
     """Raise unless ``comm`` is an mpi4py intracommunicator that this process belongs to. Not collective."""
     mpi: Any = import_mpi()
     if isinstance(comm, mpi.Comm) and comm == mpi.COMM_NULL:
-        raise ValueError("comm is MPI.COMM_NULL: this process does not belong to the group, or the group was freed")
+        raise ValueError(
+            "comm is MPI.COMM_NULL: this process does not belong to the group, or the group was freed. "
+            f"Call only on the ranks of the group{see('communicators-that-cannot-be-used')}"
+        )
     if not isinstance(comm, mpi.Intracomm):
-        raise TypeError(f"comm must be {expected}, got {type(comm).__name__}")
+        raise TypeError(f"comm must be {expected}, got {type(comm).__name__}{see('communicators-that-cannot-be-used')}")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from syncbn._core.pitfalls import see
 from syncbn.comm.mpi_import import import_mpi
 from syncbn.comm.transport import Op, Persistent, Test, Transport, completed
 
@@ -49,6 +50,7 @@ class MPITransport(Transport):
         except self._error as error:
             raise ValueError(
                 f"MPI can't make another communicator ({error}): free() those that are not needed"
+                f"{see('too-many-communicators')}"
             ) from error
         return _test(request)
 

@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syncbn._core.kernels import compiled
+from syncbn._core.pitfalls import see
+from syncbn.comm.advice import on_mismatch
 from syncbn.comm.errors import (
     SyncError,
     SyncLostRankError,
@@ -22,7 +24,7 @@ from syncbn.comm.errors import (
     mark_repeated,
 )
 from syncbn.comm.liveness import POLL_SECONDS, RankTable, Watch, constructing, keep_until_exit
-from syncbn.comm.signature import CollectiveSignature, Signatures
+from syncbn.comm.signature import CONSTRUCTION, CollectiveSignature, Signatures
 from syncbn.comm.transport import Op, Transport
 
 _compiled: Any = compiled("protocol")
@@ -31,7 +33,7 @@ HANDSHAKE_BYTES: int = _compiled.HANDSHAKE_BYTES
 CAPACITY: int = _compiled.CAPACITY
 """Maximum number of float64 values of a max_buffer that is part of the handshake."""
 
-_CONSTRUCTION = CollectiveSignature("constructing the communicator")
+_CLOSED = f". Make a new MPIComm on all ranks, and layers with it{see('closed-communicators')}"
 
 _identities = count()
 
@@ -64,7 +66,7 @@ class Protocol(_compiled.ProtocolCore, Signatures):  # type: ignore[misc]  # com
         with constructing() if transport.size > 1 else nullcontext():
             self._table = RankTable(transport.rank, transport.size, transport.name, transport.members)
             super().__init__(transport, self._table.calls, POLL_SECONDS)
-            self.signature = _CONSTRUCTION
+            self.signature = CONSTRUCTION
             self.timeout = timeout
             self.run(transport.open)
             address = np.array(self._table.address, np.int64)
@@ -75,7 +77,10 @@ class Protocol(_compiled.ProtocolCore, Signatures):  # type: ignore[misc]  # com
         """Record a change of the calling thread; raise RuntimeError if the earlier thread is still in a call."""
         others = {other.ident for other in threading.enumerate()} - {thread}
         if self.unfinished and not self.closed and self._table.thread in others:
-            raise RuntimeError(f"two threads use one communicator at once: another thread is in {self._call}")
+            raise RuntimeError(
+                f"two threads use one communicator at once: another thread is in {self._call}. Give each thread a "
+                f"communicator of its own{see('threads-and-communicators')}"
+            )
         self.thread = self._table.thread = thread
 
     def share_error(self, signature: CollectiveSignature, error: Exception) -> None:
@@ -107,8 +112,10 @@ class Protocol(_compiled.ProtocolCore, Signatures):  # type: ignore[misc]  # com
             mine = (number, signature, forward, None)
             lines = [line for rank, theirs in enumerate(reports) if (line := _difference(rank, theirs, mine))]
             what = "; ".join(lines) or "the handshakes differ"
-            mismatch = SyncMismatchError(f"rank {self.rank} at call {number}: {signature}; but {what}")
-            mismatch.errors = {rank: text for rank, (*_, text) in enumerate(reports) if text is not None}
+            errors = {rank: text for rank, (*_, text) in enumerate(reports) if text is not None}
+            advice = "" if errors else f". {on_mismatch([theirs for _, theirs, *_ in reports])}"
+            mismatch = SyncMismatchError(f"rank {self.rank} at call {number}: {signature}; but {what}{advice}")
+            mismatch.errors = errors
             mark_raised_by_all(mismatch, self._identity, self._calls)
             raise mismatch
         mark_raised_by_all(error, self._identity, self._calls)
@@ -145,7 +152,7 @@ class Protocol(_compiled.ProtocolCore, Signatures):  # type: ignore[misc]  # com
         if self.unfinished and not self.closed:
             self.close_broken_off()
         if not self.closed:
-            self.closed = "the communicator was freed: make a new MPIComm"
+            self.closed = f"the communicator was freed{_CLOSED}"
             self.freed = True
             self.free_persistent()
             self._table.free()
@@ -154,12 +161,12 @@ class Protocol(_compiled.ProtocolCore, Signatures):  # type: ignore[misc]  # com
     def close(self, error: type[BaseException], where: str = "") -> None:
         """Close the communicator on this rank after an error, which waiting ranks detect. Not collective."""
         if not self.closed:
-            self.closed = f"the communicator was closed by {error.__name__}{where}"
+            self.closed = f"the communicator was closed by {error.__name__}{where}{_CLOSED}"
             self._table.close(cascading=issubclass(error, SyncLostRankError))
 
     def close_broken_off(self) -> None:
         """Close the communicator after an exception such as Ctrl-C has interrupted a call between two messages."""
-        self.closed = f"the communicator was closed: an exception interrupted {self._call}"
+        self.closed = f"the communicator was closed: an exception interrupted {self._call}{_CLOSED}"
         self._table.close(cascading=False)
 
     def break_off(self, error: BaseException, pending: object) -> None:
@@ -169,7 +176,7 @@ class Protocol(_compiled.ProtocolCore, Signatures):  # type: ignore[misc]  # com
 
     def watch(self, start: float) -> Watch:
         """Return the liveness checks of a long wait, which began at ``start``."""
-        return Watch(self._table, self._call, self.timeout, start, self._raised)
+        return Watch(self._table, self.signature, self.sequence_number, self.timeout, start, self._raised)
 
     @property
     def _call(self) -> str:

@@ -69,6 +69,9 @@ class CollectiveSignature:
         return f"{self.operation}{layer}" + f" ({arguments})" * bool(arguments)
 
 
+CONSTRUCTION = CollectiveSignature("constructing the communicator")
+
+
 @lru_cache(maxsize=4096)
 def layer_signature(
     layer: str, channels: int, dtype_name: str, reduction: str, eps: float, affine: str

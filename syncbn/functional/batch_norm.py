@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from syncbn._core import plans
 from syncbn._core.checks import Reduction
 from syncbn.comm import CommLike, as_communicator
+from syncbn.comm.collective import collective
 from syncbn.moments import Moments
 from syncbn.typing import FloatArray
 
@@ -27,6 +28,7 @@ class BatchNormBackward(Protocol):
         """Return the gradients. Collective."""
 
 
+@collective(lambda passed: as_communicator(passed.get("comm")))
 def batch_norm(
     x: FloatArray,
     weight: FloatArray | None = None,

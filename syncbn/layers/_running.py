@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, SupportsFloat
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -40,7 +40,7 @@ class RunningNormalizer(AffineNormalizer):
         dtype: DTypeLike,
         channel_axis: int,
     ) -> None:
-        if momentum is not None and not 0 <= momentum <= 1:
+        if not (momentum is None or (isinstance(momentum, SupportsFloat) and 0 <= float(momentum) <= 1)):
             raise ValueError(f"momentum must be in [0, 1] or None, got {momentum!r}")
         self.num_features = check_integer("num_features", num_features)
         super().__init__(self.num_features, check_eps(eps), affine, weight, bias, dtype)

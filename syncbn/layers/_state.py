@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from syncbn._core.checks import check_unmasked
+from syncbn._core.pitfalls import see
 
 _COUNTER = "num_batches_tracked"
 
@@ -53,10 +54,13 @@ def check_state(
         if value.shape != targets[name].shape
     ]
     if problems:
-        raise ValueError(f"state_dict does not fit {owner}: " + "; ".join(problems))
+        raise ValueError(f"state_dict does not fit {owner}: {'; '.join(problems)}{see('states-that-do-not-fit')}")
     for name, value in values.items():
         if not np.can_cast(value.dtype, targets[name].dtype, "same_kind"):
-            raise TypeError(f"state_dict does not fit {owner}: {name!r} is {value.dtype}, not {targets[name].dtype}")
+            raise TypeError(
+                f"state_dict does not fit {owner}: {name!r} is {value.dtype}, not {targets[name].dtype}"
+                f"{see('states-that-do-not-fit')}"
+            )
     with np.errstate(all="ignore"):  # values beyond the range of float32 become infinite, as in every conversion
         values = {name: value.astype(targets[name].dtype) for name, value in values.items()}
     return values, missing, unexpected
@@ -68,4 +72,7 @@ def _as_array(owner: str, name: str, value: ArrayLike) -> NDArray[Any]:
     try:
         return np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise TypeError(f"state_dict does not fit {owner}: {name!r} is not an array of numbers ({error})") from error
+        raise TypeError(
+            f"state_dict does not fit {owner}: {name!r} is not an array of numbers ({error}): "
+            f"convert it, a tensor as by .float().numpy(){see('states-that-do-not-fit')}"
+        ) from error

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from syncbn._core import plans
 from syncbn._core.checks import Reduction, check_reduction
+from syncbn._core.pitfalls import see
 from syncbn.comm import SERIAL, CommLike, Communicator, as_communicator, world
 from syncbn.comm.signature import Direction
 from syncbn.layers._running import RunningNormalizer
@@ -142,13 +143,16 @@ class BatchNorm(RunningNormalizer):
             A value is not a real number.
         """
         if not self.track_running_stats:
-            raise ValueError("Keras's layers have moving statistics: build this one with track_running_stats=True")
+            raise ValueError(
+                "Keras's layers have moving statistics: build this one with track_running_stats=True"
+                f"{see('weights-of-keras')}"
+            )
         names = [name for name, parameter in (("weight", self.weight), ("bias", self.bias)) if parameter is not None]
         names += ["running_mean", "running_var"]
         if len(weights) != len(names):
             raise ValueError(
                 f"expected {len(names)} arrays for {', '.join(names)}, got {len(weights)}: build the layer with "
-                "weight=False for scale=False, with bias=False for center=False"
+                f"weight=False for scale=False, with bias=False for center=False{see('weights-of-keras')}"
             )
         self.load_state_dict({**self.state_dict(), **dict(zip(names, weights, strict=True))})
 

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from syncbn._core import debug
-from syncbn._core.checks import check_unmasked
+from syncbn._core.checks import check_unmasked, hint
+from syncbn._core.pitfalls import see
 from syncbn.typing import FloatArray
 
 
@@ -44,6 +45,8 @@ class Parameter:
 
     def __init__(self, data: FloatArray, *, decay: bool = True) -> None:
         check_unmasked(data, "data")
+        if not isinstance(data, np.ndarray):
+            raise TypeError(f"data must be a NumPy array, got {type(data).__name__}{hint(data)}")
         self.data = data
         self.decay = decay
         self.replicated = False
@@ -105,7 +108,7 @@ def unchanged(
         if _version(weight) + _version(bias) != version:
             raise RuntimeError(
                 f"the parameters of {layer} have changed since the forward (an optimizer step or load_state_dict): "
-                "call backward first, or forward again"
+                f"call backward first, or forward again{see('arrays-that-must-not-change')}"
             )
         if checksums is not None:
             checksums.check()

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from syncbn._core.checks import check_integer, check_unmasked, torch_hint
+from syncbn._core.checks import check_integer, check_unmasked, hint
+from syncbn._core.pitfalls import see
 from syncbn.nn._means import notice_backward
 from syncbn.typing import FloatArray
 
@@ -19,9 +20,11 @@ def check_dtype(layer: str, x: FloatArray) -> None:
     """Raise TypeError unless ``x`` is an array of float32 or float64."""
     check_unmasked(x, "x")
     if not isinstance(x, np.ndarray):
-        raise TypeError(f"{layer} expects a NumPy array, got {type(x).__name__}{torch_hint(x)}")
+        raise TypeError(f"{layer} expects a NumPy array, got {type(x).__name__}{hint(x)}")
     if x.dtype != np.float32 and x.dtype != np.float64:
-        raise TypeError(f"{layer} expects float32 or float64, got {x.dtype}")
+        raise TypeError(
+            f"{layer} expects float32 or float64, got {x.dtype}: convert it, as by astype(numpy.float32){see('dtypes')}"
+        )
 
 
 def check_input(layer: str, x: FloatArray, expected: Sequence[str | int]) -> None:
@@ -31,7 +34,10 @@ def check_input(layer: str, x: FloatArray, expected: Sequence[str | int]) -> Non
         isinstance(size, str) or size == actual for size, actual in zip(expected, x.shape, strict=True)
     )
     if not fits:
-        raise ValueError(f"{layer} expects x of shape ({', '.join(map(str, expected))}), got {x.shape}")
+        last = ""
+        if x.ndim == len(expected) == 4 and x.shape[-1] == expected[1]:
+            last = f" (channels on the last axis: numpy.moveaxis(x, -1, 1)){see('channels-last')}"
+        raise ValueError(f"{layer} expects x of shape ({', '.join(map(str, expected))}), got {x.shape}{last}")
 
 
 def check_grad(layer: str, dy: FloatArray, shape: tuple[int, ...], dtype: np.dtype[Any]) -> FloatArray:

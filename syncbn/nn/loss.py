@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syncbn._core.checks import check_unmasked
+from syncbn._core.pitfalls import see
 from syncbn.nn._checks import check_dtype, check_input
 from syncbn.nn._means import remember_mean
 from syncbn.typing import FloatArray
@@ -50,13 +51,19 @@ def softmax_cross_entropy(
     labels = np.asarray(labels)
     n, k = logits.shape
     if labels.shape != (n,):
-        raise ValueError(f"labels have shape {labels.shape}, expected {(n,)} for logits of shape {logits.shape}")
+        one_hot = ": one-hot labels become class numbers by labels.argmax(axis=1)" if labels.ndim == 2 else ""
+        raise ValueError(
+            f"labels have shape {labels.shape}, expected {(n,)} for logits of shape {logits.shape}{one_hot}"
+            f"{see('labels')}"
+        )
     if not np.issubdtype(labels.dtype, np.integer):
-        raise TypeError(f"labels must be integers, got {labels.dtype}")
+        raise TypeError(f"labels must be integers, got {labels.dtype}: convert them, as by astype(int){see('labels')}")
     bad = (labels < 0) | (labels >= k)
     if bad.any():
         where = int(np.argmax(bad))
-        raise ValueError(f"label {labels[where]} of sample {where} is outside 0 to {k - 1}")
+        raise ValueError(
+            f"label {labels[where]} of sample {where} is outside 0 to {k - 1}, the classes of {k} logits{see('labels')}"
+        )
     normalizer = _checked(normalizer, n)
 
     samples = np.arange(n)

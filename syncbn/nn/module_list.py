@@ -60,7 +60,12 @@ class ModuleList(Module):
 
     def _checked(self, layer: Module, position: int) -> Module:
         if not isinstance(layer, Module):
+            hint = ""
+            if isinstance(layer, (list, tuple)):
+                hint = f": pass the layers themselves, {type(self).__name__}(*layers)"
+            elif isinstance(layer, type) and issubclass(layer, Module):
+                hint = f": call the class, {layer.__name__}(...)"
             raise TypeError(
-                f"{type(self).__name__} expects a Module at position {position}, got {type(layer).__name__}"
+                f"{type(self).__name__} expects a Module at position {position}, got {type(layer).__name__}{hint}"
             )
         return layer

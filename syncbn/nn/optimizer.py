@@ -8,11 +8,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from syncbn._core.pitfalls import see
 from syncbn.layers._state import check_state
 from syncbn.layers.module import Module
 from syncbn.layers.parameter import Parameter
 from syncbn.nn._checks import check_number
 from syncbn.typing import FloatArray
+
+_NOT_PARAMETERS = "an optimizer expects Parameters, got {}: pass model.parameters(), or a list of Parameters" + see(
+    "optimizers"
+)
 
 
 class Optimizer:
@@ -36,14 +41,12 @@ class Optimizer:
     """
 
     def __init__(self, parameters: Iterable[Parameter], lr: float, weight_decay: float = 0.0) -> None:
-        if isinstance(parameters, Module):
-            raise TypeError(
-                f"an optimizer expects Parameters, got {type(parameters).__name__}: pass model.parameters()"
-            )
+        if isinstance(parameters, Module) or not isinstance(parameters, Iterable):
+            raise TypeError(_NOT_PARAMETERS.format(type(parameters).__name__))
         self.parameters = list(parameters)
         for position, parameter in enumerate(self.parameters):
             if not isinstance(parameter, Parameter):
-                raise TypeError(f"an optimizer expects Parameters, got {type(parameter).__name__} at {position}")
+                raise TypeError(_NOT_PARAMETERS.format(f"{type(parameter).__name__} at {position}"))
         if not self.parameters:
             raise ValueError("an optimizer expects at least one Parameter, got none")
         if len(set(map(id, self.parameters))) != len(self.parameters):

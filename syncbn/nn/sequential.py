@@ -38,17 +38,26 @@ class Sequential(ModuleList):
             try:
                 x, layer_backward = layer(x)
             except (TypeError, ValueError) as error:
-                if len(error.args) == 1:  # the same exception, which collective calls recognize
-                    error.args = (f"layer {position} ({type(layer).__name__}): {error}",)
+                _add_position(error, position, layer)
                 raise
             backwards.append(layer_backward)
 
         def backward(dy: FloatArray) -> FloatArray:
-            for layer_backward in reversed(backwards):
-                dy = layer_backward(dy)
+            for position, layer_backward in reversed(list(enumerate(backwards))):
+                try:
+                    dy = layer_backward(dy)
+                except (TypeError, ValueError) as error:
+                    _add_position(error, position, self._layers[position])
+                    raise
             return dy
 
         return x, backward
 
     def _slice(self, layers: list[Module]) -> Sequential:
         return Sequential(*layers)
+
+
+def _add_position(error: Exception, position: int, layer: Module) -> None:
+    """Add the position of a layer to the text of its error, which collective calls must recognize: no new exception."""
+    if len(error.args) == 1:
+        error.args = (f"layer {position} ({type(layer).__name__}): {error}",)

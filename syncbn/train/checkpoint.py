@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from syncbn._core.pitfalls import see
+
 MAGIC = b"PK\x03\x04"
 LABEL = b"syncbn checkpoint sha256 "
 TRAILER_BYTES = len(LABEL) + 64
@@ -27,6 +29,10 @@ DRAFT = ".partial"
 
 class CheckpointError(ValueError):
     """A checkpoint cannot be written, read or used; the message has the file and the reason. Raised on all ranks."""
+
+    def __init__(self, text: str) -> None:
+        entry = see("checkpoints")
+        super().__init__(text.replace(entry, "") + entry)  # the text may be that of another CheckpointError
 
 
 def encode(arrays: Mapping[str, NDArray[Any]]) -> bytes:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable
 from dataclasses import is_dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from syncbn._core.checks import check_unmasked
+from syncbn._core.checks import check_unmasked, hint
+from syncbn._core.pitfalls import see
 from syncbn.layers import Module
 from syncbn.nn import Optimizer
 from syncbn.typing import FloatArray
@@ -64,8 +66,17 @@ def check_samples(x: FloatArray, y: NDArray[np.integer]) -> None:
     check_unmasked(x, "x")
     check_unmasked(y, "y")
     if not isinstance(x, np.ndarray) or not isinstance(y, np.ndarray):
-        raise TypeError(f"expected NumPy arrays, got {type(x).__name__} and {type(y).__name__}")
+        what = hint(y if isinstance(x, np.ndarray) else x)
+        raise TypeError(f"expected NumPy arrays, got {type(x).__name__} and {type(y).__name__}{what}")
     if not np.issubdtype(x.dtype, np.floating) or not np.issubdtype(y.dtype, np.integer):
-        raise TypeError(f"expected samples of floats and labels of integers, got {x.dtype} and {y.dtype}")
+        dtypes = f"{x.dtype} and {y.dtype}{_one_hot(y)}"
+        raise TypeError(f"expected samples of floats and labels of integers, got {dtypes}{see('labels')}")
     if x.ndim < 2 or y.shape != x.shape[:1]:
-        raise ValueError(f"expected samples of shape (N, ...) and labels of shape (N,), got {x.shape} and {y.shape}")
+        raise ValueError(
+            f"expected samples of shape (N, ...) and labels of shape (N,), got {x.shape} and {y.shape}{_one_hot(y)}"
+            f"{see('labels')}"
+        )
+
+
+def _one_hot(y: NDArray[Any]) -> str:
+    return ": one-hot labels become class numbers by y.argmax(axis=1)" if y.ndim == 2 else ""

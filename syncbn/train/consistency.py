@@ -7,9 +7,10 @@ from collections import Counter
 
 import numpy as np
 
-from syncbn.comm import Communicator
+from syncbn._core.pitfalls import see
+from syncbn.comm import CommLike
 from syncbn.layers import Module, Parameter
-from syncbn.train.errors import check_model, collective_errors, raised_by_all
+from syncbn.train.errors import check_model, collective_errors, find_communicator, of_all_ranks, raised_by_all
 
 
 class ParameterMismatchError(RuntimeError):
@@ -19,7 +20,8 @@ class ParameterMismatchError(RuntimeError):
     """
 
 
-def check_parameters(model: Module, comm: Communicator) -> None:
+@of_all_ranks
+def check_parameters(model: Module, comm: CommLike = None) -> None:
     """Raise unless all parameters have the same bits on all ranks.
 
     Collective. Buffers aren't compared: the running statistics of local batch normalization differ. All NaN count as
@@ -28,13 +30,15 @@ def check_parameters(model: Module, comm: Communicator) -> None:
     Parameters
     ----------
     model : Module
-    comm : Communicator
+    comm : CommLike
+        Ranks to compare; None has the meaning described in `evaluate`.
 
     Raises
     ------
     ParameterMismatchError
         Ranks differ from the majority. Raised on all ranks.
     """
+    comm = find_communicator(comm, model)
     with collective_errors(comm, "check of parameters"):
         check_model(model)
         prints = {name: _fingerprint(parameter) for name, parameter in model.named_parameters()}
@@ -53,6 +57,7 @@ def check_parameters(model: Module, comm: Communicator) -> None:
         f"parameters differ between ranks: rank{'s' * (len(odd) > 1)} {', '.join(map(str, odd))} "
         f"from rank {even}; the first that differs is {first!r}. Make them equal by train.broadcast_parameters, sum "
         "gradients by train.sum_gradients, and load a state on every rank, or on rank 0 before broadcast_parameters"
+        f"{see('parameters-that-differ')}"
     )
     raise raised_by_all(error, comm)
 

@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
+from syncbn._core.pitfalls import see
 from syncbn.comm import SERIAL, CollectiveSignature, CommLike, Communicator, as_communicator, world
+from syncbn.comm.cache import latest
+from syncbn.comm.collective import collective
 from syncbn.comm.errors import mark_repeated
 from syncbn.comm.launcher import check_launcher
 from syncbn.comm.mpi_import import import_mpi
@@ -59,7 +62,11 @@ def check_same(comm: Communicator, what: str, values: Mapping[str, Any]) -> None
         others = {rank: theirs[name] for rank, theirs in enumerate(everywhere) if theirs[name] != expected}
         if others:
             listed = ", ".join(f"{value!r} on rank {rank}" for rank, value in others.items())
-            raise raised_by_all(ValueError(f"{what}: {name} is {expected!r} on rank 0, but {listed}"), comm)
+            error = ValueError(
+                f"{what}: {name} is {expected!r} on rank 0, but {listed}: "
+                f"pass equal arguments on all ranks{see('arguments-that-differ')}"
+            )
+            raise raised_by_all(error, comm)
 
 
 def raised_by_all(error: ErrorT, comm: Communicator) -> ErrorT:
@@ -72,14 +79,15 @@ def raised_by_all(error: ErrorT, comm: Communicator) -> ErrorT:
 def check_model(model: object) -> None:
     """Raise TypeError unless ``model`` is a module."""
     if not isinstance(model, Module):
-        raise TypeError(f"model must be a syncbn module, got {type(model).__name__}")
+        raise TypeError(f"model must be a syncbn module, such as a Sequential, got {type(model).__name__}")
 
 
-def find_communicator(comm: CommLike, model: Module) -> Communicator:
+def find_communicator(comm: CommLike, model: object) -> Communicator:
     """Return the communicator that ``comm`` stands for.
 
     None is the communicator of the model's synchronized layers if all processes belong to it, so that none is made in
-    passing; otherwise COMM_WORLD, and without mpi4py this process alone.
+    passing; otherwise COMM_WORLD, and without mpi4py this process alone. If ``model`` is not a module, whose error all
+    ranks are about to raise, None is the latest communicator of all processes.
 
     Collective at the first call with None or an mpi4py communicator.
     """
@@ -90,11 +98,16 @@ def find_communicator(comm: CommLike, model: Module) -> Communicator:
     except ImportError:
         check_launcher(1)
         return SERIAL
-    of_layers = communicators(model) if isinstance(model, Module) else []
-    return next((found for found in of_layers if found.size == processes > 1), None) or world()
+    if not isinstance(model, Module):
+        return latest()
+    return next((found for found in communicators(model) if found.size == processes > 1), None) or world()
 
 
 def communicators(model: Module) -> list[Communicator]:
     """Return the communicators of the model's layers, in the order of the layers."""
     of_layers = [getattr(module, "comm", None) for _, module in model.named_modules()]
     return list(dict.fromkeys(comm for comm in of_layers if isinstance(comm, Communicator)))
+
+
+of_all_ranks = collective(lambda passed: find_communicator(passed.get("comm"), passed.get("model")))
+"""Decorator of collective functions whose arguments ``comm`` and ``model`` determine the communicator."""

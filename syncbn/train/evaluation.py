@@ -14,7 +14,7 @@ from syncbn.nn import softmax_cross_entropy
 from syncbn.train.buffers import rank_0_buffers
 from syncbn.train.config import check_samples
 from syncbn.train.consistency import check_parameters
-from syncbn.train.errors import check_model, collective_errors, find_communicator
+from syncbn.train.errors import check_model, collective_errors, find_communicator, of_all_ranks
 from syncbn.train.order import shard
 from syncbn.typing import FloatArray
 
@@ -43,6 +43,7 @@ class Evaluation:
         return 1.0 - self.error
 
 
+@of_all_ranks
 def evaluate(
     model: Module, x: FloatArray, y: NDArray[np.integer], comm: CommLike = None, *, batch_size: int = 256
 ) -> Evaluation:

@@ -9,6 +9,7 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from syncbn._core.pitfalls import see
 from syncbn.comm import Communicator
 from syncbn.layers import Module
 from syncbn.nn import Optimizer, softmax_cross_entropy
@@ -64,6 +65,7 @@ class TrainingStep:
         self.gradients = FlatGradients(optimizer.parameters, wire_dtype, scalars=2)  # the loss, and wrong classes
         self._parameters = [*model.parameters(), *optimizer.parameters]  # listing them in every step would take long
         self._signature = replace(self.gradients.signature, operation="training step")
+        self._names = {id(parameter): name for name, parameter in model.named_parameters()}
         # Layers may have communicators of groups of ranks, which count their own bytes.
         self._communicators = {comm, *communicators(model)}
 
@@ -97,6 +99,13 @@ class TrainingStep:
         logits, backward = self.model(x[own])
         loss, dlogits = softmax_cross_entropy(logits, y[own], len(batch))
         backward(dlogits)
+        for parameter in self.optimizer.parameters:
+            if parameter.grad is None:
+                raise ValueError(
+                    f"parameter {self._names[id(parameter)]!r} has no gradient after the backward: is its layer part "
+                    "of the forward, and does its backward call add_grad? If not, leave it out of the optimizer"
+                    f"{see('gradients-that-are-missing')}"
+                )
         return loss, count_wrong(logits, y[own])
 
     def _bytes_sent(self) -> int:

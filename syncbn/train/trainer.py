@@ -10,13 +10,15 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from syncbn._core.checks import check_integer
+from syncbn._core.pitfalls import see
 from syncbn.comm import CommLike
+from syncbn.comm.collective import collective
 from syncbn.layers import Module
 from syncbn.nn import Optimizer
 from syncbn.train.config import check_samples, describe_data, describe_training
 from syncbn.train.consistency import check_parameters
 from syncbn.train.display import make_display
-from syncbn.train.errors import check_model, check_same, collective_errors, find_communicator
+from syncbn.train.errors import check_model, check_same, collective_errors, find_communicator, of_all_ranks
 from syncbn.train.evaluation import Evaluation, evaluate, predict
 from syncbn.train.history import History
 from syncbn.train.order import DataOrder
@@ -26,6 +28,8 @@ from syncbn.train.replicas import broadcast_parameters
 from syncbn.train.snapshot import differences
 from syncbn.train.step import TrainingStep
 from syncbn.typing import FloatArray
+
+_of_self = collective(lambda passed: passed["self"].comm)
 
 Labels = NDArray[np.integer]
 PathLike = str | os.PathLike[str]
@@ -85,6 +89,7 @@ class Trainer:
         An argument is invalid, or differs between ranks.
     """
 
+    @of_all_ranks
     def __init__(
         self,
         model: Module,
@@ -116,7 +121,10 @@ class Trainer:
                 check_integer("check_every", check_every)
             known = {id(parameter) for parameter in model.parameters()}
             if not all(id(parameter) in known for parameter in optimizer.parameters):
-                raise ValueError("the optimizer has a Parameter that is not in the model")
+                raise ValueError(
+                    "the optimizer has a Parameter that is not in the model: build it with model.parameters() of this "
+                    f"model, after its last change{see('optimizers')}"
+                )
             self._step = TrainingStep(model, optimizer, self.comm, wire_dtype)
             self._config = describe_training(
                 model,
@@ -127,9 +135,11 @@ class Trainer:
                 drop_last=drop_last,
                 wire_dtype=self._step.gradients.buffer.dtype,
             )
-        check_same(self.comm, "Trainer", {"names": list(self._config), "check_every": check_every, **self._config})
+        same = {"names": list(self._config), "check_every": check_every, "lr": optimizer.lr, **self._config}
+        check_same(self.comm, "Trainer", same)
         broadcast_parameters(model, self.comm)
 
+    @_of_self
     def fit(
         self,
         x: FloatArray,
@@ -220,7 +230,8 @@ class Trainer:
         if self._data and (other := differences(self._data, data)):
             raise ValueError(
                 f"fit cannot continue: training data differ from those of the checkpoint: {other} (or from those of "
-                "the first call of fit; to train the model on other data, make another Trainer)"
+                "the first call of fit). Pass the same data; to train the model on other data, make another Trainer"
+                f"{see('checkpoints')}"
             )
         self._data = data
 
@@ -292,6 +303,7 @@ class Trainer:
         with collective_errors(self.comm, "the last step of an epoch"):
             report()
 
+    @_of_self
     def evaluate(self, x: FloatArray, y: Labels, batch_size: int = 256) -> Evaluation:
         """Return loss and error on other data; see `syncbn.train.evaluate`. Collective."""
         return evaluate(self.model, x, y, self.comm, batch_size=batch_size)
@@ -300,6 +312,7 @@ class Trainer:
         """Return the logits of these samples; see `syncbn.train.predict`. Not collective."""
         return predict(self.model, x, batch_size=batch_size)
 
+    @_of_self
     def save(self, path: PathLike) -> None:
         """Write a checkpoint, a file from which `resume` continues with the same bits.
 
@@ -321,6 +334,7 @@ class Trainer:
         snapshot = capture(self.model, self.optimizer, self.comm, self._config, self._data, self.position, self.history)
         write_snapshot(file, snapshot, self.comm)
 
+    @_of_self
     def resume(self, path: PathLike, *, missing_ok: bool = False) -> bool:
         """Restore the state at a call of `save`, on the same or on another number of ranks.
 
@@ -358,7 +372,7 @@ class Trainer:
     def _check_whole_steps(self) -> None:
         """Raise RuntimeError if an update was interrupted."""
         if self._step.updating:
-            raise RuntimeError("an optimizer step was interrupted: resume from a checkpoint")
+            raise RuntimeError(f"an optimizer step was interrupted: resume from a checkpoint{see('interrupted-steps')}")
 
     def _done(self) -> dict[str, int]:
         """Return the numbers of completed epochs and steps, which must be equal on all ranks."""

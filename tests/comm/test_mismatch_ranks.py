@@ -115,6 +115,24 @@ def test_different_calls(comm, last, others, text):
             np.testing.assert_array_equal(total, own.size * (own.size - 1) // 2)
 
 
+@pytest.mark.parametrize(
+    ("last", "others", "advice"),
+    [
+        ("next_forward", "forward", r"use BatchNorm or comm=SerialComm\(\).*#layers-on-one-rank"),
+        ("forward", "backward", r"Is a rank evaluating\? Call model\.eval\(\) first.*#evaluation-on-one-rank"),
+        ("forward", "gradients", r"Is a rank evaluating\? Call model\.eval\(\) first.*#evaluation-on-one-rank"),
+        ("sum_of_6", "sum_of_5", r"the same calls in the same order \(docs/sharp-bits\.md#different-calls\)$"),
+    ],
+)
+def test_different_calls_say_what_the_mistake_may_be(comm, last, others, advice):
+    if comm.size == 1:
+        pytest.skip("one rank agrees with itself")
+    with MPIComm() as own:
+        with pytest.raises(SyncMismatchError, match=advice):
+            getattr(Calls(own), last if comm.rank == comm.size - 1 else others)()
+        own.barrier()
+
+
 def test_a_mask_on_one_rank_alone_is_no_difference(comm):
     mask = np.arange(len(X)) < 2 if comm.rank == comm.size - 1 else None
     assert F.batch_norm(X, mask=mask, comm=comm)[1].count == 4 * (comm.size - 1) + 2

@@ -6,8 +6,8 @@ import sys
 
 import numpy as np
 import pytest
-from comm.thread_transport import on_threads
 
+from comm.thread_transport import on_threads
 from syncbn import SyncBatchNorm, SyncError, SyncMismatchError, SyncTimeoutError
 from syncbn import functional as F
 from syncbn.comm import CollectiveSignature

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.launch import mpiexec_command
+from syncbn.cli.mpiexec import mpiexec_command
 
 LIMIT_SECONDS = 20
 

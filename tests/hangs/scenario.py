@@ -35,6 +35,12 @@ def leaves_before_the_last_layer() -> None:
         last(x)
 
 
+def evaluates_in_training_mode() -> None:
+    """The culprit alone computes outputs after the training, without having called eval()."""
+    if culprit:
+        last(x)
+
+
 def evaluates_while_others_train() -> None:
     if culprit:
         last.eval()

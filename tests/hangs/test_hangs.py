@@ -9,17 +9,23 @@ import sys
 
 import pytest
 from hangs.launch import LIMIT_SECONDS, Ending, run
-from harness.launch import mpiexec_command
+
+from syncbn.cli.mpiexec import mpiexec_command
 
 pytest.importorskip("mpi4py")
 
 RANKS = (2, 3, 4)
 NOTHING = "nothing"
 LOST = "SyncLostRankError: .*in call 2, forward of SyncBatchNorm #2 .*, but rank {culprit} "
-TIMEOUT = r"SyncTimeoutError: .* 0\.\d s in call 2, forward of SyncBatchNorm #2 .*: rank {culprit} has not entered it$"
+TIMEOUT = r"SyncTimeoutError: .* 0\.\d s in call 2, forward of SyncBatchNorm #2 .*: rank {culprit} has not entered it"
 
 SCENARIOS = {  # what the last rank raises, and what the others do
     "leaves_before_the_last_layer": (NOTHING, LOST + "exited without making this call"),
+    "evaluates_in_training_mode": (
+        r"SyncLostRankError: .* forward of SyncBatchNorm #2 .* exited without making this call\. "
+        r"Is rank \d evaluating\? Call model\.eval\(\) first.*\(docs/sharp-bits\.md#evaluation-on-one-rank\)",
+        NOTHING,
+    ),
     "evaluates_while_others_train": (NOTHING, LOST + "exited without making this call"),
     "calls_backward_twice_at_the_end": (
         NOTHING,
@@ -34,7 +40,9 @@ SCENARIOS = {  # what the last rank raises, and what the others do
     ),
     "makes_no_communicator": (
         NOTHING,
-        "SyncLostRankError: .* constructing the communicator, but rank {culprit} exited without",
+        r"SyncLostRankError: .* constructing the communicator, but .*rank {culprit} exited without making this call.*\."
+        r" All ranks must construct a communicator together; .* use BatchNorm or comm=SerialComm\(\) "
+        r"\(docs/sharp-bits\.md#layers-on-one-rank\)",
     ),
     "another_rank_raises_elsewhere": (
         "ValueError: .*must have 4 channels",
@@ -132,6 +140,7 @@ def test_ranks_that_wait_for_each_other_in_different_communicators(ranks, tmp_pa
     ending = run("calls_on_a_group", ranks, tmp_path)
     assert ending.code, ending.output
     assert all(raised.startswith("SyncLostRankError") for raised in ending.raised), ending
+    assert any("#evaluation-on-one-rank" in raised or "#deadlocks" in raised for raised in ending.raised), ending
     whole = re.compile(
         "ranks wait for each other in different calls: .*"
         r"rank \d of \d \(.*MPI_COMM_WORLD\) is in call \d, forward of SyncBatchNorm #\d .*, and waits for rank \d.*"

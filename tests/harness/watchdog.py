@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
 from types import FrameType
 
 GRACE_SECONDS = 2.0
@@ -20,12 +20,19 @@ class Watchdog:
     """A deadline in a thread of its own, which also works while the main thread is blocked in MPI.
 
     The timer of pytest-timeout would end the process immediately, and with it the other ranks before they have written
-    their stacks.
+    their stacks. If the main thread does not release the GIL, faulthandler ends the process a little later.
+
+    Parameters
+    ----------
+    name : str
+        Name of this rank in its messages.
+    stderr : int
+        File descriptor for these.
     """
 
-    def __init__(self, name: str, log: Callable[[str], object]) -> None:
+    def __init__(self, name: str, stderr: int) -> None:
         self.name = name
-        self.log = log
+        self._stderr = stderr
         self.failure = ""
         """A failure of this rank that pytest has not reported yet."""
         self._timer: threading.Timer | None = None
@@ -36,12 +43,18 @@ class Watchdog:
         self._timer = threading.Timer(seconds, self._expire, (seconds, activity))
         self._timer.daemon = True
         self._timer.start()
+        faulthandler.dump_traceback_later(seconds + 3 * GRACE_SECONDS, file=self._stderr, exit=True)
 
     def disarm(self) -> None:
         """Cancel the deadline."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+            faulthandler.cancel_dump_traceback_later()
+
+    def log(self, text: str) -> None:
+        """Write ``text``, bypassing the capture of pytest."""
+        os.write(self._stderr, f"{text}\n".encode())
 
     def _expire(self, seconds: float, activity: str) -> None:
         self.log(f"\n{self.name}: TIMEOUT after {seconds:g} s in {activity}")

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from harness.launch import mpiexec_command
 
 import syncbn
+from syncbn.cli.mpiexec import mpiexec_command
 from syncbn.train.checkpoint import decode, encode
 
 SCRIPT = Path(__file__).with_name("interrupted_training.py")

@@ -53,6 +53,33 @@ MISTAKES = {
     "no input of a layer": (lambda m: m.layer(*m.pick((X,), ())), "missing 1 required positional argument"),
     "keyword of a layer's backward": (lambda m: m.layer(X)[1](X, **m.pick({}, {"bad": 1})), "unexpected keyword"),
     "keyword of a backward": (lambda m: F.batch_norm(X, comm=m.comm)[2](X, **m.pick({}, {"bad": 1})), "unexpected k"),
+    "keyword of batch_norm": (lambda m: F.batch_norm(X, comm=m.comm, **m.pick({}, {"bad": 1})), "unexpected keyword"),
+    "keyword of broadcast": (lambda m: m.comm.broadcast(X.copy(), **m.pick({}, {"bad": 1})), "unexpected keyword"),
+    "no array of allreduce": (lambda m: m.comm.allreduce(*m.pick((X.copy(),), ())), "missing 1 required positional"),
+    "argument of barrier": (lambda m: m.comm.barrier(*m.pick((), (1,))), "takes 1 positional argument but 2"),
+    "keyword of split": (lambda m: m.comm.split(**m.pick({"group_size": 1}, {"size": 1})), "unexpected keyword"),
+    "masked array of allreduce": (lambda m: m.comm.allreduce(m.pick(X.copy(), np.ma.array(X))), "masked array"),
+    "masked array of broadcast": (lambda m: m.comm.broadcast(m.pick(X.copy(), np.ma.array(X))), "masked array"),
+    "comm of batch_norm": (lambda m: F.batch_norm(X, comm=m.pick(m.comm, 3)), "comm must be None, an mpi4py"),
+    "comm of Trainer": (lambda m: Trainer(m.model, m.trainer.optimizer, m.pick(m.comm, 3)), "comm must be None, an"),
+    "keyword of Trainer": (
+        lambda m: Trainer(m.model, m.trainer.optimizer, m.comm, **m.pick({}, {"bad": 1})),
+        "unexpected keyword",
+    ),
+    "keyword of fit": (lambda m: m.trainer.fit(X, Y, **m.pick({"epochs": 1}, {"epoch": 1})), "unexpected keyword"),
+    "no path of save": (lambda m: m.trainer.save(*m.pick((m.path,), ())), "missing 1 required positional"),
+    "keyword of evaluate": (lambda m: evaluate(m.model, X, Y, **m.pick({}, {"bad": 1})), "unexpected keyword"),
+    "comm of evaluate": (lambda m: evaluate(m.model, X, Y, m.pick(m.comm, 3)), "comm must be None, an mpi4py"),
+    "no model of evaluate": (lambda m: evaluate(m.pick(m.model, None), X, Y), "must be a syncbn module"),
+    "no labels of evaluate": (lambda m: evaluate(m.model, X, *m.pick((Y,), ())), "missing 1 required positional"),
+    "keyword of check_parameters": (
+        lambda m: check_parameters(m.model, m.comm, **m.pick({}, {"bad": 1})),
+        "unexpected keyword",
+    ),
+    "timeout of MPIComm": (
+        lambda m: MPIComm(timeout=m.pick(None, -1)).barrier(),
+        "timeout must be positive seconds or None, got -1",
+    ),
     "total": (lambda m: F.batch_norm(X, comm=m.comm)[2](X, total=m.pick(True, np.ones(2))), "truth value"),
 }
 

@@ -33,6 +33,9 @@ CONSTRUCTIONS, SLOTS = 128, 2176
 
 COMPLETE, PENDING = 1, 2
 
+EXITED = "exited without making this call"
+"""Reason why a process enters no further call if its script has ended without an error."""
+
 WORDS = 8192
 """Size of a page. Untouched memory is never allocated, and no MPI library has that many communicators."""
 
@@ -125,7 +128,7 @@ class ProcessPage:
     def exit_reason(self) -> str:
         """Reason why the process will enter no further call; "" while it runs."""
         if self.words[FINISHED]:
-            return f"ended with {self.text}" if self.text else "exited without making this call"
+            return f"ended with {self.text}" if self.text else EXITED
         return "crashed or called os._exit; see that rank's output" if self.crashed else ""
 
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from syncbn._core.pitfalls import see
 from syncbn.comm.liveness import shutdown
 from syncbn.comm.liveness.construction import Construction, group_key
 from syncbn.comm.liveness.process_page import SLOTS, WORDS, PageAddress, ProcessPage
@@ -74,7 +75,10 @@ class RankTable:
         self.size = size
         self.name = name
         if not _free_words:
-            raise ValueError(f"{WORDS - SLOTS} communicators are open: free() those that are not needed")
+            raise ValueError(
+                f"{WORDS - SLOTS} communicators are open: free() those that are not needed"
+                f"{see('too-many-communicators')}"
+            )
         page = ProcessPage.own()
         self._slot = Slot(page, _free_words.pop())
         self._members = members
@@ -90,7 +94,10 @@ class RankTable:
         self.own = Construction(page, key)
         if self.own.calls < 0:
             _free_words.append(self._slot.word)
-            raise ValueError("an earlier communicator of these ranks could not be constructed, so no other can be")
+            raise ValueError(
+                "an earlier communicator of these ranks could not be constructed, so no other can be: "
+                f"start the job again{see('closed-communicators')}"
+            )
         if self.own.calls < sys.maxsize:
             self.own.calls += 1
             known = {rank: _met[member] for rank, member in enumerate(self._members) if member in _met}
@@ -121,6 +128,10 @@ class RankTable:
     def absent(self) -> list[int]:
         """Return the ranks that have not entered the current call of this rank."""
         return [rank for rank, slot in self.others.items() if 0 <= slot.calls < self.own.calls]
+
+    def entered(self) -> list[int]:
+        """Return the other ranks that have entered the current call of this rank."""
+        return [rank for rank, slot in self.others.items() if slot.calls >= self.own.calls]
 
     def lost(self) -> dict[int, str]:
         """Return the ranks that will make no further call, and the reasons."""

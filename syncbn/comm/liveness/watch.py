@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import math
+import sys
 from itertools import count
 
+from syncbn._core.pitfalls import see
+from syncbn.comm.advice import on_absence, on_deadlock
 from syncbn.comm.errors import SyncLostRankError, SyncTimeoutError
 from syncbn.comm.liveness.cycle import Cycle
-from syncbn.comm.liveness.process_page import CYCLE, POLLS, RAISED, WAIT, ProcessPage
+from syncbn.comm.liveness.process_page import CYCLE, EXITED, POLLS, RAISED, WAIT, ProcessPage
 from syncbn.comm.liveness.rank_table import RankTable
+from syncbn.comm.signature import CONSTRUCTION, CollectiveSignature
 
 POLL_SECONDS = 0.1
 """Time between two polls, and before the first one."""
 
 SUSPENDED_SECONDS = 1.0
 """Minimum time between two polls that does not count for the timeout, because the process or the job was suspended."""
+
+NOTICE_SECONDS = 10.0
+"""Time after which a rank prints that it waits in the construction of a communicator. Then the other ranks may be
+unknown, so that it would wait without a word if one of them never takes part."""
 
 _wait_numbers = count(1)
 
@@ -25,8 +33,9 @@ class Watch:
     Parameters
     ----------
     table : RankTable
-    call : str
-        Description of the call.
+    signature : CollectiveSignature
+    number : int
+        Sequence number of the call.
     timeout : float or None
     start : float
         Time at which the wait began, in seconds of `time.monotonic`.
@@ -34,16 +43,26 @@ class Watch:
         The error that this rank waits to report; "" in other calls.
     """
 
-    def __init__(self, table: RankTable, call: str, timeout: float | None, start: float, raised: str = "") -> None:
+    def __init__(
+        self,
+        table: RankTable,
+        signature: CollectiveSignature,
+        number: int,
+        timeout: float | None,
+        start: float,
+        raised: str = "",
+    ) -> None:
         self._table = table
+        self._signature = signature
         self._own = table.own.page
-        self._call = call
+        self._call = f"call {number}, {signature}"
         self._raised = raised
         self._timeout = math.inf if timeout is None else timeout
         self._waited = 0.0
         self._latest = start
         self._lost: set[int] = set()
         self._cycle = Cycle()
+        self._noticed = False
 
     def poll(self, now: float) -> float:
         """Poll the other ranks and return the time of the next poll.
@@ -61,10 +80,11 @@ class Watch:
         self._raise_if_lost()
         self._report_absent()
         self._raise_if_in_a_cycle()
+        self._print_notice()
         left = self._timeout - self._waited
         if left <= 0:
             waited = f"{self._who} waited more than {self._timeout:g} s in {self._call}"
-            raise SyncTimeoutError(f"{waited}: {self._absent()}")
+            raise SyncTimeoutError(f"{waited}: {self._absent()}{self._advice(see('timeouts'))}")
         return now + min(POLL_SECONDS, left)
 
     def end(self) -> None:
@@ -85,8 +105,17 @@ class Watch:
             causes = [rank for rank in lost if not self._table.is_cascading(rank)] or list(lost)
             who = [f"rank {rank} {lost[rank]}" for rank in causes]
             who += [page.text for rank in self._table.others if (page := self._page(rank)).words[RAISED]]
-            raise SyncLostRankError(f"{self._who} waited in {self._call}, but {'; '.join(who)}")
+            advice = self._advice(see("lost-ranks")) if EXITED in lost.values() else see("lost-ranks")
+            raise SyncLostRankError(f"{self._who} waited in {self._call}, but {'; '.join(who)}{advice}")
         self._lost = set(lost)
+
+    def _print_notice(self) -> None:
+        """Print once that this rank waits in a construction."""
+        if self._signature == CONSTRUCTION and not self._noticed and self._waited > NOTICE_SECONDS:
+            self._noticed = True
+            waits = f"has waited {NOTICE_SECONDS:g} s in {self._call}: {self._absent()}"
+            sys.stderr.write(f"[rank {self._table.rank}] {waits}{self._advice(see('lost-ranks'))}\n")
+            sys.stderr.flush()
 
     def _report_absent(self) -> None:
         """Write to the own page for which rank this process waits: one that waits itself, if there is any."""
@@ -113,11 +142,17 @@ class Watch:
         if before.is_given_up or before.persists(now):
             self._own.words[CYCLE] = before.key
             if before.reports:
-                raise SyncLostRankError(f"{self._who} waited in {self._call}, but {'; '.join(before.reports)}")
+                raised = "; ".join(before.reports)
+                raise SyncLostRankError(f"{self._who} waited in {self._call}, but {raised}{see('lost-ranks')}")
             raise SyncLostRankError(
-                f"ranks wait for each other in different calls: {'; '.join(before.texts)}. "
-                "All ranks must make the same calls in the same order"
+                f"ranks wait for each other in different calls: {'; '.join(before.texts)}. {on_deadlock(before.texts)}"
             )
+
+    def _advice(self, otherwise: str) -> str:
+        """Return the end of a text about others that have not entered the call: advice if there is any."""
+        alone = not self._table.unknown and not self._table.entered()
+        advice = on_absence(self._signature, self._table.rank, alone)
+        return f". {advice}" if advice else otherwise
 
     def _absent(self) -> str:
         """Return a description of the ranks that have not entered the call."""

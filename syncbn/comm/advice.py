@@ -1,0 +1,51 @@
+"""Advice at the end of an error text: what the mistake may be, and the entry of the documentation about it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from syncbn._core.pitfalls import see
+from syncbn.comm.signature import CONSTRUCTION, CollectiveSignature
+
+_SAME_CALLS = "All ranks must make the same calls in the same order"
+_ONE_RANK = f"for a layer of one rank use BatchNorm or comm=SerialComm(){see('layers-on-one-rank')}"
+_SAME_LAYERS = f"All ranks must build the same layers in the same order; {_ONE_RANK}"
+_SAME_COMMUNICATORS = f"All ranks must construct a communicator together; {_ONE_RANK}"
+
+
+def on_mismatch(calls: Collection[CollectiveSignature]) -> str:
+    """Return the advice if ranks are in these calls, of which no rank has raised an error of its own."""
+    operations = {call.operation for call in calls}
+    if operations == {"forward"} and len({call.layer for call in calls}) > 1:
+        return _SAME_LAYERS
+    if "forward" in operations and len(operations) > 1:
+        return _evaluating("a rank")
+    return f"{_SAME_CALLS}{see('different-calls')}"
+
+
+def on_deadlock(texts: Collection[str]) -> str:
+    """Return the advice if ranks wait for each other, given the descriptions of their waits."""
+    if any(CONSTRUCTION.operation in text for text in texts):
+        return _SAME_COMMUNICATORS
+    if 0 < sum("forward of " in text for text in texts) < len(texts):
+        return _evaluating("a rank")
+    return f"{_SAME_CALLS}{see('deadlocks')}"
+
+
+def on_absence(call: CollectiveSignature, rank: int, alone: bool) -> str:
+    """Return the advice if ``rank`` waits in a call that others have not entered, "" if there is none.
+
+    ``alone`` means that no other rank has entered it.
+    """
+    if call == CONSTRUCTION:
+        return _SAME_COMMUNICATORS
+    if call.operation == "forward" and alone:
+        return _evaluating(f"rank {rank}")
+    return ""
+
+
+def _evaluating(who: str) -> str:
+    return (
+        f"Is {who} evaluating? Call model.eval() first. In training, all ranks must make the same calls in the same "
+        f"order{see('evaluation-on-one-rank')}"
+    )
