@@ -202,6 +202,8 @@ class Trainer:
         check_same(self.comm, "fit", {**self._done(), **data, **options})
         if self._data and (other := differences(self._data, data)):
             raise ValueError(f"fit cannot continue: training data differ from those of the checkpoint: {other}")
+        if self.position.step > order.steps:  # a forged checkpoint
+            raise ValueError(f"fit cannot continue after step {self.position.step} of an epoch of {order.steps} steps")
         self._data = data
         while self.position.epoch < epochs:
             self._finish_epoch(x, y, order, epochs, on_step, file, checkpoint_steps)
@@ -285,7 +287,8 @@ class Trainer:
             file = Path(path)
             self._check_whole_steps()
         check_same(self.comm, "save", self._done())
-        snapshot = capture(self.model, self.optimizer, self.comm, self._config, self._data, self.position, self.history)
+        history = self.history[: self.position.epoch]  # one more after an interrupt at the end of an epoch
+        snapshot = capture(self.model, self.optimizer, self.comm, self._config, self._data, self.position, history)
         write_snapshot(file, snapshot, self.comm)
 
     def resume(self, path: PathLike, *, missing_ok: bool = False) -> bool:
