@@ -53,9 +53,14 @@ _HOW_TO_GET = "a directory of data has the four idx files of MNIST or Fashion-MN
 
 
 def find_file(directory: Path, stem: str) -> Path:
-    """Return the path of the file in ``directory``, gzipped or not; raise `DataError` if there is none."""
-    spellings = [stem, stem.replace("-idx", ".idx")]
-    for candidate in (directory / (spelling + suffix) for spelling in spellings for suffix in (".gz", "")):
-        if os.path.lexists(candidate):  # includes broken links, which fail with an error when they are read
-            return candidate
+    """Return the path of the file in ``directory``, gzipped or not; raise `DataError` if there is none.
+
+    Archives of Kaggle contain a folder of the same name for some of the files, beside the file or with the file in it.
+    """
+    names = [spelling + suffix for spelling in (stem, stem.replace("-idx", ".idx")) for suffix in (".gz", "")]
+    for place in (directory, *(directory / name for name in names)):
+        for candidate in (place / name for name in names):
+            # Broken links are found too, and fail with an error when they are read.
+            if os.path.lexists(candidate) and not candidate.is_dir():
+                return candidate
     raise DataError(f"{directory / stem}.gz is missing")

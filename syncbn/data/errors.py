@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from syncbn.files import printable
+
 
 class DataError(ValueError):
     """Data is missing, damaged or of another format; the message has the file, the problem and how to get the data."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))

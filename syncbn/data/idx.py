@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syncbn.data.errors import DataError
+from syncbn.files import open_regular
 
 GZIP_MAGIC = b"\x1f\x8b"
 GZIP_RATIO = 1032
@@ -45,14 +46,16 @@ def read_idx(path: str | Path, ndim: int) -> NDArray[np.uint8]:
     Raises
     ------
     DataError
-        The file is not readable, is not an idx file, has another type or number of axes, is longer or shorter than its
-        header declares, or its gzip stream is damaged.
+        The file is not readable or not regular, is not an idx file, has another type or number of axes, is longer or
+        shorter than its header declares, or its gzip stream is damaged.
     """
     path = Path(path)
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             size = os.fstat(file.fileno()).st_size
-            if file.peek(2)[:2] == GZIP_MAGIC:
+            magic = file.read(2)
+            file.seek(0)
+            if magic == GZIP_MAGIC:
                 with gzip.open(file) as stream:
                     return _read(cast(BinaryIO, stream), ndim, max_size=size * GZIP_RATIO)
             return _read(file, ndim, max_size=size)

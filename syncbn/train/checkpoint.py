@@ -1,4 +1,4 @@
-"""The checkpoint file: an .npz archive with a checksum, which is replaced atomically.
+"""The checkpoint file: an .npz archive with a checksum.
 
 The comment of the archive, at its end, is the SHA-256 of all bytes before it. So damage is detected before anything is
 parsed, and ``numpy.load`` can read the file.
@@ -6,25 +6,21 @@ parsed, and ``numpy.load`` can read the file.
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import io
-import os
-import secrets
 import zipfile
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from syncbn._core.pitfalls import see
+from syncbn.files import printable
 
 MAGIC = b"PK\x03\x04"
 LABEL = b"syncbn checkpoint sha256 "
 TRAILER_BYTES = len(LABEL) + 64
-DRAFT = ".partial"
 
 
 class CheckpointError(ValueError):
@@ -32,7 +28,7 @@ class CheckpointError(ValueError):
 
     def __init__(self, text: str) -> None:
         entry = see("checkpoints")
-        super().__init__(text.replace(entry, "") + entry)  # the text may be that of another CheckpointError
+        super().__init__(printable(text.replace(entry, "")) + entry)  # the text may be that of another CheckpointError
 
 
 def encode(arrays: Mapping[str, NDArray[Any]]) -> bytes:
@@ -65,15 +61,26 @@ def decode(stored: bytes) -> dict[str, NDArray[Any]]:
         raise CheckpointError("damaged: its checksum does not fit")
     try:
         with zipfile.ZipFile(io.BytesIO(stored)) as archive:
-            return {info.filename.removesuffix(".npy"): _array(archive, info) for info in archive.infolist()}
+            members = archive.infolist()
+            _check_members(members, len(stored))
+            return {info.filename.removesuffix(".npy"): _array(archive, info) for info in members}
     except Exception as error:  # a forged file may have a valid checksum
         raise CheckpointError(f"not the contents of a checkpoint ({type(error).__name__}: {error})") from error
 
 
+def _check_members(members: Sequence[zipfile.ZipInfo], size: int) -> None:
+    """Raise ValueError if reading all members could take more memory than the file has bytes, as in a forged file."""
+    for info in members:
+        if info.compress_type != zipfile.ZIP_STORED:
+            raise ValueError(f"{info.filename} is compressed")
+    if (total := sum(info.file_size for info in members)) > size:
+        raise ValueError(f"members of {total} bytes overlap in a file of {size} bytes")
+    if len({info.filename for info in members}) < len(members):
+        raise ValueError("two members have the same name")
+
+
 def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDArray[Any]:
     """Return a member as an array on its own bytes, so a forged header cannot make it allocate more memory."""
-    if info.compress_type != zipfile.ZIP_STORED:
-        raise ValueError(f"{info.filename} is compressed")
     content = archive.read(info)
     header = io.BytesIO(content)
     if (version := np.lib.format.read_magic(header)) != (1, 0):
@@ -87,28 +94,3 @@ def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDArray[Any]:
 
 def _trailer(body: bytes) -> bytes:
     return LABEL + hashlib.sha256(body).hexdigest().encode()
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file such that it is complete at any time, either the old one or the new one.
-
-    It is first written to a draft with a unique name, so two writers, such as a run and its restart, never write to
-    the same draft. Drafts of killed writers are removed.
-    """
-    for stale in path.parent.glob(f"{glob.escape(path.name)}.*{DRAFT}"):
-        stale.unlink(missing_ok=True)
-    draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}{DRAFT}")
-    try:
-        with draft.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)  # writes the new name to the disk
-    finally:
-        os.close(directory)

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from syncbn.comm import Communicator, SyncMismatchError
+from syncbn.files import open_regular, write_atomically
 from syncbn.layers import Module
 from syncbn.nn import Optimizer
 from syncbn.train.buffers import gather_buffers, unpack_buffers
-from syncbn.train.checkpoint import CheckpointError, decode, encode, write_atomically
+from syncbn.train.checkpoint import CheckpointError, decode, encode
 from syncbn.train.errors import collective_errors
 from syncbn.train.records import EpochRecord, Position
 from syncbn.train.snapshot import Snapshot, differences
@@ -60,7 +61,8 @@ def read_snapshot(path: Path, comm: Communicator, *, missing_ok: bool = False) -
     with _collective_errors(comm, "read a checkpoint"):
         if comm.rank == 0:
             try:
-                content = path.read_bytes()
+                with open_regular(path) as file:
+                    content = file.read()
                 decode(content)
             except FileNotFoundError as error:
                 if not missing_ok:

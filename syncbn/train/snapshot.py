@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, fields
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,22 +73,43 @@ class Snapshot:
             meta = json.loads(arrays["meta"].tobytes())
             if meta["version"] != VERSION:
                 raise CheckpointError(f"of version {meta['version']}; this syncbn reads version {VERSION}")
-            position = Position(**meta["position"])
-            check_integer("epoch", position.epoch, 0)
-            check_integer("step", position.step, 0)
+            position = _checked(Position(**meta["position"]))
+            history = [_checked(EpochRecord(**record)) for record in meta["history"]]
+            epochs = [record.epoch for record in history]
+            if epochs != list(range(1, len(history) + 1)) or len(history) != position.epoch:
+                raise ValueError(f"{len(history)} records of {position.epoch} epochs")
+            if position.samples < position.step or (position.samples > 0 and position.step == 0):
+                raise ValueError(f"{position.samples} samples in {position.step} steps")
             return cls(
                 config=dict(meta["config"]),
                 data=dict(meta["data"]),
                 position=position,
-                history=[EpochRecord(**record) for record in meta["history"]],
+                history=history,
                 model=_under("model.", arrays),
                 optimizer=_under("optimizer.", arrays),
                 buffers=arrays["buffers"],
             )
         except CheckpointError:
             raise
-        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
             raise CheckpointError(f"not the contents of a checkpoint ({type(error).__name__}: {error})") from error
+
+
+Record = TypeVar("Record", Position, EpochRecord)
+
+
+def _checked(record: Record) -> Record:
+    """Return the record, or raise unless all of its fields have their types and none is negative. Losses may be NaN."""
+    for field in fields(record):
+        value = getattr(record, field.name)
+        if field.type == "int":
+            check_integer(field.name, value, 0)
+        elif value is not None or field.type != "float | None":
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise TypeError(f"{field.name} must be a number, got {value!r}")
+            if float(value) < 0:
+                raise ValueError(f"{field.name} must not be negative, got {value!r}")
+    return record
 
 
 def _under(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> Arrays:

@@ -233,6 +233,8 @@ class Trainer:
                 "the first call of fit). Pass the same data; to train the model on other data, make another Trainer"
                 f"{see('checkpoints')}"
             )
+        if self.position.step > order.steps:  # a forged checkpoint
+            raise ValueError(f"fit cannot continue after step {self.position.step} of an epoch of {order.steps} steps")
         self._data = data
 
         def report(done: Progress) -> None:
@@ -331,7 +333,8 @@ class Trainer:
             file = Path(path)
             self._check_whole_steps()
         check_same(self.comm, "save", self._done())
-        snapshot = capture(self.model, self.optimizer, self.comm, self._config, self._data, self.position, self.history)
+        history = self.history[: self.position.epoch]  # one more after an interrupt at the end of an epoch
+        snapshot = capture(self.model, self.optimizer, self.comm, self._config, self._data, self.position, history)
         write_snapshot(file, snapshot, self.comm)
 
     @_of_self

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import struct
 import tracemalloc
 
@@ -125,3 +126,6 @@ def test_a_file_that_is_not_readable(tmp_path):
         read_idx(tmp_path / "absent", 3)
     with pytest.raises(DataError, match=f"{tmp_path.name}: Is a directory"):
         read_idx(tmp_path, 3)
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(DataError, match="fifo: not a regular file"):
+        read_idx(tmp_path / "fifo", 3)

@@ -84,6 +84,35 @@ def test_a_directory(directory, arrays):
     assert load(str(directory)).class_names == data.class_names
 
 
+@pytest.mark.parametrize("beside", [True, False])
+def test_mnist_as_kaggle_packs_it(tmp_path, arrays, beside):
+    """Folders have the names of files: the file is in the folder, and in most archives beside it too."""
+    for stem, array in zip(STEMS, arrays.values(), strict=True):
+        (tmp_path / stem).mkdir()
+        (tmp_path / stem / stem).write_bytes(as_idx(array))
+        if beside:
+            (tmp_path / stem.replace("-idx", ".idx")).write_bytes(as_idx(array))
+            (tmp_path / stem / stem).write_bytes(b"the file beside the folder is read")
+    data = load(tmp_path)
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(getattr(data, name), array, strict=True)
+
+
+def test_a_folder_without_the_file(directory):
+    path = directory / STEMS[1]
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(DataError, match=rf"{STEMS[1]}\.gz is missing"):
+        load(directory)
+
+
+def test_terminal_escapes_in_names_are_shown_as_text(tmp_path):
+    directory = tmp_path / "\x1b[31mred"
+    directory.mkdir()
+    with pytest.raises(DataError, match=r"\\x1b\[31mred/train.* is missing"):
+        load(directory)
+
+
 @pytest.mark.parametrize("position", range(4))
 def test_a_missing_or_damaged_file(directory, position):
     path = next(directory.glob(STEMS[position].replace("-idx", "?idx") + "*"))

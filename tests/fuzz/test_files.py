@@ -9,6 +9,7 @@ import json
 import struct
 import tracemalloc
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -160,6 +161,37 @@ def npy(dtype: str, shape: tuple[int, ...], content: bytes = b"12345678") -> byt
     return file.getvalue() + content
 
 
+def overlapping(members: int, size: int) -> bytes:
+    """Return an archive whose members, arrays of bytes, contain the local headers and contents of the following ones.
+
+    The members are valid and have different names and places, so that zipfile reads each of them.
+    """
+    tail, places = bytes(size), []
+    for number in reversed(range(members)):
+        name = f"model.{number:04}.npy".encode()
+        content = npy("|u1", (len(tail),), tail)
+        crc = zlib.crc32(content)
+        tail = struct.pack("<4s5H3I2H", b"PK\3\4", 20, 0, 0, 0, 33, crc, len(content), len(content), len(name), 0)
+        tail += name + content
+        places.append((name, crc, len(content), len(tail)))
+    directory = b"".join(
+        struct.pack("<4s6H3I5H2I", b"PK\1\2", 20, 20, 0, 0, 0, 33, crc, n, n, len(name), 0, 0, 0, 0, 0, len(tail) - at)
+        + name
+        for name, crc, n, at in reversed(places)
+    )
+    end = struct.pack(
+        "<4s4H2IH", b"PK\5\6", 0, 0, members, members, len(directory), len(tail), checkpoint.TRAILER_BYTES
+    )
+    return sealed(tail + directory + end)
+
+
+def test_the_overlapping_archive_could_be_read(monkeypatch):
+    monkeypatch.setattr(checkpoint, "_check_members", lambda *_: None)
+    arrays = checkpoint.decode(overlapping(3, 100))
+    assert [array.size for array in arrays.values()] == sorted((array.size for array in arrays.values()), reverse=True)
+    assert arrays["model.0002"].tobytes() == bytes(100)
+
+
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
@@ -171,8 +203,9 @@ def npy(dtype: str, shape: tuple[int, ...], content: bytes = b"12345678") -> byt
         (archive({"meta.npy": npy("|u1", (10**5,), b"[" * 10**5)}), "RecursionError"),
         (archive({"meta.npy": b"\x93NUMPY\x09\x00" + bytes(20)}), "is of version"),
         (archive({}), "KeyError|not a checkpoint"),
+        (overlapping(100, 1 << 20), "members of 1[0-9]{8} bytes overlap"),
     ],
-    ids=range(8),
+    ids=range(9),
 )
 def test_malicious_contents(folder, content, problem):
     path = folder / "malicious.npz"

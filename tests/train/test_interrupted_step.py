@@ -96,10 +96,12 @@ def test_an_interrupted_update_is_refused(build, data, state, tmp_path):
     assert state(trainer) == state(whole)
 
 
-def test_an_interrupt_after_a_record_does_not_repeat_it(build, data):
+def test_an_interrupt_after_a_record_does_not_repeat_it(build, data, tmp_path):
     trainer = trainer_of(build)
     trainer.fit(*data, 1)
     trainer.history.append(trainer.history[-1])  # as if the interrupt came before the position was set
+    trainer.save(tmp_path / "run.npz")
+    assert trainer_of(build).resume(tmp_path / "run.npz")
     trainer.fit(*data, 2)
     assert [record.epoch for record in trainer.history] == [1, 2]
     assert np.isfinite(trainer.history[-1].train_loss)

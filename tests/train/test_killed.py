@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,9 @@ import pytest
 import syncbn
 from syncbn.cli.mpiexec import mpiexec_command
 from syncbn.train.checkpoint import decode, encode
+from syncbn.train.records import Position
+
+RECORD = asdict(Position(samples=1).record(0.05, None, None))
 
 SCRIPT = Path(__file__).with_name("interrupted_training.py")
 
@@ -106,7 +110,9 @@ def tampered(stored: bytes, **changes: int) -> bytes:
     if "seed" in changes:
         meta["config"]["seed"] = str(changes["seed"])
     else:
-        meta["position"] |= changes
+        position = meta["position"] | changes
+        meta["position"] = position | {"samples": 8 * position["step"]}
+        meta["history"] = [RECORD | {"epoch": epoch + 1} for epoch in range(position["epoch"])]
     return encode({**arrays, "meta": np.frombuffer(json.dumps(meta).encode(), np.uint8)})
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+from dataclasses import fields
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ import pytest
 from syncbn.nn import SGD, ConstantSchedule
 from syncbn.train import CheckpointError, snapshot
 from syncbn.train.checkpoint import decode, encode
+from syncbn.train.records import EpochRecord, Position
 
 
 class InterruptedTrainingError(Exception):
@@ -130,6 +134,88 @@ def test_contents_that_do_not_fit_change_nothing(build, data, state, tmp_path, c
     assert state(other) == before
     path.write_bytes(good)
     assert other.resume(path)
+    assert state(other) == state(trainer)
+
+
+NO_NUMBERS = [None, "x", -1, True, [1], {}, 10**400]
+"""Values that no field of a position or a record can have, except that an integer may be large."""
+
+FIELDS = [
+    (kind, field.name, value)
+    for kind in (Position, EpochRecord)
+    for field in fields(kind)
+    for value in [*NO_NUMBERS, *([0.5, float("nan")] if field.type == "int" else [])]
+    if not (value is None and "None" in field.type) and not (value == 10**400 and field.type == "int")
+]
+
+
+@pytest.mark.parametrize(("kind", "name", "value"), FIELDS)
+def test_every_field_of_the_position_and_of_the_records_is_checked(build, data, state, tmp_path, kind, name, value):
+    path = tmp_path / "run.npz"
+    train_until(build(), data, path, 2, 3)
+    meta = json.loads(decode(path.read_bytes())["meta"].tobytes())
+    (meta["position"] if kind is Position else meta["history"][0])[name] = value
+    changed(path, **meta)
+    other = build(seed=5)
+    before = state(other)
+    with pytest.raises(CheckpointError, match=r"run\.npz: not the contents of a checkpoint"):
+        other.resume(path)
+    assert state(other) == before
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"epoch": 0}, {"epoch": 10**12}, {"epoch": 10**30}, {"step": 0}, {"step": 37}, {"samples": 0}, {"samples": 2}],
+    ids=str,
+)
+def test_a_position_that_contradicts_itself_is_refused(build, data, tmp_path, changes):
+    path = tmp_path / "run.npz"
+    train_until(build(), data, path, 2, 3)
+    meta = json.loads(decode(path.read_bytes())["meta"].tobytes())
+    assert (meta["position"]["epoch"], meta["position"]["step"], meta["position"]["samples"]) == (1, 3, 36)
+    changed(path, position=meta["position"] | changes)
+    with pytest.raises(CheckpointError, match=r"(records of|samples in)"):
+        build().resume(path)
+
+
+def test_a_step_after_the_end_of_the_epoch_is_refused(build, data, tmp_path):
+    path = tmp_path / "run.npz"
+    train_until(build(), data, path, 2, 3)
+    meta = json.loads(decode(path.read_bytes())["meta"].tobytes())
+    changed(path, position=meta["position"] | {"step": 6})
+    trainer = build()
+    trainer.resume(path)
+    with pytest.raises(ValueError, match="fit cannot continue after step 6 of an epoch of 5 steps"):
+        trainer.fit(*data, 3)
+
+
+def test_a_diverged_training_is_resumed(build, data, tmp_path):
+    path = tmp_path / "run.npz"
+    train_until(build(), data, path, 2, 3)
+    meta = json.loads(decode(path.read_bytes())["meta"].tobytes())
+    record = meta["history"][0] | {"train_loss": float("nan"), "test_loss": float("inf"), "test_error": None}
+    changed(path, position=meta["position"] | {"loss_sum": float("nan")}, history=[record])
+    assert build().resume(path)
+
+
+@pytest.mark.parametrize("when", ["read", "write"])
+def test_a_fifo_is_neither_read_nor_replaced(build, tmp_path, when):
+    path = tmp_path / "run.npz"
+    os.mkfifo(path)
+    with pytest.raises(CheckpointError, match=r"run\.npz: .*not a regular file"):
+        build().resume(path) if when == "read" else build().save(path)
+    assert path.is_fifo()
+
+
+def test_the_target_of_a_link_is_saved_and_resumed(build, data, state, tmp_path):
+    (tmp_path / "scratch").mkdir()
+    link = tmp_path / "run.npz"
+    link.symlink_to(Path("scratch") / "of-this-run.npz")
+    trainer, other = build(), build(seed=5)
+    trainer.fit(*data, 2, checkpoint=link)
+    assert link.is_symlink()
+    assert [path.name for path in (tmp_path / "scratch").iterdir()] == ["of-this-run.npz"]
+    other.resume(link)
     assert state(other) == state(trainer)
 
 
