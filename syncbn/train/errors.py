@@ -70,7 +70,10 @@ def check_same(comm: Communicator, what: str, values: Mapping[str, Any]) -> None
 
 
 def raised_by_all(error: ErrorT, comm: Communicator) -> ErrorT:
-    """Return an error that all ranks raise at once, so that only rank 0 prints a traceback if it is not caught."""
+    """Return an error that all ranks raise at once, so that only rank 0 prints a traceback if it is not caught.
+
+    Not collective.
+    """
     if comm.rank:
         mark_repeated(error)
     return error

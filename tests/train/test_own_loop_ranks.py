@@ -312,7 +312,7 @@ def test_parameters_of_a_trainer_are_not_updated_with_gradients_of_one_rank(comm
     several(comm)
     model = Sequential(Dense(6, 3, dtype=np.float64), BatchNorm(3, dtype=np.float64))
     optimizer = SGD(model.parameters(), 0.1)
-    Trainer(model, optimizer, comm, batch_per_rank=4).fit(*problem, 1)
+    Trainer(model, optimizer, comm, batch_per_rank=4, drop_last=True).fit(*problem, 1)
     model.zero_grad()
     y, backward = model(problem[0])
     backward(np.ones_like(y))
