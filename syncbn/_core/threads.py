@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Collection
 from functools import cache
 from pathlib import Path
 
@@ -19,12 +20,17 @@ SLURM_CORES, SLURM_RANKS = "SLURM_CPUS_PER_TASK", "SLURM_NTASKS_PER_NODE"
 CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
-def usable_cores() -> int:
-    """Return the number of cores that this process may use: its affinity, or a container's quota if that is less."""
+def affinity() -> set[int]:
+    """Return the cores on which this process may run."""
     try:
-        cores = len(os.sched_getaffinity(0))
+        return os.sched_getaffinity(0)
     except AttributeError:  # macOS has no affinity
-        cores = os.cpu_count() or 1
+        return set(range(os.cpu_count() or 1))
+
+
+def usable_cores(allowed: Collection[int] | None = None) -> int:
+    """Return the number of cores in ``allowed`` (default: `affinity`), or a container's quota if that is less."""
+    cores = len(affinity() if allowed is None else allowed)
     try:
         quota, period = CGROUP_QUOTA.read_text().split()
         return max(1, min(cores, math.ceil(int(quota) / int(period))))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from syncbn._core.kernels import available, which
-from syncbn._core.threads import thread_limit, usable_cores
+from syncbn._core.threads import affinity, thread_limit, usable_cores
 from syncbn.cli.launch import THREAD_VARIABLES
 from syncbn.cli.mpiexec import find_mpiexec, mpi_library
 from syncbn.comm import Communicator
@@ -27,7 +27,11 @@ def diagnose(comm: Communicator) -> dict[str, Any]:
     """Return the findings as JSON values, with ``warnings`` and ``problems`` (lists of str). Collective."""
     software = versions()
     mpiexec = find_mpiexec()
-    nodes = Counter(comm.allgather(host_name()))
+    host = host_name()
+    places = comm.allgather((host, affinity()))
+    nodes = Counter(name for name, _ in places)
+    # Open MPI and srun may bind each rank to cores of its own.
+    cores = set[int]().union(*(allowed for name, allowed in places if name == host))
     found: dict[str, Any] = {
         "software": software,
         "mpiexec": {"path": str(mpiexec), "library": mpi_library(mpiexec)} if mpiexec else None,
@@ -36,7 +40,7 @@ def diagnose(comm: Communicator) -> dict[str, Any]:
         "machine": {
             "cpu": cpu_model(),
             "cores": os.cpu_count(),
-            "usable_cores": usable_cores(),
+            "usable_cores": usable_cores(cores),
             "instruction_sets": instruction_sets(),
         },
         "threads": {**{name: os.environ.get(name) for name in THREAD_VARIABLES}, "blas": blas_library()},

@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
+from syncbn._core.threads import affinity
 from syncbn.cli.diagnosis import warnings_about
+from syncbn.cli.mpiexec import mpiexec_command
 from syncbn.comm import SerialComm
 from syncbn.experiments.latency import SIZES, allreduce_microseconds
 
@@ -131,3 +133,34 @@ def test_a_wrong_sum_is_a_problem() -> None:
     with pytest.raises(RuntimeError, match="wrong sums"):
         allreduce_microseconds(Broken(), 8)
     assert allreduce_microseconds(SerialComm(), 8) > 0
+
+
+BOUND = """
+import os
+from syncbn.cli.diagnosis import diagnose
+from syncbn.comm import MPIComm
+
+with MPIComm() as comm:
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cores[comm.rank]})
+    found = diagnose(comm)
+    assert found["machine"]["usable_cores"] == 2, found["machine"]
+    assert not any("share" in warning for warning in found["warnings"]), found["warnings"]
+"""
+
+
+@pytest.mark.skipif(len(affinity()) < 2, reason="needs two cores")
+def test_ranks_that_are_bound_to_cores_of_their_own_share_none(tmp_path: Path) -> None:
+    """As Open MPI and srun bind them."""
+    script = tmp_path / "bound.py"
+    script.write_text(BOUND)
+    command, environment = mpiexec_command(2)
+    result = subprocess.run(
+        [*command, sys.executable, "-m", "mpi4py", str(script)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=40,
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+    )
+    assert result.returncode == 0, result.stderr

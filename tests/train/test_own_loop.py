@@ -122,7 +122,7 @@ def test_another_layer_in_the_model(model, backward, rng):
     "call", [broadcast_parameters, sum_gradients, lambda model, _: predict(model, np.ones((2, 2)))]
 )
 def test_what_is_not_a_model(call):
-    with pytest.raises(TypeError, match="model must be a syncbn module.*, got dict"):
+    with pytest.raises(TypeError, match="model must be a syncbn module"):
         call({}, SerialComm())
 
 
