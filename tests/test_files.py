@@ -110,7 +110,7 @@ def test_a_draft_that_another_writer_takes_for_a_stale_one_is_written_again(tmp_
 
 
 def test_drafts_stay_where_the_file_system_has_no_locks(tmp_path, monkeypatch):
-    """There the draft of a living writer could not be told from that of a killed one."""
+    """There the draft of a living writer could not be distinguished from that of a killed one."""
     path, draft = tmp_path / "run.npz", tmp_path / f"run.npz.{'0' * 16}.partial"
     draft.write_bytes(b"left")
 
