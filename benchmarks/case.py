@@ -29,12 +29,15 @@ class Candidate:
         Returns the context manager of each round, whose time is not included.
     threads : int
         Number of threads that it may use.
+    cpu_share : float
+        Largest CPU time per second and thread; more indicates additional threads.
     """
 
     run: Callable[[], Any]
     outputs: Callable[[Any], tuple[Any, ...]] | None = None
     within: Callable[[], AbstractContextManager[None]] = nullcontext
     threads: int = 1
+    cpu_share: float = 1.5
 
 
 @dataclass(frozen=True)

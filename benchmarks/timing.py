@@ -16,9 +16,6 @@ MIN_SECONDS = 2e-3
 WARM_UP = 3
 """Uncounted rounds at the beginning: a virtual machine may receive its memory only when it is first used."""
 
-CPU_SHARE = 1.5
-"""Largest CPU time per second and thread; more indicates additional threads."""
-
 
 class ThreadsError(Exception):
     """A candidate used more threads than it may."""
@@ -54,7 +51,7 @@ def interleave(candidates: dict[str, Candidate], rounds: int, comm: Communicator
         gc.enable()
     for name, candidate in candidates.items():
         share = cpu[name] / (sum(times[name]) * repeats[name])
-        if comm.size == 1 and share > CPU_SHARE * candidate.threads:
+        if comm.size == 1 and share > candidate.cpu_share * candidate.threads:
             raise ThreadsError(f"{name} uses {share:.2f} s of CPU time per second with {candidate.threads} threads")
     return times
 
