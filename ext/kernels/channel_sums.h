@@ -193,7 +193,7 @@ inline void sum_channel_gradients(
             sum_channels<T>(
                 terms, stride, nullptr, count, FLOAT_BLOCK, width, streaming, center, rows.sum, rows.product);
             for (ptrdiff_t c = 0; c < width; c++)
-                if (held_by_float32(rows.sum[c], rows.product[c]))
+                if (held_by_float32(rows.sum[c], rows.product[c], false))
                     rows.product[c] -= (mean[c] - center[c]) * rows.sum[c];
                 else
                     sum_in_float64(c, 1);

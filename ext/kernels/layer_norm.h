@@ -15,22 +15,29 @@ enum { ROW_BLOCK = 8 }; /* rows whose gradients of weight and bias are summed in
    mean loses, and dx = scale * weight * dy - (b + c * (x - mean)). */
 template <class A> struct FeatureFactors {
     A mean, scale, shift, b, c;
-
-    FeatureFactors() = default;
-
-    /* From the factors in float64, without a shift. */
-    FeatureFactors(double exact_mean, double scale, double b, double c)
-        : mean((A)exact_mean), scale((A)scale), shift((A)((mean - exact_mean) * scale)),
-          b((A)(b + (mean - exact_mean) * c)), c((A)c)
-    {
-    }
-
-    bool are_held() const
-    {
-        return std::is_same_v<A, double>
-               || (std::fabs(mean) < 0x1p100 && std::fabs(b) < 0x1p100 && float32_holds(scale) && float32_holds(c));
-    }
 };
+
+/* Round the factors of a row; the exact ones have no shift. */
+template <class A> inline FeatureFactors<A> round_factors(const FeatureFactors<double> &exact)
+{
+    A mean = (A)exact.mean;
+    double lost = mean - exact.mean;
+    return {mean, (A)exact.scale, (A)(lost * exact.scale), (A)(exact.b + lost * exact.c), (A)exact.c};
+}
+
+/* Whether the type of the values holds the factors of a row. Products of its scale with a weight lose no digits. */
+template <class T> inline bool are_held(const FeatureFactors<double> &exact)
+{
+    return std::is_same_v<T, double>
+           || (std::fabs(exact.mean) < 0x1p100 && std::fabs(exact.b) < 0x1p100 && float32_holds(exact.scale, 76)
+               && float32_holds(exact.c));
+}
+
+template <class T> inline bool are_held(const T *weight, ptrdiff_t features)
+{
+    return std::is_same_v<T, double>
+           || std::all_of(weight, weight + features, [](T value) { return float32_holds(value, 50); });
+}
 
 /* Whether all values are equal to `value`. */
 template <class T> inline bool is_constant_row(const T *x, ptrdiff_t features, T value)
@@ -43,8 +50,6 @@ template <class A, class T>
 inline bool normalize_features(
     const T *x, ptrdiff_t features, FeatureFactors<A> factors, const T *weight, const T *bias, T *y)
 {
-    if (!factors.are_held())
-        return false;
     bool finite = true;
     for_each_vector<A>(features, [&](ptrdiff_t i, int n) SYNCBN_ALWAYS_INLINE {
         VectorOf<A> value = (load<A>(x + i, n) - factors.mean) * factors.scale + factors.shift;
@@ -62,6 +67,7 @@ void layer_norm_forward(
     double *moments_2r, T *y, int threads)
 {
     const T *end = x + rows * features;
+    bool weights_held = are_held(weight, features);
     parallel_for(rows, threads, [=](ptrdiff_t r) {
         const T *row = x + r * features;
         double x0 = 0, sum, square, mean = 0, var;
@@ -79,8 +85,10 @@ void layer_norm_forward(
         moments_2r[r] = mean;
         moments_2r[rows + r] = scale;
         T *result = y + r * features;
-        if (!normalize_features(row, features, FeatureFactors<T>(mean, scale, 0, 0), weight, bias, result))
-            normalize_features(row, features, FeatureFactors<double>(mean, scale, 0, 0), weight, bias, result);
+        FeatureFactors<double> exact = {mean, scale, 0, 0, 0};
+        bool held = weights_held && are_held<T>(exact);
+        if (!(held && normalize_features(row, features, round_factors<T>(exact), weight, bias, result)))
+            normalize_features(row, features, exact, weight, bias, result);
     });
 }
 
@@ -125,14 +133,15 @@ SYNCBN_ALWAYS_INLINE inline bool feature_gradients(
     return true;
 }
 
-/* The same for all features; in float64 where the type of the values holds neither the factors nor a result. */
-template <class T> inline void feature_gradients(const FeatureRows<T> &block, const FeatureFactors<double> *exact)
+/* The same for all features; in float64 where the type of the values does not hold the weights (`held` is false), the
+   factors or a result. */
+template <class T>
+inline void feature_gradients(const FeatureRows<T> &block, const FeatureFactors<double> *exact, bool held)
 {
     FeatureFactors<T> factors[ROW_BLOCK];
-    bool held = true;
     for (ptrdiff_t r = 0; r < block.rows; r++) {
-        factors[r] = FeatureFactors<T>(exact[r].mean, exact[r].scale, exact[r].b, exact[r].c);
-        held = held && factors[r].are_held();
+        factors[r] = round_factors<T>(exact[r]);
+        held = held && are_held<T>(exact[r]);
     }
     for_all_lanes<T>(block.features, [&](ptrdiff_t i, auto loader) SYNCBN_ALWAYS_INLINE {
         if (!(held && feature_gradients(block, factors, i, loader)))
@@ -148,6 +157,7 @@ void layer_norm_backward(
     const double *moments_2r, ptrdiff_t parts, double *partial_2pd, double *gradients_2d, T *dx, int threads)
 {
     const T *x_end = x + rows * features, *dy_end = dy + rows * features;
+    bool weights_held = are_held(weight, features);
     parallel_for(parts, threads, [=](ptrdiff_t part) {
         double *dweight = partial_2pd + part * features, *dbias = partial_2pd + (parts + part) * features;
         std::fill_n(dweight, features, 0);
@@ -163,10 +173,11 @@ void layer_norm_backward(
                 sum_gradients(terms, features, mean, {&sum, &product}, (const T *)nullptr);
                 double b = centered ? scale * sum / features : 0;
                 double c = scale * (scale * (scale * product)) / features; /* the cube might overflow */
-                factors[r] = {mean, scale, b, c};
+                factors[r] = {mean, scale, 0, b, c};
             }
             feature_gradients<T>(
-                {x + first, x_end, dy + first, dy_end, count, features, weight, dweight, dbias, dx + first}, factors);
+                {x + first, x_end, dy + first, dy_end, count, features, weight, dweight, dbias, dx + first}, factors,
+                weights_held);
         }
     });
     for (int k = 0; k < 2; k++) {

@@ -4,6 +4,7 @@
 #define SYNCBN_NORMALIZE_H
 
 #include "layout.h"
+#include "range.h"
 #include "vector.h"
 #include <cmath>
 
@@ -35,11 +36,11 @@ template <class Body> inline void for_factor_blocks(ptrdiff_t start, ptrdiff_t c
         body(start + at, std::min<ptrdiff_t>(FACTOR_BLOCK, count - at));
 }
 
-/* Whether float32 holds a factor: its products with values lose no digits. */
-SYNCBN_ALWAYS_INLINE inline bool float32_holds(double factor)
+/* Whether float32 holds a factor: it is 0 or within 2^-exponent and 2^exponent, so that products lose no digits. */
+SYNCBN_ALWAYS_INLINE inline bool float32_holds(double factor, int exponent = 100)
 {
-    double magnitude = std::fabs(factor);
-    return (0x1p-100 < magnitude && magnitude < 0x1p100) || magnitude == 0;
+    double magnitude = std::fabs(factor), largest = power_of_two(EXPONENT_BIAS + exponent);
+    return (1 / largest < magnitude && magnitude < largest) || magnitude == 0;
 }
 
 /* The factors of up to 2048 channels in the type of the values. With the mean as float32, x - mean is exact where it

@@ -177,14 +177,18 @@ template <class T> constexpr bool is_summed_in_float32(ptrdiff_t count)
     return std::is_same_v<T, float> && count >= LANES;
 }
 
-/* Whether float32 held the gradient sums of a row, `product` from its rounded mean. Sums that are this small might be
-   of terms that underflowed; all are 0 where dy is. */
-inline bool held_by_float32(double sum, double product)
+/* Whether float32 held a sum: a smaller one might be of terms that underflowed. */
+inline bool float32_held(double sum)
 {
-    constexpr double smallest = 0x1p-90;
-    double magnitude = std::fabs(product);
-    bool is_zero = sum == 0 && product == 0;
-    return ((magnitude > smallest && magnitude < INFINITY) || is_zero) && std::fabs(sum) < INFINITY;
+    double magnitude = std::fabs(sum);
+    return 0x1p-90 < magnitude && magnitude < INFINITY;
+}
+
+/* Whether float32 held the gradient sums of a row, `product` from its rounded mean. Both are 0 where dy is; weighted
+   terms may be 0 because they underflowed. */
+inline bool held_by_float32(double sum, double product, bool weighted)
+{
+    return (float32_held(sum) && float32_held(product)) || (sum == 0 && product == 0 && !weighted);
 }
 
 /* Find the gradient sums of a row of float32 values in float32, if that holds them. dy * (x - mean) is summed as
@@ -203,7 +207,7 @@ SYNCBN_ALWAYS_INLINE inline bool sum_gradients_in_float32(
     }
     *row.sum = total;
     *row.product = product_total - (mean - center) * total;
-    return held_by_float32(total, product_total);
+    return held_by_float32(total, product_total, Terms::weighted);
 }
 
 template <class Terms, class T>

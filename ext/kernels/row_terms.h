@@ -61,6 +61,7 @@ template <class T> struct SelectedMomentTerms {
 
 /* dy and dy * (x - center): gradients of the mean and of the variance. */
 template <class T> struct GradientTerms {
+    static constexpr bool weighted = false;
     const T *x, *x_end, *dy, *dy_end;
 
     template <class Loader, class Numbers>
@@ -80,6 +81,7 @@ template <class T> struct GradientTerms {
 
 /* The same, of dy * weight: each feature has a weight of its own. */
 template <class T> struct WeightedGradientTerms {
+    static constexpr bool weighted = true;
     const T *x, *x_end, *dy, *dy_end;
     const T *weight, *weight_end;
 

@@ -100,9 +100,8 @@ def gradient_rows_ncs(
             block = np.s_[:, :, start : start + FLOAT_BLOCK]
             sums += _lane_sum(dy_ncs[block])
             products += _lane_sum(dy_ncs[block] * (x_ncs[block] - center[:, :, None]))
-        magnitude = np.abs(products)
-        held = (magnitude > 2.0**-90) & (magnitude < np.inf) | (sums == 0) & (products == 0)
-        held &= np.abs(sums) < np.inf
+        held_2nc = [(np.abs(sums_nc) > 2.0**-90) & (np.abs(sums_nc) < np.inf) for sums_nc in (sums, products)]
+        held = held_2nc[0] & held_2nc[1] | (sums == 0) & (products == 0)
         sum_nc[held] = sums[held]
         product_nc[held] = (products - (mean_nc - center) * sums)[held]
 

@@ -249,3 +249,33 @@ def test_weight_norm_in_foreign_byte_order_and_of_no_axes():
         for array in (w, *backward(w)):
             assert isinstance(array, np.ndarray)
             assert array.dtype == np.float32
+
+
+@pytest.mark.parametrize("weight_scale", [1.0, 1e-20, 1e20])
+@pytest.mark.parametrize("dy_scale", [1e-30, 1e-10, 1.0, 1e10, 1e30])
+@pytest.mark.parametrize("scale", [1e-30, 1e-15, 1.0, 1e15, 1e20, 1e30])
+def test_float32_has_the_results_of_float64_at_any_scale(rng, scale, dy_scale, weight_scale):
+    """Also where the factors of y and dx, or products of them, are too small or too large for float32."""
+    x, dy = rng.standard_normal((2, 6, 4, 35))
+    x, dy = (x * scale).astype(np.float32), (dy * dy_scale).astype(np.float32)
+    weight, bias = ((rng.uniform(0.5, 2, (2, 140))) * weight_scale).astype(np.float32)
+    flat = (6, 140)
+    calls = {
+        "batch": lambda x: F.batch_norm(x, weight[:4], bias[:4], eps=0.0)[::2],
+        "group": lambda x: F.group_norm(x, 2, weight[:4], bias[:4], eps=0.0),
+        "instance": lambda x: F.instance_norm(x, weight[:4], bias[:4], eps=0.0),
+        "layer": lambda x: F.layer_norm(x.reshape(flat), 140, weight, bias, eps=0.0),
+        "rms": lambda x: F.rms_norm(x.reshape(flat), 140, weight, eps=0.0),
+    }
+    for name, call in calls.items():
+        found, expected = [], []
+        for results, dtype in ((found, np.float32), (expected, np.float64)):
+            y, backward = call(x.astype(dtype))
+            results += [y, *(a for a in backward(dy.astype(dtype).reshape(y.shape)) if a is not None)]
+        for one, other in zip(found, expected, strict=True):
+            with np.errstate(over="ignore"):
+                rounded = other.astype(np.float32)
+            finite = np.isfinite(rounded)
+            np.testing.assert_array_equal(np.isfinite(one), finite, err_msg=name)
+            atol = 3e-6 * np.abs(other).max() + 3e-45
+            np.testing.assert_allclose(one[finite], rounded[finite], rtol=0, atol=atol, err_msg=name)
