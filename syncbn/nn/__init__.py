@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from syncbn.nn.activations import ReLU, Sigmoid, Tanh
 from syncbn.nn.adam import Adam
 from syncbn.nn.avg_pool import AvgPool2d
 from syncbn.nn.conv2d import Conv2d
@@ -14,14 +15,11 @@ from syncbn.nn.loss import mean_squared_error, softmax_cross_entropy
 from syncbn.nn.max_pool import MaxPool2d
 from syncbn.nn.module_list import ModuleList
 from syncbn.nn.optimizer import Optimizer
-from syncbn.nn.relu import ReLU
 from syncbn.nn.residual import ResidualBlock
 from syncbn.nn.schedules import ConstantSchedule, CosineSchedule, Schedule, StepSchedule
 from syncbn.nn.sequential import Sequential
 from syncbn.nn.sgd import SGD
-from syncbn.nn.sigmoid import Sigmoid
 from syncbn.nn.summary import Summary, summary
-from syncbn.nn.tanh import Tanh
 
 __all__ = [
     "SGD",

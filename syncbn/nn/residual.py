@@ -9,9 +9,9 @@ from numpy.typing import DTypeLike
 
 from syncbn.layers.module import Module
 from syncbn.nn._checks import Pair, check_pair
+from syncbn.nn.activations import ReLU
 from syncbn.nn.conv2d import Conv2d
 from syncbn.nn.init import Initializer, he_normal
-from syncbn.nn.relu import ReLU
 from syncbn.nn.sequential import Sequential
 from syncbn.typing import Backward, FloatArray
 

@@ -1,0 +1,67 @@
+"""Activations: functions of each value."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+
+import numpy as np
+
+from syncbn.layers.module import Module
+from syncbn.nn._checks import check_dtype, check_grad
+from syncbn.nn._select import select
+from syncbn.typing import Backward, FloatArray
+
+
+class Activation(Module):
+    """Base of the functions of each value, for any shape."""
+
+    @np.errstate(all="ignore")  # NaN of the result say it
+    def forward(self, x: FloatArray) -> tuple[FloatArray, Backward]:
+        """Return y, in x's dtype and memory order, and its backward, until which y must not change.
+
+        Raises
+        ------
+        TypeError
+            ``x`` isn't float32 or float64.
+        """
+        name = type(self).__name__
+        check_dtype(name, x)
+        y, gradient = self._apply(x)
+        shape, dtype = x.shape, x.dtype
+
+        @np.errstate(all="ignore")
+        def backward(dy: FloatArray) -> FloatArray:
+            return gradient(check_grad(name, dy, shape, dtype))
+
+        return y, backward
+
+    @abstractmethod
+    def _apply(self, x: FloatArray) -> tuple[FloatArray, Callable[[FloatArray], FloatArray]]:
+        """Return y, and the function from dy to dx."""
+
+
+class ReLU(Activation):
+    """Rectified linear unit for any shape: y = max(x, 0), with derivative 0 at 0; NaN gives NaN."""
+
+    def _apply(self, x: FloatArray) -> tuple[FloatArray, Callable[[FloatArray], FloatArray]]:
+        positive = x > 0
+        return np.maximum(x, 0), lambda dy: select(dy, positive)
+
+
+class Sigmoid(Activation):
+    """Logistic sigmoid for any shape: y = 1/(1 + exp(−x)), with derivative y·(1 − y)."""
+
+    def _apply(self, x: FloatArray) -> tuple[FloatArray, Callable[[FloatArray], FloatArray]]:
+        small = np.exp(-np.abs(x))  # at most 1, so it cannot overflow
+        y = np.where(x < 0, small, 1).astype(x.dtype, copy=False)
+        y /= 1 + small
+        return y, lambda dy: dy * y * (1 - y)
+
+
+class Tanh(Activation):
+    """Hyperbolic tangent for any shape: y = tanh(x), with derivative 1 − y²."""
+
+    def _apply(self, x: FloatArray) -> tuple[FloatArray, Callable[[FloatArray], FloatArray]]:
+        y = np.tanh(x)
+        return y, lambda dy: dy * (1 - y * y)
