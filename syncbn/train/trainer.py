@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import DTypeLike
 
 from syncbn._core.checks import check_integer
 from syncbn._core.pitfalls import see
@@ -15,7 +13,7 @@ from syncbn.comm import CommLike
 from syncbn.comm.collective import collective
 from syncbn.layers import Module
 from syncbn.nn import Optimizer
-from syncbn.train.config import check_samples, describe_data, describe_training
+from syncbn.train.config import check_samples, describe_training
 from syncbn.train.consistency import check_parameters
 from syncbn.train.display import make_display
 from syncbn.train.errors import check_model, check_same, collective_errors, find_communicator, of_all_ranks
@@ -25,14 +23,12 @@ from syncbn.train.order import DataOrder
 from syncbn.train.persistence import capture, read_snapshot, restore, write_snapshot
 from syncbn.train.records import EpochRecord, Position, Progress
 from syncbn.train.replicas import broadcast_parameters
+from syncbn.train.run import Labels, PathLike, Run
 from syncbn.train.snapshot import differences
 from syncbn.train.step import TrainingStep
 from syncbn.typing import FloatArray
 
 _of_self = collective(lambda passed: passed["self"].comm)
-
-Labels = NDArray[np.integer]
-PathLike = str | os.PathLike[str]
 
 
 class Trainer:
@@ -203,20 +199,10 @@ class Trainer:
             Another rank has failed.
         """
         with collective_errors(self.comm, "fit"):
-            check_samples(x, y)
-            if validation_data is not None:
-                check_samples(*validation_data)
-            if checkpoint_steps is not None:
-                check_integer("checkpoint_steps", checkpoint_steps)
-            file = None if checkpoint is None else Path(checkpoint)
+            check_samples(x, y)  # before their number is asked for
             order = DataOrder(len(x), self.global_batch, self.seed, self.drop_last)
-            data = describe_data(x, y)
-            options = {
-                "epochs": check_integer("epochs", epochs, 0),
-                "validation_data": validation_data is None or describe_data(*validation_data),
-                "checkpoint": file is None,
-                "checkpoint_steps": checkpoint_steps,
-            }
+            run = Run(x, y, epochs, order, validation_data, checkpoint, checkpoint_steps)
+            options = run.options
             self._check_whole_steps()
             completed = self.position.epoch
             done_before = 0 < completed >= epochs
@@ -226,8 +212,8 @@ class Trainer:
                     f"fit does nothing: {completed} epochs are completed, and epochs={epochs} counts them; "
                     f"epochs={completed + max(epochs, 1)} trains {max(epochs, 1)} more"
                 )
-        check_same(self.comm, "fit", {**self._done(), **data, **options})
-        if self._data and (other := differences(self._data, data)):
+        check_same(self.comm, "fit", {**self._done(), **run.data, **options})
+        if self._data and (other := differences(self._data, run.data)):
             raise ValueError(
                 f"fit cannot continue: training data differ from those of the checkpoint: {other} (or from those of "
                 "the first call of fit). Pass the same data; to train the model on other data, make another Trainer"
@@ -235,7 +221,7 @@ class Trainer:
             )
         if self.position.step > order.steps:  # a forged checkpoint
             raise ValueError(f"fit cannot continue after step {self.position.step} of an epoch of {order.steps} steps")
-        self._data = data
+        self._data = run.data
 
         def report(done: Progress) -> None:
             display.step(done, self.position)
@@ -244,7 +230,7 @@ class Trainer:
 
         with display:
             while self.position.epoch < epochs:
-                self._finish_epoch(x, y, order, epochs, report, file, checkpoint_steps)
+                self._finish_epoch(run, report)
                 tested = None if validation_data is None else self.evaluate(*validation_data)
                 loss, error = (None, None) if tested is None else (tested.loss, tested.error)
                 # Not append: an interrupt before the next line must not give the epoch two records.
@@ -254,20 +240,11 @@ class Trainer:
                     display.epoch(epochs)
                     if on_epoch is not None:
                         on_epoch(self.history[-1])
-                if file is not None:
-                    self.save(file)
+                if run.file is not None:
+                    self.save(run.file)
         return self.history
 
-    def _finish_epoch(
-        self,
-        x: FloatArray,
-        y: Labels,
-        order: DataOrder,
-        epochs: int,
-        on_step: Callable[[Progress], object],
-        file: Path | None,
-        checkpoint_steps: int | None,
-    ) -> None:
+    def _finish_epoch(self, run: Run, on_step: Callable[[Progress], object]) -> None:
         """Run the remaining steps of the epoch."""
         epoch = self.position.epoch
         done: Progress | None = None
@@ -279,15 +256,15 @@ class Trainer:
         def prepare() -> None:
             report()  # for the previous step; `TrainingStep.run` raises its errors on all ranks without another message
             if self.schedule is not None:
-                self.optimizer.lr = self.schedule(epoch * order.steps + self.position.step)
+                self.optimizer.lr = self.schedule(epoch * run.order.steps + self.position.step)
 
-        for batch in order.batches(epoch, self.position.step):
-            result = self._step.run(x, y, batch, prepare)
+        for batch in run.order.batches(epoch, self.position.step):
+            result = self._step.run(run.x, run.y, batch, prepare)
             done = Progress(
                 epoch=epoch + 1,
-                epochs=epochs,
+                epochs=run.epochs,
                 step=self.position.step + 1,
-                steps=order.steps,
+                steps=run.order.steps,
                 samples=len(batch),
                 loss=result.loss,
                 lr=self.optimizer.lr,
@@ -297,11 +274,11 @@ class Trainer:
             )
             self.position = self.position.after(done)
             self._step.updating = False
-            last = done.step == order.steps
+            last = done.step == run.order.steps
             if self.check_every and (last or done.step % self.check_every == 0):
                 check_parameters(self.model, self.comm)
-            if file is not None and checkpoint_steps and done.step % checkpoint_steps == 0 and not last:
-                self.save(file)
+            if run.file is not None and run.checkpoint_steps and done.step % run.checkpoint_steps == 0 and not last:
+                self.save(run.file)
         with collective_errors(self.comm, "the last step of an epoch"):
             report()
 

@@ -1,0 +1,67 @@
+"""Arguments of one call of `Trainer.fit`."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from syncbn._core.checks import check_integer
+from syncbn.train.config import check_samples, describe_data
+from syncbn.train.order import DataOrder
+from syncbn.typing import FloatArray
+
+Labels = NDArray[np.integer]
+PathLike = str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a call of `Trainer.fit` trains on, until when, and where it writes checkpoints; see there.
+
+    Raises
+    ------
+    ValueError, TypeError
+        An argument is invalid.
+    """
+
+    x: FloatArray
+    y: Labels
+    epochs: int
+    order: DataOrder
+    validation_data: tuple[FloatArray, Labels] | None
+    checkpoint: PathLike | None
+    checkpoint_steps: int | None
+
+    def __post_init__(self) -> None:
+        """Check all but x and y, without whose length there is no order."""
+        if self.validation_data is not None:
+            check_samples(*self.validation_data)
+        if self.checkpoint_steps is not None:
+            check_integer("checkpoint_steps", self.checkpoint_steps)
+        check_integer("epochs", self.epochs, 0)
+        _ = self.file  # a path that is none is an error of this call, not of the first checkpoint
+
+    @cached_property
+    def file(self) -> Path | None:
+        """File to which checkpoints are written."""
+        return None if self.checkpoint is None else Path(self.checkpoint)
+
+    @cached_property
+    def data(self) -> dict[str, str]:
+        """Description of the training data, equal on all ranks and in a run that resumes."""
+        return describe_data(self.x, self.y)
+
+    @property
+    def options(self) -> dict[str, object]:
+        """Descriptions of the other arguments, equal on all ranks."""
+        return {
+            "epochs": self.epochs,
+            "validation_data": self.validation_data is None or describe_data(*self.validation_data),
+            "checkpoint": self.file is None,
+            "checkpoint_steps": self.checkpoint_steps,
+        }
