@@ -1,4 +1,4 @@
-"""What `Trainer.fit` shows on rank 0: a bar on a terminal, a table in a notebook, a line for each epoch elsewhere."""
+"""Displays of `Trainer.fit` on rank 0: a bar on a terminal, a table in a notebook, a line for each epoch elsewhere."""
 
 from __future__ import annotations
 

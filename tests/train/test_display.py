@@ -1,4 +1,4 @@
-"""What fit shows on a terminal, in a notebook and elsewhere; the records as a table and as curves."""
+"""Displays of fit on a terminal, in a notebook and elsewhere; records as a table and as curves."""
 
 from __future__ import annotations
 

@@ -180,7 +180,7 @@ def test_a_state_that_one_rank_loads_alone(comm, loop):
 
 
 def test_a_state_that_is_broadcast_after_rank_0_has_loaded_it(comm, problem):
-    """With the optimizer, whose averages rank 0 has loaded too."""
+    """Broadcast the optimizer too, whose averages rank 0 has loaded."""
     first = Loop(comm, problem, Adam).broadcast()
     for _ in range(3):
         first.step()
