@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from syncbn._core.environment import SettingError
+
 _NOT_BUILT = (
     "syncbn's compiled modules are missing ({}): build them with `pip install .`, which needs a C and a C++ compiler."
 )
@@ -38,7 +40,7 @@ def load_kernels(which: str) -> SimpleNamespace:
         return SimpleNamespace(**{name: quiet(value) for name, value in reference.items() if isfunction(value)})
     if which not in available():
         choices = ", ".join([*available(), "reference"])
-        raise ValueError(f"SYNCBN_KERNELS must be one of {choices} on this processor, got {which!r}")
+        raise SettingError(f"SYNCBN_KERNELS must be one of {choices} on this processor, got {which!r}")
     return _public(compiled(f"kernels_{which}"))
 
 
