@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from syncbn import functional
-from syncbn.comm import MPIComm, SerialComm, SyncError, SyncLostRankError, SyncMismatchError, SyncTimeoutError
-from syncbn.layers import (
-    BatchNorm,
-    GroupNorm,
-    InstanceNorm,
-    LayerNorm,
-    Module,
-    Parameter,
-    RMSNorm,
-    SyncBatchNorm,
-    WeightNorm,
-)
-from syncbn.moments import Moments
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from syncbn import functional
+    from syncbn.comm import MPIComm, SerialComm, SyncError, SyncLostRankError, SyncMismatchError, SyncTimeoutError
+    from syncbn.layers import (
+        BatchNorm,
+        GroupNorm,
+        InstanceNorm,
+        LayerNorm,
+        Module,
+        Parameter,
+        RMSNorm,
+        SyncBatchNorm,
+        WeightNorm,
+    )
+    from syncbn.moments import Moments
 
 __version__ = "0.1.0"
 
@@ -38,3 +42,22 @@ __all__ = [
     "WeightNorm",
     "functional",
 ]
+
+
+_MODULES = ("functional", "comm", "layers", "moments")
+"""Modules with the public names."""
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name at its first use: the command checks the environment before it loads the kernels."""
+    if name in _MODULES:
+        return import_module(f"syncbn.{name}")
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    modules = (import_module(f"syncbn.{module}") for module in _MODULES)
+    value = globals()[name] = next(getattr(module, name) for module in modules if hasattr(module, name))
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

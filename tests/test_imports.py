@@ -197,7 +197,7 @@ sys.meta_path.insert(0, Block())
 
 def test_import_syncbn_needs_only_numpy():
     done = run_without(
-        "import syncbn\nprint({name.partition('.')[0] for name in sys.modules})",
+        "from syncbn import *\nprint({name.partition('.')[0] for name in sys.modules})",
         blocked="",
     )
     assert done.returncode == 0, done.stderr
@@ -205,6 +205,18 @@ def test_import_syncbn_needs_only_numpy():
         assert repr(library) not in done.stdout
 
 
+def test_names_are_loaded_at_their_first_use():
+    """The command checks environment variables before OpenMP and the kernels read them."""
+    code = (
+        "import sys, syncbn, syncbn.cli\n"
+        "assert 'syncbn._core.kernels' not in sys.modules and 'BatchNorm' in dir(syncbn)\n"
+        "assert syncbn.layers.BatchNorm is syncbn.BatchNorm and not hasattr(syncbn, 'Nothing')\n"
+        "assert 'syncbn._core.kernels' in sys.modules"
+    )
+    done = run_without(code, blocked="")
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_import_hook_blocks():
-    done = run_without("import syncbn", blocked="numpy")
+    done = run_without("from syncbn import *", blocked="numpy")
     assert "numpy is blocked" in done.stderr

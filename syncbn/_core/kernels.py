@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from syncbn._core.environment import SettingError
 from syncbn._core.pitfalls import see
 
 _NOT_BUILT = (
@@ -41,7 +42,7 @@ def load_kernels(which: str) -> SimpleNamespace:
         return SimpleNamespace(**{name: quiet(value) for name, value in reference.items() if isfunction(value)})
     if which not in available():
         choices = ", ".join([*available(), "reference"])
-        raise ValueError(
+        raise SettingError(
             f"SYNCBN_KERNELS must be one of {choices} on this processor, got {which!r}{see('compiled-modules')}"
         )
     return _public(compiled(f"kernels_{which}"))

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Iterable
 from functools import cache
 from pathlib import Path
+
+from syncbn._core.environment import SettingError
 
 LEAST_BYTES = 1 << 20
 """Minimum size for several threads: kernels for smaller arrays end before a second thread has started."""
@@ -53,7 +56,18 @@ def threads_for(size: int) -> int:
     return thread_limit() if size >= LEAST_BYTES else 1
 
 
+def check_threads(names: Iterable[str]) -> None:
+    """Raise `SettingError` unless each of the environment variables is unset or has numbers of threads.
+
+    OpenMP prints a message of its own for other values, and ignores them; with very many threads it crashes.
+    """
+    for name in names:
+        text = os.environ.get(name, "1")
+        if not all(re.fullmatch(r"\s*0*[1-9][0-9]{0,3}\s*", number) for number in text.split(",")):
+            raise SettingError(f"{name} must be a number of threads from 1 to 9999, such as 2, got {text!r}")
+
+
 def _number(name: str) -> int:
     """Return the first number in an environment variable such as ``2`` or ``2,1``; 0 if there is none."""
     text = os.environ.get(name, "").split(",")[0]
-    return int(text) if text.isdigit() else 0
+    return int(text) if text.isdecimal() else 0

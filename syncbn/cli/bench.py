@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from syncbn._core.threads import usable_cores
 from syncbn.cli.errors import UsageError
 from syncbn.cli.launch import THREAD_VARIABLES
-from syncbn.cli.measuring import MeasuringCommand, measured
-from syncbn.cli.parser import add_json, add_ranks
+from syncbn.cli.measuring import MAX_BATCH, MeasuringCommand, check_memory, measured
+from syncbn.cli.parser import add_json, add_ranks, directory, integer
 from syncbn.comm import Communicator
 from syncbn.experiments.bench.figure import save_figure
 from syncbn.experiments.bench.kernels import SHAPES
 from syncbn.experiments.bench.report import BenchReport
 from syncbn.experiments.bn_layers import NETWORKS
 from syncbn.experiments.scale.measurement import CALLS, ROUNDS, Measurement, measure
+
+MAX_ROUNDS = 10_000
 
 DESCRIPTION = """\
 Measure the kernels against the machine's copy speed (in one process, with 1 thread up to all
@@ -41,9 +42,15 @@ def add_parser(subparsers: Any) -> None:
     add = parser.add_argument
     add_ranks(parser, default=2)
     add("--network", default="resnet50", metavar="NAME", help=f"{', '.join(NETWORKS)} (default: %(default)s)")
-    add("--batch", type=int, default=2, metavar="N", help="samples per rank (default: %(default)s)")
-    add("--rounds", type=int, default=ROUNDS, metavar="N", help="rounds of each median (default: %(default)s)")
-    add("--output", type=Path, metavar="DIR", help="directory for bench.txt, bench.json and bench.png")
+    add("--batch", type=integer(MAX_BATCH), default=2, metavar="N", help="samples per rank (default: %(default)s)")
+    add(
+        "--rounds",
+        type=integer(MAX_ROUNDS),
+        default=ROUNDS,
+        metavar="N",
+        help="rounds of each median (default: %(default)s)",
+    )
+    add("--output", type=directory, metavar="DIR", help="directory for bench.txt, bench.json and bench.png")
     add_json(parser)
     parser.set_defaults(command=BenchCommand, prog=parser.prog)
 
@@ -62,6 +69,7 @@ class BenchCommand(MeasuringCommand):
         if options.batch == 1 and any(len(shape) == 1 for shape in layers):
             raise UsageError(f"argument --batch: local BN of {options.network} needs at least 2 samples")
         self.shapes = {(options.batch, *shape): count for shape, count in layers.items()}
+        check_memory(self.shapes, self.ranks)
 
     def launch(self, arguments: Sequence[str]) -> int:  # noqa: ARG002 (the worker processes get settings instead)
         """Measure the kernels with each number of threads and then the ranks, each in new processes."""

@@ -5,10 +5,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+from syncbn._core.threads import usable_cores
 from syncbn.cli import ranks
 from syncbn.cli.errors import CommandError, UsageError
 from syncbn.cli.launch import run_on_ranks
 from syncbn.comm import Communicator, SerialComm, world
+
+RANKS_PER_CORE = 32
+"""Ranks that this command starts at most: more processes would use up the memory of the machine."""
 
 
 class Command:
@@ -23,6 +27,12 @@ class Command:
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
         self.ranks = _ranks(options)
+
+    def start(self, arguments: Sequence[str]) -> int:
+        """Launch the ranks if there are several and no mpiexec started this process; otherwise do the work."""
+        if self.ranks > 1 and not ranks.under_mpiexec():
+            return self.launch(arguments)
+        return self.run(open_world(self.ranks))
 
     def run(self, comm: Communicator) -> int:
         """Do the work on this rank and return the exit code. Collective."""
@@ -64,6 +74,12 @@ def _ranks(options: argparse.Namespace) -> int:
     if requested is not None and requested < 1:
         raise UsageError(f"argument --ranks: must be at least 1, got {requested}")
     if not ranks.under_mpiexec():
+        most = max(64, RANKS_PER_CORE * usable_cores())
+        if requested is not None and requested > most:
+            raise UsageError(
+                f"argument --ranks: must be at most {most} on the {usable_cores()} cores of this machine, "
+                f"got {requested} (use mpiexec for more machines)"
+            )
         return int(options.ranks_default if requested is None else requested)
     started = ranks.world_size()
     if requested is not None and started is not None and requested != started:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,16 @@ from syncbn._core.checks import REDUCTIONS
 from syncbn.cli.command import Command
 from syncbn.cli.errors import UsageError, require
 from syncbn.cli.output import check_directory, check_json, show
-from syncbn.cli.parser import add_json, add_ranks, comma_list
+from syncbn.cli.parser import add_json, add_ranks, comma_list, directory, file_name, integer, number
 from syncbn.cli.progress import make_observer
 from syncbn.comm import Communicator
-from syncbn.experiments.compare import compare
+from syncbn.experiments.compare import check_images, compare
 from syncbn.experiments.config import LR_BATCH, NETWORKS, CompareConfig
 from syncbn.experiments.normalizers import NORMALIZERS
 from syncbn.experiments.report import Report
+from syncbn.files import directory_lock
+
+MAX_EPOCHS, MAX_SEEDS, MAX_SAMPLES, MAX_LR = 1_000_000, 10_000, 10**9, 1e30
 
 DESCRIPTION = """\
 Train the same network with each normalizer, at each batch per rank and with
@@ -30,6 +34,11 @@ EPILOG = (
     "normalizers:\n"
     + "".join(f"  {name:<8}{entry.title}\n" for name, entry in NORMALIZERS.items())
     + """
+Ctrl-C or SIGTERM ends the comparison; compare.json then has the runs that are
+complete. A draft compare.json.*.partial, which a killed comparison may leave, is
+removed by the next one. A second comparison in the same directory is refused
+while the first one is running.
+
 examples:
   syncbn compare --ranks 4 --output results
   syncbn compare --norms bn,syncbn,gn --network resnet --batches 1,2 --ranks 4
@@ -48,21 +57,23 @@ def add_parser(subparsers: Any) -> None:
     add_ranks(parser, default=4)
     add("--norms", type=comma_list(str), default=default.norms, metavar="LIST",
         help=f"normalizers (default: {','.join(default.norms)})")  # fmt: skip
-    add("--batches", type=comma_list(int), default=default.batches, metavar="LIST",
+    add("--batches", type=comma_list(integer(MAX_SAMPLES)), default=default.batches, metavar="LIST",
         help=f"samples per rank and step (default: {','.join(map(str, default.batches))})")  # fmt: skip
     add("--network", default=default.network, metavar="NAME",
         help=f"{' or '.join(NETWORKS)} (default: %(default)s)")  # fmt: skip
-    add("--epochs", type=int, default=default.epochs, metavar="N", help="passes over the data (default: %(default)s)")
-    add("--seeds", type=int, default=default.seeds, metavar="K", help="number of seeds (default: %(default)s)")
-    add("--lr", type=float, default=default.lr, metavar="X",
+    add("--epochs", type=integer(MAX_EPOCHS), default=default.epochs, metavar="N",
+        help="passes over the data (default: %(default)s)")  # fmt: skip
+    add("--seeds", type=integer(MAX_SEEDS), default=default.seeds, metavar="K",
+        help="number of seeds (default: %(default)s)")  # fmt: skip
+    add("--lr", type=number(0, MAX_LR), default=default.lr, metavar="X",
         help=f"learning rate: X·(global batch)/{LR_BATCH} (default: %(default)s)")  # fmt: skip
-    add("--data", default=default.data, metavar="NAME",
+    add("--data", type=file_name, default=default.data, metavar="NAME",
         help="fashion-mnist-10k, fashion-mnist or a directory with idx files (default: %(default)s)")  # fmt: skip
-    add("--train-samples", type=int, metavar="N", help="use only the first N training images")
-    add("--test-samples", type=int, metavar="N", help="use only the first N test images")
+    add("--train-samples", type=integer(MAX_SAMPLES), metavar="N", help="use only the first N training images")
+    add("--test-samples", type=integer(MAX_SAMPLES), metavar="N", help="use only the first N test images")
     add("--reduction", default=default.reduction, metavar="NAME",
         help=f"sums of SyncBN: {' or '.join(REDUCTIONS)} (default: %(default)s)")  # fmt: skip
-    add("--output", type=Path, default=Path("syncbn-compare"), metavar="DIR",
+    add("--output", type=directory, default=Path("syncbn-compare"), metavar="DIR",
         help="directory for the files (default: %(default)s)")  # fmt: skip
     add_json(parser)
     parser.set_defaults(command=CompareCommand, prog=parser.prog)
@@ -80,6 +91,7 @@ class CompareCommand(Command):
             dataset = data.load(self.config.data)
             self.dataset = dataset.first(self.config.train_samples, self.config.test_samples)
             self.config.check_batches(self.ranks, len(self.dataset.x_train))
+            check_images(self.config, self.dataset)
         except (ValueError, OSError) as error:
             raise UsageError(str(error)) from error
         check_json(options.json)
@@ -87,16 +99,26 @@ class CompareCommand(Command):
 
     def run(self, comm: Communicator) -> int:
         """Run the comparison and print the results on rank 0. Collective."""
-        if comm.rank > 0:
-            compare(self.config, self.dataset, comm)
-            return 0
+        with ExitStack() as lock:
+            holder = None
+            if comm.rank == 0:
+                try:
+                    lock.enter_context(directory_lock(self.options.output))
+                except BlockingIOError as error:
+                    holder = error.strerror
+            if holder := comm.allgather(holder)[0]:
+                raise UsageError(f"argument --output: {holder} is writing a comparison to {str(self.options.output)!r}")
+            if comm.rank == 0:
+                self._run_and_show(comm)
+            else:
+                compare(self.config, self.dataset, comm)
+        return 0
+
+    def _run_and_show(self, comm: Communicator) -> None:
         observer = make_observer("stderr" if self.options.json == "-" else "stdout")
         report = Report(self.options.output, self.config, comm.size, self.dataset.name)
         compare(self.config, self.dataset, comm, observer, report.add)
-        report.finish()
-        files = report.figure, report.json, report.text
-        show(f"\n{report.as_text()}", report.as_json(complete=True), self.options.json, lambda: files)
-        return 0
+        show(f"\n{report.as_text()}", report.as_json(complete=True), self.options.json, report.files)
 
     def interrupted(self) -> str:
         """Return the message after Ctrl-C, with the number of saved runs."""

@@ -20,6 +20,9 @@ from syncbn.experiments.latency import SIZES, allreduce_microseconds
 from syncbn.experiments.machine import cpu_model, host_name, instruction_sets
 from syncbn.experiments.versions import versions
 
+SLOW_MICROSECONDS = 1000
+"""Time of an allreduce on one node from which something is wrong: it takes microseconds through shared memory."""
+
 _MAPS = Path("/proc/self/maps")
 
 
@@ -79,6 +82,17 @@ def warnings_about(found: dict[str, Any]) -> list[str]:
         out.append("two MPI libraries are loaded: " + ", ".join(found["mpi_files"]))
     if ranks > cores:
         out.append(f"{ranks} ranks share {cores} cores: they wait for each other, and timings are not meaningful")
+    slow = [entry for entry in found.get("allreduce", ()) if entry["microseconds"] >= SLOW_MICROSECONDS]
+    if slow and len(found["ranks"]["per_node"]) == 1:
+        cause = (
+            "the ranks share cores"
+            if ranks > cores
+            else "look for other programs, ranks that are bound to the same cores, and a container's CPU quota"
+        )
+        out.append(
+            f"an allreduce of {slow[0]['bytes']} bytes takes {slow[0]['microseconds'] / 1000:.1f} ms on one node "
+            f"instead of microseconds: {cause}"
+        )
     for kind, threads in (
         ("BLAS", blas_threads(found["threads"], cores)),
         ("kernel", found["kernels"]["threads"]),

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Sequence
+
+from syncbn.cli import ranks
+from syncbn.files import printable
 
 
 class UsageError(Exception):
@@ -19,3 +23,10 @@ def require(command: str, packages: Sequence[str]) -> None:
     missing = [name for name in packages if importlib.util.find_spec(name) is None]
     if missing:
         raise CommandError(f"{command} needs {', '.join(missing)}: pip install 'syncbn[cli]'")
+
+
+def report_error(prog: str, message: str, code: int) -> int:
+    """Print one line on stderr, on rank 0 only, and return the exit code; those above 128 are signals, not errors."""
+    if ranks.rank() == 0:
+        sys.stderr.write(f"{prog}: {'' if code > 128 else 'error: '}{printable(' '.join(message.split()))}\n")
+    return code

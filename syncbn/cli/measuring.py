@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
+import math
 import sys
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 from syncbn.cli.command import Command
-from syncbn.cli.errors import CommandError, require
-from syncbn.cli.launch import run_on_ranks
+from syncbn.cli.errors import UsageError, require
+from syncbn.cli.launch import ranks_command, run_processes
 from syncbn.cli.output import check_directory, check_json, show
 from syncbn.cli.stages import Stages
-from syncbn.experiments.machine import load_average
-from syncbn.experiments.report import dumps
+from syncbn.experiments.config import counted
+from syncbn.experiments.machine import load_average, memory_bytes
+from syncbn.experiments.report import dumps, write_text
+
+MAX_BATCH = 8192
+"""Largest number of samples per rank."""
+
+ARRAYS = 6
+"""Arrays of the size of the batch that a measurement of a layer holds at the same time."""
 
 PROGRAM = ("-m", "syncbn.cli.worker")
 
@@ -50,19 +57,25 @@ class MeasuringCommand(Command):
 
     def finish(self, report: Report, name: str, save_figure: Callable[[Path, Any], None]) -> int:
         """Print the report, write it to the directory of ``--output`` if given, and return the exit code."""
-        text, found = report.as_text(), report.as_json()
-
-        def write() -> list[Path]:
-            if not self.options.output:
-                return []
-            paths = [self.options.output / f"{name}.{end}" for end in ("txt", "json", "png")]
-            paths[0].write_text(text + "\n", encoding="utf-8")
-            paths[1].write_text(dumps(found), encoding="utf-8")
-            save_figure(paths[2], report)
-            return paths
-
-        show(text, found, self.options.json, write)
+        text, found, files = report.as_text(), report.as_json(), {}
+        if self.options.output:
+            files = {
+                self.options.output / f"{name}.txt": lambda path: write_text(path, text + "\n"),
+                self.options.output / f"{name}.json": lambda path: write_text(path, dumps(found)),
+                self.options.output / f"{name}.png": lambda path: save_figure(path, report),
+            }
+        show(text, found, self.options.json, files)
         return 0
+
+
+def check_memory(shapes: Iterable[tuple[int, ...]], ranks: int) -> None:
+    """Raise UsageError if the layers of these shapes do not fit into the memory of this machine on so many ranks."""
+    needed = ranks * ARRAYS * np.dtype(np.float32).itemsize * max(map(math.prod, shapes), default=0)
+    if needed > memory_bytes():
+        raise UsageError(
+            f"argument --batch: the largest layer needs {needed / 2**30:,.1f} GiB of memory on "
+            f"{counted(ranks, 'rank')}, this machine has {memory_bytes() / 2**30:,.1f} GiB"
+        )
 
 
 def measured(task: str, settings: Any, ranks: int = 1, environment: Mapping[str, str] | None = None) -> Any:
@@ -84,14 +97,9 @@ def measured(task: str, settings: Any, ranks: int = 1, environment: Mapping[str,
     CommandError
         A process failed.
     """
-    with tempfile.TemporaryDirectory(prefix="syncbn-") as directory:
-        file = Path(directory, "result")
-        arguments = [task, json.dumps(settings), str(file)]
-        if ranks > 1:
-            run_on_ranks(arguments, ranks, PROGRAM)
-        else:
-            command = [sys.executable, *PROGRAM, *arguments]
-            done = subprocess.run(command, env=os.environ | dict(environment or {}), check=False)
-            if done.returncode:
-                raise CommandError(f"the process that measures {task} failed with exit code {done.returncode}")
-        return json.loads(file.read_text(encoding="utf-8"))
+    arguments = [task, json.dumps(settings)]
+    if ranks > 1:
+        command, variables = ranks_command(arguments, ranks, PROGRAM)
+    else:
+        command, variables = [sys.executable, *PROGRAM, *arguments], dict(environment or {})
+    return json.loads(run_processes(command, variables, ranks).result)

@@ -3,50 +3,72 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from syncbn.cli.errors import CommandError, UsageError
-from syncbn.experiments.report import dumps
+from syncbn.experiments.report import dumps, write_text
+from syncbn.files import printable
+
+Writer = Callable[[Path], object]
+"""Function that writes a file."""
 
 
-def check_directory(directory: Path, option: str = "--output") -> None:
+def check_directory(path: Path, option: str = "--output") -> None:
     """Create the directory; raise UsageError if it is not writable."""
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=directory):
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
             pass
     except OSError as error:
-        raise UsageError(f"argument {option}: can't write to {str(directory)!r}: {error.strerror}") from error
+        raise UsageError(f"argument {option}: can't write to {str(path)!r}: {error.strerror}") from error
 
 
 def check_json(option: str | None) -> None:
     """Raise UsageError if the file of ``--json FILE`` is not writable."""
-    if option not in (None, "-"):
-        path = Path(option)
-        if path.is_dir():
-            raise UsageError(f"argument --json: {option!r} is a directory")
-        check_directory(path.parent, "--json")
+    if option in (None, "-"):
+        return
+    path = Path(option)
+    try:
+        is_directory = path.is_dir()
+    except OSError as error:
+        raise UsageError(f"argument --json: can't write to {option!r}: {error.strerror}") from error
+    if is_directory:
+        raise UsageError(f"argument --json: {option!r} is a directory")
+    check_directory(path.parent, "--json")
 
 
-def show(
-    text: str, found: dict[str, Any], json_option: str | None, write: Callable[[], Iterable[Path]] = tuple
-) -> None:
-    """Print the text (the JSON if ``--json`` has no FILE), then write the files and print their names.
+def show(text: str, found: dict[str, Any], json_option: str | None, files: Mapping[Path, Writer] | None = None) -> None:
+    """Write the files, then print the text (the JSON if ``--json`` has no FILE) and the names of the files.
+
+    All that can be written and printed is, whatever fails.
 
     Raises
     ------
     CommandError
-        A file is not writable.
+        A file could not be written.
     """
-    print(dumps(found) if json_option == "-" else text, end="" if json_option == "-" else "\n", flush=True)
+    writers = dict(files or {})
+    if json_option not in (None, "-"):
+        writers[Path(json_option)] = lambda path: write_text(path, dumps(found))
+    problems = {path: problem for path, write in writers.items() if (problem := _problem(write, path))}
+    if json_option == "-":
+        print(dumps(found), end="", flush=True)
+    else:
+        print("\n".join(map(printable, text.split("\n"))), flush=True)
+        if written := [printable(str(path)) for path in writers if path not in problems]:
+            print(f"\nwritten: {', '.join(written)}", flush=True)
+    if problems:
+        raise CommandError("; ".join(f"can't write {path}: {problem}" for path, problem in problems.items()))
+
+
+def _problem(write: Writer, path: Path) -> str:
+    """Write a file and return what went wrong, or ""."""
     try:
-        files = list(write())
-        if json_option not in (None, "-"):
-            files.append(Path(json_option))
-            files[-1].write_text(dumps(found), encoding="utf-8")
+        write(path)
     except OSError as error:
-        raise CommandError(f"can't write {error.filename or json_option}: {error.strerror}") from error
-    if files and json_option != "-":
-        print(f"\nwritten: {', '.join(map(str, files))}")
+        return error.strerror or str(error)
+    except Exception as error:  # of matplotlib, perhaps; it must not hide the results
+        return f"{type(error).__name__}: {error}"
+    return ""

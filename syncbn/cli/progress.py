@@ -49,11 +49,8 @@ class BarObserver(Observer):
     """An observer that draws a bar over the steps of all runs, with the current run and the remaining time."""
 
     def __init__(self, stream: TextIO, columns: int) -> None:
-        from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-        # Under mpiexec the stream is a pipe, whose width rich cannot determine.
-        self.console = Console(file=stream, force_terminal=True, width=columns)
         self.progress = Progress(
             BarColumn(bar_width=None),
             TextColumn("{task.percentage:>3.0f} %"),
@@ -62,7 +59,7 @@ class BarObserver(Observer):
             TextColumn("left"),
             TimeRemainingColumn(),
             TextColumn("{task.description}"),
-            console=self.console,
+            console=terminal.console(stream, columns),
             transient=True,
             expand=True,
             speed_estimate_period=WINDOW_SECONDS,

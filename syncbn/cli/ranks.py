@@ -28,4 +28,4 @@ def world_size() -> int | None:
 
 def _first(names: tuple[str, ...]) -> int | None:
     values = (os.environ.get(name, "") for name in names)
-    return next((int(value) for value in values if value.isdigit()), None)
+    return next((int(value) for value in values if value.isdecimal()), None)

@@ -5,18 +5,17 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from syncbn._core.checks import REDUCTIONS
 from syncbn.cli.errors import CommandError, UsageError
-from syncbn.cli.measuring import MeasuringCommand, measured
-from syncbn.cli.parser import add_json, add_ranks, comma_list
+from syncbn.cli.measuring import MAX_BATCH, MeasuringCommand, check_memory, measured
+from syncbn.cli.parser import add_json, add_ranks, comma_list, directory, integer, number
 from syncbn.comm import Communicator, SerialComm
 from syncbn.experiments.bn_layers import NETWORKS
 from syncbn.experiments.scale.algorithms import as_mpich
 from syncbn.experiments.scale.computing import network_milliseconds, resnet50_milliseconds
-from syncbn.experiments.scale.config import ScaleConfig
+from syncbn.experiments.scale.config import MAX_RANKS, ScaleConfig
 from syncbn.experiments.scale.figure import save_figure
 from syncbn.experiments.scale.fit import fit_call, fit_machine
 from syncbn.experiments.scale.links import Hockney, LogGP
@@ -25,6 +24,8 @@ from syncbn.experiments.scale.model import Machine
 from syncbn.experiments.scale.published import PUBLISHED
 from syncbn.experiments.scale.report import ScaleReport
 from syncbn.experiments.scale.skew import MeasuredSkew, NormalSkew, Skew
+
+MAX_CHANNELS = 1_000_000
 
 DESCRIPTION = """\
 Predict the cost of synchronization in a training step on up to 32,767 ranks, with recursive
@@ -57,24 +58,33 @@ def add_parser(subparsers: Any) -> None:
     layers = parser.add_mutually_exclusive_group()
     layers.add_argument("--network", default=default.network, metavar="NAME",
         help=f"{', '.join(NETWORKS)} (default: %(default)s)")  # fmt: skip
-    layers.add_argument("--channels", type=comma_list(int), default=(), metavar="LIST", help="channels of every layer")
-    add("--batch", type=int, default=default.batch, metavar="N", help="samples per rank (default: %(default)s)")
+    layers.add_argument("--channels", type=comma_list(integer(MAX_CHANNELS)), default=(), metavar="LIST",
+        help="channels of every layer")  # fmt: skip
+    add(
+        "--batch",
+        type=integer(MAX_BATCH),
+        default=default.batch,
+        metavar="N",
+        help="samples per rank (default: %(default)s)",
+    )
     add("--reduction", default=default.reduction, metavar="NAME", help=f"{' or '.join(REDUCTIONS)} (default: exact)")
     link = parser.add_mutually_exclusive_group()
     link.add_argument("--preset", metavar="NAME", help="a published machine (listed below)")
-    link.add_argument("--alpha", type=float, metavar="US", help="α: latency of a message in microseconds")
-    link.add_argument("--loggp", type=comma_list(float), metavar="L,o,g,G", help="LogGP: µs, µs, µs and ns per byte")
-    add("--bandwidth", type=float, metavar="GB/S", help="1/β, with --alpha")
-    add("--software", type=float, metavar="US", help="κ: software overhead of a message in microseconds")
+    link.add_argument("--alpha", type=number(0), metavar="US", help="α: latency of a message in microseconds")
+    link.add_argument(
+        "--loggp", type=comma_list(number(0)), metavar="L,o,g,G", help="LogGP: µs, µs, µs and ns per byte"
+    )
+    add("--bandwidth", type=number(1e-9), metavar="GB/S", help="1/β, with --alpha")
+    add("--software", type=number(0), metavar="US", help="κ: software overhead of a message in microseconds")
     add("--skew", metavar="US",
         help="σ of the delays of ranks in µs, or 'measured' for the distribution measured here")  # fmt: skip
-    add("--step-ms", type=float, metavar="MS",
+    add("--step-ms", type=number(1e-9), metavar="MS",
         help="time of the rest of a training step (default: measured; ResNet-50: matrix products and BN)")  # fmt: skip
     add("--at", type=comma_list(int), default=default.at, metavar="LIST",
         help=f"numbers of ranks to predict (default: {','.join(map(str, default.at))})")  # fmt: skip
-    add("--groups", type=comma_list(int), default=default.groups, metavar="LIST",
+    add("--groups", type=comma_list(integer(MAX_RANKS)), default=default.groups, metavar="LIST",
         help=f"group sizes to predict (default: {','.join(map(str, default.groups))})")  # fmt: skip
-    add("--output", type=Path, metavar="DIR", help="directory for scale.txt, scale.json and scale.png")
+    add("--output", type=directory, metavar="DIR", help="directory for scale.txt, scale.json and scale.png")
     add_json(parser)
     parser.set_defaults(command=ScaleCommand, prog=parser.prog)
 
@@ -96,10 +106,8 @@ class ScaleCommand(MeasuringCommand):
             raise UsageError(f"unknown preset {options.preset!r} (choose from {', '.join(PUBLISHED)})")
         if self.ranks == 1 and self.given is None and options.preset is None:
             raise UsageError("a single rank sends no messages: use --ranks 2 or more, --preset, --alpha or --loggp")
-        if options.software is not None and options.software < 0:
-            raise UsageError("argument --software: must not be negative")
-        if options.step_ms is not None and not options.step_ms > 0:
-            raise UsageError("argument --step-ms: must be positive")
+        if self.ranks > 1 or (options.step_ms is None and not options.channels):
+            check_memory(self.config.shapes, self.ranks)
         self.sigma = _sigma(options.skew, self.ranks)
 
     def launch(self, arguments: Sequence[str]) -> int:  # noqa: ARG002 (the worker processes get settings instead)
@@ -189,13 +197,11 @@ def _given_link(options: argparse.Namespace) -> Hockney | LogGP | None:
     if (options.alpha is None) != (options.bandwidth is None):
         raise UsageError("arguments --alpha and --bandwidth: give both or none")
     if options.alpha is not None:
-        if options.alpha < 0 or not options.bandwidth > 0:
-            raise UsageError("arguments --alpha and --bandwidth: must be positive")
         return Hockney(options.alpha, 1e-3 / options.bandwidth)
     if options.loggp is None:
         return None
-    if len(options.loggp) != 4 or min(options.loggp) < 0:
-        raise UsageError("argument --loggp: must be four non-negative numbers L,o,g,G")
+    if len(options.loggp) != 4:
+        raise UsageError(f"argument --loggp: must be four numbers L,o,g,G, got {len(options.loggp)}")
     latency, overhead, gap, gap_per_byte = options.loggp
     return LogGP(latency, overhead, gap, gap_per_byte / 1e3)
 
@@ -208,9 +214,6 @@ def _sigma(text: str | None, ranks: int) -> float | None:
             raise UsageError("argument --skew: delays are measured on --ranks 2 or more")
         return None
     try:
-        sigma = float(text)
-    except ValueError:
-        sigma = -1.0
-    if not 0 <= sigma < float("inf"):
-        raise UsageError(f"argument --skew: must be microseconds or 'measured', got {text!r}")
-    return sigma
+        return number(0)(text)
+    except (ValueError, argparse.ArgumentTypeError) as error:
+        raise UsageError(f"argument --skew: must be microseconds or 'measured', got {text!r}") from error

@@ -7,8 +7,9 @@ import signal
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
+
+from syncbn.cli.signals import signals_as_exceptions
 
 TERMINATION_SECONDS = 5
 """Time that mpiexec has to end its ranks, before its process group is killed."""
@@ -33,25 +34,10 @@ def session(command: Sequence[str], environment: Mapping[str, str], **options: A
         command, env=os.environ | environment, stdin=subprocess.DEVNULL, start_new_session=True, **options
     ) as process:
         try:
-            with _signals_as_exceptions():
+            with signals_as_exceptions():
                 yield process
         finally:
             _terminate(process)
-
-
-@contextmanager
-def _signals_as_exceptions() -> Iterator[None]:
-    """Raise SystemExit on SIGTERM and SIGHUP, so that ``finally`` clauses run."""
-
-    def exit_with(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001 (the signature of a handler)
-        raise SystemExit(128 + number)
-
-    previous = {number: signal.signal(number, exit_with) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 def _terminate(process: subprocess.Popen[Any]) -> None:
@@ -59,9 +45,11 @@ def _terminate(process: subprocess.Popen[Any]) -> None:
     if process.poll() is not None:
         return
     _signal_group(process.pid, signal.SIGTERM)
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(TERMINATION_SECONDS)
-    _signal_group(process.pid, signal.SIGKILL)
+    try:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(TERMINATION_SECONDS)
+    finally:  # also after a second Ctrl-C
+        _signal_group(process.pid, signal.SIGKILL)
 
 
 def _signal_group(group: int, number: signal.Signals) -> None:

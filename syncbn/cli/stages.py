@@ -31,7 +31,6 @@ class Stages:
         if self.columns is None:
             yield self
             return
-        from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
         self.progress = Progress(
@@ -39,7 +38,7 @@ class Stages:
             TextColumn("{task.completed}/{task.total}"),
             TimeElapsedColumn(),
             TextColumn("{task.description}"),
-            console=Console(file=self.stream, force_terminal=True, width=self.columns),
+            console=terminal.console(self.stream, self.columns),
             transient=True,
             expand=True,
         )

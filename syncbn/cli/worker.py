@@ -1,6 +1,6 @@
-"""``python -m syncbn.cli.worker TASK SETTINGS FILE``: one task of a measuring command, in new processes.
+"""``python -m syncbn.cli.worker TASK SETTINGS``: one task of a measuring command, in processes that it has launched.
 
-SETTINGS are the arguments of the task as JSON. Rank 0 writes the result as JSON to FILE.
+SETTINGS are the arguments of the task as JSON. Rank 0 records the result as JSON for the launcher.
 """
 
 from __future__ import annotations
@@ -8,10 +8,10 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from syncbn.cli import completion, ranks
+from syncbn.cli.process import run_process
 from syncbn.comm import Communicator, SerialComm, world
 from syncbn.experiments.bench.kernels import kernel_speeds
 from syncbn.experiments.scale.measurement import measure
@@ -30,15 +30,14 @@ def measure_kernels(comm: Communicator, settings: Any) -> Any:  # noqa: ARG001 (
 TASKS: Mapping[str, Callable[[Communicator, Any], Any]] = {"ranks": measure_ranks, "kernels": measure_kernels}
 
 
-def main(arguments: list[str]) -> None:
-    """Run one task on this rank. Collective."""
-    task, settings, file = arguments
+def run_task(arguments: list[str]) -> int:
+    """Run one task on this rank and return the exit code. Collective."""
+    task, settings = arguments
     comm = world() if ranks.under_mpiexec() else SerialComm()
     result = TASKS[task](comm, json.loads(settings))
     if comm.rank == 0:
-        Path(file).write_text(json.dumps(result), encoding="utf-8")
-    if completion.launched():
-        completion.report(0)
+        completion.save_result(json.dumps(result))
+    return 0
 
 
 def _shapes(pairs: list[tuple[list[int], int]]) -> dict[tuple[int, ...], int]:
@@ -46,4 +45,4 @@ def _shapes(pairs: list[tuple[list[int], int]]) -> dict[tuple[int, ...], int]:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(run_process(lambda: run_task(sys.argv[1:])))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from syncbn.comm import Communicator
+from syncbn.comm import SERIAL, Communicator
 from syncbn.data import Dataset, prepare
 from syncbn.experiments.config import CompareConfig
+from syncbn.experiments.networks import build_network
 from syncbn.experiments.observer import Observer
 from syncbn.experiments.results import Run
-from syncbn.experiments.training import train
+from syncbn.experiments.training import image_shape, train
 
 POOL = {"mlp": 1, "resnet": 4}
 """Side of the pixel squares that are averaged. Images of 7×7 keep the statistics of local BN noisy in the ResNet."""
@@ -60,6 +61,34 @@ def compare(
     finally:
         observer.end()
     return runs
+
+
+def check_images(config: CompareConfig, dataset: Dataset) -> None:
+    """Raise ValueError unless every network of the comparison takes the images. Not collective."""
+    height, width = dataset.x_train.shape[1:]
+    pool = POOL[config.network]
+    if height % pool or width % pool:
+        raise ValueError(
+            f"network {config.network!r} averages squares of {pool} x {pool} pixels, so it can't take images of "
+            f"{height} x {width} pixels"
+        )
+    try:
+        inputs = prepare(dataset, pool=pool)
+        for norm in config.norms:
+            model = build_network(
+                config.network,
+                norm,
+                0,
+                image_shape=image_shape(inputs),
+                classes=len(dataset.class_names),
+                comm=SERIAL,
+                reduction=config.reduction,
+            )
+            model(inputs.x_train[:2])
+    except ValueError as error:
+        raise ValueError(
+            f"network {config.network!r} can't take images of {height} x {width} pixels: {error}"
+        ) from error
 
 
 def planned(config: CompareConfig) -> Iterator[Run]:

@@ -20,6 +20,7 @@ from syncbn.experiments.plotting import (
     YELLOW,
     add_legend,
     new_figure,
+    save_png,
     tidy,
 )
 from syncbn.experiments.results import Cell, Run, summarize
@@ -48,9 +49,8 @@ def save_figure(path: Path, runs: Sequence[Run], title: str) -> None:
         matplotlib is missing.
     """
     cells = summarize(runs)
-    figure = new_figure(11, 5)
+    figure = new_figure(11, 5, title)
     left, right = figure.subplots(1, 2, sharey=True)
-    figure.suptitle(title)
     _draw_errors(left, cells)
     _draw_curves(right, runs)
     lowest = min((error for run in runs for error in run.test_errors if error > 0), default=0.01)
@@ -58,7 +58,7 @@ def save_figure(path: Path, runs: Sequence[Run], title: str) -> None:
     handles, labels = left.get_legend_handles_labels()
     handles = [handle[0] for handle in handles]  # the line and marker, without the error bar
     add_legend(figure, handles, labels)
-    figure.savefig(path, dpi=150)
+    save_png(figure, path, 150)
 
 
 def _draw_errors(axes: Any, cells: Sequence[Cell]) -> None:

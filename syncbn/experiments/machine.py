@@ -39,6 +39,11 @@ def busy_warning(load: float) -> list[str]:
     return [f"other programs were running (load {load:.1f}): times are too long because ranks wait for each other"]
 
 
+def memory_bytes() -> int:
+    """Return the size of the physical memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
 def host_name() -> str:
     """Return the name of this node; ranks with equal names share its cores."""
     return socket.gethostname()

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import warnings
+from pathlib import Path
 from typing import Any, Literal
+
+from syncbn.files import write_atomically
 
 BLUE, SKY, GREEN, ORANGE, YELLOW, PINK, GREY, BLACK = (
     "#0072b2",
@@ -23,8 +28,17 @@ def new_figure(width: float, height: float, title: str = "", **font: Any) -> Any
 
     figure = Figure(figsize=(width, height), layout="constrained")
     if title:
-        figure.suptitle(title, **font)
+        figure.suptitle(title, parse_math=False, **font)  # the name of a directory may contain $
     return figure
+
+
+def save_png(figure: Any, path: Path, dpi: int) -> None:
+    """Draw a figure and replace the file atomically. Characters that the font lacks are drawn as boxes."""
+    file = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)
+        figure.savefig(file, format="png", dpi=dpi)
+    write_atomically(path, file.getvalue())
 
 
 def add_legend(figure: Any, handles: Any, labels: Any, columns: int | None = None) -> None:

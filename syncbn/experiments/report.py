@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from syncbn.experiments.results import Run, summarize
 from syncbn.experiments.table import table
 from syncbn.experiments.verdict import verdict
 from syncbn.experiments.versions import versions
+from syncbn.files import printable, write_atomically
 
 
 class Report:
@@ -36,26 +39,35 @@ class Report:
         self.runs: list[Run] = []
         self._versions = versions()
         for path in (self.json, self.text, self.figure):
-            path.unlink(missing_ok=True)
+            with suppress(OSError):  # such as a directory, about which writing the file will raise the error
+                path.unlink()
 
     def add(self, run: Run) -> None:
-        """Add a run and write it to the JSON file, so that an interruption loses only an incomplete run."""
-        self.runs.append(run)
-        self._write_json(complete=False)
+        """Add a run and write it to the JSON file, so that an interruption loses only an incomplete run.
 
-    def finish(self) -> None:
-        """Write all files."""
-        self.text.write_text(self.as_text() + "\n", encoding="utf-8")
-        save_figure(self.figure, self.runs, self.title)
-        self._write_json(complete=True)
+        If the file cannot be written, the comparison continues: it is written again with the next run.
+        """
+        self.runs.append(run)
+        with suppress(OSError):
+            write_text(self.json, dumps(self.as_json(complete=False)))
+
+    @property
+    def files(self) -> dict[Path, Callable[[Path], object]]:
+        """All files, each with the function that writes it."""
+        return {
+            self.figure: lambda path: save_figure(path, self.runs, self.title),
+            self.json: lambda path: write_text(path, dumps(self.as_json(complete=True))),
+            self.text: lambda path: write_text(path, self.as_text() + "\n"),
+        }
 
     @property
     def title(self) -> str:
         """Description of the comparison in one line."""
         config = self.config
+        counts = (self.ranks, "rank"), (config.epochs, "epoch"), (config.seeds, "seed")
         return (
-            f"{self.data}, {config.network}, {counted(self.ranks, 'rank')}, {counted(config.epochs, 'epoch')}, "
-            f"{counted(config.seeds, 'seed')}, learning rate {config.lr:g}·(global batch)/{LR_BATCH}"
+            f"{printable(self.data)}, {config.network}, {', '.join(counted(*count) for count in counts)}, "
+            f"learning rate {config.lr:g}·(global batch)/{LR_BATCH}"
         )
 
     def as_text(self) -> str:
@@ -75,13 +87,16 @@ class Report:
             "runs": [run.as_json() for run in self.runs],
         }
 
-    def _write_json(self, *, complete: bool) -> None:
-        """Replace the file atomically, so that readers never find an incomplete file."""
-        draft = self.json.with_suffix(".json.tmp")
-        draft.write_text(dumps(self.as_json(complete=complete)), encoding="utf-8")
-        draft.replace(self.json)
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file atomically, so that readers never find an incomplete one; write to a device or a FIFO directly."""
+    content = text.encode()
+    if path.exists() and not path.is_file():
+        path.write_bytes(content)
+    else:
+        write_atomically(path, content)
 
 
 def dumps(value: dict[str, Any]) -> str:
-    """Return standard JSON, without NaN and Infinity."""
-    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    """Return standard JSON, in ASCII and without NaN and Infinity, which every terminal and reader takes."""
+    return json.dumps(value, indent=2, allow_nan=False) + "\n"

@@ -24,12 +24,11 @@ def train(
     config: CompareConfig, run: Run, inputs: Inputs, classes: int, comm: Communicator, observer: Observer
 ) -> None:
     """Train the network of ``run`` and record the results in it. Collective."""
-    _, *image_shape = inputs.x_train.shape
     model = build_network(
         config.network,
         run.norm,
         run.seed,
-        image_shape=(image_shape[0], image_shape[1], image_shape[2]),
+        image_shape=image_shape(inputs),
         classes=classes,
         comm=comm,
         reduction=config.reduction,
@@ -44,6 +43,12 @@ def train(
     except _DivergedError:
         run.diverged = True
         observer.advance(config.steps(run.batch * comm.size, len(inputs.x_train)) - run.steps)
+
+
+def image_shape(inputs: Inputs) -> tuple[int, int, int]:
+    """Return (channels, height, width) of the images."""
+    _, channels, height, width = inputs.x_train.shape
+    return channels, height, width
 
 
 class _Recorder:

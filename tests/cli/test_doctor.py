@@ -88,11 +88,15 @@ HEALTHY: dict[str, Any] = {
     "machine": {"usable_cores": 8},
     "threads": {"OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": None, "MKL_NUM_THREADS": None, "blas": "openblas"},
     "kernels": {"used": "avx2", "builds": ["avx2", "baseline"], "threads": 1},
+    "allreduce": [{"bytes": 8, "microseconds": 999.0}],
 }
+ONE_NODE = {"ranks": {"total": 4, "per_node": {"a": 4}}}
+SLOW = {"allreduce": [{"bytes": 8, "microseconds": 3.0}, {"bytes": 2048, "microseconds": 4210.0}]}
 
 
-def test_no_warnings_about_a_healthy_machine() -> None:
-    assert warnings_about(HEALTHY) == []
+@pytest.mark.parametrize("change", [{}, ONE_NODE, SLOW], ids=["healthy", "one node", "a slow network"])
+def test_no_warnings_about_a_healthy_machine(change: dict[str, Any]) -> None:
+    assert warnings_about(HEALTHY | change) == []
 
 
 @pytest.mark.parametrize(
@@ -119,6 +123,14 @@ def test_no_warnings_about_a_healthy_machine() -> None:
         (
             {"kernels": {"used": "baseline", "builds": ["avx2", "baseline"], "threads": 1}},
             "SYNCBN_KERNELS selects baseline kernels, slower than avx2",
+        ),
+        (
+            ONE_NODE | SLOW,
+            "an allreduce of 2048 bytes takes 4.2 ms on one node instead of microseconds: look for other programs",
+        ),
+        (
+            ONE_NODE | SLOW | {"machine": {"usable_cores": 2}},
+            "an allreduce of 2048 bytes takes 4.2 ms on one node instead of microseconds: the ranks share cores",
         ),
     ],
 )

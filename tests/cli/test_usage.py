@@ -25,6 +25,8 @@ def syncbn(*arguments: str, under: list[str] | None = None, **environment: str) 
     )
 
 
+BILLION = "1000000000000"
+
 INVALID = {
     "nothing": ([], "syncbn: error: the following arguments are required: COMMAND"),
     "command": (["comparee"], "syncbn: error: argument COMMAND: invalid choice: 'comparee'"),
@@ -62,6 +64,86 @@ INVALID = {
     "bench network": (["bench", "--network", "vgg"], "syncbn bench: error: unknown network 'vgg'"),
     "bench batch": (["bench", "--batch", "0"], "syncbn bench: error: argument --batch: must be at least 1, got 0"),
     "bench mlp": (["bench", "--network", "mlp", "--batch", "1"], "syncbn bench: error: argument --batch: local BN of"),
+    "list": (
+        ["compare", "--batches", "2,x"],
+        "syncbn compare: error: argument --batches: invalid int value: 'x' in '2,x'",
+    ),
+    "empty list": (["scale", "--at", ""], "syncbn scale: error: argument --at: invalid int value: ''"),
+    "float list": (
+        ["scale", "--loggp", "1,2,3,x"],
+        "syncbn scale: error: argument --loggp: invalid float value: 'x' in",
+    ),
+    "float": (["scale", "--alpha", "x"], "syncbn scale: error: argument --alpha: invalid float value: 'x'"),
+    "seeds": (
+        ["compare", "--seeds", "1000000000"],
+        "syncbn compare: error: argument --seeds: must be at most 10,000, got 1000000000",
+    ),
+    "many epochs": (
+        ["compare", "--epochs", BILLION],
+        "syncbn compare: error: argument --epochs: must be at most 1,000,000",
+    ),
+    "many samples": (
+        ["compare", "--test-samples", BILLION],
+        "syncbn compare: error: argument --test-samples: must be at",
+    ),
+    "many in batches": (
+        ["compare", "--batches", f"2,{BILLION}"],
+        "syncbn compare: error: argument --batches: must be at",
+    ),
+    "many ranks": (["doctor", "--ranks", BILLION], "syncbn doctor: error: argument --ranks: must be at most "),
+    "more ranks": (["scale", "--ranks", "99999"], "syncbn scale: error: argument --ranks: must be at most "),
+    "lr": (["compare", "--lr", "1e308"], "syncbn compare: error: argument --lr: must be a number from 0 to 1e+30"),
+    "lr nan": (["compare", "--lr", "nan"], "syncbn compare: error: argument --lr: must be a number from 0 to 1e+30"),
+    "rounds": (["bench", "--rounds", BILLION], "syncbn bench: error: argument --rounds: must be at most 10,000"),
+    "many in batch": (["bench", "--batch", BILLION], "syncbn bench: error: argument --batch: must be at most 8,192"),
+    "memory": (
+        ["bench", "--batch", "8192", "--ranks", "64"],
+        "syncbn bench: error: argument --batch: the largest layer needs 9,408.0 GiB of memory on 64",
+    ),
+    "scale memory": (
+        ["scale", "--batch", "8192", "--ranks", "64"],
+        "syncbn scale: error: argument --batch: the largest",
+    ),
+    "many channels": (["scale", "--channels", BILLION], "syncbn scale: error: argument --channels: must be at most"),
+    "many in groups": (
+        ["scale", "--groups", BILLION],
+        "syncbn scale: error: argument --groups: must be at most 32,767",
+    ),
+    "json": (["doctor", "--json", ""], "syncbn doctor: error: argument --json: needs a name, got ''"),
+    "long json": (["doctor", "--json", "x" * 5000], "syncbn doctor: error: argument --json: can't write to"),
+    "no output": (["compare", "--output", ""], "syncbn compare: error: argument --output: needs a name, got ''"),
+    "no data": (["compare", "--data", ""], "syncbn compare: error: argument --data: needs a name, got ''"),
+    **{
+        f"{option} {value}": (
+            ["scale", *f"--preset lassen {option} {value}".split()],
+            f"syncbn scale: error: argument {option}: must be ",
+        )
+        for option in ("--software", "--skew", "--step-ms")
+        for value in ("nan", "inf", "1e308", "-1")
+    },
+    **{
+        f"alpha {alpha} bandwidth {bandwidth}": (
+            ["scale", *f"--alpha {alpha} --bandwidth {bandwidth}".split()],
+            f"syncbn scale: error: argument --{'alpha' if bandwidth == '1' else 'bandwidth'}: must be a number from ",
+        )
+        for alpha, bandwidth in [
+            *((alpha, "1") for alpha in ("nan", "inf", "1e308")),
+            *(("1", bandwidth) for bandwidth in ("nan", "inf", "0", "1e-308")),
+        ]
+    },
+    **{
+        f"loggp {value}": (
+            ["scale", "--loggp", f"1,1,{value},1"],
+            "syncbn scale: error: argument --loggp: must be a number from 0 to 1e+09",
+        )
+        for value in ("nan", "inf", "1e308")
+    },
+    "escape": (["compare", "--data", "\x1b[31mred"], r"syncbn compare: error: no data '\x1b[31mred': expected"),
+    "escaped option": (["doctor", "\x1b[31mred"], r"syncbn doctor: error: unrecognized arguments: \x1b[31mred"),
+    "escaped file": (
+        ["compare", "--data", "/dev/\x1b[31m"],
+        r"syncbn compare: error: no data '/dev/\x1b[31m': expected",
+    ),
     "bench json": (["bench", "--json", "/dev/null/x/y"], "syncbn bench: error: argument --json: can't write to"),
 }
 
@@ -74,6 +156,40 @@ def test_one_line_and_exit_code_2(case: str) -> None:
     assert result.stdout == ""
     assert result.stderr.startswith(line)
     assert result.stderr.count("\n") == 1
+
+
+SETTINGS = [
+    *(("SYNCBN_KERNELS", value) for value in ("fast", "AVX2", " ")),
+    *(("OMP_NUM_THREADS", value) for value in ("", "x", "0", "-3", "2.5", "2,x", "²", "1000000", "9" * 30)),
+    ("OPENBLAS_NUM_THREADS", "many"),
+    ("MKL_NUM_THREADS", "0"),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), SETTINGS)
+@pytest.mark.parametrize("ranks", ["1", "2"])
+def test_a_wrong_environment_variable(name: str, value: str, ranks: str) -> None:
+    """OpenMP has no chance to print a message of its own."""
+    result = syncbn("doctor", "--ranks", ranks, **{name: value})
+    assert result.returncode == 2
+    assert result.stdout == ""
+    line = rf"syncbn: error: {name} must be .*, got {value!r}( \(docs/sharp-bits.md#.*\))?\n"
+    assert re.fullmatch(line, result.stderr), result.stderr
+
+
+@pytest.mark.parametrize("value", ["2", "2,1", " 3 ", "08"])
+def test_environment_variables_that_openmp_takes(value: str) -> None:
+    result = syncbn("doctor", OMP_NUM_THREADS=value)
+    assert result.returncode == 0
+    assert result.stderr == ""
+
+
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_help_that_cannot_be_shown(option: str) -> None:
+    command = f"{sys.executable} -m syncbn.cli {option} > /dev/full"
+    result = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False, timeout=40)
+    assert result.returncode == 1
+    assert result.stderr == "syncbn: error: can't write to the standard output: No space left on device\n"
 
 
 @pytest.mark.parametrize("case", ["nothing", "option", "norm", "data", "ranks", "preset", "bench batch"])

@@ -8,7 +8,7 @@ import numpy as np
 
 from syncbn.experiments.bench.report import BenchReport
 from syncbn.experiments.overhead import KINDS
-from syncbn.experiments.plotting import BLUE, GREEN, GREY, ORANGE, new_figure, tidy
+from syncbn.experiments.plotting import BLUE, GREEN, GREY, ORANGE, new_figure, save_png, tidy
 
 COLORS = {"copy": GREY, "forward": BLUE, "backward": ORANGE}
 
@@ -40,4 +40,4 @@ def save_figure(path: Path, report: BenchReport) -> None:
     right.set_ylabel(f"BN layers of {report.network} (ms per step)")
     for axes in (left, middle, right):
         tidy(axes)
-    figure.savefig(path, dpi=110)
+    save_png(figure, path, 110)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from syncbn.experiments.plotting import BLACK, BLUE, GREEN, ORANGE, add_legend, new_figure, tidy
+from syncbn.experiments.plotting import BLACK, BLUE, GREEN, ORANGE, add_legend, new_figure, save_png, tidy
 from syncbn.experiments.scale.algorithms import ALGORITHMS
 from syncbn.experiments.scale.report import ScaleReport
 
@@ -40,7 +40,7 @@ def save_figure(path: Path, report: ScaleReport) -> None:
         axes.yaxis.set_major_formatter("{x:g}")
     handles, labels = first.get_legend_handles_labels()
     add_legend(figure, handles, labels, 3)
-    figure.savefig(path, dpi=110)
+    save_png(figure, path, 110)
 
 
 def _draw(axes: Any, report: ScaleReport, attribute: str, factor: float) -> None:
