@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from syncbn import MPIComm, SyncBatchNorm, SyncError, SyncLostRankError
+from syncbn.nn import Dense
 
 comm = MPIComm()
 culprit = comm.rank == comm.size - 1
@@ -179,6 +180,11 @@ def has_bad_input() -> None:
 
 def has_too_few_values() -> None:
     last(x[: comm.rank == 0])
+
+
+def all_raise() -> None:
+    with np.errstate(all="raise"):
+        Dense(5, 4)(np.zeros((3, 6 + comm.rank)))
 
 
 def ends_with_a_thread() -> None:

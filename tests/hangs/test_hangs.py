@@ -121,7 +121,8 @@ def test_a_rank_that_makes_a_communicator_alone(ranks, tmp_path):
 
 @pytest.mark.parametrize("program", [(), ("-m", "mpi4py")])
 @pytest.mark.parametrize(
-    ("scenario", "repeated"), [("has_bad_input", "SyncMismatchError: "), ("has_too_few_values", "ValueError: ")]
+    ("scenario", "repeated"),
+    [("has_bad_input", "SyncMismatchError: "), ("has_too_few_values", "ValueError: "), ("all_raise", "ValueError: ")],
 )
 def test_one_traceback_is_printed(scenario, repeated, program, tmp_path):
     """Traceback of the rank that made the mistake, or of rank 0 where all did; one line of each other rank."""

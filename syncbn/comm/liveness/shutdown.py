@@ -17,13 +17,17 @@ from typing import TYPE_CHECKING, Any
 
 from syncbn._core.kernels import compiled
 from syncbn.comm.liveness.process_page import COMPLETE, FINISHED, PENDING, ProcessPage
-from syncbn.comm.liveness.uncaught import print_uncaught
+from syncbn.comm.liveness.uncaught import is_of_another_rank, print_uncaught
 
 if TYPE_CHECKING:
     from syncbn.comm.liveness.rank_table import RankTable
 
 GRACE_SECONDS = 1.0
 """Time for the other ranks to raise their own errors before this one ends the job, which kills them."""
+
+REPETITION_SECONDS = 0.5
+"""How long a rank waits for a lower rank of the node to end with the same kind of error, before it prints its own
+traceback."""
 
 CLEANUP_SECONDS = 10
 """How long threads, executors, child processes and exit handlers may delay the end after an uncaught exception."""
@@ -90,8 +94,10 @@ def _install() -> None:
             hook(kind, error, traceback)
             return
         _record(error)
+        _report_end()
         if hook is sys.__excepthook__ and _open:
-            print_uncaught(_open[0].rank, error)
+            table = _open[0]
+            print_uncaught(table.rank, error, repeated=is_of_another_rank(error) or _repeats_a_lower_rank(table, error))
         else:
             hook(kind, error, traceback)
 
@@ -109,6 +115,20 @@ def _record(error: BaseException) -> None:
     _uncaught = error
     with suppress(OSError):  # making the page may be what failed
         ProcessPage.own().text = f"{type(error).__name__}: {error}"
+
+
+def _repeats_a_lower_rank(table: RankTable, error: BaseException) -> bool:
+    """Return whether a lower rank of this node has ended with an error of the same class, or does so within a moment.
+
+    If all ranks make the same mistake, one traceback explains it.
+    """
+    lower = [slot.page for rank, slot in table.others.items() if rank < table.rank]
+    deadline = time.monotonic() + REPETITION_SECONDS
+    while lower and time.monotonic() < deadline:
+        if any(page.exit_reason.startswith(f"ended with {type(error).__name__}: ") for page in lower):
+            return True
+        time.sleep(0.02)
+    return False
 
 
 def _end_script() -> None:

@@ -9,10 +9,10 @@ from types import FrameType, TracebackType
 from syncbn.comm.errors import SyncError, is_repeated
 
 
-def describe_uncaught(rank: int, error: BaseException) -> str:
+def describe_uncaught(rank: int, error: BaseException, *, repeated: bool) -> str:
     """Return what a rank prints: the traceback of its own error, or one line where another rank prints that."""
     frames = _own_frames(error.__traceback__)
-    if isinstance(error, SyncError) or isinstance(error.__cause__, SyncError) or is_repeated(error):
+    if repeated:
         return f"[rank {rank}] {type(error).__name__}: {error}{_position(frames)}\n"
     return f"[rank {rank}] " + "".join(traceback.format_exception(type(error), error, frames))
 
@@ -26,8 +26,8 @@ def _own_frames(frames: TracebackType | None) -> TracebackType | None:
 
 
 def _position(frames: TracebackType | None) -> str:
-    """Return the last line outside of this package."""
-    outside = [(frame, line) for frame, line in traceback.walk_tb(frames) if _package(frame) != "syncbn"]
+    """Return the last line of the user's code."""
+    outside = [(frame, line) for frame, line in traceback.walk_tb(frames) if _package(frame) not in ("syncbn", "numpy")]
     return f" ({outside[-1][0].f_code.co_filename}, line {outside[-1][1]})" if outside else ""
 
 
@@ -37,7 +37,12 @@ def _package(frame: FrameType) -> str:
     return str(module).partition(".")[0]
 
 
-def print_uncaught(rank: int, error: BaseException) -> None:
+def is_of_another_rank(error: BaseException) -> bool:
+    """Return whether another rank certainly prints the traceback that explains this error."""
+    return isinstance(error, SyncError) or isinstance(error.__cause__, SyncError) or is_repeated(error)
+
+
+def print_uncaught(rank: int, error: BaseException, *, repeated: bool) -> None:
     """Print the error at once, so that lines of ranks do not mix."""
-    sys.stderr.write(describe_uncaught(rank, error))
+    sys.stderr.write(describe_uncaught(rank, error, repeated=repeated))
     sys.stderr.flush()
