@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pickle
 import threading
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from itertools import count
 from typing import Any
@@ -36,6 +37,12 @@ CAPACITY: int = _compiled.CAPACITY
 _CLOSED = f". Make a new MPIComm on all ranks, and layers with it{see('closed-communicators')}"
 
 _identities = count()
+
+_numbers: defaultdict[tuple[int, ...], Iterator[int]] = defaultdict(count)
+"""Numbers of the communicators of each group of processes. The ranks of a group make them in the same order."""
+
+_dropped: defaultdict[tuple[int, ...], dict[int, Protocol]] = defaultdict(dict)
+"""The communicators that were dropped without `Protocol.free`, by group and number. To free one is collective."""
 
 
 class Protocol(_compiled.ProtocolCore, Signatures):  # type: ignore[misc]  # compiled classes have no types
@@ -72,6 +79,22 @@ class Protocol(_compiled.ProtocolCore, Signatures):  # type: ignore[misc]  # com
             address = np.array(self._table.address, np.int64)
             addresses = self._allgather(address.view(np.uint8), [address.nbytes] * self.size).view(address.dtype)
             self._table.connect(addresses.reshape(self.size, -1).tolist())
+            self._free_dropped()
+        if transport.members:
+            self._number = next(_numbers[tuple(transport.members)])
+
+    def __del__(self) -> None:
+        """Keep a communicator that was dropped without `free` until all ranks have dropped theirs."""
+        if hasattr(self, "_number") and not (self.closed or self.unfinished):
+            _dropped[tuple(self.transport.members)][self._number] = self
+
+    def _free_dropped(self) -> None:
+        """Free the communicators of this group that all ranks have dropped."""
+        dropped = _dropped[tuple(self.transport.members)]
+        numbers = np.array(sorted(dropped), np.int64)
+        of_ranks = [set(np.frombuffer(theirs, np.int64).tolist()) for theirs in self._gather(numbers.tobytes())]
+        for number in sorted(set.intersection(*of_ranks)):
+            dropped.pop(number).free()
 
     def enter_thread(self, thread: int) -> None:
         """Record a change of the calling thread; raise RuntimeError if the earlier thread is still in a call."""

@@ -267,3 +267,18 @@ SyncBatchNorm(3)
 """
     ended = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
     assert text in ended.stderr
+
+
+@pytest.mark.parametrize("make", [MPIComm, lambda: MPIComm().split(2), lambda: MPIComm().split(1)])
+def test_dropped_communicators_are_freed_once_all_ranks_have_dropped_them(comm, make):
+    """To free one is collective, and garbage is collected at different times on different ranks."""
+    held = make()
+    transport = held._protocol.transport
+    if transport.rank or comm.size == 1:
+        held = None
+    make()
+    assert (transport._comm == MPI.COMM_NULL) == (comm.size == 1)
+    held = None
+    make()
+    assert transport._comm == MPI.COMM_NULL
+    assert held is None
