@@ -25,12 +25,14 @@ ALLOWED_IMPORTS: dict[str, set[str]] = {
     "comm": {"moments", "_core"},
     "data": {"files"},
     "files": set(),
+    "pitfalls": set(),
     "moments": set(),
     "reference": set(),
     "typing": set(),
     "_kernels": set(),
 }
-"""Packages (or modules) that each package may import, besides those that these may import, and `typing`."""
+"""Packages (or modules) that each package may import, besides those that these may import, `typing`
+and `pitfalls`."""
 
 ALLOWED_IMPORTERS = {"_kernels": {"_core", "comm"}}
 """Packages that only these packages may import."""
@@ -50,7 +52,7 @@ LIBRARIES = {
 @cache
 def dependencies(package: str) -> frozenset[str]:
     """Return all packages that ``package`` may import, directly or indirectly."""
-    found = {package, "typing"} | ALLOWED_IMPORTS[package]
+    found = {package, "typing", "pitfalls"} | ALLOWED_IMPORTS[package]
     return frozenset(found.union(*map(dependencies, ALLOWED_IMPORTS[package])))
 
 

@@ -11,9 +11,10 @@ import pytest
 
 from syncbn import BatchNorm, GroupNorm, InstanceNorm, SerialComm
 from syncbn import functional as F
-from syncbn._core.pitfalls import PAGE, see
+from syncbn.data import load as load_data
 from syncbn.layers import Module, Parameter
 from syncbn.nn import SGD, Conv2d, Dense, ReLU, Sequential, softmax_cross_entropy
+from syncbn.pitfalls import PAGE, see
 from syncbn.train import CheckpointError, Trainer, evaluate
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -130,6 +131,7 @@ MISTAKES = {  # the mistake, what its error says, and the entry
     "labels from 1": (lambda: train(y=Y + 3), r"label 3 .* 0 to 2, the classes of 3 logits", "labels"),
     "message of float16": (lambda: SerialComm().allreduce(X.astype("f2")), r"convert", "messages"),
     "message of a slice": (lambda: SerialComm().allreduce(X[:, ::2]), r"ascontiguousarray\(\)", "messages"),
+    "data that do not exist": (lambda: load_data("no such data"), r"directory with the four idx files", "data-files"),
     "communicator of a string": (lambda: F.batch_norm(X, comm="world"), r"mpi4py", "communicators-that-cannot-be-used"),
 }
 

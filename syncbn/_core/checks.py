@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from syncbn._core.pitfalls import see
+from syncbn.pitfalls import see
 from syncbn.typing import FloatArray
 
 Reduction = Literal["exact", "float64"]

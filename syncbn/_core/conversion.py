@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syncbn._core.checks import check_floating, check_parameter, check_same_shape, check_unmasked
-from syncbn._core.pitfalls import see
+from syncbn.pitfalls import see
 from syncbn.typing import BoolArray, Float64Array, FloatArray
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 
-from syncbn._core.pitfalls import see
+from syncbn.pitfalls import see
 from syncbn.typing import FloatArray
 
 ENABLED = os.environ.get("SYNCBN_DEBUG") == "1"

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from syncbn._core.environment import SettingError
-from syncbn._core.pitfalls import see
+from syncbn.pitfalls import see
 
 _NOT_BUILT = (
     "syncbn's compiled modules are missing ({}): build them with `pip install .`, which needs a C and a C++ compiler"

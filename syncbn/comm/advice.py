@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from syncbn._core.pitfalls import see
 from syncbn.comm.signature import CONSTRUCTION, CollectiveSignature
+from syncbn.pitfalls import see
 
 _SAME_CALLS = "All ranks must make the same calls in the same order"
 _ONE_RANK = f"for a layer of one rank use BatchNorm or comm=SerialComm(){see('layers-on-one-rank')}"

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syncbn._core.checks import check_unmasked, hint
-from syncbn._core.pitfalls import see
 from syncbn.comm.signature import CollectiveSignature
 from syncbn.comm.transport import Op
+from syncbn.pitfalls import see
 
 _MPI_TYPES = {np.dtype(code).type for code in "?bhilqBHILQfdgFDG"}
 """NumPy types for which MPI has a type: those of C, so not half."""

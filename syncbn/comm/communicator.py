@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from numpy.typing import NDArray
 
 from syncbn._core.checks import check_integer
-from syncbn._core.pitfalls import see
 from syncbn.comm.arguments import array_signature, check_array, check_choice, check_timeout
 from syncbn.comm.collective import collective
 from syncbn.comm.signature import CollectiveSignature
 from syncbn.comm.transport import OPS, Op
+from syncbn.pitfalls import see
 
 if TYPE_CHECKING:
     from syncbn.comm.protocol import Protocol

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from syncbn._core.pitfalls import see
+from syncbn.pitfalls import see
 
 PERMISSION = "SYNCBN_SINGLE_PROCESS"
 """An environment variable: 1 allows one rank in each of several processes."""

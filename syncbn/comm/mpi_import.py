@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
-from syncbn._core.pitfalls import see
+from syncbn.pitfalls import see
 
 _MISSING = (
     "synchronization over MPI needs mpi4py and an MPI library: pip install 'syncbn[mpi]' installs both. "

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from syncbn._core.pitfalls import see
 from syncbn.comm.mpi_import import import_mpi
 from syncbn.comm.transport import Op, Persistent, Test, Transport, completed
+from syncbn.pitfalls import see
 
 
 class MPITransport(Transport):

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syncbn._core.kernels import compiled
-from syncbn._core.pitfalls import see
 from syncbn.comm.advice import on_mismatch
 from syncbn.comm.errors import (
     SyncError,
@@ -27,6 +26,7 @@ from syncbn.comm.errors import (
 from syncbn.comm.liveness import POLL_SECONDS, RankTable, Watch, constructing, keep_until_exit
 from syncbn.comm.signature import CONSTRUCTION, CollectiveSignature, Signatures
 from syncbn.comm.transport import Op, Transport
+from syncbn.pitfalls import see
 
 _compiled: Any = compiled("protocol")
 
@@ -136,7 +136,9 @@ class Protocol(_compiled.ProtocolCore, Signatures):  # type: ignore[misc]  # com
             lines = [line for rank, theirs in enumerate(reports) if (line := _difference(rank, theirs, mine))]
             what = "; ".join(lines) or "the handshakes differ"
             errors = {rank: text for rank, (*_, text) in enumerate(reports) if text is not None}
-            advice = "" if errors else f". {on_mismatch([theirs for _, theirs, *_ in reports])}"
+            advice = (
+                see("errors-of-other-ranks") if errors else f". {on_mismatch([theirs for _, theirs, *_ in reports])}"
+            )
             mismatch = SyncMismatchError(f"rank {self.rank} at call {number}: {signature}; but {what}{advice}")
             mismatch.errors = errors
             mark_raised_by_all(mismatch, self._identity, self._calls)

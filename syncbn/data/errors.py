@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from syncbn.files import printable
+from syncbn.pitfalls import see
 
 
 class DataError(ValueError):
     """Data is missing, damaged or of another format; the message has the file, the problem and how to get the data."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(printable(message))
+        entry = see("data-files")
+        super().__init__(printable(message.replace(entry, "")) + entry)  # the message may be that of another DataError

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from syncbn._core.checks import check_unmasked
-from syncbn._core.pitfalls import see
+from syncbn.pitfalls import see
 
 _COUNTER = "num_batches_tracked"
 

@@ -10,10 +10,10 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from syncbn._core import plans
 from syncbn._core.checks import Reduction, check_reduction
-from syncbn._core.pitfalls import see
 from syncbn.comm import SERIAL, CommLike, Communicator, as_communicator, world
 from syncbn.comm.signature import Direction
 from syncbn.layers._running import RunningNormalizer
+from syncbn.pitfalls import see
 from syncbn.typing import FloatArray
 
 

@@ -10,7 +10,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from syncbn._core import debug
 from syncbn._core.checks import check_unmasked, hint
-from syncbn._core.pitfalls import see
+from syncbn.pitfalls import see
 from syncbn.typing import FloatArray
 
 

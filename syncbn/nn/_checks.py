@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from syncbn._core.checks import check_integer, check_unmasked, hint
-from syncbn._core.pitfalls import see
 from syncbn.nn._means import notice_backward
+from syncbn.pitfalls import see
 from syncbn.typing import FloatArray
 
 Pair = tuple[int, int]

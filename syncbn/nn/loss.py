@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syncbn._core.checks import check_unmasked
-from syncbn._core.pitfalls import see
 from syncbn.nn._checks import check_dtype, check_input
 from syncbn.nn._means import remember_mean
+from syncbn.pitfalls import see
 from syncbn.typing import FloatArray
 
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from syncbn._core.pitfalls import see
 from syncbn.layers._state import check_state
 from syncbn.layers.module import Module
 from syncbn.layers.parameter import Parameter
 from syncbn.nn._checks import check_number
+from syncbn.pitfalls import see
 from syncbn.typing import FloatArray
 
 _NOT_PARAMETERS = "an optimizer expects Parameters, got {}: pass model.parameters(), or a list of Parameters" + see(

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from syncbn._core.pitfalls import see
 from syncbn.files import printable
+from syncbn.pitfalls import see
 
 MAGIC = b"PK\x03\x04"
 LABEL = b"syncbn checkpoint sha256 "

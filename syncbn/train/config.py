@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syncbn._core.checks import check_unmasked, hint
-from syncbn._core.pitfalls import see
 from syncbn.layers import Module
 from syncbn.nn import Optimizer
+from syncbn.pitfalls import see
 from syncbn.typing import FloatArray
 
 _COMPARED_SAMPLES = 256

@@ -7,9 +7,9 @@ from collections import Counter
 
 import numpy as np
 
-from syncbn._core.pitfalls import see
 from syncbn.comm import CommLike
 from syncbn.layers import Module, Parameter
+from syncbn.pitfalls import see
 from syncbn.train.errors import check_model, collective_errors, find_communicator, of_all_ranks, raised_by_all
 
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
-from syncbn._core.pitfalls import see
 from syncbn.comm import SERIAL, CollectiveSignature, CommLike, Communicator, as_communicator, world
 from syncbn.comm.cache import latest
 from syncbn.comm.collective import collective
@@ -14,6 +13,7 @@ from syncbn.comm.errors import mark_repeated
 from syncbn.comm.launcher import check_launcher
 from syncbn.comm.mpi_import import import_mpi
 from syncbn.layers import Module
+from syncbn.pitfalls import see
 
 ErrorT = TypeVar("ErrorT", bound=Exception)
 

@@ -9,10 +9,10 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from syncbn._core.pitfalls import see
 from syncbn.comm import Communicator
 from syncbn.layers import Module
 from syncbn.nn import Optimizer, softmax_cross_entropy
+from syncbn.pitfalls import see
 from syncbn.train.buffers import pack_buffers, unpack_buffers
 from syncbn.train.errors import communicators
 from syncbn.train.evaluation import count_wrong

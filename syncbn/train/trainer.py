@@ -8,11 +8,11 @@ from pathlib import Path
 from numpy.typing import DTypeLike
 
 from syncbn._core.checks import check_integer
-from syncbn._core.pitfalls import see
 from syncbn.comm import CommLike
 from syncbn.comm.collective import collective
 from syncbn.layers import Module
 from syncbn.nn import Optimizer
+from syncbn.pitfalls import see
 from syncbn.train.config import check_samples, describe_training
 from syncbn.train.consistency import check_parameters
 from syncbn.train.display import make_display

@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from syncbn._core.pitfalls import see
 from syncbn.comm.liveness import shutdown
 from syncbn.comm.liveness.construction import Construction, group_key
 from syncbn.comm.liveness.process_page import SLOTS, WORDS, PageAddress, ProcessPage
+from syncbn.pitfalls import see
 
 CLOSED, CASCADING = -1, -2
 """Values of a slot after the rank has closed the communicator: after its own error, or the loss of another rank."""

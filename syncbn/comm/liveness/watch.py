@@ -6,13 +6,13 @@ import math
 import sys
 from itertools import count
 
-from syncbn._core.pitfalls import see
 from syncbn.comm.advice import on_absence, on_deadlock
 from syncbn.comm.errors import SyncLostRankError, SyncTimeoutError
 from syncbn.comm.liveness.cycle import Cycle
 from syncbn.comm.liveness.process_page import CYCLE, EXITED, POLLS, RAISED, WAIT, ProcessPage
 from syncbn.comm.liveness.rank_table import RankTable
 from syncbn.comm.signature import CONSTRUCTION, CollectiveSignature
+from syncbn.pitfalls import see
 
 POLL_SECONDS = 0.1
 """Time between two polls, and before the first one."""
