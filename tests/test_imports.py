@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[1] / "syncbn"
 ALLOWED_IMPORTS: dict[str, set[str]] = {
     "cli": {"experiments"},
     "experiments": {"train", "data"},
+    "onnx": {"nn", "files"},
     "train": {"nn", "comm", "files"},
     "nn": {"layers"},
     "layers": {"functional", "comm", "moments"},
@@ -37,6 +38,9 @@ and `pitfalls`."""
 ALLOWED_IMPORTERS = {"_kernels": {"_core", "comm"}}
 """Packages that only these packages may import."""
 
+BRIDGES = {"onnx"}
+"""Packages that ``import syncbn`` does not load, for users of other libraries."""
+
 APPLICATIONS = {"cli", "experiments"}
 """Packages that ``import syncbn`` does not load; only they may import names from ``syncbn`` itself."""
 
@@ -44,6 +48,7 @@ LIBRARIES = {
     "mpi4py": {"comm"},
     "scipy": APPLICATIONS,
     "IPython": {"train"},
+    "onnx": {"onnx"},
     **dict.fromkeys(("rich", "matplotlib"), APPLICATIONS | {"train"}),
 }
 """Packages that may import each library, inside functions only. NumPy and the standard library are free."""
