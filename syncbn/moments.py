@@ -1,4 +1,4 @@
-"""Count, mean and variance of every channel, and the update of running statistics."""
+"""Count, mean and variance of every channel, and the update of moving averages."""
 
 from __future__ import annotations
 
@@ -35,19 +35,9 @@ class Moments:
 
 
 @np.errstate(all="ignore")  # infinities and NaN are visible in the result
-def update_running(
-    running_mean: FloatArray,
-    running_var: FloatArray,
-    moments: Moments,
-    momentum: float,
-) -> None:
-    """Update the running statistics with the ``moments`` of a batch, in place.
+def update_average(average: FloatArray, value: Float64Array, momentum: float) -> None:
+    """Update a moving average in place: average ← (1 − momentum)·average + momentum·value.
 
-    running ← (1 − momentum)·running + momentum·batch, computed in float64 and rounded once to the dtype of
-    the arrays. The variance of the batch is unbiased with the count of all ranks (Ioffe & Szegedy 2015,
-    Algorithm 2). A batch without values (count 0) changes nothing.
+    It is computed in float64 and rounded once to the dtype of ``average`` (Ioffe & Szegedy 2015, Algorithm 2).
     """
-    if moments.count == 0:
-        return
-    for running, batch in ((running_mean, moments.mean), (running_var, moments.unbiased_var)):
-        running[...] = (1.0 - momentum) * running.astype(np.float64) + momentum * batch
+    average[...] = (1.0 - momentum) * average.astype(np.float64) + momentum * value

@@ -115,13 +115,13 @@ class BatchNorm(RunningNormalizer):
             self.comm._distributed if self.training else None,
             self._identity,
         )
-        if self.training:
-            self._track(moments)
+        if self.training and moments.count:
+            self._track(moments.mean, moments.unbiased_var)
         return y, self._backward(gradients)
 
     def __call__(self, x: FloatArray, mask: ArrayLike | None = None, **options: Any) -> tuple[FloatArray, Any]:
         """Return the result of `forward`."""
-        return self.forward(x, mask, **options)
+        return super().__call__(x, mask, **options)
 
     def load_keras_weights(self, weights: Sequence[ArrayLike]) -> None:
         """Copy the result of ``keras.layers.BatchNormalization.get_weights()`` into this layer.

@@ -34,9 +34,9 @@ class Module:
         """Return y and its backward, a function that returns dL/dx given dL/dy."""
         raise NotImplementedError(f"{type(self).__name__} has no forward")
 
-    def __call__(self, x: FloatArray) -> tuple[FloatArray, Backward]:
+    def __call__(self, *arguments: Any, **options: Any) -> tuple[FloatArray, Backward]:
         """Return the result of `forward`."""
-        return self.forward(x)
+        return self.forward(*arguments, **options)
 
     def extra_repr(self) -> str:
         """Return the arguments that ``repr`` shows, such as ``"64, eps=1e-05"``."""
