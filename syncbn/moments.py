@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +34,35 @@ class Moments:
         """Unbiased variance, Σ(x−μ)²/(M−1); the biased variance, which is 0, if M = 1."""
         with np.errstate(all="ignore"):
             return self.var * (self.count / max(self.count - 1, 1))
+
+
+@np.errstate(all="ignore")  # infinities and NaN are visible in the result
+def pool(moments: Sequence[Moments]) -> Moments:
+    """Return the moments of the values of all batches together; at least one has values.
+
+    The bits do not depend on the order of the batches: the terms of a sum do not, and are added without rounding.
+    """
+    moments = [batch for batch in moments if batch.count]
+    count = sum(batch.count for batch in moments)
+    share_b = np.array([[batch.count] for batch in moments], np.float64)
+    mean_bc, var_bc = (np.array([getattr(batch, name) for batch in moments]) for name in ("mean", "var"))
+    origin = mean_bc.min(axis=0)  # equal means have an exact mean
+    mean = origin + _sum_batches(share_b * (mean_bc - origin)) / count
+    origin = var_bc.min(axis=0)
+    var = origin + _sum_batches(share_b * ((var_bc - origin) + (mean_bc - mean) ** 2)) / count
+    return Moments(count, mean, var)
+
+
+def _sum_batches(terms_bc: Float64Array) -> Float64Array:
+    """Return the sums over batches, correctly rounded."""
+    return np.array([_sum(terms_b) for terms_b in terms_bc.T.tolist()])
+
+
+def _sum(terms: list[float]) -> float:
+    try:
+        return math.fsum(terms)
+    except (OverflowError, ValueError):  # beyond float64, or inf − inf
+        return math.nan
 
 
 @np.errstate(all="ignore")  # infinities and NaN are visible in the result
