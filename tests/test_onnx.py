@@ -117,7 +117,9 @@ def assert_equal_outputs(model, path, shape, dtype=np.float32):
             y, _ = model(part)
         found = run(path, part)
         assert found.dtype == dtype
-        np.testing.assert_allclose(found, y, rtol=0, atol=(1e-5 if dtype == np.float32 else 1e-11) * np.abs(y).max())  # eps is float32 in ONNX
+        np.testing.assert_allclose(
+            found, y, rtol=0, atol=(1e-5 if dtype == np.float32 else 1e-11) * np.abs(y).max()
+        )  # eps is float32 in ONNX
 
 
 @pytest.mark.parametrize("name", LAYERS)
