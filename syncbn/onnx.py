@@ -14,6 +14,7 @@ from syncbn._core.checks import check_integer
 from syncbn.files import write_atomically
 from syncbn.layers import (
     BatchNorm,
+    FrozenBatchNorm,
     GroupNorm,
     InstanceNorm,
     LayerNorm,
@@ -153,8 +154,8 @@ class _Graph:
 
     def affine(self, layer: Any, shape: int | tuple[int, ...]) -> tuple[str, str]:
         """Add γ and β of a layer, 1 and 0 where it has none, and return their names."""
-        weight = np.ones(shape) if layer.weight is None else layer.weight.data
-        bias = np.zeros(shape) if layer.bias is None else layer.bias.data
+        weight = np.ones(shape) if layer.weight is None else np.asarray(layer.weight)
+        bias = np.zeros(shape) if layer.bias is None else np.asarray(layer.bias)
         return self.constant(weight), self.constant(bias)
 
     def with_channels_first(self, x: _Value, channel_axis: int, add: Callable[[str], str]) -> str:
@@ -255,8 +256,8 @@ def _global_avg_pool(graph: _Graph, _: GlobalAvgPool2d, x: _Value) -> str:
     return graph.node("Flatten", graph.node("GlobalAveragePool", x.name))
 
 
-@_converts(BatchNorm, SyncBatchNorm)
-def _batch_norm(graph: _Graph, layer: BatchNorm | InstanceNorm, x: _Value) -> str:
+@_converts(BatchNorm, SyncBatchNorm, FrozenBatchNorm)
+def _batch_norm(graph: _Graph, layer: BatchNorm | FrozenBatchNorm | InstanceNorm, x: _Value) -> str:
     if layer.running_mean is None or layer.running_var is None:
         raise TypeError(
             f"{type(layer).__name__} without running statistics has no equivalent in ONNX: it normalizes by the batch; "

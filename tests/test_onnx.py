@@ -7,6 +7,7 @@ import pytest
 
 from syncbn import (
     BatchNorm,
+    FrozenBatchNorm,
     GroupNorm,
     InstanceNorm,
     LayerNorm,
@@ -39,6 +40,12 @@ from syncbn.onnx import _CONVERTERS, export  # noqa: E402
 
 VECTOR, IMAGE = (6,), (4, 8, 9)
 
+
+def frozen(norm):
+    norm(np.random.default_rng(2).standard_normal((5, norm.num_features)) * 3 + 1)
+    return FrozenBatchNorm.convert_frozen_batchnorm(norm)
+
+
 LAYERS = {
     "batch": (lambda: BatchNorm(6), VECTOR),
     "batch of images": (lambda: BatchNorm(4, eps=0.1), IMAGE),
@@ -47,6 +54,7 @@ LAYERS = {
     "batch without affine": (lambda: BatchNorm(4, affine=False), IMAGE),
     "batch without weight": (lambda: BatchNorm(4, weight=False), IMAGE),
     "synchronized batch": (lambda: SyncBatchNorm(6, comm=SerialComm()), VECTOR),
+    "frozen batch": (lambda: frozen(BatchNorm(4)), IMAGE),
     "group": (lambda: GroupNorm(2, 4), IMAGE),
     "group of vectors": (lambda: GroupNorm(3, 6, eps=0.1), VECTOR),
     "group, channels last": (lambda: GroupNorm(3, 9, channel_axis=-1), IMAGE),

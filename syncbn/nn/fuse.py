@@ -9,6 +9,7 @@ from typing import TypeVar
 import numpy as np
 
 from syncbn.layers.batch_norm import BatchNorm, SyncBatchNorm
+from syncbn.layers.frozen_batch_norm import FrozenBatchNorm
 from syncbn.layers.module import Module
 from syncbn.layers.parameter import Parameter
 from syncbn.nn.conv2d import Conv2d
@@ -18,6 +19,8 @@ from syncbn.typing import Float64Array
 
 ModuleT = TypeVar("ModuleT", bound=Module)
 
+_NORMS = (BatchNorm, SyncBatchNorm, FrozenBatchNorm)
+
 
 def fuse(model: ModuleT) -> ModuleT:
     """Return a copy of a network for evaluation, with batch normalization folded into the layers beside it.
@@ -25,11 +28,11 @@ def fuse(model: ModuleT) -> ModuleT:
         after a layer:   s·(Wx + b − μ) + β = (s·W)x + [s·(b − μ) + β]    with s = γ/√(var + eps)
         before a layer:  W(s·(x − μ) + β) + b = (W·s)x + [W(β − s·μ) + b]
 
-    Not collective. In each `Sequential` of ``model``, also inside of other modules, a `BatchNorm` or `SyncBatchNorm`
-    with running statistics is removed if it follows a `Dense` or `Conv2d`, or else precedes a `Dense`, or a `Conv2d`
-    without padding. That layer takes the new weight and bias, which are computed in float64 and rounded once, so the
-    outputs are those of ``model`` in evaluation except for rounding. Layers that occur several times, and subclasses of
-    these layers, remain as they are. `summary` shows the numbers of parameters.
+    Not collective. In each `Sequential` of ``model``, also inside of other modules, a `BatchNorm`, `SyncBatchNorm` or
+    `FrozenBatchNorm` with running statistics is removed if it follows a `Dense` or `Conv2d`, or else precedes a
+    `Dense`, or a `Conv2d` without padding. That layer takes the new weight and bias, which are computed in float64 and
+    rounded once, so the outputs are those of ``model`` in evaluation except for rounding. Layers that occur several
+    times, and subclasses of these layers, remain as they are. `summary` shows the numbers of parameters.
 
     Parameters
     ----------
@@ -112,12 +115,12 @@ def _fold(layer: Module | None, norm: Module, *, after: bool) -> bool:
 @np.errstate(all="ignore")
 def _factors(norm: Module, axes_after: int) -> tuple[Float64Array, Float64Array, Float64Array] | None:
     """Return s, μ and β of y = s·(x − μ) + β; None if ``norm`` computes something else, or they are not finite."""
-    if not isinstance(norm, BatchNorm) or type(norm) not in (BatchNorm, SyncBatchNorm):
+    if not isinstance(norm, (BatchNorm, FrozenBatchNorm)) or type(norm) not in _NORMS:
         return None
     if norm.running_mean is None or norm.running_var is None or norm.channel_axis not in (1, -axes_after):
         return None
     mean = norm.running_mean.astype(np.float64)
-    gamma = 1.0 if norm.weight is None else norm.weight.data
+    gamma = 1.0 if norm.weight is None else np.asarray(norm.weight)
     scale = gamma / np.sqrt(norm.running_var.astype(np.float64) + (norm.eps or 0.0))
-    beta = np.zeros_like(mean) if norm.bias is None else norm.bias.data.astype(np.float64)
+    beta = np.zeros_like(mean) if norm.bias is None else np.asarray(norm.bias, np.float64)
     return (scale, mean, beta) if np.isfinite([scale, mean, beta]).all() else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from syncbn import BatchNorm, GroupNorm, Module, SerialComm, SyncBatchNorm, WeightNorm
+from syncbn import BatchNorm, FrozenBatchNorm, GroupNorm, Module, SerialComm, SyncBatchNorm, WeightNorm
 from syncbn.nn import Conv2d, Dense, Flatten, ReLU, ResidualBlock, Sequential, fuse, summary
 
 
@@ -91,6 +91,13 @@ def test_a_synchronized_layer_shares_its_communicator(x):
     model = Sequential(SyncBatchNorm(6, comm=comm), ReLU(), Dense(6, 5), SyncBatchNorm(5, comm=comm))
     fused = assert_fused(model, x, ["0"])
     assert fused[0].comm is comm
+
+
+def test_a_frozen_layer(x):
+    model = FrozenBatchNorm.convert_frozen_batchnorm(trained(Sequential(Dense(6, 6), BatchNorm(6)), x))
+    fused = fuse(model)
+    assert [type(layer) for layer in fused] == [Dense]
+    np.testing.assert_allclose(fused(x)[0], model(x)[0], atol=1e-5)
 
 
 class Doubled(Dense):
