@@ -8,8 +8,9 @@ _plans = compiled("plans")
 
 batch_norm = _plans.batch_norm
 batch_norm_inference = _plans.batch_norm_inference
+batch_norm_gradient = _plans.batch_norm_gradient
 group_norm = _plans.group_norm
 instance_norm = _plans.instance_norm
 feature_norm = _plans.feature_norm
 
-__all__ = ["batch_norm", "batch_norm_inference", "feature_norm", "group_norm", "instance_norm"]
+__all__ = ["batch_norm", "batch_norm_gradient", "batch_norm_inference", "feature_norm", "group_norm", "instance_norm"]
