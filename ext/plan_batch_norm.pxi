@@ -57,6 +57,24 @@ def batch_norm_inference(x, running_mean, running_var, weight, bias, eps, channe
     return y, plan
 
 
+def batch_norm_gradient(x, weight, bias, eps, channel_axis, reduction, state, protocol, layer):
+    """Return the backward of an earlier forward without mask, residual and relu, from its `BatchNormPlan.state`.
+
+    The arguments are those of that forward; ``reduction`` is "float64" for `batch_norm_inference`.
+    """
+    cdef BatchNormPlan plan = BatchNormPlan.__new__(BatchNormPlan)
+    plan.protocol = protocol
+    plan.read(x, channel_axis, None, reduction)
+    plan.weight, plan.bias, plan.eps = weight, bias, eps
+    if not plan.exact:
+        lengthen_rows(&plan.layout)
+    plan.select(None, channel_axis)
+    plan.moments, plan.count, plan.sequence_number = state
+    if protocol is not None:
+        plan.describe(layer, reduction)
+    return plan
+
+
 cdef ndarray statistic64(object array, str name, Py_ssize_t length):
     if array is None:
         raise TypeError(f"{name} must be an array of shape ({length},), got None")
@@ -102,14 +120,7 @@ cdef class BatchNormPlan(Plan):
     ) except -1:
         """Check and convert the arguments of a forward."""
         cdef Layout *layout = &self.layout
-        cdef bint behaved = is_working(x) and find_layout(x, channel_axis, layout)
-        if not behaved:
-            x, channel_axis = checks.check_input(x, channel_axis)
-            find_layout(x, channel_axis, layout)  # sizes, which are checked before x is copied
-        if channels is not None and layout.channels != channels:
-            checks.check_channels(shape_of(x), channel_axis, channels)
-        self.exact = is_exact(reduction, layout.samples, self.ranks())
-        self.x, self.edge = (x, None) if behaved else converted(x, channel_axis, layout)
+        x, channel_axis = self.read(x, channel_axis, channels, reduction)
         self.weight, self.bias = weight, bias
         self.weight64 = parameter64(weight, "weight", layout.channels)
         self.bias64 = parameter64(bias, "bias", layout.channels)
@@ -123,6 +134,19 @@ cdef class BatchNormPlan(Plan):
         self.select(mask, channel_axis)
         self.moments = doubles(2, 5, layout.channels)
         return 0
+
+    cdef tuple read(self, object x, object channel_axis, object channels, object reduction):
+        """Check and convert x; return the checked x and channel axis."""
+        cdef Layout *layout = &self.layout
+        cdef bint behaved = is_working(x) and find_layout(x, channel_axis, layout)
+        if not behaved:
+            x, channel_axis = checks.check_input(x, channel_axis)
+            find_layout(x, channel_axis, layout)  # sizes, which are checked before x is copied
+        if channels is not None and layout.channels != channels:
+            checks.check_channels(shape_of(x), channel_axis, channels)
+        self.exact = is_exact(reduction, layout.samples, self.ranks())
+        self.x, self.edge = (x, None) if behaved else converted(x, channel_axis, layout)
+        return x, channel_axis
 
     cdef object dtype_name(self):
         if self.edge is not None:
@@ -196,9 +220,7 @@ cdef class BatchNormPlan(Plan):
     cdef int prepare_distributed(self, str layer, object reduction) except -1:
         """Sum this rank's rows, and allocate the buffers of messages."""
         cdef Py_ssize_t channels = self.layout.channels
-        self.signature = self.protocol.layer_signature(
-            layer, channels, self.dtype_name(), reduction, self.eps, affine(self.weight, self.bias)
-        )
+        self.describe(layer, reduction)
         self.max_buffer = self.protocol.max_buffer(1 + 2 * channels) if self.exact else None
         self.sum_buffer = self.protocol.sum_buffer(1 + 4 * channels, INT64 if self.exact else FLOAT64)
         if self.exact:
@@ -209,6 +231,13 @@ cdef class BatchNormPlan(Plan):
         kernels.rank_ranges(
             self.seen(self.x), self.layout.channels_last, self.mask, self.counts, self.rows, self.max_buffer,
             threads_for(self.layout.bytes),
+        )
+        return 0
+
+    cdef int describe(self, str layer, object reduction) except -1:
+        """Find the signature, which other ranks compare."""
+        self.signature = self.protocol.layer_signature(
+            layer, self.layout.channels, self.dtype_name(), reduction, self.eps, affine(self.weight, self.bias)
         )
         return 0
 
@@ -253,6 +282,11 @@ cdef class BatchNormPlan(Plan):
         """Return the moments, read-only: the backward reads the same memory."""
         cdef Py_ssize_t channels = self.layout.channels
         return Moments(self.count, row(self.moments, 0, channels), row(self.moments, 1, channels))
+
+    @property
+    def state(self):
+        """Arguments of `batch_norm_gradient`: the moments (μ, var, 1/√(var + eps), scale, bias), count and number."""
+        return self.moments, self.count, self.sequence_number or 0
 
     # ---- Backward
 

@@ -18,6 +18,7 @@ ALLOWED_IMPORTS: dict[str, set[str]] = {
     "cli": {"experiments"},
     "experiments": {"train", "data"},
     "onnx": {"nn", "files"},
+    "torch": {"functional", "layers", "comm", "moments"},
     "train": {"nn", "comm", "files"},
     "nn": {"layers"},
     "layers": {"functional", "comm", "moments"},
@@ -38,17 +39,16 @@ and `pitfalls`."""
 ALLOWED_IMPORTERS = {"_kernels": {"_core", "comm"}}
 """Packages that only these packages may import."""
 
-BRIDGES = {"onnx"}
-"""Packages that ``import syncbn`` does not load, for users of other libraries."""
-
 APPLICATIONS = {"cli", "experiments"}
 """Packages that ``import syncbn`` does not load; only they may import names from ``syncbn`` itself."""
+
+BRIDGES = {"onnx", "torch"}
+"""Packages that ``import syncbn`` does not load; each may import the library of its name at load time."""
 
 LIBRARIES = {
     "mpi4py": {"comm"},
     "scipy": APPLICATIONS,
     "IPython": {"train"},
-    "onnx": {"onnx"},
     **dict.fromkeys(("rich", "matplotlib"), APPLICATIONS | {"train"}),
 }
 """Packages that may import each library, inside functions only. NumPy and the standard library are free."""
@@ -103,6 +103,8 @@ def problem(package: str, found: Import) -> str:
     top, *rest = found.name.split(".")
     if top == "syncbn":
         return internal_problem(package, rest[0] if rest else "")
+    if top == package and package in BRIDGES:
+        return ""
     if top in LIBRARIES:
         if package not in LIBRARIES[top]:
             return f"{package} imports {top}, which only {', '.join(sorted(LIBRARIES[top]))} may"
@@ -117,7 +119,7 @@ def internal_problem(package: str, target: str) -> str:
         allowed = package in APPLICATIONS | {"__main__"}
         return "" if allowed else f"{package} imports from syncbn itself, which imports {package}"
     if package == "__init__":
-        targets = set(ALLOWED_IMPORTS) - APPLICATIONS
+        targets = set(ALLOWED_IMPORTS) - APPLICATIONS - BRIDGES
     elif package == "__main__":
         targets = {"cli"}
     else:
@@ -161,6 +163,10 @@ def test_modules_keep_the_dependency_rule():
         ("train/bad.py", "import matplotlib.pyplot", "train imports matplotlib at load time"),
         ("nn/bad.py", "def f():\n    import matplotlib.pyplot", "nn imports matplotlib, which only"),
         ("layers/bad.py", "import torch", "layers imports torch, which is not a dependency"),
+        ("__init__.py", "from syncbn.torch import SyncBatchNorm", "__init__ imports torch, against the rule"),
+        ("comm/bad.py", "from syncbn.torch import TorchComm", "comm imports torch, against the rule"),
+        ("torch/bad.py", "from syncbn.nn import Dense", "torch imports nn, against the rule"),
+        ("torch/bad.py", "import jax", "torch imports jax, which is not a dependency"),
         ("data/bad.py", "import pandas", "data imports pandas, which is not a dependency"),
         ("elsewhere.py", "", "elsewhere is not in the dependency rule"),
     ],
@@ -180,6 +186,7 @@ def test_a_forbidden_import_is_found(path, source, expected):
         ("experiments/good.py", "def f():\n    import matplotlib.pyplot\nfrom syncbn.data import load"),
         ("_core/good.py", "from syncbn._kernels import rows"),
         ("__init__.py", "from syncbn.layers import BatchNorm"),
+        ("torch/good.py", "import torch.distributed as dist\nfrom syncbn.torch.layer import SyncBatchNorm"),
     ],
 )
 def test_an_allowed_import_is_not_reported(path, source):

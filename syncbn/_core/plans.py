@@ -12,6 +12,7 @@ _plans = compiled("plans")
 
 batch_norm = _plans.batch_norm
 batch_norm_inference = _plans.batch_norm_inference
+batch_norm_gradient = _plans.batch_norm_gradient
 
 
 def group_norm(
@@ -56,4 +57,4 @@ def feature_norm(
     return masked.layer_norm(x, normalized_shape, weight, bias, eps, mask)
 
 
-__all__ = ["batch_norm", "batch_norm_inference", "feature_norm", "group_norm", "instance_norm"]
+__all__ = ["batch_norm", "batch_norm_gradient", "batch_norm_inference", "feature_norm", "group_norm", "instance_norm"]

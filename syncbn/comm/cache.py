@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
+from syncbn.comm.launcher import single_process_problem
 from syncbn.comm.mpi import MPIComm, made
 from syncbn.comm.mpi_import import check_intracommunicator, import_mpi
 
@@ -13,6 +15,21 @@ _keyval: int | None = None
 def world() -> MPIComm:
     """Return the cached wrapper of ``MPI.COMM_WORLD``. Collective at its first call."""
     return wrap(import_mpi().COMM_WORLD)
+
+
+def world_of_launcher() -> MPIComm | None:
+    """Return the cached wrapper of ``MPI.COMM_WORLD`` if it has several ranks, otherwise None.
+
+    Collective at its first call where there are several ranks. MPI is not initialized in a process that no launcher of
+    MPI has started.
+    """
+    if "mpi4py.MPI" not in sys.modules and not single_process_problem(1):
+        return None
+    try:
+        several = import_mpi().COMM_WORLD.Get_size() > 1
+    except (ImportError, RuntimeError):  # MPI is missing, or finalized
+        return None
+    return world() if several else None
 
 
 def latest() -> MPIComm:

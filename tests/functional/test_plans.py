@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from syncbn import functional as F
+from syncbn._core import plans
 
 BACKWARDS = {
     "batch_norm": lambda x: F.batch_norm(x)[2],
@@ -24,6 +25,21 @@ def test_a_backward_is_copied_and_referred_to_like_a_function(name, rng):
     backward = BACKWARDS[name](rng.standard_normal((4, 6)))
     assert copy.deepcopy(backward) is backward
     assert weakref.ref(backward)() is backward
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(6, 4), (3, 4, 5), (0, 4)])
+def test_a_backward_is_made_again_of_its_state(shape, dtype, rng):
+    """The bridge to PyTorch saves tensors, from which it makes the backward."""
+    x, dy = rng.standard_normal((2, *shape)).astype(dtype)
+    weight, bias, mean, var = rng.uniform(0.5, 2, (4, 4)).astype(dtype)
+    _, _, of_batch = F.batch_norm(x, weight, bias)
+    _, of_constants = F.batch_norm_inference(x, mean, var, weight, bias)
+    for backward, reduction in ((of_batch, "exact"), (of_constants, "float64")):
+        again = plans.batch_norm_gradient(x, weight, bias, 1e-5, 1, reduction, backward.state, None, "")
+        for found, expected in zip(again(dy), backward(dy), strict=True):
+            np.testing.assert_array_equal(found, expected)
+            assert found.dtype == expected.dtype
 
 
 def test_float16_is_widened_exactly_and_rounded_to_nearest_even(rng):

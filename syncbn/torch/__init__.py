@@ -1,0 +1,29 @@
+"""Synchronized batch normalization for PyTorch, on CPU tensors.
+
+Importing this package imports torch, which ``import syncbn`` does not. Files::
+
+    layer           SyncBatchNorm, and BatchNorm for models that are converted back
+    conversion      convert_sync_batchnorm and revert_sync_batchnorm
+    operators       forward, backward and double backward as differentiable functions of tensors
+    groups          the ranks that share the statistics of a layer
+    distributed     TorchComm: the communicator over torch.distributed
+    replicas        broadcast_parameters, average_gradients and loss_weight
+"""
+
+from __future__ import annotations
+
+from syncbn.torch.conversion import convert_sync_batchnorm, revert_sync_batchnorm
+from syncbn.torch.distributed import TorchComm
+from syncbn.torch.layer import BatchNorm, SyncBatchNorm
+from syncbn.torch.replicas import average_gradients, broadcast_parameters, loss_weight
+
+__all__ = [
+    "BatchNorm",
+    "SyncBatchNorm",
+    "TorchComm",
+    "average_gradients",
+    "broadcast_parameters",
+    "convert_sync_batchnorm",
+    "loss_weight",
+    "revert_sync_batchnorm",
+]

@@ -1,0 +1,147 @@
+"""The communicator over torch.distributed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from numpy.typing import NDArray
+
+from syncbn.comm import Communicator
+from syncbn.comm.arguments import check_timeout
+from syncbn.comm.protocol import Protocol
+from syncbn.comm.transport import Op, Test, Transport
+from syncbn.pitfalls import see
+
+_OPS = {"sum": dist.ReduceOp.SUM, "min": dist.ReduceOp.MIN, "max": dist.ReduceOp.MAX} if dist.is_available() else {}
+
+
+class TorchTransport(Transport):
+    """Ranks of a process group of torch.distributed, on a gloo group of their own.
+
+    So messages never match those of the caller, such as the gradients of DistributedDataParallel. Collective.
+
+    Parameters
+    ----------
+    ranks : sequence of int
+        Ranks in the default process group.
+    name : str
+        Name of the group in messages.
+    """
+
+    def __init__(self, ranks: Sequence[int], name: str) -> None:
+        self._ranks = list(ranks)
+        self.rank, self.size, self.name = self._ranks.index(dist.get_rank()), len(ranks), name
+        self._group = dist.new_group(self._ranks, backend="gloo", use_local_synchronization=True)
+
+    def allreduce(self, array: NDArray[Any], op: Op) -> Test:
+        """Combine a contiguous array over ranks, in place."""
+        return _test(dist.all_reduce(torch.from_numpy(array), _OPS[op], self._group, async_op=True))
+
+    def broadcast(self, array: NDArray[Any], root: int) -> Test:
+        """Copy a contiguous array of rank ``root`` to all ranks, in place."""
+        tensor = torch.from_numpy(array)
+        return _test(dist.broadcast(tensor, self._ranks[root], self._group, async_op=True))
+
+    def allgather(self, own: NDArray[np.uint8], gathered: NDArray[np.uint8], sizes: Sequence[int]) -> Test:
+        """Write the bytes of all ranks to ``gathered``, in rank order; gloo takes equal sizes, so bytes are padded."""
+        padded = torch.zeros((self.size, max(1, *sizes)), dtype=torch.uint8)
+        padded[self.rank, : own.size] = torch.tensor(own)
+        test = _test(dist.all_gather(list(padded), padded[self.rank].clone(), self._group, async_op=True))
+
+        def write() -> bool:
+            if not test():
+                return False
+            gathered[...] = np.concatenate([row[:size] for row, size in zip(padded.numpy(), sizes, strict=True)])
+            return True
+
+        return write
+
+    def split(self, color: int, name: str) -> TorchTransport:
+        """Return the group of the ranks with the same ``color``."""
+        colors: list[Any] = [None] * self.size
+        dist.all_gather_object(colors, color, self._group)
+        return TorchTransport([rank for rank, other in zip(self._ranks, colors, strict=True) if other == color], name)
+
+    def free(self) -> None:
+        """Free the group."""
+        dist.destroy_process_group(self._group)
+
+
+def _test(work: Any) -> Test:
+    """Return the test of an operation, which raises the error of one that failed."""
+
+    def test() -> bool:
+        if not work.is_completed():
+            return False
+        work.wait()
+        return True
+
+    return test
+
+
+class TorchComm(Communicator):
+    """The ranks of a process group of torch.distributed, which ``torchrun`` starts without MPI.
+
+    Collective. The protocol is that of `MPIComm`, with the same guarantees, over gloo: bits, errors that all ranks
+    raise, failure detection. Messages are sent on a gloo group of its own.
+
+    Parameters
+    ----------
+    process_group : torch.distributed.ProcessGroup, optional
+        Default: the default process group.
+    timeout : float, optional
+        Maximum time in seconds that a call waits for other ranks before it raises `SyncTimeoutError`. Default: the
+        30 minutes after which gloo raises an error.
+
+    Raises
+    ------
+    RuntimeError
+        torch.distributed is not available or not initialized.
+    TypeError
+        ``process_group`` is not a process group.
+    ValueError
+        This process does not belong to the group, or ``timeout`` is not a positive number.
+
+    Examples
+    --------
+    >>> torch.distributed.init_process_group("gloo")
+    >>> comm = TorchComm()
+    >>> layer = SyncBatchNorm(64, comm=comm)
+    """
+
+    def __init__(self, process_group: Any = None, *, timeout: float | None = None) -> None:
+        if not (dist.is_available() and dist.is_initialized()):
+            raise RuntimeError(
+                "torch.distributed has no process group: call torch.distributed.init_process_group('gloo') first"
+                f"{see('processes-without-their-ranks')}"
+            )
+        group = dist.group.WORLD if process_group is None else process_group
+        if group is dist.GroupMember.NON_GROUP_MEMBER:
+            raise ValueError(
+                "this process does not belong to process_group: call only on the ranks of the group"
+                f"{see('communicators-that-cannot-be-used')}"
+            )
+        if not isinstance(group, dist.ProcessGroup):
+            raise TypeError(
+                f"process_group must be a torch.distributed.ProcessGroup, got {type(group).__name__}"
+                f"{see('communicators-that-cannot-be-used')}"
+            )
+        ranks = dist.get_process_group_ranks(group)
+        transport = TorchTransport(ranks, f"process group of {len(ranks)} ranks")
+        super().__init__(Protocol(transport, timeout=check_timeout(timeout)))
+
+    @staticmethod
+    def of(process_group: Any) -> TorchComm:
+        """Return the communicator of a process group, which is made once. Collective at the first call."""
+        comm = _made.get(process_group)
+        if comm is None or comm._protocol.closed:
+            comm = _made[process_group] = TorchComm(process_group)
+        return comm
+
+
+_made: dict[Any, TorchComm] = {}
+"""The communicators of process groups that were passed to layers."""

@@ -1,0 +1,410 @@
+"""Forward, backward and double backward of batch normalization, as differentiable functions of tensors.
+
+Each is written once as a function that computes, and a pair (``setup``, ``backward``) that differentiates it. From
+these, `_differentiable` makes an ``autograd.Function``, which eager calls run with little overhead, and an operator of
+torch.library, which ``torch.compile`` puts into its graph as it is. A backward needs nothing but saved tensors, so
+activation checkpointing and hooks on saved tensors work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from syncbn._core import plans
+from syncbn.comm import CollectiveSignature
+from syncbn.comm.errors import SyncMismatchError, mark_raised_by_all
+from syncbn.moments import Moments, update_average
+from syncbn.torch.groups import communicator_of
+
+EVALUATION, NO_GRAD, GRAD_UNUSED, GRAD = range(4)
+"""Modes of a forward: with running statistics; with those of the batch and without a graph; with a graph that this rank
+needs only if another one does; with a graph."""
+
+_HALF = (torch.float16, torch.bfloat16)
+
+
+class Settings(NamedTuple):
+    """The arguments of a call that are no tensors.
+
+    Attributes
+    ----------
+    eps : float
+    channels : int
+        Required number of channels.
+    group : int
+        Key of the group of ranks that share the statistics; 0 is this process alone.
+    name : str
+        Identity of the layer, compared across ranks.
+    mode : int
+        EVALUATION, NO_GRAD, GRAD_UNUSED or GRAD.
+    """
+
+    eps: float
+    channels: int
+    group: int
+    name: str
+    mode: int
+
+    def protocol(self) -> Any:
+        """Return the protocol of the group; None for this process alone, which is all that evaluation needs."""
+        return None if self.mode == EVALUATION else communicator_of(self.group)._distributed
+
+    def identity(self, x: Tensor) -> str:
+        """Return the identity that ranks compare. Half precision is converted to float32, but must agree too."""
+        return f"{self.name} in {str(x.dtype)[6:]}" if x.dtype in _HALF else self.name
+
+
+def array_of(tensor: Tensor) -> NDArray[Any]:
+    """Return a tensor as an array, which shares its memory unless it is of half precision.
+
+    NumPy has no bfloat16, and float32 holds all its values; results are rounded once, to nearest.
+    """
+    if tensor.device.type != "cpu":
+        raise TypeError(f"syncbn.torch normalizes tensors on the CPU, got one on {tensor.device}: call its .cpu()")
+    tensor = tensor.detach()
+    array: NDArray[Any] = (tensor.float() if tensor.dtype in _HALF else tensor).numpy(force=True)
+    return array
+
+
+def _optional(tensor: Tensor | None) -> NDArray[Any] | None:
+    return None if tensor is None else array_of(tensor)
+
+
+def _result_like(x: Tensor) -> tuple[Tensor, NDArray[Any] | None]:
+    """Return a new tensor in x's memory format, and its array if results can be written to it directly."""
+    result = torch.empty_like(x)
+    return result, None if x.dtype in _HALF else result.numpy()
+
+
+def _restore(result: Tensor, written: NDArray[Any] | None, array: NDArray[Any]) -> Tensor:
+    """Return the result, to which ``array`` is rounded unless it was written to it."""
+    return result if written is not None else result.copy_(torch.from_numpy(array))
+
+
+class _AgreedProtocol:
+    """The protocol of one forward, whose handshake also combines whether ranks need a graph, or cannot have one."""
+
+    def __init__(self, protocol: Any, mode: int) -> None:
+        self._protocol = protocol
+        self._flags = float(mode == GRAD), float(mode == NO_GRAD)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._protocol, name)
+
+    def max_buffer(self, size: int) -> NDArray[Any]:
+        """Return the memory of the first ``size`` values of the handshake; the flags follow."""
+        self._buffer: NDArray[Any] = self._protocol.max_buffer(size + 2)
+        self._buffer[size:] = self._flags
+        values: NDArray[Any] = self._buffer[:size]
+        return values
+
+    def handshake(self, signature: Any, max_buffer: NDArray[Any] | None = None, forward: int = 0) -> int:
+        """Make the handshake of the forward, or another one without values."""
+        number: int = self._protocol.handshake(signature, None if max_buffer is None else self._buffer, forward)
+        if max_buffer is not None:
+            self._needed, self._refused = self._buffer[-2:] > 0
+        return number
+
+    def agree(self, signature: str) -> bool:
+        """Return whether any rank needs a graph; raise on all ranks if another one cannot have it."""
+        if self._needed and self._refused:
+            own = "without" if self._flags[1] else "with"
+            error = SyncMismatchError(
+                f"rank {self.rank} called {signature} {own} gradients, other ranks did not: gradients flow through the "
+                "statistics of all ranks, so torch.no_grad() and torch.inference_mode() must be used on all or none"
+            )
+            mark_raised_by_all(error, self._protocol._identity, self._protocol._calls)
+            raise error
+        return bool(self._needed)
+
+
+def _saved(ctx: Any) -> tuple[Any, ...]:
+    """Return the saved tensors; if they have changed or were freed, all ranks raise the error."""
+    try:
+        saved: tuple[Any, ...] = ctx.saved_tensors
+    except Exception:
+        settings = Settings(*ctx.settings)
+        protocol = settings.protocol()
+        if protocol is None:
+            raise
+        with protocol.collective_errors(protocol.unknown_signature("backward", settings.name)):
+            raise
+    return saved
+
+
+# ---- Forward
+
+
+def _normalize(
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    anchor: Tensor | None,  # noqa: ARG001  # it attaches the result to the graph
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    eps: float,
+    channels: int,
+    group: int,
+    name: str,
+    mode: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return y, the moments, and the integers count, sequence number and whether any rank needs the graph."""
+    settings = Settings(eps, channels, group, name, mode)
+    arguments = array_of(x), _optional(weight), _optional(bias)
+    y, out = _result_like(x)
+    if mode == EVALUATION and running_mean is not None and running_var is not None:
+        statistics = array_of(running_mean), array_of(running_var)
+        result, plan = plans.batch_norm_inference(
+            arguments[0], *statistics, *arguments[1:], eps, 1, None, False, out, channels
+        )
+        needed = False
+    else:
+        protocol = settings.protocol()
+        agreed = None if protocol is None else _AgreedProtocol(protocol, mode)
+        identity = settings.identity(x)
+        result, _, plan = plans.batch_norm(
+            *arguments, eps, 1, None, "exact", None, False, out, channels, agreed, identity
+        )
+        needed = agreed is not None and agreed.agree(identity)
+    moments, count, number = plan.state
+    return _restore(y, out, result), torch.from_numpy(moments), torch.tensor([count, number, needed])
+
+
+def _normalize_fake(x: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
+    channels = x.shape[1] if x.dim() > 1 else 0
+    return torch.empty_like(x), x.new_empty((5, channels), dtype=torch.float64), x.new_empty(3, dtype=torch.int64)
+
+
+def _normalize_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    x, weight, bias, anchor, running_mean, _, *ctx.settings = inputs
+    _, moments, numbers = output
+    ctx.mark_non_differentiable(moments, numbers)
+    ctx.has_bias = bias is not None
+    ctx.running = running_mean is not None
+    ctx.save_for_backward(x, weight, anchor, moments, numbers)
+
+
+def _normalize_backward(ctx: Any, dy: Tensor, *_: Any) -> tuple[Any, ...]:
+    x, weight, anchor, moments, numbers = _saved(ctx)
+    dx, dweight, dbias = gradients(dy, x, weight, anchor, moments, numbers, ctx.has_bias, ctx.running, *ctx.settings)
+    return dx, dweight if weight is not None else None, dbias if ctx.has_bias else None, *[None] * 8
+
+
+# ---- Backward
+
+
+def _differentiate(
+    dy: Tensor,
+    x: Tensor,
+    weight: Tensor | None,
+    anchor: Tensor | None,  # noqa: ARG001
+    moments: Tensor,
+    numbers: Tensor,
+    has_bias: bool,
+    running: bool,
+    eps: float,
+    channels: int,
+    group: int,
+    name: str,
+    mode: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return dx and this rank's dweight and dbias, which are empty if there is no such parameter."""
+    settings = Settings(eps, channels, group, name, mode)
+    count, number, _ = numbers.tolist()
+    dx, out = _result_like(x)
+    plan = plans.batch_norm_gradient(
+        array_of(x),
+        _optional(weight),
+        np.zeros(channels) if has_bias else None,
+        eps,
+        1,
+        "float64" if running else "exact",
+        (moments.numpy(), count, number),
+        settings.protocol(),
+        settings.identity(x),
+    )
+    result, *parameters = plan(array_of(dy), out=out)
+    dweight, dbias = (torch.empty(0) if found is None else torch.from_numpy(found) for found in parameters)
+    return _restore(dx, out, result), dweight if weight is None else dweight.to(weight.dtype), dbias
+
+
+def _differentiate_fake(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
+    _, x, weight, _, moments, _, has_bias, *_ = arguments
+    dweight = x.new_empty(0, dtype=torch.float32) if weight is None else torch.empty_like(weight)
+    dbias = moments.new_empty(moments.shape[1]) if has_bias else x.new_empty(0, dtype=torch.float32)
+    return torch.empty_like(x), dweight, dbias
+
+
+def _differentiate_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:  # noqa: ARG001
+    dy, x, weight, _, moments, numbers, _, ctx.running, *ctx.settings = inputs
+    ctx.save_for_backward(dy, x, weight, moments, numbers)
+
+
+def _differentiate_backward(ctx: Any, u: Tensor, v: Tensor, w: Tensor) -> tuple[Any, ...]:
+    dy, x, weight, moments, numbers = _saved(ctx)
+    ddy, dx, dweight = second_gradients(u, v, w, dy, x, weight, moments, numbers, ctx.running, *ctx.settings)
+    return ddy, dx, dweight if weight is not None else None, *[None] * 10
+
+
+# ---- Double backward
+
+
+def _differentiate_twice(
+    u: Tensor,
+    v: Tensor,
+    w: Tensor,
+    dy: Tensor,
+    x: Tensor,
+    weight: Tensor | None,
+    moments: Tensor,
+    numbers: Tensor,
+    running: bool,
+    eps: float,
+    channels: int,
+    group: int,
+    name: str,
+    mode: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients for dy, x and this rank's share for weight, given those for dx, dweight and dbias.
+
+    In float64, with sums that are not exact. With x̂ = (x − μ)s, means over all ranks, and the linear map
+    J(z) = s·(z − mean(z) − x̂·mean(z·x̂)), the backward is dx = γJ(dy), dweight = Σdy·x̂, dbias = Σdy, and its gradients
+    are
+
+        ddy     = γJ(u) + v·x̂ + w
+        dx      = J(v·dy) − γs·(s·x̂·(cov(u, dy) − p·q) + q·J(dy) + p·J(u)),   p = mean(dy·x̂), q = mean(u·x̂)
+        dweight = Σdy·J(u)
+
+    Where the statistics are constants, the means are 0.
+    """
+    settings = Settings(eps, channels, group, name, mode)
+    count, number, _ = numbers.tolist()
+    axes = [0, *range(2, x.dim())]
+    shape = [1, -1, *[1] * (x.dim() - 2)]
+    mean, scale = moments[0].view(shape), moments[2].view(shape)
+    gamma = 1.0 if weight is None else weight.double().view(shape)
+    g, u64, x_hat = dy.double(), u.double(), (x.double() - mean) * scale
+    h = g * v.double().view(shape) if weight is not None else torch.zeros_like(g)
+    sums = torch.stack([z.sum(axes) for z in (g, u64, u64 * g, g * x_hat, u64 * x_hat, h, h * x_hat)])
+    if running or count == 0:
+        sums.zero_()
+    elif (protocol := settings.protocol()) is not None:
+        signature = CollectiveSignature("double backward", (("channels", channels),), settings.identity(x), True)
+        protocol.handshake(signature, None, number)
+        protocol.sum(sums.numpy())
+    means = (sums / max(count, 1)).view(7, *shape)
+    g_mean, u_mean, ug_mean, p, q, h_mean, h_product = means
+    j_g = scale * (g - g_mean - x_hat * p)
+    j_u = scale * (u64 - u_mean - x_hat * q)
+    j_h = scale * (h - h_mean - x_hat * h_product)
+    ddy = gamma * j_u
+    if weight is not None:
+        ddy += v.double().view(shape) * x_hat
+    if w.numel():
+        ddy += w.double().view(shape)
+    covariance = ug_mean - u_mean * g_mean
+    dx = j_h - gamma * scale * (scale * x_hat * (covariance - p * q) + q * j_g + p * j_u)
+    dweight = torch.empty(0) if weight is None else (g * j_u).sum(axes).to(weight.dtype)
+    return torch.empty_like(dy).copy_(ddy), torch.empty_like(x).copy_(dx), dweight
+
+
+def _differentiate_twice_fake(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
+    _, _, _, dy, x, weight, *_ = arguments
+    dweight = x.new_empty(0, dtype=torch.float32) if weight is None else torch.empty_like(weight)
+    return torch.empty_like(dy), torch.empty_like(x), dweight
+
+
+def _differentiate_thrice(*_: Any) -> Any:
+    raise NotImplementedError("syncbn.torch has first and second derivatives of batch normalization, not third ones")
+
+
+# ---- Running statistics
+
+
+def _track(
+    running_mean: Tensor,
+    running_var: Tensor,
+    num_batches_tracked: Tensor,
+    moments: Tensor,
+    numbers: Tensor,
+    momentum: float | None,
+) -> None:
+    """Update running statistics in place; with momentum None they are the averages over all batches."""
+    count = int(numbers[0])
+    if count == 0:
+        return
+    num_batches_tracked += 1
+    if momentum is None:
+        momentum = 1.0 / int(num_batches_tracked)
+    batch = Moments(count, *moments.numpy()[:2])
+    running = array_of(running_mean), array_of(running_var)
+    for average, value in zip(running, (batch.mean, batch.unbiased_var), strict=True):
+        update_average(average, value, momentum)
+    for tensor, array in zip((running_mean, running_var), running, strict=True):
+        if tensor.dtype in _HALF:
+            tensor.copy_(torch.from_numpy(array))
+        else:
+            torch.autograd.graph.increment_version(tensor)  # its memory was written by NumPy
+
+
+def _track_fake(*_: Any) -> None:
+    return None
+
+
+# ---- Both kinds of calls
+
+
+def _is_traced(tensor: Any) -> bool:
+    """Return whether a call is part of a graph that is being compiled, where tensors have no values."""
+    return torch.compiler.is_compiling() or type(tensor) not in (Tensor, torch.nn.Parameter)
+
+
+def _differentiable(
+    name: str,
+    compute: Callable[..., Any],
+    fake: Callable[..., Any],
+    setup: Callable[..., None],
+    backward: Callable[..., Any],
+) -> Callable[..., Any]:
+    """Return the function ``compute``, made differentiable for eager calls and for compiled ones."""
+    operator = torch.library.custom_op(f"syncbn::{name}", compute, mutates_args=())
+    operator.register_fake(fake)
+    operator.register_autograd(backward, setup_context=setup)
+    static = {"forward": compute, "setup_context": setup, "backward": backward}
+    function: Any = type(name, (torch.autograd.Function,), {key: staticmethod(each) for key, each in static.items()})
+
+    @wraps(compute)
+    def call(*arguments: Any) -> Any:
+        return operator(*arguments) if _is_traced(arguments[0]) else function.apply(*arguments)
+
+    return call
+
+
+def _no_setup(ctx: Any, inputs: Any, output: Any) -> None:
+    """Save nothing."""
+
+
+normalize = _differentiable("batch_norm", _normalize, _normalize_fake, _normalize_setup, _normalize_backward)
+gradients = _differentiable(
+    "batch_norm_backward", _differentiate, _differentiate_fake, _differentiate_setup, _differentiate_backward
+)
+second_gradients = _differentiable(
+    "batch_norm_double_backward", _differentiate_twice, _differentiate_twice_fake, _no_setup, _differentiate_thrice
+)
+
+_track_operator = torch.library.custom_op(
+    "syncbn::track", _track, mutates_args=("running_mean", "running_var", "num_batches_tracked")
+)
+_track_operator.register_fake(_track_fake)
+
+
+def track(running_mean: Tensor, *arguments: Any) -> None:
+    """Update running statistics, as described in `_track`."""
+    (_track_operator if _is_traced(running_mean) else _track)(running_mean, *arguments)

@@ -1,0 +1,157 @@
+"""Equal parameters on all ranks, and averages of their gradients, without DistributedDataParallel."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from syncbn._core.checks import check_integer
+from syncbn.comm import CollectiveSignature, CommLike, Communicator, as_communicator
+from syncbn.comm.collective import collective
+from syncbn.torch.groups import default_communicator
+
+
+def _communicator(comm: CommLike) -> Communicator:
+    return default_communicator() if comm is None else as_communicator(comm)
+
+
+_of_comm = collective(lambda passed: _communicator(passed.get("comm")))
+
+
+@_of_comm
+def broadcast_parameters(module: nn.Module, comm: CommLike = None) -> None:
+    """Copy the parameters and buffers of rank 0 to all ranks.
+
+    Collective. Call it before training, and after loading a state on rank 0.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Model with CPU tensors.
+    comm : syncbn communicator or mpi4py.MPI.Intracomm, optional
+        Ranks that train. Default: as for `SyncBatchNorm`.
+
+    Raises
+    ------
+    TypeError
+        ``module`` is not a Module.
+    SyncMismatchError
+        Ranks have models with different names, shapes or dtypes, or another rank had an invalid argument.
+
+    Examples
+    --------
+    >>> broadcast_parameters(model)
+    """
+    _check_module(module)
+    communicator = _communicator(comm)
+    tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    communicator._protocol.handshake(_signature("broadcast_parameters", tensors))
+    with torch.no_grad():
+        parts = [tensor.detach().contiguous().view(-1).view(torch.uint8) for tensor in tensors.values()]
+        packed = torch.cat([torch.zeros(1, dtype=torch.uint8), *parts])
+        communicator._protocol.broadcast(packed.numpy(), 0)
+        for tensor, part in zip(tensors.values(), packed[1:].split([len(part) for part in parts]), strict=True):
+            tensor.copy_(part.clone().view(tensor.dtype).view(tensor.shape))
+
+
+@_of_comm
+def average_gradients(module: nn.Module, comm: CommLike = None) -> None:
+    """Replace the gradients of all parameters by their averages over ranks, Σᵣ gᵣ/P.
+
+    Collective. All gradients are one message. This is what DistributedDataParallel does: right if the loss of each rank
+    is a mean over equally many samples. For uneven batches multiply the loss by `loss_weight`. (Weights for the
+    gradients instead would be wrong, because the backward of `SyncBatchNorm` mixes the losses of all ranks.)
+
+    A parameter without gradient counts as zeros, unless no rank has one; then it remains without.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Model with CPU tensors.
+    comm : syncbn communicator or mpi4py.MPI.Intracomm, optional
+        Ranks that train. Default: as for `SyncBatchNorm`.
+
+    Raises
+    ------
+    TypeError
+        ``module`` is not a Module, or a gradient is sparse.
+    SyncMismatchError
+        Ranks have models with different parameters, or another rank had an invalid argument.
+
+    Examples
+    --------
+    >>> loss.backward()
+    >>> average_gradients(model)
+    >>> optimizer.step()
+    """
+    _check_module(module)
+    communicator = _communicator(comm)
+    parameters = dict(module.named_parameters())
+    dtype = torch.float64 if any(each.dtype == torch.float64 for each in parameters.values()) else torch.float32
+    present = torch.tensor([each.grad is not None for each in parameters.values()], dtype=dtype)
+    parts = [_gradient(name, each).to(dtype).reshape(-1) for name, each in parameters.items()]
+    packed = torch.cat([present, *parts])
+    communicator._protocol.handshake(_signature("average_gradients", parameters))
+    communicator._protocol.sum(packed.numpy())
+    present, *parts = packed.split([len(present), *(len(part) for part in parts)])
+    for each, count, part in zip(parameters.values(), present.tolist(), parts, strict=True):
+        if count:
+            each.grad = (part / communicator.size).view(each.shape).to(each.dtype)
+
+
+@_of_comm
+def loss_weight(samples: int, comm: CommLike = None) -> float:
+    """Return P·nᵣ/Σᵣ nᵣ, by which a rank multiplies the mean loss of its nᵣ samples if ranks have uneven batches.
+
+    Collective. The average over the P ranks of these losses, and of their gradients, is the mean over the samples of
+    all ranks, with DistributedDataParallel as well as with `average_gradients`. It is 1 for even batches, and 0 if no
+    rank has samples.
+
+    Parameters
+    ----------
+    samples : int
+        Number of samples of this rank.
+    comm : syncbn communicator or mpi4py.MPI.Intracomm, optional
+        Ranks that train. Default: as for `SyncBatchNorm`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        ``samples`` is not an integer, or negative.
+    SyncMismatchError
+        Another rank had an invalid argument.
+
+    Examples
+    --------
+    >>> loss = loss_weight(len(x)) * cross_entropy(model(x), labels, reduction="sum") / max(len(x), 1)
+    """
+    total = np.array([check_integer("samples", samples, 0)], np.int64)
+    communicator = _communicator(comm)
+    communicator.allreduce(total)
+    return communicator.size * samples / max(1, int(total[0]))
+
+
+def _gradient(name: str, parameter: Tensor) -> Tensor:
+    if parameter.grad is None:
+        return torch.zeros_like(parameter.detach())
+    if parameter.grad.layout != torch.strided:
+        raise TypeError(f"the gradient of {name!r} is sparse: average_gradients takes dense ones")
+    return parameter.grad.detach()
+
+
+def _signature(operation: str, tensors: Mapping[str, Tensor]) -> CollectiveSignature:
+    """Return the signature of a call about tensors whose names, shapes and dtypes must agree."""
+    described = "; ".join(f"{name} {tuple(tensor.shape)} {tensor.dtype}" for name, tensor in tensors.items())
+    digest = hashlib.blake2b(described.encode(), digest_size=8).hexdigest()
+    arguments = ("tensors", len(tensors)), ("names, shapes and dtypes (hash)", digest)
+    return CollectiveSignature(operation, arguments, has_data=True)
+
+
+def _check_module(module: Any) -> None:
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"expected a torch.nn.Module, got {type(module).__name__}")
