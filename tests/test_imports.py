@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[1] / "syncbn"
 ALLOWED_IMPORTS: dict[str, set[str]] = {
     "cli": {"experiments"},
     "experiments": {"train", "data"},
+    "jax": {"functional", "layers", "comm", "moments"},
     "onnx": {"nn", "files"},
     "torch": {"functional", "layers", "comm", "moments"},
     "train": {"nn", "comm", "files"},
@@ -42,7 +43,7 @@ ALLOWED_IMPORTERS = {"_kernels": {"_core", "comm"}}
 APPLICATIONS = {"cli", "experiments"}
 """Packages that ``import syncbn`` does not load; only they may import names from ``syncbn`` itself."""
 
-BRIDGES = {"onnx", "torch"}
+BRIDGES = {"jax", "onnx", "torch"}
 """Packages that ``import syncbn`` does not load; each may import the library of its name at load time."""
 
 LIBRARIES = {
