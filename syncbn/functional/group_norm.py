@@ -7,11 +7,13 @@ from collections.abc import Callable
 from numpy.typing import ArrayLike
 
 from syncbn._core import plans
+from syncbn.functional._kinds import in_kind
 from syncbn.typing import FloatArray
 
 AffineBackward = Callable[[FloatArray], tuple[FloatArray, FloatArray | None, FloatArray | None]]
 
 
+@in_kind
 def group_norm(
     x: FloatArray,
     num_groups: int,

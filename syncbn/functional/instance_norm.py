@@ -5,10 +5,12 @@ from __future__ import annotations
 from numpy.typing import ArrayLike
 
 from syncbn._core import plans
+from syncbn.functional._kinds import in_kind
 from syncbn.functional.group_norm import AffineBackward
 from syncbn.typing import FloatArray
 
 
+@in_kind
 def instance_norm(
     x: FloatArray,
     weight: FloatArray | None = None,

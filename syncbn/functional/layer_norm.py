@@ -7,11 +7,13 @@ from collections.abc import Callable, Sequence
 from numpy.typing import ArrayLike
 
 from syncbn._core import plans
+from syncbn.functional._kinds import in_kind
 from syncbn.typing import FloatArray
 
 FeaturesBackward = Callable[[FloatArray], tuple[FloatArray, FloatArray | None, FloatArray | None]]
 
 
+@in_kind
 def layer_norm(
     x: FloatArray,
     normalized_shape: int | Sequence[int],
