@@ -244,6 +244,8 @@ class SyncBatchNorm(BatchNorm):
         )
         self.reduction = check_reduction(reduction)
         self.comm = world() if comm is None else as_communicator(comm)
+        for _, parameter in self.own_parameters():
+            parameter.replicated = self.comm.size > 1
         self._identity = self.comm._protocol.register_layer(type(self).__name__)
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:

@@ -31,8 +31,9 @@ class Parameter:
     grad : ndarray or None
         Sum of the gradients of all backward passes since the last ``zero_grad``; None before the first one.
     replicated : bool
-        Whether all ranks have copies of the parameter, which `syncbn.train.broadcast_parameters` makes equal. Then an
-        optimizer accepts only gradients that are ``summed``. A program that sums gradients itself sets it to False.
+        Whether all ranks have copies of the parameter: those of a `SyncBatchNorm` of several ranks, and all after
+        `syncbn.train.broadcast_parameters`. Then an optimizer accepts only gradients that are ``summed``. A program
+        that sums gradients itself sets it to False.
     summed : bool
         Whether ``grad`` is the sum over all ranks, by `syncbn.train.sum_gradients`. The next backward raises
         RuntimeError, because it would add the gradient of a single rank to it: call ``zero_grad`` first.

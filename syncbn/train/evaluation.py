@@ -85,7 +85,7 @@ def evaluate(
         if not len(x):
             raise ValueError("evaluation needs at least one sample")
         samples = {"elements": x.size, "dtype": str(x.dtype)}
-    if any(comm.allgather(any(p.replicated or p.version for p in model.parameters()))):  # not of a new model
+    if any(comm.allgather(any(p.version for p in model.parameters()))):  # not of a new model
         check_parameters(model, comm)
     with rank_0_buffers(model, comm), collective_errors(comm, "evaluation", **samples), model.evaluating():
         own = shard(len(x), comm.rank, comm.size)

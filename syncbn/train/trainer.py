@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -222,6 +223,12 @@ class Trainer:
         if self.position.step > order.steps:  # a forged checkpoint
             raise ValueError(f"fit cannot continue after step {self.position.step} of an epoch of {order.steps} steps")
         self._data = run.data
+        if self.comm.rank == 0 and not (done_before or self.model.training):
+            warnings.warn(
+                "the model is in evaluation mode, so its normalizers use their running statistics and keep them: to "
+                "train the whole model, call model.train() before fit",
+                stacklevel=2,
+            )
 
         def report(done: Progress) -> None:
             display.step(done, self.position)

@@ -231,6 +231,15 @@ def test_evaluation_of_a_state_that_one_rank_has_loaded(comm, problem, loaded):
 def test_training_in_which_every_part_is_forgotten(comm, loop):
     several(comm)
     loop.backward(None)
+    with pytest.raises(RuntimeError, match=r"would drift apart: call train\.sum_gradients"):
+        loop.optimizer.step()
+
+
+def test_training_without_synchronized_layers_in_which_every_part_is_forgotten(comm, loop):
+    several(comm)
+    loop.model[1] = BatchNorm(5, dtype=np.float64)
+    loop.optimizer = SGD(loop.model.parameters(), 0.1)
+    loop.backward(None)
     loop.optimizer.step()
     with pytest.raises(ParameterMismatchError, match="broadcast_parameters, sum gradients by"):
         evaluate(loop.model, loop.x, loop.y, comm)

@@ -217,7 +217,8 @@ def test_layers_in_evaluation_stay_there(data, nested):
 def test_a_model_in_evaluation_trains_after_train(build, data):
     trainer = build("bn")
     trainer.model.eval()
-    trainer.fit(*data, 1)
+    with pytest.warns(UserWarning, match=r"in evaluation mode, .* call model\.train\(\) before fit"):
+        trainer.fit(*data, 1)
     assert trainer.model[1].num_batches_tracked == 0
     trainer.model.train()
     trainer.fit(*data, 2)
