@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from syncbn.layers import (
         BatchNorm,
         FrozenBatchNorm,
+        GhostBatchNorm,
         GroupNorm,
         InstanceNorm,
         LayerNorm,
@@ -27,6 +28,7 @@ __version__ = "0.1.0"
 __all__ = [
     "BatchNorm",
     "FrozenBatchNorm",
+    "GhostBatchNorm",
     "GroupNorm",
     "InstanceNorm",
     "LayerNorm",

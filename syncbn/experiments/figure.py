@@ -30,6 +30,7 @@ STYLES = {
     "none": (GREY, "x"),
     "bn": (ORANGE, "s"),
     "syncbn": (BLUE, "o"),
+    "ghost": (BLUE, "<"),
     "gn": (GREEN, "^"),
     "ln": (YELLOW, "D"),
     "in": (PINK, "v"),

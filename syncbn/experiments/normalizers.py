@@ -8,13 +8,16 @@ from typing import Literal
 
 from syncbn._core.checks import Reduction
 from syncbn.comm import Communicator
-from syncbn.layers import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, Module, RMSNorm, SyncBatchNorm
+from syncbn.layers import BatchNorm, GhostBatchNorm, GroupNorm, InstanceNorm, LayerNorm, Module, RMSNorm, SyncBatchNorm
 
 Network = Literal["mlp", "resnet"]
 NormFactory = Callable[[int], Module]
 
 GROUPS = 8
 """Number of groups of Group Normalization: 8 features per group in the widest layers."""
+
+GHOST_BATCH = 8
+"""Number of samples of the virtual batches of Ghost Batch Normalization."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,11 @@ NORMALIZERS: dict[str, Normalizer] = {
         "SyncBN",
         "synchronized Batch Normalization",
         lambda c, _n, comm, reduction: SyncBatchNorm(c, comm=comm, reduction=reduction),
+    ),
+    "ghost": Normalizer(
+        "GhostBN",
+        f"Ghost Batch Normalization, virtual batches of at most {GHOST_BATCH} samples of all ranks",
+        lambda c, _n, comm, reduction: GhostBatchNorm(c, GHOST_BATCH, comm=comm, reduction=reduction),
     ),
     "gn": Normalizer("GN", "Group Normalization", lambda c, _n, _m, _r: GroupNorm(GROUPS, c)),
     "ln": Normalizer("LN", "Layer Normalization", lambda c, network, _m, _r: _layer_norm(c, network)),

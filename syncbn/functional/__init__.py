@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from syncbn.functional.batch_norm import batch_norm, batch_norm_inference
+from syncbn.functional.ghost_batch_norm import ghost_batch_norm
 from syncbn.functional.group_norm import group_norm
 from syncbn.functional.instance_norm import instance_norm
 from syncbn.functional.layer_norm import layer_norm
@@ -12,6 +13,7 @@ from syncbn.functional.weight_norm import weight_norm
 __all__ = [
     "batch_norm",
     "batch_norm_inference",
+    "ghost_batch_norm",
     "group_norm",
     "instance_norm",
     "layer_norm",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from syncbn.layers.batch_norm import BatchNorm, SyncBatchNorm
 from syncbn.layers.frozen_batch_norm import FrozenBatchNorm
+from syncbn.layers.ghost_batch_norm import GhostBatchNorm
 from syncbn.layers.group_norm import GroupNorm
 from syncbn.layers.instance_norm import InstanceNorm
 from syncbn.layers.layer_norm import LayerNorm
@@ -15,6 +16,7 @@ from syncbn.layers.weight_norm import WeightNorm
 __all__ = [
     "BatchNorm",
     "FrozenBatchNorm",
+    "GhostBatchNorm",
     "GroupNorm",
     "InstanceNorm",
     "LayerNorm",

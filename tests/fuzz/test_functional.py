@@ -48,6 +48,8 @@ def calls(draw: st.DrawFn) -> tuple[str, dict[str, Any], bool]:
             options["channel_axis"] = axis = drawn_axis(draw, len(shape))
             channels = shape[axis] if -len(shape) <= axis < len(shape) else 3
             parameter = (channels,)
+            if name == "ghost_batch_norm":
+                arguments["virtual_batch_size"] = draw(st.integers(1, 4))
             if name == "group_norm":
                 arguments["num_groups"] = draw(st.sampled_from([g for g in range(1, 6) if channels % g == 0]))
             if name == "batch_norm":
@@ -98,10 +100,10 @@ def test_documented_results_or_documented_errors(call, data):
         return
     y, *moments, backward = result
     assert_like(y, np.asarray(x))
-    if moments:
-        assert isinstance(moments[0].count, int)
-        assert moments[0].mean.dtype == moments[0].var.dtype == np.float64
-        assert not (moments[0].var < 0).any()
+    for batch in moments[0] if name == "ghost_batch_norm" else moments:
+        assert isinstance(batch.count, int)
+        assert batch.mean.dtype == batch.var.dtype == np.float64
+        assert not (batch.var < 0).any()
     dy = data.draw(floating(y.shape) | arrays(y.shape) | junk)
     gradients = outcome(backward, dy)
     if isinstance(gradients, Exception):

@@ -8,6 +8,7 @@ import pytest
 from syncbn import (
     BatchNorm,
     FrozenBatchNorm,
+    GhostBatchNorm,
     GroupNorm,
     InstanceNorm,
     LayerNorm,
@@ -42,6 +43,9 @@ LAYERS = {
         3, affine=False, track_running_stats=False, comm=SerialComm()
     ),
     "FrozenBatchNorm(3, eps=0.001)": FrozenBatchNorm(3, 1e-3),
+    "GhostBatchNorm(3, eps=1e-05, momentum=0.1, affine=True, track_running_stats=True, virtual_batch_size=8)": (
+        GhostBatchNorm(3, 8)
+    ),
     "InstanceNorm(3, eps=1e-05, momentum=0.1, affine=False, track_running_stats=False)": InstanceNorm(3),
     "GroupNorm(2, 4, eps=1e-05, affine=True)": GroupNorm(2, 4),
     "LayerNorm((4, 5), eps=1e-05, elementwise_affine=True)": LayerNorm((4, 5)),
