@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         RMSNorm,
         SyncBatchNorm,
         WeightNorm,
+        WeightStandardization,
     )
     from syncbn.moments import Moments
 
@@ -44,6 +45,7 @@ __all__ = [
     "SyncMismatchError",
     "SyncTimeoutError",
     "WeightNorm",
+    "WeightStandardization",
     "functional",
 ]
 

@@ -35,6 +35,7 @@ STYLES = {
     "ln": (YELLOW, "D"),
     "in": (PINK, "v"),
     "wn": (SKY, "P"),
+    "ws": (GREEN, "p"),
     "rms": (BLACK, "*"),
 }
 DODGE = 0.035

@@ -8,7 +8,18 @@ from typing import Literal
 
 from syncbn._core.checks import Reduction
 from syncbn.comm import Communicator
-from syncbn.layers import BatchNorm, GhostBatchNorm, GroupNorm, InstanceNorm, LayerNorm, Module, RMSNorm, SyncBatchNorm
+from syncbn.layers import (
+    BatchNorm,
+    GhostBatchNorm,
+    GroupNorm,
+    InstanceNorm,
+    LayerNorm,
+    Module,
+    RMSNorm,
+    SyncBatchNorm,
+    WeightNorm,
+    WeightStandardization,
+)
 
 Network = Literal["mlp", "resnet"]
 NormFactory = Callable[[int], Module]
@@ -33,8 +44,8 @@ class Normalizer:
     layer : callable or None
         ``layer(features, network, comm, reduction)`` returns the layer that follows Dense or Conv2d;
         None if there is no such layer.
-    wraps : bool
-        Whether it wraps Dense and Conv2d instead (Weight Normalization).
+    wrap : callable or None
+        ``wrap(layer)`` returns the layer that replaces a Dense or Conv2d layer; None keeps it.
     networks : tuple of str
         Networks in which it can be used.
     reason : str
@@ -44,7 +55,7 @@ class Normalizer:
     label: str
     title: str
     layer: Callable[[int, Network, Communicator, Reduction], Module] | None = None
-    wraps: bool = False
+    wrap: Callable[[Module], Module] | None = None
     networks: tuple[Network, ...] = ("mlp", "resnet")
     reason: str = ""
 
@@ -76,7 +87,13 @@ NORMALIZERS: dict[str, Normalizer] = {
         networks=("resnet",),
         reason="it needs more than one value per sample and channel",
     ),
-    "wn": Normalizer("WN", "Weight Normalization", wraps=True),
+    "wn": Normalizer("WN", "Weight Normalization", wrap=WeightNorm),
+    "ws": Normalizer(
+        "WS+GN",
+        "Weight Standardization, with Group Normalization",
+        lambda c, _n, _m, _r: GroupNorm(GROUPS, c),
+        wrap=WeightStandardization,
+    ),
     "rms": Normalizer(
         "RMSNorm",
         "Root Mean Square Layer Normalization",

@@ -9,6 +9,7 @@ from syncbn.functional.instance_norm import instance_norm
 from syncbn.functional.layer_norm import layer_norm
 from syncbn.functional.rms_norm import rms_norm
 from syncbn.functional.weight_norm import weight_norm
+from syncbn.functional.weight_standardization import weight_standardization
 
 __all__ = [
     "batch_norm",
@@ -19,4 +20,5 @@ __all__ = [
     "layer_norm",
     "rms_norm",
     "weight_norm",
+    "weight_standardization",
 ]

@@ -12,6 +12,7 @@ from syncbn.layers.module import Module
 from syncbn.layers.parameter import Parameter
 from syncbn.layers.rms_norm import RMSNorm
 from syncbn.layers.weight_norm import WeightNorm
+from syncbn.layers.weight_standardization import WeightStandardization
 
 __all__ = [
     "BatchNorm",
@@ -25,4 +26,5 @@ __all__ = [
     "RMSNorm",
     "SyncBatchNorm",
     "WeightNorm",
+    "WeightStandardization",
 ]

@@ -8,7 +8,15 @@ import pytest
 from syncbn.comm import SerialComm
 from syncbn.experiments.networks import build_network
 from syncbn.experiments.normalizers import NORMALIZERS, Network
-from syncbn.layers import BatchNorm, GhostBatchNorm, GroupNorm, LayerNorm, SyncBatchNorm, WeightNorm
+from syncbn.layers import (
+    BatchNorm,
+    GhostBatchNorm,
+    GroupNorm,
+    LayerNorm,
+    SyncBatchNorm,
+    WeightNorm,
+    WeightStandardization,
+)
 from syncbn.nn import Conv2d, Dense
 
 SHAPES: dict[Network, tuple[int, int, int]] = {"mlp": (1, 28, 28), "resnet": (1, 7, 7)}
@@ -58,6 +66,8 @@ def count(model, kind: type) -> int:
         ("ghost", GhostBatchNorm, 2, 13),
         ("gn", GroupNorm, 2, 13),
         ("wn", WeightNorm, 2, 13),
+        ("ws", WeightStandardization, 2, 13),
+        ("ws", GroupNorm, 2, 13),
         ("ln", LayerNorm, 2, 0),
     ],
 )

@@ -119,6 +119,7 @@ def test_functions_do_not_raise(dtype):
             lambda x: F.layer_norm(x, 4),
             lambda x: F.layer_norm(x, 4, mask=np.arange(4) < 3),
             lambda x: F.rms_norm(x, 4),
+            F.weight_standardization,
             lambda x: F.weight_norm(x, np.ones((4, 1, 1, 1), dtype)),
         ):
             y, *_, backward = forward(x)

@@ -28,13 +28,15 @@ def calls(draw: st.DrawFn) -> tuple[str, dict[str, Any], bool]:
     name = draw(st.sampled_from(F.__all__))
     shape = draw(shapes)
     x = draw(floating(shape))
-    arguments: dict[str, Any] = {"v" if name == "weight_norm" else "x": x}
+    arguments: dict[str, Any] = {"v" if name.startswith("weight_") else "x": x}
     options: dict[str, Any] = {}
     if name == "weight_norm":
         axis = draw(st.none() | st.integers(-max(x.ndim, 1), max(x.ndim, 1) - 1))
         kept = None if axis is None or not x.ndim else axis % x.ndim
         arguments["g"] = draw(floating(tuple(size if i == kept else 1 for i, size in enumerate(shape))))
         options["axis"] = axis
+    elif name == "weight_standardization":
+        options = {"axis": drawn_axis(draw, len(shape)), "eps": drawn_eps(draw)}
     else:
         options["eps"] = drawn_eps(draw)
         if name in ("layer_norm", "rms_norm"):
@@ -109,9 +111,9 @@ def test_documented_results_or_documented_errors(call, data):
     if isinstance(gradients, Exception):
         assert not (isinstance(dy, np.ndarray) and dy.dtype.kind == "f" and dy.shape == y.shape and dy.itemsize <= 8)
         return
-    dx, *of_parameters = gradients
+    dx, *of_parameters = gradients if isinstance(gradients, tuple) else (gradients,)
     assert_like(dx, np.asarray(x))
-    names = ["g"] if name == "weight_norm" else ["weight", "bias"][: 1 if name == "rms_norm" else 2]
+    names = {"weight_norm": ["g"], "weight_standardization": [], "rms_norm": ["weight"]}.get(name, ["weight", "bias"])
     for parameter, gradient in zip((arguments[n] for n in names), of_parameters, strict=True):
         if parameter is None:
             assert gradient is None
@@ -124,6 +126,7 @@ def expected_error(error: Exception) -> bool:
     """Return whether valid arguments may give this error: too few values, or an axis that a small array lacks."""
     texts = (
         "more than 1 value per channel",
+        "more than 1 value for each index",
         "mask selects no value",
         "must be in [",
         "must be positive",
