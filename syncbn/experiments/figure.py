@@ -36,6 +36,7 @@ STYLES = {
     "in": (PINK, "v"),
     "wn": (SKY, "P"),
     "ws": (GREEN, "p"),
+    "frn": (PINK, "X"),
     "rms": (BLACK, "*"),
 }
 DODGE = 0.035

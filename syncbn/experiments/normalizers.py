@@ -10,6 +10,7 @@ from syncbn._core.checks import Reduction
 from syncbn.comm import Communicator
 from syncbn.layers import (
     BatchNorm,
+    FilterResponseNorm,
     GhostBatchNorm,
     GroupNorm,
     InstanceNorm,
@@ -93,6 +94,13 @@ NORMALIZERS: dict[str, Normalizer] = {
         "Weight Standardization, with Group Normalization",
         lambda c, _n, _m, _r: GroupNorm(GROUPS, c),
         wrap=WeightStandardization,
+    ),
+    "frn": Normalizer(
+        "FRN",
+        "Filter Response Normalization, followed by ReLU instead of TLU",
+        lambda c, _n, _m, _r: FilterResponseNorm(c, tlu=False),
+        networks=("resnet",),
+        reason="it needs more than one value per sample and channel",
     ),
     "rms": Normalizer(
         "RMSNorm",

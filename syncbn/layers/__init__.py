@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from syncbn.layers.batch_norm import BatchNorm, SyncBatchNorm
+from syncbn.layers.filter_response_norm import FilterResponseNorm
 from syncbn.layers.frozen_batch_norm import FrozenBatchNorm
 from syncbn.layers.ghost_batch_norm import GhostBatchNorm
 from syncbn.layers.group_norm import GroupNorm
@@ -16,6 +17,7 @@ from syncbn.layers.weight_standardization import WeightStandardization
 
 __all__ = [
     "BatchNorm",
+    "FilterResponseNorm",
     "FrozenBatchNorm",
     "GhostBatchNorm",
     "GroupNorm",

@@ -7,6 +7,7 @@ import pytest
 
 from syncbn import (
     BatchNorm,
+    FilterResponseNorm,
     FrozenBatchNorm,
     GhostBatchNorm,
     GroupNorm,
@@ -46,6 +47,7 @@ EXTREMES = (1e-300, 1e300, 1e-40, 1e30, np.inf, np.nan, 0.0)
 LAYERS = {
     "BatchNorm": lambda: BatchNorm(3),
     "BatchNorm, float16": lambda: BatchNorm(3, dtype=np.float16),
+    "FilterResponseNorm": lambda: FilterResponseNorm(3, dtype=np.float16),
     "FrozenBatchNorm": lambda: FrozenBatchNorm(3, dtype=np.float16),
     "GhostBatchNorm": lambda: GhostBatchNorm(3, 2, dtype=np.float16),
     "InstanceNorm": lambda: InstanceNorm(3, affine=True, track_running_stats=True, dtype=np.float16),
@@ -120,6 +122,7 @@ def test_functions_do_not_raise(dtype):
             lambda x: F.layer_norm(x, 4, mask=np.arange(4) < 3),
             lambda x: F.rms_norm(x, 4),
             F.weight_standardization,
+            lambda x: F.filter_response_norm(x, weight, weight, weight),
             lambda x: F.weight_norm(x, np.ones((4, 1, 1, 1), dtype)),
         ):
             y, *_, backward = forward(x)

@@ -11,6 +11,14 @@ from odd_arrays import arrays, floating, junk, outcome, shapes
 
 from syncbn import functional as F
 
+PARAMETERS = {
+    "weight_norm": ["g"],
+    "weight_standardization": [],
+    "rms_norm": ["weight"],
+    "filter_response_norm": ["weight", "bias", "tau"],
+}
+"""Names of the parameters of each function, if they are not weight and bias."""
+
 EXAMPLES = 40 * settings.default.max_examples
 
 
@@ -65,7 +73,7 @@ def calls(draw: st.DrawFn) -> tuple[str, dict[str, Any], bool]:
                     draw(floating(parameter)),
                     draw(floating(parameter)),
                 )
-        for affine in ("weight", "bias")[: 1 if name == "rms_norm" else 2]:
+        for affine in PARAMETERS.get(name, ["weight", "bias"]):
             options[affine] = draw(st.none() | floating(parameter))
     arguments |= options
     wrong = draw(st.sets(st.sampled_from(sorted(arguments)), max_size=2)) if draw(st.booleans()) else set()
@@ -113,7 +121,7 @@ def test_documented_results_or_documented_errors(call, data):
         return
     dx, *of_parameters = gradients if isinstance(gradients, tuple) else (gradients,)
     assert_like(dx, np.asarray(x))
-    names = {"weight_norm": ["g"], "weight_standardization": [], "rms_norm": ["weight"]}.get(name, ["weight", "bias"])
+    names = PARAMETERS.get(name, ["weight", "bias"])
     for parameter, gradient in zip((arguments[n] for n in names), of_parameters, strict=True):
         if parameter is None:
             assert gradient is None

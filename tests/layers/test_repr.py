@@ -7,6 +7,7 @@ import pytest
 
 from syncbn import (
     BatchNorm,
+    FilterResponseNorm,
     FrozenBatchNorm,
     GhostBatchNorm,
     GroupNorm,
@@ -42,6 +43,7 @@ LAYERS = {
     "SyncBatchNorm(3, eps=1e-05, momentum=0.1, affine=False, track_running_stats=False)": SyncBatchNorm(
         3, affine=False, track_running_stats=False, comm=SerialComm()
     ),
+    "FilterResponseNorm(3, eps=1e-06, tlu=True)": FilterResponseNorm(3),
     "FrozenBatchNorm(3, eps=0.001)": FrozenBatchNorm(3, 1e-3),
     "GhostBatchNorm(3, eps=1e-05, momentum=0.1, affine=True, track_running_stats=True, virtual_batch_size=8)": (
         GhostBatchNorm(3, 8)
