@@ -31,6 +31,7 @@ STYLES = {
     "bn": (ORANGE, "s"),
     "syncbn": (BLUE, "o"),
     "ghost": (BLUE, "<"),
+    "brn": (ORANGE, ">"),
     "gn": (GREEN, "^"),
     "ln": (YELLOW, "D"),
     "in": (PINK, "v"),

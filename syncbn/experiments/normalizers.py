@@ -10,11 +10,13 @@ from syncbn._core.checks import Reduction
 from syncbn.comm import Communicator
 from syncbn.layers import (
     BatchNorm,
+    BatchRenorm,
     FilterResponseNorm,
     GhostBatchNorm,
     GroupNorm,
     InstanceNorm,
     LayerNorm,
+    LinearRamp,
     Module,
     RMSNorm,
     SyncBatchNorm,
@@ -78,6 +80,11 @@ NORMALIZERS: dict[str, Normalizer] = {
         "GhostBN",
         f"Ghost Batch Normalization, virtual batches of at most {GHOST_BATCH} samples of all ranks",
         lambda c, _n, comm, reduction: GhostBatchNorm(c, GHOST_BATCH, comm=comm, reduction=reduction),
+    ),
+    "brn": Normalizer(
+        "BRN",
+        "Batch Renormalization, with limits that grow 50 times as fast as in its paper",
+        lambda c, _n, _m, _r: BatchRenorm(c, r_max=LinearRamp(1, 3, 100, 800), d_max=LinearRamp(0, 5, 100, 500)),
     ),
     "gn": Normalizer("GN", "Group Normalization", lambda c, _n, _m, _r: GroupNorm(GROUPS, c)),
     "ln": Normalizer("LN", "Layer Normalization", lambda c, network, _m, _r: _layer_norm(c, network)),

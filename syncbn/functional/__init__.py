@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from syncbn.functional.batch_norm import batch_norm, batch_norm_inference
+from syncbn.functional.batch_renorm import batch_renorm
 from syncbn.functional.filter_response_norm import filter_response_norm
 from syncbn.functional.ghost_batch_norm import ghost_batch_norm
 from syncbn.functional.group_norm import group_norm
@@ -15,6 +16,7 @@ from syncbn.functional.weight_standardization import weight_standardization
 __all__ = [
     "batch_norm",
     "batch_norm_inference",
+    "batch_renorm",
     "filter_response_norm",
     "ghost_batch_norm",
     "group_norm",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from syncbn.layers.batch_norm import BatchNorm, SyncBatchNorm
+from syncbn.layers.batch_renorm import BatchRenorm, LinearRamp
 from syncbn.layers.filter_response_norm import FilterResponseNorm
 from syncbn.layers.frozen_batch_norm import FrozenBatchNorm
 from syncbn.layers.ghost_batch_norm import GhostBatchNorm
@@ -17,12 +18,14 @@ from syncbn.layers.weight_standardization import WeightStandardization
 
 __all__ = [
     "BatchNorm",
+    "BatchRenorm",
     "FilterResponseNorm",
     "FrozenBatchNorm",
     "GhostBatchNorm",
     "GroupNorm",
     "InstanceNorm",
     "LayerNorm",
+    "LinearRamp",
     "Module",
     "Parameter",
     "RMSNorm",

@@ -10,6 +10,7 @@ from syncbn.experiments.networks import build_network
 from syncbn.experiments.normalizers import NORMALIZERS, Network
 from syncbn.layers import (
     BatchNorm,
+    BatchRenorm,
     GhostBatchNorm,
     GroupNorm,
     LayerNorm,
@@ -63,6 +64,7 @@ def count(model, kind: type) -> int:
     [
         ("bn", BatchNorm, 2, 13),  # the stem, two in each of five blocks, two shortcuts
         ("syncbn", SyncBatchNorm, 2, 13),
+        ("brn", BatchRenorm, 2, 13),
         ("ghost", GhostBatchNorm, 2, 13),
         ("gn", GroupNorm, 2, 13),
         ("wn", WeightNorm, 2, 13),

@@ -7,6 +7,7 @@ import pytest
 
 from syncbn import (
     BatchNorm,
+    BatchRenorm,
     FilterResponseNorm,
     FrozenBatchNorm,
     GhostBatchNorm,
@@ -47,6 +48,7 @@ EXTREMES = (1e-300, 1e300, 1e-40, 1e30, np.inf, np.nan, 0.0)
 LAYERS = {
     "BatchNorm": lambda: BatchNorm(3),
     "BatchNorm, float16": lambda: BatchNorm(3, dtype=np.float16),
+    "BatchRenorm": lambda: BatchRenorm(3, dtype=np.float16, r_max=3.0, d_max=5.0),
     "FilterResponseNorm": lambda: FilterResponseNorm(3, dtype=np.float16),
     "FrozenBatchNorm": lambda: FrozenBatchNorm(3, dtype=np.float16),
     "GhostBatchNorm": lambda: GhostBatchNorm(3, 2, dtype=np.float16),
@@ -122,6 +124,8 @@ def test_functions_do_not_raise(dtype):
             lambda x: F.layer_norm(x, 4, mask=np.arange(4) < 3),
             lambda x: F.rms_norm(x, 4),
             F.weight_standardization,
+            lambda x: F.batch_renorm(x, weight, weight, weight),
+            lambda x: F.batch_renorm(x, 1 / weight, 1 / weight),
             lambda x: F.filter_response_norm(x, weight, weight, weight),
             lambda x: F.weight_norm(x, np.ones((4, 1, 1, 1), dtype)),
         ):

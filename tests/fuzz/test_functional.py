@@ -64,11 +64,11 @@ def calls(draw: st.DrawFn) -> tuple[str, dict[str, Any], bool]:
                 arguments["num_groups"] = draw(st.sampled_from([g for g in range(1, 6) if channels % g == 0]))
             if name == "batch_norm":
                 options["reduction"] = draw(st.sampled_from(["exact", "float64"]))
-            if name in ("batch_norm", "group_norm", "instance_norm"):
+            if name in ("batch_norm", "batch_renorm", "group_norm", "instance_norm"):
                 rest = tuple(size for i, size in enumerate(shape) if i != axis % max(x.ndim, 1))
                 rng = np.random.default_rng(draw(st.integers(0, 99)))
                 options["mask"] = draw(st.sampled_from([None, rng.random(rest) < 0.7, np.True_]))
-            if name == "batch_norm_inference":
+            if name in ("batch_norm_inference", "batch_renorm"):
                 arguments["running_mean"], arguments["running_var"] = (
                     draw(floating(parameter)),
                     draw(floating(parameter)),
