@@ -173,7 +173,7 @@ COMM_INTERNALS = {"SERIAL", "CollectiveSignature", "CommLike"}
 """Names of `syncbn.comm` that are not part of the public API."""
 
 
-@pytest.mark.parametrize("package", ["functional", "layers", "comm", "nn", "train", "data"])
+@pytest.mark.parametrize("package", ["functional", "layers", "comm", "nn", "train", "monitor", "data"])
 def test_the_api_page_lists_the_names_of_each_package(package):
     page = (Path(__file__).parents[1] / "docs" / "api.md").read_text(encoding="utf-8")
     shown = set(re.findall(rf"^::: syncbn\.{package}\.(?:\w+\.)*(\w+)$", page, re.M))

@@ -16,7 +16,8 @@ ROOT = Path(__file__).resolve().parents[1] / "syncbn"
 
 ALLOWED_IMPORTS: dict[str, set[str]] = {
     "cli": {"experiments"},
-    "experiments": {"train", "data"},
+    "experiments": {"monitor", "data"},
+    "monitor": {"train"},
     "train": {"nn", "comm", "files"},
     "nn": {"layers"},
     "layers": {"functional", "comm", "moments"},
@@ -42,7 +43,8 @@ LIBRARIES = {
     "mpi4py": {"comm"},
     "scipy": APPLICATIONS,
     "IPython": {"train"},
-    **dict.fromkeys(("rich", "matplotlib"), APPLICATIONS | {"train"}),
+    "rich": APPLICATIONS | {"train"},
+    "matplotlib": APPLICATIONS | {"train", "monitor"},
 }
 """Packages that may import each library, inside functions only. NumPy and the standard library are free."""
 
