@@ -20,8 +20,8 @@ def _grad_norm(record: Record) -> float | None:
 
 
 _PANELS: dict[str, Callable[[Record], float | None]] = {
-    "distance of means (standard deviations)": lambda record: record.get("mean_distance"),
-    "distance of variances (ln of the ratio)": lambda record: record.get("var_distance"),
+    "distance of means (in σ)": lambda record: record.get("mean_distance"),
+    "distance of variances (ln ratio)": lambda record: record.get("var_distance"),
     "dead units of ReLU (fraction)": lambda record: record.get("dead"),
     "norm of gradients": _grad_norm,
 }
@@ -64,7 +64,7 @@ def plot(path: PathLike, output: PathLike | None = None) -> Any:
     if not records:
         raise ValueError(f"{os.fspath(path)} has no records: train at least one step with the monitor")
     layers = list(dict.fromkeys(record["layer"] for record in records))
-    shades = colormaps["viridis"].resampled(max(len(layers), 2))
+    viridis = colormaps["viridis"]  # without its end, which is too light for lines
     figure = Figure(figsize=(10, 6), layout="constrained")
     drawn = {}
     for axes, (label, value) in zip(figure.subplots(2, 2).flat, _PANELS.items(), strict=True):
@@ -73,15 +73,20 @@ def plot(path: PathLike, output: PathLike | None = None) -> Any:
             points = [(step, y) for step, y in points if y is not None]
             if points:
                 style = _STYLES[number % len(_STYLES)]
-                drawn[layer] = axes.plot(*zip(*points, strict=True), style, color=shades(number), linewidth=1)[0]
+                drawn[layer] = axes.plot(
+                    *zip(*points, strict=True), style, color=viridis(0.85 * number / len(layers)), linewidth=1
+                )[0]
         axes.set(xlabel="step", ylabel=label)
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.25)
+    for axes in figure.axes[:-1]:
+        top = max(0.1, axes.get_ylim()[1])
+        axes.set_ylim(-0.03 * top, top)
     figure.axes[-1].set_yscale("symlog", linthresh=1e-6)
     names = {record["layer"]: f"{record['layer'] or 'model'} ({record.get('type', '')})" for record in records}
     handles = [drawn[layer] for layer in layers if layer in drawn]
     labels = [names[layer].replace("$", r"\$") for layer in layers if layer in drawn]
-    figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize="small")
+    figure.legend(handles, labels, loc="outside right upper", ncols=-(-len(handles) // 30), fontsize="small")
     if output is not None:
         figure.savefig(Path(output))
     return figure
