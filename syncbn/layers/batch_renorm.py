@@ -98,6 +98,11 @@ class BatchRenorm(BatchNormalizer):
     ----------
     Ioffe 2017, Batch renormalization: towards reducing minibatch dependence in batch-normalized models,
     arXiv:1702.03275.
+
+    Examples
+    --------
+    >>> layer = BatchRenorm(64, momentum=0.01, r_max=LinearRamp(1, 3, 500, 4_000), d_max=LinearRamp(0, 5, 500, 2_500))
+    >>> y, backward = layer(x)
     """
 
     def __init__(

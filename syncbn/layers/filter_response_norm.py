@@ -50,6 +50,10 @@ class FilterResponseNorm(AffineNormalizer):
     References
     ----------
     Singh & Krishnan 2020, arXiv:1911.09737. The names of the parameters are those of timm's FilterResponseNormTlu2d.
+
+    Examples
+    --------
+    >>> layers = Conv2d(3, 32, 3), FilterResponseNorm(32), Conv2d(32, 32, 3), FilterResponseNorm(32)
     """
 
     def __init__(

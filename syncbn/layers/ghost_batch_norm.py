@@ -65,6 +65,11 @@ class GhostBatchNorm(BatchNormalizer):
     References
     ----------
     Hoffer, Hubara & Soudry 2017, Train longer, generalize better, arXiv:1705.08741, Algorithm 1.
+
+    Examples
+    --------
+    >>> layer = GhostBatchNorm(64, 32, comm=comm)  # statistics of 32 samples, on any number of ranks
+    >>> y, backward = layer(x)
     """
 
     def __init__(
