@@ -53,7 +53,7 @@ def test_a_layer_does_not_depend_on_the_scale_and_the_mean_of_its_weights(scale,
 
 
 def test_states_are_those_of_the_layer_and_an_optimizer_trains_v(rng):
-    inner = Conv2d(2, 3, 3, rng=rng)
+    inner = Conv2d(2, 3, 3, bias=False, rng=rng)
     state = {name: array.copy() for name, array in inner.state_dict().items()}
     model = Sequential(WeightStandardization(inner))
     assert {name: array.tolist() for name, array in model.state_dict().items()} == {
@@ -65,7 +65,7 @@ def test_states_are_those_of_the_layer_and_an_optimizer_trains_v(rng):
     assert not np.array_equal(model.state_dict()["0.weight"], state["weight"])
     with pytest.raises(RuntimeError, match="have changed since the forward"):
         backward(y)
-    other = Conv2d(2, 3, 3)
+    other = Conv2d(2, 3, 3, bias=False)
     other.load_state_dict({name.removeprefix("0."): array for name, array in model.state_dict().items()})
     assert repr(model[0]).startswith("WeightStandardization(\n  name='weight', axis=0, eps=1e-05")
     both = WeightStandardization(WeightNorm(Dense(3, 2)), "v")
