@@ -10,7 +10,10 @@ if TYPE_CHECKING:
     from syncbn.comm import MPIComm, SerialComm, SyncError, SyncLostRankError, SyncMismatchError, SyncTimeoutError
     from syncbn.layers import (
         BatchNorm,
+        BatchRenorm,
+        FilterResponseNorm,
         FrozenBatchNorm,
+        GhostBatchNorm,
         GroupNorm,
         InstanceNorm,
         LayerNorm,
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
         RMSNorm,
         SyncBatchNorm,
         WeightNorm,
+        WeightStandardization,
     )
     from syncbn.moments import Moments
 
@@ -26,7 +30,10 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BatchNorm",
+    "BatchRenorm",
+    "FilterResponseNorm",
     "FrozenBatchNorm",
+    "GhostBatchNorm",
     "GroupNorm",
     "InstanceNorm",
     "LayerNorm",
@@ -42,6 +49,7 @@ __all__ = [
     "SyncMismatchError",
     "SyncTimeoutError",
     "WeightNorm",
+    "WeightStandardization",
     "functional",
 ]
 

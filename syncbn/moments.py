@@ -38,11 +38,13 @@ class Moments:
 
 @np.errstate(all="ignore")  # infinities and NaN are visible in the result
 def pool(moments: Sequence[Moments]) -> Moments:
-    """Return the moments of the values of all batches together; at least one has values.
+    """Return the moments of the values of all batches together, of which there is at least one.
 
     The bits do not depend on the order of the batches: the terms of a sum do not, and are added without rounding.
     """
-    moments = [batch for batch in moments if batch.count]
+    moments = [batch for batch in moments if batch.count] or moments[:1]
+    if len(moments) == 1:
+        return moments[0]
     count = sum(batch.count for batch in moments)
     share_b = np.array([[batch.count] for batch in moments], np.float64)
     mean_bc, var_bc = (np.array([getattr(batch, name) for batch in moments]) for name in ("mean", "var"))

@@ -178,7 +178,7 @@ COMM_INTERNALS = {"SERIAL", "CollectiveSignature", "CommLike"}
 """Names of `syncbn.comm` that are not part of the public API."""
 
 
-@pytest.mark.parametrize("package", ["functional", "layers", "comm", "nn", "train", "data", "torch"])
+@pytest.mark.parametrize("package", ["functional", "layers", "comm", "nn", "train", "monitor", "data", "torch"])
 def test_the_api_page_lists_the_names_of_each_package(package):
     if package in BRIDGES:
         pytest.importorskip(package)

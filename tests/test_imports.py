@@ -16,8 +16,9 @@ ROOT = Path(__file__).resolve().parents[1] / "syncbn"
 
 ALLOWED_IMPORTS: dict[str, set[str]] = {
     "cli": {"experiments"},
-    "experiments": {"train", "data"},
+    "experiments": {"monitor", "data"},
     "jax": {"functional", "layers", "comm", "moments"},
+    "monitor": {"train"},
     "onnx": {"nn", "files"},
     "torch": {"functional", "layers", "comm", "moments"},
     "train": {"nn", "comm", "files"},
@@ -50,7 +51,8 @@ LIBRARIES = {
     "mpi4py": {"comm"},
     "scipy": APPLICATIONS,
     "IPython": {"train"},
-    **dict.fromkeys(("rich", "matplotlib"), APPLICATIONS | {"train"}),
+    "rich": APPLICATIONS | {"train"},
+    "matplotlib": APPLICATIONS | {"train", "monitor"},
 }
 """Packages that may import each library, inside functions only. NumPy and the standard library are free."""
 

@@ -92,7 +92,7 @@ class CompareConfig:
                 f"{max(self.batches)} samples per rank on {counted(ranks, 'rank')} "
                 f"are more than the {samples} samples of the data"
             )
-        local = [name for name in self.norms if name == "bn" or (name == "syncbn" and ranks == 1)]
+        local = [name for name in self.norms if name in ("bn", "brn") or (name in ("syncbn", "ghost") and ranks == 1)]
         if self.network == "mlp" and min(self.batches) == 1 and local:
             raise ValueError(f"norm {local[0]!r} needs batches of at least 2: one sample has no variance")
 

@@ -30,10 +30,14 @@ STYLES = {
     "none": (GREY, "x"),
     "bn": (ORANGE, "s"),
     "syncbn": (BLUE, "o"),
+    "ghost": (BLUE, "<"),
+    "brn": (ORANGE, ">"),
     "gn": (GREEN, "^"),
     "ln": (YELLOW, "D"),
     "in": (PINK, "v"),
     "wn": (SKY, "P"),
+    "ws": (GREEN, "p"),
+    "frn": (PINK, "X"),
     "rms": (BLACK, "*"),
 }
 DODGE = 0.035

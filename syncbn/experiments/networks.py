@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from syncbn._core.checks import Reduction
 from syncbn.comm import Communicator
 from syncbn.experiments.normalizers import NORMALIZERS, Network, NormFactory
-from syncbn.layers import Module, WeightNorm
+from syncbn.layers import Module
 from syncbn.nn import Conv2d, Dense, Flatten, GlobalAvgPool2d, ReLU, ResidualBlock, Sequential
 
 HIDDEN = 64
@@ -51,18 +53,18 @@ def build_network(
     factory: NormFactory | None = None if layer is None else lambda features: layer(features, network, comm, reduction)
     rng = np.random.default_rng(seed)
     body = _mlp(image_shape, factory, rng) if network == "mlp" else _resnet(image_shape, factory, rng)
-    if entry.wraps:
-        normalize_weights(body)
+    if entry.wrap is not None:
+        wrap_layers(body, entry.wrap)
     return Sequential(*body, Dense(HIDDEN, classes, rng=rng))
 
 
-def normalize_weights(module: Module) -> None:
-    """Wrap every Dense and Conv2d of the Sequentials inside ``module`` in WeightNorm."""
+def wrap_layers(module: Module, wrap: Callable[[Module], Module]) -> None:
+    """Replace every Dense and Conv2d of the Sequentials inside ``module`` by what ``wrap`` returns for it."""
     sequentials = [child for _, child in module.named_modules() if isinstance(child, Sequential)]
     for sequential in sequentials:
         for position, layer in enumerate(sequential):
             if isinstance(layer, (Dense, Conv2d)):
-                sequential[position] = WeightNorm(layer)
+                sequential[position] = wrap(layer)
 
 
 def _mlp(image_shape: tuple[int, int, int], norm: NormFactory | None, rng: np.random.Generator) -> Sequential:

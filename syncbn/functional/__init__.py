@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from syncbn.functional.batch_norm import batch_norm, batch_norm_inference
+from syncbn.functional.batch_renorm import batch_renorm
+from syncbn.functional.filter_response_norm import filter_response_norm
+from syncbn.functional.ghost_batch_norm import ghost_batch_norm
 from syncbn.functional.group_norm import group_norm
 from syncbn.functional.instance_norm import instance_norm
 from syncbn.functional.layer_norm import layer_norm
 from syncbn.functional.rms_norm import rms_norm
 from syncbn.functional.weight_norm import weight_norm
+from syncbn.functional.weight_standardization import weight_standardization
 
 __all__ = [
     "batch_norm",
     "batch_norm_inference",
+    "batch_renorm",
+    "filter_response_norm",
+    "ghost_batch_norm",
     "group_norm",
     "instance_norm",
     "layer_norm",
     "rms_norm",
     "weight_norm",
+    "weight_standardization",
 ]

@@ -66,6 +66,10 @@ def group_norm(
     References
     ----------
     Wu & He 2018, arXiv:1803.08494.
+
+    Examples
+    --------
+    >>> y, backward = group_norm(x, 8, weight, bias, mask=mask)  # mask: (N, H, W), False in padding
     """
     y, *_, backward = plans.group_norm(x, num_groups, weight, bias, eps, channel_axis, None, mask)
     return y, backward

@@ -60,6 +60,10 @@ def instance_norm(
     References
     ----------
     Ulyanov, Vedaldi & Lempitsky 2016, arXiv:1607.08022.
+
+    Examples
+    --------
+    >>> y, backward = instance_norm(x, weight, bias, mask=mask)  # mask: (N, H, W), False in padding
     """
     y, *_, backward = plans.instance_norm(x, weight, bias, eps, channel_axis, None, mask)
     return y, backward

@@ -63,6 +63,10 @@ def layer_norm(
     References
     ----------
     Ba, Kiros & Hinton 2016, arXiv:1607.06450.
+
+    Examples
+    --------
+    >>> y, backward = layer_norm(x, (L, D), mask=mask[:, :, None])  # mask: (N, L), False in padding
     """
     found: tuple[FloatArray, FeaturesBackward] = plans.feature_norm(x, normalized_shape, weight, bias, eps, True, mask)
     return found

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from syncbn.layers.batch_norm import BatchNorm, SyncBatchNorm
+from syncbn.layers.batch_renorm import BatchRenorm, LinearRamp
+from syncbn.layers.filter_response_norm import FilterResponseNorm
 from syncbn.layers.frozen_batch_norm import FrozenBatchNorm
+from syncbn.layers.ghost_batch_norm import GhostBatchNorm
 from syncbn.layers.group_norm import GroupNorm
 from syncbn.layers.instance_norm import InstanceNorm
 from syncbn.layers.layer_norm import LayerNorm
@@ -11,16 +14,22 @@ from syncbn.layers.module import Module
 from syncbn.layers.parameter import Parameter
 from syncbn.layers.rms_norm import RMSNorm
 from syncbn.layers.weight_norm import WeightNorm
+from syncbn.layers.weight_standardization import WeightStandardization
 
 __all__ = [
     "BatchNorm",
+    "BatchRenorm",
+    "FilterResponseNorm",
     "FrozenBatchNorm",
+    "GhostBatchNorm",
     "GroupNorm",
     "InstanceNorm",
     "LayerNorm",
+    "LinearRamp",
     "Module",
     "Parameter",
     "RMSNorm",
     "SyncBatchNorm",
     "WeightNorm",
+    "WeightStandardization",
 ]

@@ -9,16 +9,14 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from syncbn._core import plans
-from syncbn._core.checks import Reduction, check_reduction
-from syncbn.comm import SERIAL, CommLike, Communicator, as_communicator, world
-from syncbn.comm.signature import Direction
-from syncbn.layers._running import RunningNormalizer
-from syncbn.moments import Moments
+from syncbn._core.checks import Reduction
+from syncbn.comm import CommLike, as_communicator, world
+from syncbn.layers._batch import BatchNormalizer
 from syncbn.pitfalls import see
 from syncbn.typing import FloatArray
 
 
-class BatchNorm(RunningNormalizer):
+class BatchNorm(BatchNormalizer):
     """Batch normalization with the statistics of this process alone.
 
         y = γ·(x − μ)/√(var + eps) + β
@@ -84,10 +82,6 @@ class BatchNorm(RunningNormalizer):
         channel_axis: int = 1,
     ) -> None:
         super().__init__(num_features, eps, momentum, affine, weight, bias, track_running_stats, dtype, channel_axis)
-        self.comm: Communicator = SERIAL
-        self.moments: Moments | None = None
-        self.reduction = "exact"
-        self._identity = type(self).__name__
 
     def forward(
         self,
@@ -120,14 +114,8 @@ class BatchNorm(RunningNormalizer):
             self._identity,
         )
         if self.training:
-            self.moments = moments
-            if moments.count:
-                self._track(moments.mean, moments.unbiased_var)
+            self._observe([moments])
         return y, self._backward(gradients)
-
-    def __call__(self, x: FloatArray, mask: ArrayLike | None = None, **options: Any) -> tuple[FloatArray, Any]:
-        """Return the result of `forward`, after calling the forward hooks with it."""
-        return super().__call__(x, mask, **options)
 
     def load_keras_weights(self, weights: Sequence[ArrayLike]) -> None:
         """Copy the result of ``keras.layers.BatchNormalization.get_weights()`` into this layer.
@@ -242,30 +230,4 @@ class SyncBatchNorm(BatchNorm):
             dtype=dtype,
             channel_axis=channel_axis,
         )
-        self.reduction = check_reduction(reduction)
-        self.comm = world() if comm is None else as_communicator(comm)
-        for _, parameter in self.own_parameters():
-            parameter.replicated = self.comm.size > 1
-        self._identity = self.comm._protocol.register_layer(type(self).__name__)
-
-    def __call__(self, *arguments: Any, **options: Any) -> Any:
-        """Call `forward`. Collective in training, and so are its errors."""
-        return self._collective("forward", super().__call__)(*arguments, **options)
-
-    def _backward(self, gradients: Callable[[FloatArray], tuple[Any, ...]]) -> Callable[[FloatArray], Any]:
-        return self._collective("backward", super()._backward(gradients))
-
-    def _collective(self, direction: Direction, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Wrap ``function`` so that its errors, such as an unknown keyword, are raised on all ranks."""
-        if not self.training:
-            return function
-
-        def call(*arguments: Any, **options: Any) -> Any:
-            try:
-                return function(*arguments, **options)
-            except Exception:
-                protocol = self.comm._protocol
-                with protocol.collective_errors(protocol.unknown_signature(direction, self._identity)):
-                    raise
-
-        return call
+        self._synchronize(world() if comm is None else as_communicator(comm), reduction)

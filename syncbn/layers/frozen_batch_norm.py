@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike, DTypeLike
 from syncbn._core import plans
 from syncbn._core.checks import check_eps, check_integer
 from syncbn.layers._affine import floating_dtype
+from syncbn.layers._batch import BatchNormalizer
 from syncbn.layers._replace import replace_modules
-from syncbn.layers.batch_norm import BatchNorm
 from syncbn.layers.module import Module
 from syncbn.typing import FloatArray
 
@@ -77,10 +77,10 @@ class FrozenBatchNorm(Module):
 
     @classmethod
     def convert_frozen_batchnorm(cls, module: Module) -> Module:
-        """Return the module with every `BatchNorm` and `SyncBatchNorm` inside replaced by a frozen copy, in place.
+        """Return the module with every batch normalization layer inside replaced by a frozen copy.
 
-        Modules inside are replaced in ``module`` itself. Their γ and β are no parameters any more, so make the
-        optimizer afterwards.
+        Modules inside are replaced in ``module`` itself, in place. Their γ and β are no parameters any more, so make
+        the optimizer afterwards.
 
         Parameters
         ----------
@@ -93,14 +93,16 @@ class FrozenBatchNorm(Module):
             A layer has no running statistics. Then nothing has changed.
         """
         for name, layer in module.named_modules():
-            if isinstance(layer, BatchNorm) and layer.running_mean is None:
+            if isinstance(layer, BatchNormalizer) and layer.running_mean is None:
                 raise ValueError(
                     f"layer {name!r} has no running statistics to freeze: build it with track_running_stats=True"
                 )
-        return replace_modules(module, lambda layer: cls._frozen(layer) if isinstance(layer, BatchNorm) else layer)
+        return replace_modules(
+            module, lambda layer: cls._frozen(layer) if isinstance(layer, BatchNormalizer) else layer
+        )
 
     @classmethod
-    def _frozen(cls, layer: BatchNorm) -> FrozenBatchNorm:
+    def _frozen(cls, layer: BatchNormalizer) -> FrozenBatchNorm:
         """Return a frozen copy of a layer with running statistics."""
         dtype = np.asarray(layer.running_mean).dtype
         frozen = cls(layer.num_features, layer.eps or 0.0, dtype=dtype, channel_axis=layer.channel_axis)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 
 from syncbn._core.checks import check_axis
 from syncbn.functional.weight_norm import scaled_norms, weight_norm
+from syncbn.layers._parametrized import ParametrizedModule
 from syncbn.layers.module import Module
 from syncbn.layers.parameter import Parameter
-from syncbn.typing import Backward, FloatArray
+from syncbn.typing import FloatArray
 
 
-class WeightNorm(Module):
+class WeightNorm(ParametrizedModule):
     """A wrapper that replaces the weight w of a layer by a trainable length g and a trainable direction v.
 
     Not collective.
@@ -51,12 +50,8 @@ class WeightNorm(Module):
     """
 
     def __init__(self, module: Module, name: str = "weight", axis: int | None = 0) -> None:
-        super().__init__()
-        weight = getattr(module, name, None)
-        if not isinstance(weight, Parameter):
-            raise ValueError(f"{type(module).__name__} has no parameter {name!r}")
-        self.module = module
-        self.name = name
+        super().__init__(module, name)
+        weight = self._hidden
         self.axis = axis
         ndim = weight.data.ndim
         kept = None if axis is None else check_axis(axis, ndim, "axis")
@@ -71,39 +66,9 @@ class WeightNorm(Module):
         """Return the arguments that ``repr`` shows."""
         return f"name={self.name!r}, axis={self.axis}"
 
-    def forward(self, x: FloatArray) -> tuple[FloatArray, Backward]:
-        """Compute w, and return y of the module and its backward, which adds to the gradients of g and v."""
-        weight: Parameter = getattr(self.module, self.name)
-        weight.data, weight_backward = weight_norm(self.v.data, self.g.data, axis=self.axis)
-        weight.version = self._version()
-        y, module_backward = self.module(x)
+    def _sources(self) -> dict[str, Parameter]:
+        return {"_g": self.g, "_v": self.v}
 
-        def backward(dy: FloatArray) -> FloatArray:
-            weight.grad = None
-            weight.version = self._version()  # so the module's backward raises if g or v have changed
-            dx = module_backward(dy)
-            if weight.grad is not None:
-                dv, dg = weight_backward(weight.grad)
-                self.v.add_grad(dv)
-                self.g.add_grad(dg)
-                weight.grad = None
-            return dx
-
-        return y, backward
-
-    def _version(self) -> int:
-        return self.v.version + self.g.version
-
-    def _all_parameters(self, prefix: str) -> Iterator[tuple[str, Parameter]]:
-        """Yield the parameters of the module under their own names, with g and v instead of the weight."""
-        hidden = getattr(self.module, self.name)
-        for name, parameter in self.module._all_parameters(prefix):
-            if parameter is hidden:
-                yield f"{name}_g", self.g
-                yield f"{name}_v", self.v
-            else:
-                yield name, parameter
-
-    def _all_buffers(self, prefix: str, transient: bool = True) -> Iterator[tuple[str, NDArray[Any]]]:
-        """Yield the buffers of the module under their own names."""
-        return self.module._all_buffers(prefix, transient)
+    def _compute(self) -> tuple[FloatArray, Callable[[FloatArray], tuple[FloatArray, ...]]]:
+        w, gradients = weight_norm(self.v.data, self.g.data, axis=self.axis)
+        return w, lambda dw: gradients(dw)[::-1]

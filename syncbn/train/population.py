@@ -10,7 +10,8 @@ import numpy as np
 
 from syncbn._core.checks import check_integer, check_unmasked
 from syncbn.comm import CommLike, Communicator
-from syncbn.layers import BatchNorm, Module
+from syncbn.layers import Module
+from syncbn.layers._batch import BatchNormalizer
 from syncbn.moments import Moments, pool
 from syncbn.train.buffers import pack_buffers, unpack_buffers
 from syncbn.train.errors import check_model, check_same, collective_errors, find_communicator, of_all_ranks
@@ -73,7 +74,7 @@ def update_bn(loader: Batches, model: Module, comm: CommLike = None, *, batch_si
         check_model(model)
         check_unmasked(loader, "loader")
         check_integer("batch_size", batch_size)
-        layers = [m for _, m in model.named_modules() if isinstance(m, BatchNorm) and m.running_mean is not None]
+        layers = [m for _, m in model.named_modules() if isinstance(m, BatchNormalizer) and m.running_mean is not None]
         shape = loader.shape if isinstance(loader, np.ndarray) else None
     check_same(comm, "update_bn", {"layers": len(layers), "batch_size": batch_size, "samples": shape})
     batches = _shares(loader, comm, batch_size) if isinstance(loader, np.ndarray) else _loaded(loader, comm)
@@ -88,15 +89,16 @@ def update_bn(loader: Batches, model: Module, comm: CommLike = None, *, batch_si
 
 
 def _observe(
-    model: Module, layers: list[BatchNorm], batches: Iterator[FloatArray], comm: Communicator
+    model: Module, layers: list[BatchNormalizer], batches: Iterator[FloatArray], comm: Communicator
 ) -> list[list[Moments]]:
     """Return the moments of all batches of all ranks, for each layer. Collective."""
-    own: dict[BatchNorm, list[Moments]] = {layer: [] for layer in layers}
+    own: dict[BatchNormalizer, list[Moments]] = {layer: [] for layer in layers}
 
     def observe(layer: Any, _arguments: object, _result: object) -> None:
         # The ranks that share the statistics of a layer have the same ones, so one of them counts.
-        if layer.training and layer.moments.count and layer.comm.rank == 0:
-            own[layer].append(layer.moments)
+        if layer.training and layer.comm.rank == 0:
+            moments = layer.moments
+            own[layer] += [moments] * (moments.count > 0)
 
     with ExitStack() as stack:
         stack.enter_context(model.evaluating())
@@ -109,7 +111,7 @@ def _observe(
     return [[moments for rank in everywhere for moments in rank[i]] for i in range(len(layers))]
 
 
-def _replace(layer: BatchNorm, moments: list[Moments]) -> None:
+def _replace(layer: BatchNormalizer, moments: list[Moments]) -> None:
     """Set the running statistics to those of the batches, if there are any."""
     if not moments or layer.running_mean is None or layer.running_var is None or layer.num_batches_tracked is None:
         return

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from syncbn.experiments.config import CompareConfig
+from syncbn.experiments.normalizers import NORMALIZERS
 
 
 def test_learning_rate_grows_with_the_global_batch() -> None:
@@ -33,7 +34,7 @@ def test_batches_that_do_not_fit() -> None:
 @pytest.mark.parametrize(
     ("choice", "message"),
     [
-        ({"norms": ("bn", "foo")}, "unknown norm 'foo' .choose from none, bn, syncbn, gn, ln, in, wn, rms"),
+        ({"norms": ("bn", "foo")}, f"unknown norm 'foo' .choose from {', '.join(NORMALIZERS)}"),
         ({"norms": ("bn", "bn")}, "norm 'bn' is given twice"),
         ({"norms": ()}, "at least one norm"),
         ({"norms": ("in",)}, "norm 'in' does not fit network 'mlp': it needs more than one value"),

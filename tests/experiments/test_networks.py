@@ -8,7 +8,16 @@ import pytest
 from syncbn.comm import SerialComm
 from syncbn.experiments.networks import build_network
 from syncbn.experiments.normalizers import NORMALIZERS, Network
-from syncbn.layers import BatchNorm, GroupNorm, LayerNorm, SyncBatchNorm, WeightNorm
+from syncbn.layers import (
+    BatchNorm,
+    BatchRenorm,
+    GhostBatchNorm,
+    GroupNorm,
+    LayerNorm,
+    SyncBatchNorm,
+    WeightNorm,
+    WeightStandardization,
+)
 from syncbn.nn import Conv2d, Dense
 
 SHAPES: dict[Network, tuple[int, int, int]] = {"mlp": (1, 28, 28), "resnet": (1, 7, 7)}
@@ -55,8 +64,12 @@ def count(model, kind: type) -> int:
     [
         ("bn", BatchNorm, 2, 13),  # the stem, two in each of five blocks, two shortcuts
         ("syncbn", SyncBatchNorm, 2, 13),
+        ("brn", BatchRenorm, 2, 13),
+        ("ghost", GhostBatchNorm, 2, 13),
         ("gn", GroupNorm, 2, 13),
         ("wn", WeightNorm, 2, 13),
+        ("ws", WeightStandardization, 2, 13),
+        ("ws", GroupNorm, 2, 13),
         ("ln", LayerNorm, 2, 0),
     ],
 )

@@ -5,7 +5,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from syncbn import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, Parameter, RMSNorm, SerialComm, WeightNorm
+from syncbn import (
+    BatchNorm,
+    BatchRenorm,
+    FilterResponseNorm,
+    FrozenBatchNorm,
+    GhostBatchNorm,
+    GroupNorm,
+    InstanceNorm,
+    LayerNorm,
+    Parameter,
+    RMSNorm,
+    SerialComm,
+    WeightNorm,
+)
 from syncbn import functional as F
 from syncbn.nn import (
     SGD,
@@ -35,6 +48,10 @@ EXTREMES = (1e-300, 1e300, 1e-40, 1e30, np.inf, np.nan, 0.0)
 LAYERS = {
     "BatchNorm": lambda: BatchNorm(3),
     "BatchNorm, float16": lambda: BatchNorm(3, dtype=np.float16),
+    "BatchRenorm": lambda: BatchRenorm(3, dtype=np.float16, r_max=3.0, d_max=5.0),
+    "FilterResponseNorm": lambda: FilterResponseNorm(3, dtype=np.float16),
+    "FrozenBatchNorm": lambda: FrozenBatchNorm(3, dtype=np.float16),
+    "GhostBatchNorm": lambda: GhostBatchNorm(3, 2, dtype=np.float16),
     "InstanceNorm": lambda: InstanceNorm(3, affine=True, track_running_stats=True, dtype=np.float16),
     "GroupNorm": lambda: GroupNorm(1, 3, dtype=np.float16),
     "LayerNorm": lambda: LayerNorm((4, 4), dtype=np.float16),
@@ -100,10 +117,16 @@ def test_functions_do_not_raise(dtype):
             lambda x, **o: F.batch_norm(x, weight, residual=x.copy(), relu=True, **o),
             lambda x, **o: F.batch_norm(x, np.full(3, SIGNALING), reduction="float64", **o),
             lambda x: F.batch_norm_inference(x, weight, weight),
+            lambda x: F.ghost_batch_norm(x, 2, weight),
+            lambda x: F.ghost_batch_norm(x, 2, np.full(3, SIGNALING)),
             lambda x: F.group_norm(x, 3, weight),
             lambda x: F.layer_norm(x, 4),
             lambda x: F.layer_norm(x, 4, mask=np.arange(4) < 3),
             lambda x: F.rms_norm(x, 4),
+            F.weight_standardization,
+            lambda x: F.batch_renorm(x, weight, weight, weight),
+            lambda x: F.batch_renorm(x, 1 / weight, 1 / weight),
+            lambda x: F.filter_response_norm(x, weight, weight, weight),
             lambda x: F.weight_norm(x, np.ones((4, 1, 1, 1), dtype)),
         ):
             y, *_, backward = forward(x)

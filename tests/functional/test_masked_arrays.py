@@ -41,6 +41,7 @@ CALLS = {
     "mask of group_norm": lambda: F.group_norm(X, 1, mask=np.ma.masked_array(np.ones(4, bool), True)),
     "residual": lambda: F.batch_norm(X, residual=MASKED),
     "out": lambda: F.batch_norm(X, out=MASKED),
+    "v of weight_standardization": lambda: F.weight_standardization(MASKED),
     "v": lambda: F.weight_norm(MASKED, np.ones((4, 1))),
     "g": lambda: F.weight_norm(X.T, VECTOR[:, None]),
     "dy of batch_norm": lambda: F.batch_norm(X)[-1](MASKED),

@@ -11,6 +11,14 @@ from odd_arrays import arrays, floating, junk, outcome, shapes
 
 from syncbn import functional as F
 
+PARAMETERS = {
+    "weight_norm": ["g"],
+    "weight_standardization": [],
+    "rms_norm": ["weight"],
+    "filter_response_norm": ["weight", "bias", "tau"],
+}
+"""Names of the parameters of each function, if they are not weight and bias."""
+
 EXAMPLES = 40 * settings.default.max_examples
 
 
@@ -28,13 +36,15 @@ def calls(draw: st.DrawFn) -> tuple[str, dict[str, Any], bool]:
     name = draw(st.sampled_from(F.__all__))
     shape = draw(shapes)
     x = draw(floating(shape))
-    arguments: dict[str, Any] = {"v" if name == "weight_norm" else "x": x}
+    arguments: dict[str, Any] = {"v" if name.startswith("weight_") else "x": x}
     options: dict[str, Any] = {}
     if name == "weight_norm":
         axis = draw(st.none() | st.integers(-max(x.ndim, 1), max(x.ndim, 1) - 1))
         kept = None if axis is None or not x.ndim else axis % x.ndim
         arguments["g"] = draw(floating(tuple(size if i == kept else 1 for i, size in enumerate(shape))))
         options["axis"] = axis
+    elif name == "weight_standardization":
+        options = {"axis": drawn_axis(draw, len(shape)), "eps": drawn_eps(draw)}
     else:
         options["eps"] = drawn_eps(draw)
         if name in ("layer_norm", "rms_norm"):
@@ -48,20 +58,22 @@ def calls(draw: st.DrawFn) -> tuple[str, dict[str, Any], bool]:
             options["channel_axis"] = axis = drawn_axis(draw, len(shape))
             channels = shape[axis] if -len(shape) <= axis < len(shape) else 3
             parameter = (channels,)
+            if name == "ghost_batch_norm":
+                arguments["virtual_batch_size"] = draw(st.integers(1, 4))
             if name == "group_norm":
                 arguments["num_groups"] = draw(st.sampled_from([g for g in range(1, 6) if channels % g == 0]))
             if name == "batch_norm":
                 options["reduction"] = draw(st.sampled_from(["exact", "float64"]))
-            if name in ("batch_norm", "group_norm", "instance_norm"):
+            if name in ("batch_norm", "batch_renorm", "group_norm", "instance_norm"):
                 rest = tuple(size for i, size in enumerate(shape) if i != axis % max(x.ndim, 1))
                 rng = np.random.default_rng(draw(st.integers(0, 99)))
                 options["mask"] = draw(st.sampled_from([None, rng.random(rest) < 0.7, np.True_]))
-            if name == "batch_norm_inference":
+            if name in ("batch_norm_inference", "batch_renorm"):
                 arguments["running_mean"], arguments["running_var"] = (
                     draw(floating(parameter)),
                     draw(floating(parameter)),
                 )
-        for affine in ("weight", "bias")[: 1 if name == "rms_norm" else 2]:
+        for affine in PARAMETERS.get(name, ["weight", "bias"]):
             options[affine] = draw(st.none() | floating(parameter))
     arguments |= options
     wrong = draw(st.sets(st.sampled_from(sorted(arguments)), max_size=2)) if draw(st.booleans()) else set()
@@ -98,18 +110,18 @@ def test_documented_results_or_documented_errors(call, data):
         return
     y, *moments, backward = result
     assert_like(y, np.asarray(x))
-    if moments:
-        assert isinstance(moments[0].count, int)
-        assert moments[0].mean.dtype == moments[0].var.dtype == np.float64
-        assert not (moments[0].var < 0).any()
+    for batch in moments[0] if name == "ghost_batch_norm" else moments:
+        assert isinstance(batch.count, int)
+        assert batch.mean.dtype == batch.var.dtype == np.float64
+        assert not (batch.var < 0).any()
     dy = data.draw(floating(y.shape) | arrays(y.shape) | junk)
     gradients = outcome(backward, dy)
     if isinstance(gradients, Exception):
         assert not (isinstance(dy, np.ndarray) and dy.dtype.kind == "f" and dy.shape == y.shape and dy.itemsize <= 8)
         return
-    dx, *of_parameters = gradients
+    dx, *of_parameters = gradients if isinstance(gradients, tuple) else (gradients,)
     assert_like(dx, np.asarray(x))
-    names = ["g"] if name == "weight_norm" else ["weight", "bias"][: 1 if name == "rms_norm" else 2]
+    names = PARAMETERS.get(name, ["weight", "bias"])
     for parameter, gradient in zip((arguments[n] for n in names), of_parameters, strict=True):
         if parameter is None:
             assert gradient is None
@@ -122,6 +134,7 @@ def expected_error(error: Exception) -> bool:
     """Return whether valid arguments may give this error: too few values, or an axis that a small array lacks."""
     texts = (
         "more than 1 value per channel",
+        "more than 1 value for each index",
         "mask selects no value",
         "must be in [",
         "must be positive",

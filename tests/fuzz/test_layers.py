@@ -11,7 +11,10 @@ from odd_arrays import arrays, floating, junk, odd_values, outcome, shapes
 
 from syncbn import (
     BatchNorm,
+    BatchRenorm,
+    FilterResponseNorm,
     FrozenBatchNorm,
+    GhostBatchNorm,
     GroupNorm,
     InstanceNorm,
     LayerNorm,
@@ -28,7 +31,10 @@ EXAMPLES = 12 * settings.default.max_examples
 CONSTRUCTORS: dict[type[Module], dict[str, Any]] = {
     BatchNorm: {"num_features": 3, "momentum": 0.1, "affine": True, "track_running_stats": True, "channel_axis": 1},
     SyncBatchNorm: {"num_features": 3, "reduction": "exact", "momentum": None, "comm": SerialComm()},
+    BatchRenorm: {"num_features": 3, "r_max": 2.0, "d_max": 1.0},
+    FilterResponseNorm: {"num_features": 3, "tlu": True},
     FrozenBatchNorm: {"num_features": 3, "channel_axis": 1},
+    GhostBatchNorm: {"num_features": 3, "virtual_batch_size": 2, "momentum": None},
     InstanceNorm: {"num_features": 3, "affine": True, "track_running_stats": True, "channel_axis": -1},
     GroupNorm: {"num_groups": 1, "num_channels": 3, "affine": True, "bias": True, "channel_axis": 1},
     LayerNorm: {"normalized_shape": 3, "elementwise_affine": True},

@@ -7,7 +7,10 @@ import pytest
 
 from syncbn import (
     BatchNorm,
+    BatchRenorm,
+    FilterResponseNorm,
     FrozenBatchNorm,
+    GhostBatchNorm,
     GroupNorm,
     InstanceNorm,
     LayerNorm,
@@ -17,6 +20,7 @@ from syncbn import (
     SyncBatchNorm,
     WeightNorm,
 )
+from syncbn.layers import LinearRamp
 from syncbn.nn import (
     SGD,
     Adam,
@@ -41,7 +45,13 @@ LAYERS = {
     "SyncBatchNorm(3, eps=1e-05, momentum=0.1, affine=False, track_running_stats=False)": SyncBatchNorm(
         3, affine=False, track_running_stats=False, comm=SerialComm()
     ),
+    "BatchRenorm(3, eps=1e-05, momentum=0.1, affine=True, r_max=2, "
+    "d_max=LinearRamp(first=0, last=5, start=1, stop=9))": (BatchRenorm(3, r_max=2, d_max=LinearRamp(0, 5, 1, 9))),
+    "FilterResponseNorm(3, eps=1e-06, tlu=True)": FilterResponseNorm(3),
     "FrozenBatchNorm(3, eps=0.001)": FrozenBatchNorm(3, 1e-3),
+    "GhostBatchNorm(3, eps=1e-05, momentum=0.1, affine=True, track_running_stats=True, virtual_batch_size=8)": (
+        GhostBatchNorm(3, 8)
+    ),
     "InstanceNorm(3, eps=1e-05, momentum=0.1, affine=False, track_running_stats=False)": InstanceNorm(3),
     "GroupNorm(2, 4, eps=1e-05, affine=True)": GroupNorm(2, 4),
     "LayerNorm((4, 5), eps=1e-05, elementwise_affine=True)": LayerNorm((4, 5)),

@@ -1,0 +1,76 @@
+"""Weight standardization, which gives the weights of each output zero mean and unit variance."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from syncbn._core import plans
+from syncbn._core.checks import check_axis, check_floating, check_same_shape
+from syncbn.typing import FloatArray
+
+
+def weight_standardization(
+    v: FloatArray, *, axis: int = 0, eps: float = 1e-5
+) -> tuple[FloatArray, Callable[[FloatArray], FloatArray]]:
+    """Return the weight v with zero mean and unit variance for each index of an axis.
+
+    Not collective: the weight is equal on all ranks.
+
+        w = (v − μ)/√(var + eps)
+
+    Each index of ``axis`` has a mean μ and a biased variance var over all other axes.
+
+    Parameters
+    ----------
+    v : ndarray, 2 or more axes
+        Weight before standardization, of dtype float16, float32 or float64. Do not change v before the backward is
+        called.
+    axis : int
+        Axis that is not reduced (0: the outputs of Dense and Conv2d).
+    eps : float
+        Constant added to the variance, finite and at least 0.
+
+    Returns
+    -------
+    w : ndarray
+        Weight, with v's shape and dtype.
+    backward : callable
+        ``dv = backward(dw)``.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Invalid input, or a single value per index of the axis, whose variance is 0.
+
+    References
+    ----------
+    Qiao, Wang, Liu, Shen & Yuille 2019, Micro-batch training with batch-channel normalization and weight
+    standardization, arXiv:1903.10520.
+
+    Examples
+    --------
+    >>> w, backward = weight_standardization(np.random.default_rng(0).standard_normal((8, 3, 3, 3)))
+    """
+    v = check_floating(v, "v", min_ndim=2)
+    kept = check_axis(axis, v.ndim, "axis")
+    order = (kept, *(i for i in range(v.ndim) if i != kept))
+    outputs, *others = shape = [v.shape[i] for i in order]
+    size = math.prod(others)
+    if size < 2:
+        raise ValueError(
+            f"weight standardization needs more than 1 value for each index of axis {kept}, got shape {v.shape}"
+        )
+
+    def as_v(rows: FloatArray) -> FloatArray:
+        return np.ascontiguousarray(rows.reshape(shape).transpose(np.argsort(order)))
+
+    w_od, gradients = plans.feature_norm(v.transpose(order).reshape(outputs, size), size, None, None, eps, True)
+
+    def backward(dw: FloatArray) -> FloatArray:
+        dw_od = check_same_shape(dw, v.shape, "dw").transpose(order).reshape(outputs, size)
+        return as_v(gradients(dw_od)[0])
+
+    return as_v(w_od), backward

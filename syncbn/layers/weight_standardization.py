@@ -1,0 +1,72 @@
+"""The weight standardization layer, a wrapper of a layer with a weight."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from syncbn._core.checks import check_axis, check_eps
+from syncbn.functional.weight_standardization import weight_standardization
+from syncbn.layers._parametrized import ParametrizedModule
+from syncbn.layers.module import Module
+from syncbn.layers.parameter import Parameter
+from syncbn.typing import FloatArray
+
+
+class WeightStandardization(ParametrizedModule):
+    """A wrapper that gives the weights w of each output of a layer zero mean and unit variance.
+
+    Not collective.
+
+        w = (v − μ)/√(var + eps)
+
+    It is used with a normalizer after the layer, most often `GroupNorm`.
+
+    Parameters
+    ----------
+    module : Module
+        Layer with a `Parameter` called ``name``, such as Dense or Conv2d. Initially v is that parameter.
+    name : str
+        Name of the parameter that is standardized. In ``state_dict`` it is the key of v, so that states are exchanged
+        with layers without standardization, and with implementations that standardize in their forward.
+    axis : int
+        Axis that is not reduced: each of its indices has a mean μ and a variance var (0: each output).
+    eps : float
+        Constant added to the variance, finite and at least 0.
+
+    Attributes
+    ----------
+    v : Parameter
+        Weight before standardization.
+
+    Raises
+    ------
+    ValueError, TypeError
+        The module has no such parameter, the parameter has no such axis, or a single value for each of its indices.
+
+    References
+    ----------
+    Qiao, Wang, Liu, Shen & Yuille 2019, arXiv:1903.10520.
+
+    Examples
+    --------
+    >>> layers = WeightStandardization(Conv2d(3, 32, 3, bias=False)), GroupNorm(8, 32), ReLU()
+    """
+
+    def __init__(self, module: Module, name: str = "weight", axis: int = 0, eps: float = 1e-5) -> None:
+        super().__init__(module, name)
+        weight = self._hidden
+        self.axis = check_axis(axis, weight.data.ndim, "axis")
+        self.eps = check_eps(eps)
+        self.v = Parameter(weight.data, decay=weight.decay)
+        self._compute()
+
+    def extra_repr(self) -> str:
+        """Return the arguments that ``repr`` shows."""
+        return f"name={self.name!r}, axis={self.axis}, eps={self.eps}"
+
+    def _sources(self) -> dict[str, Parameter]:
+        return {"": self.v}
+
+    def _compute(self) -> tuple[FloatArray, Callable[[FloatArray], tuple[FloatArray, ...]]]:
+        w, gradient = weight_standardization(self.v.data, axis=self.axis, eps=self.eps)
+        return w, lambda dw: (gradient(dw),)
