@@ -1,0 +1,157 @@
+"""The claim that batch normalization makes training less sensitive to the initial weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from syncbn.experiments.claims.chart import Chart
+from syncbn.experiments.claims.check import less
+from syncbn.experiments.claims.claim import Claim, Conclusion, Key, Numbers, Piece, Result
+from syncbn.experiments.claims.models import mlp, normalizer
+from syncbn.experiments.claims.setup import Context, Effort, Setup
+from syncbn.experiments.claims.work import (
+    cells,
+    chosen_rate,
+    images,
+    lines,
+    search_pieces,
+    summary,
+    trained,
+    values,
+)
+from syncbn.experiments.normalizers import NORMALIZERS
+
+NORMS = ("none", "bn")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of the claim."""
+
+    gains: tuple[float, ...] = (0.01, 0.1, 1.0, 10.0, 100.0)
+    depths: tuple[int, ...] = (2, 10, 30)
+    rates: tuple[float, ...] = (0.001, 0.003, 0.01, 0.03, 0.1)
+    batch: int = 32
+    epochs: int = 2
+
+
+class Initialization(Claim[Settings]):
+    """Error by scale of the initial weights and by depth, with and without batch normalization."""
+
+    name = "initialization"
+    title = "Less sensitive to initialization"
+    statement = "Batch normalization makes training less sensitive to the scale of the initial weights."
+    question = "How much does the error depend on the scale of the initial weights, by depth?"
+    method = (
+        "Networks of 2, 10 and 30 hidden layers of 64 units are trained with initial weights of 0.01 to 100 times "
+        "He's standard deviation (SGD, momentum 0.9, batches of 32). The learning rate is searched for each network "
+        "and depth at He's scale. A run that diverges has the error of a random guess."
+    )
+    rule = (
+        "For each depth, one check: the range of the errors over all scales (largest minus smallest, of the same seed) "
+        "is smaller with BN."
+    )
+    published = (
+        "Ioffe & Szegedy 2015 derive that BN(aWu) = BN(Wu) for every scale a. Yang et al. 2019 show that BN without "
+        "shortcuts makes the first gradients grow exponentially with depth."
+    )
+    caveats = (
+        "The last layer is not scaled, since nothing normalizes it.",
+        "A learning rate per scale would help both networks; one rate per depth is what a user would try first.",
+    )
+    efforts: ClassVar[Mapping[Effort, Settings]] = {
+        "smoke": Settings(gains=(0.1, 1.0), depths=(2, 4), rates=(0.01, 0.1), epochs=1),
+        "quick": Settings(rates=(0.003, 0.01, 0.03)),
+        "full": Settings(epochs=4),
+    }
+
+    def search(self, setup: Setup) -> list[Piece]:
+        """Return the search of the learning rate for each network and depth."""
+        settings = self.settings(setup)
+        variants: list[Key] = [{"norm": n, "depth": depth, "gain": 1.0} for depth in settings.depths for n in NORMS]
+        return search_pieces(variants, settings.rates, lambda key: _cost(settings, key))
+
+    def pieces(self, setup: Setup, found: Sequence[Result]) -> list[Piece]:
+        """Return one training run for each scale, depth, network and seed."""
+        settings = self.settings(setup)
+        keys: list[Key] = [
+            {
+                "norm": norm,
+                "depth": depth,
+                "gain": gain,
+                "lr": chosen_rate(found, settings.rates, norm=norm, depth=depth),
+                "seed": seed,
+            }
+            for seed in setup.seeds
+            for depth in settings.depths
+            for gain in settings.gains
+            for norm in NORMS
+        ]
+        return [Piece(key, _cost(settings, key)) for key in keys]
+
+    def measure(self, key: Mapping[str, Any], context: Context) -> Numbers:
+        """Train, and return the error."""
+        settings, data = self.settings(context.setup), images(context)
+        model = mlp(
+            data.pixels,
+            context.setup.classes,
+            key["seed"],
+            normalizer(key["norm"]),
+            depth=key["depth"],
+            gain=key["gain"],
+        )
+        return trained(model, data, context, key, batch=settings.batch, epochs=settings.epochs)
+
+    def conclude(self, setup: Setup, found: Sequence[Result], results: Sequence[Result]) -> Conclusion:  # noqa: ARG002
+        """Compare the ranges over the scales."""
+        settings = self.settings(setup)
+        ranges = {
+            (norm, depth): _ranges(results, settings.gains, norm, depth) for norm in NORMS for depth in settings.depths
+        }
+        checks = [
+            less(
+                f"With {depth} hidden layers, the error depends less on the scale with BN.",
+                ranges["bn", depth],
+                ranges["none", depth],
+            )
+            for depth in settings.depths
+        ]
+        numbers = {
+            "range_of_errors": [
+                {"norm": norm, "depth": depth, **summary(values)} for (norm, depth), values in ranges.items()
+            ],
+            "cells": cells(results, "error", "diverged"),
+        }
+        labels = {norm: NORMALIZERS[norm].label for norm in NORMS}
+        charts = [
+            Chart(
+                f"depth-{depth}",
+                f"Test error by scale, {depth} hidden layers",
+                "initial weights (times He's)",
+                "test error (%)",
+                lines(
+                    results,
+                    "error",
+                    {label: {"norm": norm, "depth": depth} for norm, label in labels.items()},
+                    "gain",
+                    settings.gains,
+                ),
+                "log",
+            )
+            for depth in settings.depths
+        ]
+        return Conclusion(checks, numbers, charts)
+
+
+def _cost(settings: Settings, key: Key) -> float:
+    return 0.02 * settings.epochs * (4 + int(key["depth"]))
+
+
+def _ranges(results: Sequence[Result], gains: Sequence[float], norm: str, depth: int) -> list[float]:
+    """Return the largest minus the smallest error over the scales, for each seed."""
+    errors_gs = np.array([values(results, "error", norm=norm, depth=depth, gain=gain) for gain in gains])
+    return np.ptp(errors_gs, axis=0).tolist()  # type: ignore[no-any-return]
