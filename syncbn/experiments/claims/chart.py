@@ -22,7 +22,7 @@ from syncbn.experiments.plotting import (
     save_svg,
     tidy,
 )
-from syncbn.experiments.statistics import CONFIDENCE, Interval, interval
+from syncbn.experiments.statistics import CONFIDENCE, interval
 
 STYLES = (
     (BLUE, "o", "-"),
@@ -100,16 +100,17 @@ class Chart:
         return asdict(self)
 
 
-def point(x: float | str, values: Sequence[float], factor: float = 1.0, note: str = "") -> Point:
-    """Return the point of several values with equal x: their mean and its interval, times a factor."""
-    found = interval(values)
+def point(x: float | str, values: Sequence[float | None], factor: float = 1.0, note: str = "") -> Point:
+    """Return the point of several values with equal x: their mean and its interval, times a factor.
+
+    It is a lost one if a value is None, because the mean of the others would be too good.
+    """
+    known = [value for value in values if value is not None]
+    if len(known) < len(values):
+        return Point(x, None, None, note)
+    found = interval(known)
     half = None if found.half_width is None else factor * found.half_width
     return Point(x, factor * found.mean, half, note)
-
-
-def as_point(x: float | str, value: Interval, factor: float = 1.0, note: str = "") -> Point:
-    """Return the point of an interval."""
-    return Point(x, factor * value.mean, None if value.half_width is None else factor * value.half_width, note)
 
 
 def save_chart(path: Path, chart: Chart) -> None:

@@ -116,6 +116,15 @@ class Inference(Claim[Settings]):
             epochs=1,
             seed=key["seed"],
         )
+        if diverged:
+            chance = context.setup.chance
+            return {
+                "error": chance,
+                "errors": dict.fromkeys(SOURCES, chance),
+                "diverged": True,
+                "change_in_evaluation": None,
+                "change_in_training": None,
+            }
         held_out = data.held_out(key["seed"] == SEARCH_SEED)
         sources: dict[str, Statistics | None] = {name: averages(model, at) for at, name in enumerate(MOMENTA)}
         sources["recalibrated"] = population(model, data.x[: settings.recalibration], batch)
@@ -124,7 +133,7 @@ class Inference(Claim[Settings]):
         return {
             "error": min(errors.values()),
             "errors": errors,
-            "diverged": diverged,
+            "diverged": False,
             **_dependence(model, data, batch),
         }
 
@@ -141,8 +150,10 @@ class Inference(Claim[Settings]):
             for name in SOURCES
             for batch in batches
         }
-        fixed = all(result.numbers["change_in_evaluation"] == 0 for result in results)
-        moved = min(result.numbers["change_in_training"] for result in results)
+        complete = [result.numbers for result in results if not result.numbers["diverged"]]
+        changes = [numbers["change_in_training"] for numbers in complete]
+        fixed = all(numbers["change_in_evaluation"] == 0 for numbers in complete)
+        moved = min(changes, default=0.0)
         best = min(MOMENTA, key=lambda name: np.mean(errors[name, smallest]))
         checks = [
             Check(
@@ -175,7 +186,7 @@ class Inference(Claim[Settings]):
         )
         numbers = {
             "errors": [{"source": name, "batch": batch, **summary(found)} for (name, batch), found in errors.items()],
-            "change_in_training": summary([result.numbers["change_in_training"] for result in results]),
+            "change_in_training": summary(changes) if changes else None,
         }
         return Conclusion(checks, numbers, [chart])
 

@@ -20,6 +20,9 @@ from syncbn.train import Progress
 
 NORMS = ("none", "bn")
 
+FINE = (0.003, 0.005, 0.01, 0.018, 0.03, 0.05, 0.1, 0.18, 0.3, 0.5, 1.0, 1.8, 3.0)
+"""Learning rates of the full effort, four in each decade."""
+
 TOLERANCE = 0.05
 """A learning rate works if the error is at most this much above that of the best learning rate."""
 
@@ -67,7 +70,7 @@ class LearningRate(Claim[Settings]):
     efforts: ClassVar[Mapping[Effort, Settings]] = {
         "smoke": Settings(rates=(0.03, 3.0), depth=2, epochs=1, every=4),
         "quick": Settings(),
-        "full": Settings(epochs=5),
+        "full": Settings(rates=FINE, epochs=5),
     }
 
     def pieces(self, setup: Setup, found: Sequence[Result]) -> list[Piece]:  # noqa: ARG002 (there is no search)

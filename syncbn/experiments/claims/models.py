@@ -21,7 +21,7 @@ WIDTH = 64
 
 
 def normalizer(name: str, comm: Communicator = SERIAL) -> NormFactory | None:
-    """Return the function that makes a normalizer of `NORMALIZERS` for an MLP, None if it has no layer."""
+    """Return the function that makes a normalizer of `NORMALIZERS` for an MLP, None if it has no layer. Not collective."""
     layer = NORMALIZERS[name].layer
     return None if layer is None else lambda features: layer(features, "mlp", comm, "exact")
 

@@ -27,6 +27,8 @@ from syncbn.train import Progress
 MOMENTA = (0.5, 0.9, 0.99, 0.999)
 """Weights of the old value."""
 
+NAMES = [f"{momentum:g}" for momentum in MOMENTA]
+
 LEVEL = 0.005
 """Errors that differ by less than this are level."""
 
@@ -111,15 +113,18 @@ class Momentum(Claim[Settings]):
             seed=key["seed"],
             on_step=watch,
         )
-        return {"lengths": found}
+        lost = {
+            "errors": dict.fromkeys([*NAMES, "recalibrated"], context.setup.chance),
+            "distances": dict.fromkeys(NAMES),
+        }
+        return {"lengths": found + [lost] * (len(settings.lengths) - len(found))}  # lost after divergence
 
     def conclude(self, setup: Setup, found: Sequence[Result], results: Sequence[Result]) -> Conclusion:  # noqa: ARG002
         """Compare the momenta with recalibration."""
         settings = self.settings(setup)
-        names = [f"{momentum:g}" for momentum in MOMENTA]
         lengths = settings.lengths
 
-        def over_seeds(batch: int, at: int, number: str, name: str) -> list[float]:
+        def over_seeds(batch: int, at: int, number: str, name: str) -> list[Any]:
             return [seed[at][number][name] for seed in values(results, "lengths", batch=batch)]
 
         checks = [
@@ -143,7 +148,7 @@ class Momentum(Claim[Settings]):
                         name,
                         [point(n, over_seeds(batch, at, number, name), factor) for at, n in enumerate(lengths)],
                     )
-                    for name in names + more
+                    for name in NAMES + more
                 ]
                 name, title = f"{number}-{batch}", f"{title} by momentum, batches of {batch}"
                 charts.append(
@@ -154,7 +159,7 @@ class Momentum(Claim[Settings]):
                 {"batch": batch, "steps": n, "momentum": name, **summary(over_seeds(batch, at, number, name))}
                 for batch in settings.batches
                 for at, n in enumerate(lengths)
-                for name in [*names, *(["recalibrated"] if number == "errors" else [])]
+                for name in [*NAMES, *(["recalibrated"] if number == "errors" else [])]
             ]
             for number in ("errors", "distances")
         }
@@ -164,7 +169,7 @@ class Momentum(Claim[Settings]):
 def _observe(model: Module, data: Images, settings: Settings, batch: int) -> Numbers:
     """Return the errors with each average and with recalibrated statistics, and the distances of the averages."""
     target = population(model, data.x[: settings.recalibration], batch)
-    sources = {f"{momentum:g}": averages(model, at) for at, momentum in enumerate(MOMENTA)}
+    sources = {name: averages(model, at) for at, name in enumerate(NAMES)}
     errors = {}
     for name, statistics in {**sources, "recalibrated": target}.items():
         with evaluated_with(model, statistics):

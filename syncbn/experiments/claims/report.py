@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ class ClaimsReport:
     Attributes
     ----------
     directory : Path
-        An existing directory.
+        An existing directory. The files of an earlier run in it are removed, its finished pieces are not.
     setup : Setup
     data : str
         Name of the data.
@@ -51,10 +52,16 @@ class ClaimsReport:
             ),
         }
 
+    def __post_init__(self) -> None:
+        for name in ("claims.json", "claims.txt", "report.html"):
+            with suppress(OSError):  # such as a directory, about which writing the file will raise the error
+                (self.directory / name).unlink()
+
     def add(self, finished: Finished) -> None:
         """Add a claim and write the JSON file, so that the claims that are measured can be read."""
         self.finished.append(finished)
-        write_text(self.directory / "claims.json", dumps(self.as_json(complete=False)))
+        with suppress(OSError):  # it is written again with the next claim
+            write_text(self.directory / "claims.json", dumps(self.as_json(complete=False)))
 
     def as_text(self) -> str:
         """Return the verdicts with the checks behind them."""

@@ -84,6 +84,7 @@ def run_claims(
                 finished.append(Finished(claim, claim.conclude(setup, search, results), search, results))
                 if keep is not None:
                     keep(finished[-1])
+        worker.free()
     finally:
         progress.end()
     return finished
@@ -99,6 +100,11 @@ class _Worker:
         self.store = store
         self.progress = progress
         self.contexts = {True: Context(setup, dataset, comm), False: Context(setup, dataset, SERIAL)}
+
+    def free(self) -> None:
+        """Free the communicators that claims have made. Collective."""
+        for group in self.contexts[True].groups.values():
+            group.free()
 
     def run(self, claim: Claim[Any], pieces: Sequence[Piece], done: dict[str, Result]) -> list[Result]:
         """Return the results of the pieces in their order. Collective."""
@@ -126,6 +132,7 @@ class _Worker:
             start = time.perf_counter()
             with np.errstate(all="ignore"):  # divergence is a valid result
                 numbers = claim.measure(part[own].key, self.contexts[claim.collective])
+            numbers = json.loads(json.dumps(numbers, allow_nan=False))  # as the store gives them later
             result = Result(part[own].key, numbers, time.perf_counter() - start)
         gathered = self.comm.allgather(result)
         return [found for found in gathered[: len(part)] if found is not None]

@@ -58,6 +58,8 @@ class Setup:
 class Context:
     """What a piece of work receives: the data, and the ranks that work on it.
 
+    Not collective.
+
     Attributes
     ----------
     setup : Setup

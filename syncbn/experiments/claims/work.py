@@ -204,6 +204,8 @@ def cells(results: Sequence[Result], *numbers: str) -> list[dict[str, Any]]:
     ]
 
 
-def summary(numbers: Sequence[float]) -> dict[str, Any]:
-    """Return mean, half width of the interval and count as JSON values."""
-    return asdict(interval(numbers))
+def summary(numbers: Sequence[float | None]) -> dict[str, Any]:
+    """Return mean, half width of the interval and count as JSON values; a mean of None if a number is None."""
+    known = [number for number in numbers if number is not None]
+    found = asdict(interval(known)) if len(known) == len(numbers) else {"mean": None, "half_width": None}
+    return {**found, "count": len(numbers)}
