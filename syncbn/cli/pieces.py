@@ -8,6 +8,15 @@ from syncbn.cli import terminal
 from syncbn.cli.terminal import StreamName
 from syncbn.experiments.progress import Progress
 
+WINDOW_SECONDS = 60.0
+"""The remaining time is estimated from the speed in this period."""
+
+MIN_DESCRIPTION, MAX_DESCRIPTION = 28, 48
+"""Widths of the name of the current piece."""
+
+OTHER_COLUMNS = 56
+"""Width of the numbers and of a short bar."""
+
 
 def make_progress(name: StreamName) -> Progress:
     """Return a bar if the stream is a terminal, otherwise lines."""
@@ -47,24 +56,34 @@ class LineProgress(Progress):
 
 
 class BarProgress(Progress):
-    """Progress as a bar, with the current piece and the time that is left."""
+    """Progress as a bar, with the current piece and the time that is left.
 
-    def __init__(self, name: StreamName) -> None:
+    Parameters
+    ----------
+    name : {"stdout", "stderr"}
+        Stream to write to, a terminal.
+    noun : str
+        Plural of what is counted.
+    """
+
+    def __init__(self, name: StreamName, noun: str = "pieces") -> None:
         from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
         from rich.progress import Progress as Bar
 
+        columns = terminal.columns(name) or 80
+        self.width = max(MIN_DESCRIPTION, min(MAX_DESCRIPTION, columns - OTHER_COLUMNS))
         self.bar = Bar(
             BarColumn(bar_width=None),
             TextColumn("{task.percentage:>3.0f} %"),
-            TextColumn("{task.fields[done]}/{task.fields[pieces]} pieces"),
+            TextColumn("{task.fields[done]}/{task.fields[pieces]} " + noun),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
             TextColumn("{task.description}"),
-            console=terminal.console(terminal.stream(name), terminal.columns(name) or 80),
+            console=terminal.console(terminal.stream(name), columns),
             transient=True,
             expand=True,
-            speed_estimate_period=120.0,
+            speed_estimate_period=WINDOW_SECONDS,
         )
         self.task = self.bar.add_task("", total=None, done=0, pieces=0)
         self.done = 0
@@ -76,7 +95,7 @@ class BarProgress(Progress):
 
     def show(self, description: str) -> None:
         """Show the piece next to the bar."""
-        self.bar.update(self.task, description=description[:48].ljust(48))
+        self.bar.update(self.task, description=description[: self.width].ljust(self.width))
 
     def advance(self, pieces: int, cost: float, *, kept: bool = False) -> None:  # noqa: ARG002 (the estimate forgets)
         """Advance the bar."""

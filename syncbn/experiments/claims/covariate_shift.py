@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from syncbn.experiments.claims.chart import Chart, Series, point
-from syncbn.experiments.claims.check import less
+from syncbn.experiments.claims.check import Check, less
 from syncbn.experiments.claims.claim import Claim, Conclusion, Key, Numbers, Piece, Result
 from syncbn.experiments.claims.models import mlp
 from syncbn.experiments.claims.setup import SEARCH_SEED, Context, Effort, Setup
@@ -172,17 +172,16 @@ class CovariateShift(Claim[Settings]):
         shift = {name: values(results, "shift", variant=name) for name in VARIANTS}
         errors = {name: values(results, "error", variant=name) for name in VARIANTS}
         rough = {name: values(results, "roughness", variant=name) for name in VARIANTS}
-        unit = {"factor": 1.0, "unit": "standard deviations"}
-        raised = less("Noise raises the drift above that without BN.", shift["none"], shift["noisy BN"], **unit)  # type: ignore[arg-type]
+        raised = _less_drift("Noise raises the drift above that without BN.", shift["none"], shift["noisy BN"])
         reason = less(
-            "A network with BN that drifts more than the one without BN has the larger error of the two.",
+            "The network without BN has a smaller error than one with BN that drifts more.",
             errors["none"],
             errors["noisy BN"],
         )
         if not raised.outcome:
             reason = replace(reason, outcome=None, evidence=f"noise did not raise the drift enough; {reason.evidence}")
         checks = [
-            less("The inputs of layers drift less with BN.", shift["BN"], shift["none"], **unit),  # type: ignore[arg-type]
+            _less_drift("The inputs of layers drift less with BN.", shift["BN"], shift["none"]),
             reason,
         ]
         depth = len(values(results, "layers", variant="none")[0])
@@ -228,6 +227,10 @@ class CovariateShift(Claim[Settings]):
             "cells": cells(results, "error", "diverged"),
         }
         return Conclusion(checks, numbers, charts, notes)
+
+
+def _less_drift(text: str, a: Sequence[float], b: Sequence[float]) -> Check:
+    return less(text, a, b, factor=1.0, unit="standard deviations")
 
 
 def _model(variant: str, settings: Settings, pixels: int, classes: int, seed: int) -> Sequential:

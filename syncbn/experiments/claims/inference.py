@@ -168,7 +168,7 @@ class Inference(Claim[Settings]):
                 errors["0.9", smallest],
             ),
             less(
-                f"With {smallest} per rank, batch statistics have a larger error than the best average ({best}).",
+                f"With {smallest} per rank, the best average ({best}) has a smaller error than batch statistics.",
                 errors[best, smallest],
                 errors["batch", smallest],
             ),

@@ -124,7 +124,7 @@ class LearningRate(Claim[Settings]):
         decades = {norm: np.log10(largest[norm]).tolist() for norm in NORMS}
         checks = [
             less(
-                "The largest learning rate that works is larger with BN.",
+                "The largest learning rate that works is smaller without BN.",
                 decades["none"],
                 decades["bn"],
                 factor=1,

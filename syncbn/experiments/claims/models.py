@@ -21,7 +21,17 @@ WIDTH = 64
 
 
 def normalizer(name: str, comm: Communicator = SERIAL) -> NormFactory | None:
-    """Return the function that makes a normalizer of `NORMALIZERS` for an MLP, None if it has no layer. Not collective."""
+    """Return the function that makes a normalizer for an MLP, None if it has no layer.
+
+    Not collective.
+
+    Parameters
+    ----------
+    name : str
+        Key of `NORMALIZERS`.
+    comm : Communicator
+        Ranks of a synchronized layer.
+    """
     layer = NORMALIZERS[name].layer
     return None if layer is None else lambda features: layer(features, "mlp", comm, "exact")
 

@@ -62,8 +62,8 @@ class Overhead(Claim[Settings]):
         "the outputs as they are but for rounding, and inference takes less time."
     )
     published = (
-        "Gitman & Ginsburg 2017: BN takes about a quarter of the time of ResNet-50 on a GPU. The tutorial counts "
-        "2·units trainable and 2·units other numbers for a layer."
+        "Gitman & Ginsburg 2017: BN accounts for a significant fraction of the run-time of training, since it is "
+        "bounded by memory bandwidth. The tutorial counts 2·units trainable and 2·units other numbers for a layer."
     )
     caveats = (
         "Times depend on the machine and on what else it does; networks this small have large shares, since fixed "

@@ -179,7 +179,7 @@ class SmallBatch(Claim[Settings]):
             smallest = {norm: values(results, "error", network=network, norm=norm, batch=batches[0]) for norm in norms}
             if "bn" in norms:
                 largest = values(results, "error", network=network, norm="bn", batch=batches[-1])
-                text = f"{network}: BN has a larger error with {batches[0]} per rank than with {batches[-1]}."
+                text = f"{network}: BN has a smaller error with {batches[-1]} per rank than with {batches[0]}."
                 checks.append(less(text, largest, smallest["bn"]))
             for norm in ("syncbn", "gn", "ln"):
                 if norm in norms:
