@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -36,8 +37,14 @@ STYLES = (
 )
 """Colour, marker and line of each series: markers and lines tell them apart without colours."""
 
-WIDTH, HEIGHT = 5.0, 3.9
+WIDTH, HEIGHT = 4.5, 3.6
 """Size in inches, for which the text is readable on a phone."""
+
+PLAIN_DECADES = 1e4
+"""Range of a logarithmic axis up to which its numbers are written out."""
+
+LONG_LABEL = 12
+"""Characters of a label from which it needs more room."""
 
 Scale = Literal["linear", "log", "category"]
 
@@ -156,7 +163,7 @@ def _draw(chart: Chart) -> tuple[Any, dict[str, list[str]]]:
     tidy(axes)
     handles, labels = axes.get_legend_handles_labels()
     if len(labels) > 1:
-        add_legend(figure, handles, labels, min(3, len(labels)))
+        add_legend(figure, handles, labels, min(len(labels), 3 if max(map(len, labels)) <= LONG_LABEL else 2))
     return figure, titles
 
 
@@ -166,7 +173,7 @@ def _place(chart: Chart, places: Sequence[Any], point: Point) -> float:
 
 def _scale(axes: Any, chart: Chart, places: Sequence[Any]) -> None:
     if chart.x_scale == "category":
-        axes.set_xticks(range(len(places)), [str(place) for place in places])
+        axes.set_xticks(range(len(places)), [textwrap.fill(str(place), LONG_LABEL) for place in places])
         axes.set_xlim(-0.5, len(places) - 0.5)
     elif chart.x_scale == "log":
         axes.set_xscale("log")
@@ -176,10 +183,22 @@ def _scale(axes: Any, chart: Chart, places: Sequence[Any]) -> None:
     values = [point.y for series in chart.series for point in series.points if point.y is not None]
     if chart.y_scale == "log" and all(value > 0 for value in values):
         axes.set_yscale("log")
-        axes.set_ylim(min(values, default=1.0) / 1.6, max(values, default=1.0) * 1.6)
+        low, high = min(values, default=1.0) / 1.6, max(values, default=1.0) * 1.6
+        axes.set_ylim(low, high)
+        if high / low < PLAIN_DECADES:
+            _plain_ticks(axes)
     elif all(value >= 0 for value in values):
         top = max(values, default=1.0) or 1.0
         axes.set_ylim(0, min(axes.get_ylim()[1], 1.3 * top))  # an interval of two seeds may be huge
+
+
+def _plain_ticks(axes: Any) -> None:
+    """Write 20, not 2 × 10¹, on a logarithmic axis."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _title(chart: Chart, series: Series, point: Point) -> str:

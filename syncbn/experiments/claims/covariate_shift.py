@@ -196,7 +196,7 @@ class CovariateShift(Claim[Settings]):
             Series("test error (%)", [point(name, errors[name], 100) for name in VARIANTS]),
         ]
         roughness = [Series("‖Δg‖ / ‖Δθ‖", [point(name, rough[name]) for name in VARIANTS])]
-        drift = "drift in 10 steps (standard deviations)"
+        drift = "drift (standard deviations)"
         charts = [
             Chart(
                 "shift",

@@ -35,7 +35,7 @@ blockquote { margin: .5rem 0; padding-left: .75rem; border-left: 3px solid var(-
 ul.checks { padding: 0; list-style: none; }
 ul.checks li { margin: .5rem 0; padding-left: 1.6rem; text-indent: -1.6rem; }
 ul.checks b { display: inline-block; width: 1.6rem; text-indent: 0; }
-figure { margin: 1.25rem 0; } svg { display: block; width: 100%; max-width: 40rem; height: auto; }
+figure { margin: 1.25rem 0; } svg { display: block; width: 100%; max-width: 34rem; height: auto; }
 svg text { fill: currentColor; } svg use:hover { stroke-width: 4 !important; }
 dd { margin: 0 0 .75rem; } details { margin: .75rem 0; } summary { cursor: pointer; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: .8125rem; }
@@ -91,7 +91,7 @@ def _introduction(report: Mapping[str, Any]) -> str:
     return escape(
         f"Images: {printable(setup['data'])}. Effort: {setup['effort']}, on {setup['ranks']} "
         f"rank{'s' * (setup['ranks'] > 1)}, seeds {seeds}.{few} "
-        f"Time of all pieces: {report['seconds'] / 60:.1f} minutes."
+        f"Work: {report['seconds'] / 60:.1f} minutes, of which ranks do parts side by side."
     )
 
 

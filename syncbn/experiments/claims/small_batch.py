@@ -108,7 +108,7 @@ class SmallBatch(Claim[Settings]):
                 "resnet": ("none", "bn", "syncbn", *GROUPED, "gn", "ln", "in", "wn"),
             },
             {"mlp": (2, 4, 8, 16, 32), "resnet": (1, 2, 4, 8, 16, 32)},
-            {"mlp": 9000, "resnet": 4096},
+            {"mlp": 9000, "resnet": 2048},
             {"mlp": 1, "resnet": 1},
         ),
     }
