@@ -111,6 +111,7 @@ class CovariateShift(Claim[Settings]):
     )
     caveats = (
         "Each network is observed at its own learning rate; a larger one moves the inputs further.",
+        "Smoothness is observed without the noise, which would differ between two gradients.",
         "The drift is that of means; Santurkar et al. also use changes of gradients as a definition.",
     )
     efforts: ClassVar[Mapping[Effort, Settings]] = {
