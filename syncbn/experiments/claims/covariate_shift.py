@@ -10,16 +10,15 @@ import numpy as np
 
 from syncbn.experiments.claims.chart import Chart, Series, point
 from syncbn.experiments.claims.check import Check, less
-from syncbn.experiments.claims.claim import Claim, Conclusion, Key, Numbers, Piece, Result
+from syncbn.experiments.claims.claim import Conclusion, Key, Numbers, Result
 from syncbn.experiments.claims.models import mlp
+from syncbn.experiments.claims.searched import SearchedClaim
 from syncbn.experiments.claims.setup import SEARCH_SEED, Context, Effort, Setup
 from syncbn.experiments.claims.work import (
     cells,
-    chosen_rate,
     error,
     fit,
     images,
-    search_pieces,
     summary,
     values,
 )
@@ -84,7 +83,7 @@ class Noise(Module):
         return x + noise.astype(x.dtype), lambda dy: dy
 
 
-class CovariateShift(Claim[Settings]):
+class CovariateShift(SearchedClaim[Settings]):
     """Drift of the inputs of layers during training, with BN, without, and with noise that raises it again."""
 
     name = "covariate-shift"
@@ -120,23 +119,13 @@ class CovariateShift(Claim[Settings]):
         "full": Settings(),
     }
 
-    def search(self, setup: Setup) -> list[Piece]:
-        """Return the search of the learning rate for each network."""
-        settings = self.settings(setup)
-        variants: list[Key] = [{"variant": name} for name in VARIANTS]
-        return search_pieces(variants, settings.rates, lambda _: 0.3 * settings.epochs)
+    def variants(self, setup: Setup) -> list[Key]:  # noqa: ARG002 (the same for all)
+        """Return the keys of all networks."""
+        return [{"variant": name} for name in VARIANTS]
 
-    def pieces(self, setup: Setup, found: Sequence[Result]) -> list[Piece]:
-        """Return one training run for each network and seed."""
-        settings = self.settings(setup)
-        return [
-            Piece(
-                {"variant": name, "lr": chosen_rate(found, settings.rates, variant=name), "seed": seed},
-                0.6 * settings.epochs,
-            )
-            for seed in setup.seeds
-            for name in VARIANTS
-        ]
+    def cost(self, setup: Setup, variant: Key) -> float:  # noqa: ARG002 (all cost the same)
+        """Return the estimated seconds of a run."""
+        return 0.5 * self.settings(setup).epochs
 
     def measure(self, key: Mapping[str, Any], context: Context) -> Numbers:
         """Train, and return the error and what was observed."""

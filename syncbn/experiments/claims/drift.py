@@ -10,15 +10,14 @@ import numpy as np
 
 from syncbn.experiments.claims.chart import Chart, Series, point
 from syncbn.experiments.claims.check import less
-from syncbn.experiments.claims.claim import Claim, Conclusion, Key, Numbers, Piece, Result
+from syncbn.experiments.claims.claim import Conclusion, Key, Numbers, Result
 from syncbn.experiments.claims.models import batch_norms, mlp, normalizer
+from syncbn.experiments.claims.searched import SearchedClaim
 from syncbn.experiments.claims.setup import SEARCH_SEED, Context, Effort, Setup
 from syncbn.experiments.claims.work import (
-    chosen_rate,
     fit,
     fit_batches,
     images,
-    search_pieces,
     summary,
     values,
 )
@@ -45,7 +44,7 @@ class Settings:
     brightness: float = 2.0
 
 
-class Drift(Claim[Settings]):
+class Drift(SearchedClaim[Settings]):
     """Errors on a stream whose contrast and brightness drift, with moving averages that are frozen or go on."""
 
     name = "drift"
@@ -75,22 +74,13 @@ class Drift(Claim[Settings]):
         "full": Settings(),
     }
 
-    def search(self, setup: Setup) -> list[Piece]:
-        """Return the search of the learning rate for each network and part."""
-        settings = self.settings(setup)
-        variants: list[Key] = [{"part": part, "norm": norm} for part in PARTS for norm in NORMS]
-        return search_pieces(variants, settings.rates, lambda _: _cost(settings))
+    def variants(self, setup: Setup) -> list[Key]:  # noqa: ARG002 (the same for all)
+        """Return the keys of all networks and parts."""
+        return [{"part": part, "norm": norm} for part in PARTS for norm in NORMS]
 
-    def pieces(self, setup: Setup, found: Sequence[Result]) -> list[Piece]:
-        """Return one stream for each network, part and seed."""
-        settings = self.settings(setup)
-        keys: list[Key] = [
-            {"part": part, "norm": norm, "lr": chosen_rate(found, settings.rates, part=part, norm=norm), "seed": seed}
-            for seed in setup.seeds
-            for part in PARTS
-            for norm in NORMS
-        ]
-        return [Piece(key, _cost(settings)) for key in keys]
+    def cost(self, setup: Setup, variant: Key) -> float:  # noqa: ARG002 (all cost the same)
+        """Return the estimated seconds of a run."""
+        return 0.15 * self.settings(setup).epochs
 
     def measure(self, key: Mapping[str, Any], context: Context) -> Numbers:
         """Train and classify the stream."""
@@ -142,10 +132,6 @@ class Drift(Claim[Settings]):
             title = {"test": "Drift at test", "online": "Drift during training"}[part]
             charts.append(Chart(part, title, "stream (%)", "error (%)", series))
         return Conclusion(checks, {"second_half": {name: summary(found) for name, found in late.items()}}, charts)
-
-
-def _cost(settings: Settings) -> float:
-    return 0.15 * settings.epochs
 
 
 def _drifted(settings: Settings, x: FloatArray, seed: int) -> tuple[FloatArray, np.ndarray[Any, Any]]:

@@ -10,11 +10,12 @@ import numpy as np
 
 from syncbn.experiments.claims.chart import Chart, Series, point
 from syncbn.experiments.claims.check import Check, less
-from syncbn.experiments.claims.claim import Claim, Conclusion, Key, Numbers, Piece, Result
+from syncbn.experiments.claims.claim import Conclusion, Key, Numbers, Result
 from syncbn.experiments.claims.models import mlp
+from syncbn.experiments.claims.searched import SearchedClaim
 from syncbn.experiments.claims.setup import SEARCH_SEED, Context, Effort, Setup
 from syncbn.experiments.claims.sources import Statistics, TrackingBatchNorm, averages, evaluated_with, population
-from syncbn.experiments.claims.work import Images, chosen_rate, error, fit, images, search_pieces, summary
+from syncbn.experiments.claims.work import Images, error, fit, images, summary
 from syncbn.experiments.config import LR_BATCH
 from syncbn.layers import Module
 
@@ -34,7 +35,7 @@ class Settings:
     recalibration: int = 1024
 
 
-class Inference(Claim[Settings]):
+class Inference(SearchedClaim[Settings]):
     """Error by the source of the statistics for evaluation, by batch per rank."""
 
     name = "inference"
@@ -78,23 +79,13 @@ class Inference(Claim[Settings]):
         if setup.ranks > limit:
             raise ValueError(f"claim 'inference' needs at most {limit} ranks, got {setup.ranks}")
 
-    def search(self, setup: Setup) -> list[Piece]:
-        """Return the search of the learning rate for each batch size."""
-        settings = self.settings(setup)
-        variants: list[Key] = [{"batch": batch} for batch in settings.batches]
-        return search_pieces(variants, settings.rates, lambda key: _cost(settings, key, setup.ranks))
+    def variants(self, setup: Setup) -> list[Key]:
+        """Return the keys of all batch sizes."""
+        return [{"batch": batch} for batch in self.settings(setup).batches]
 
-    def pieces(self, setup: Setup, found: Sequence[Result]) -> list[Piece]:
-        """Return one training run for each batch size and seed."""
-        settings = self.settings(setup)
-        return [
-            Piece(
-                {"batch": batch, "lr": chosen_rate(found, settings.rates, batch=batch), "seed": seed},
-                _cost(settings, {"batch": batch}, setup.ranks),
-            )
-            for seed in setup.seeds
-            for batch in settings.batches
-        ]
+    def cost(self, setup: Setup, variant: Key) -> float:
+        """Return the estimated seconds of a run."""
+        return 4e-3 * self.settings(setup).samples / (int(variant["batch"]) * setup.ranks) + 0.2
 
     def measure(self, key: Mapping[str, Any], context: Context) -> Numbers:
         """Train, and evaluate with each source. Collective."""
@@ -189,10 +180,6 @@ class Inference(Claim[Settings]):
             "change_in_training": summary(changes) if changes else None,
         }
         return Conclusion(checks, numbers, [chart])
-
-
-def _cost(settings: Settings, key: Key, ranks: int) -> float:
-    return settings.samples / (int(key["batch"]) * ranks) * 4e-3 + 0.2
 
 
 def _label(name: str) -> str:

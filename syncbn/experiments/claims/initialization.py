@@ -10,15 +10,14 @@ import numpy as np
 
 from syncbn.experiments.claims.chart import Chart
 from syncbn.experiments.claims.check import less
-from syncbn.experiments.claims.claim import Claim, Conclusion, Key, Numbers, Piece, Result
+from syncbn.experiments.claims.claim import Conclusion, Key, Numbers, Piece, Result
 from syncbn.experiments.claims.models import mlp, normalizer
+from syncbn.experiments.claims.searched import SearchedClaim
 from syncbn.experiments.claims.setup import Context, Effort, Setup
 from syncbn.experiments.claims.work import (
     cells,
-    chosen_rate,
     images,
     lines,
-    search_pieces,
     summary,
     trained,
     values,
@@ -39,7 +38,7 @@ class Settings:
     epochs: int = 2
 
 
-class Initialization(Claim[Settings]):
+class Initialization(SearchedClaim[Settings]):
     """Error by scale of the initial weights and by depth, with and without batch normalization."""
 
     name = "initialization"
@@ -70,29 +69,25 @@ class Initialization(Claim[Settings]):
         "full": Settings(epochs=4),
     }
 
-    def search(self, setup: Setup) -> list[Piece]:
-        """Return the search of the learning rate for each network and depth."""
-        settings = self.settings(setup)
-        variants: list[Key] = [{"norm": n, "depth": depth, "gain": 1.0} for depth in settings.depths for n in NORMS]
-        return search_pieces(variants, settings.rates, lambda key: _cost(settings, key))
+    def variants(self, setup: Setup) -> list[Key]:
+        """Return the keys of all networks and depths, at He's scale."""
+        return [{"norm": norm, "depth": depth, "gain": 1.0} for depth in self.settings(setup).depths for norm in NORMS]
+
+    def cost(self, setup: Setup, variant: Key) -> float:
+        """Return the estimated seconds of a run."""
+        return 0.02 * self.settings(setup).epochs * (4 + int(variant["depth"]))
 
     def pieces(self, setup: Setup, found: Sequence[Result]) -> list[Piece]:
-        """Return one training run for each scale, depth, network and seed."""
-        settings = self.settings(setup)
-        keys: list[Key] = [
-            {
-                "norm": norm,
-                "depth": depth,
-                "gain": gain,
-                "lr": chosen_rate(found, settings.rates, norm=norm, depth=depth),
-                "seed": seed,
-            }
+        """Return one run for each seed, network, depth and scale, with the learning rate of the network and depth."""
+        return [
+            Piece(
+                {**variant, "gain": gain, "lr": self.rate(setup, found, variant), "seed": seed},
+                self.cost(setup, variant),
+            )
             for seed in setup.seeds
-            for depth in settings.depths
-            for gain in settings.gains
-            for norm in NORMS
+            for variant in self.variants(setup)
+            for gain in self.settings(setup).gains
         ]
-        return [Piece(key, _cost(settings, key)) for key in keys]
 
     def measure(self, key: Mapping[str, Any], context: Context) -> Numbers:
         """Train, and return the error."""
@@ -148,10 +143,6 @@ class Initialization(Claim[Settings]):
             for depth in settings.depths
         ]
         return Conclusion(checks, numbers, charts)
-
-
-def _cost(settings: Settings, key: Key) -> float:
-    return 0.02 * settings.epochs * (4 + int(key["depth"]))
 
 
 def _averages(results: Sequence[Result], gains: Sequence[float], norm: str, depth: int) -> list[float]:

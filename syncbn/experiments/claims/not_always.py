@@ -10,17 +10,16 @@ import numpy as np
 
 from syncbn.experiments.claims.chart import Chart, Series, point
 from syncbn.experiments.claims.check import Check, less
-from syncbn.experiments.claims.claim import Claim, Conclusion, Key, Numbers, Piece, Result
+from syncbn.experiments.claims.claim import Conclusion, Key, Numbers, Result
 from syncbn.experiments.claims.models import mlp, normalizer
+from syncbn.experiments.claims.searched import SearchedClaim
 from syncbn.experiments.claims.setup import SEARCH_SEED, Context, Effort, Setup
 from syncbn.experiments.claims.work import (
     Images,
     cells,
-    chosen_rate,
     error,
     fit_batches,
     images,
-    search_pieces,
     values,
 )
 from syncbn.experiments.normalizers import NORMALIZERS
@@ -64,7 +63,7 @@ class Settings:
     tiny_epochs: int = 40
 
 
-class NotAlways(Claim[Settings]):
+class NotAlways(SearchedClaim[Settings]):
     """Cases in which batch normalization may increase the error."""
 
     name = "not-always"
@@ -91,22 +90,15 @@ class NotAlways(Claim[Settings]):
         "full": Settings(samples=6000),
     }
 
-    def search(self, setup: Setup) -> list[Piece]:
-        """Return the search of the learning rate for each case and network."""
-        settings = self.settings(setup)
-        variants: list[Key] = [{"case": case, "norm": norm} for case in CASES for norm in NORMS]
-        return search_pieces(variants, settings.rates, lambda key: _cost(settings, key))
+    def variants(self, setup: Setup) -> list[Key]:  # noqa: ARG002 (the same for all)
+        """Return the keys of all cases and networks."""
+        return [{"case": case, "norm": norm} for case in CASES for norm in NORMS]
 
-    def pieces(self, setup: Setup, found: Sequence[Result]) -> list[Piece]:
-        """Return one training run for each case, network and seed."""
-        settings = self.settings(setup)
-        keys: list[Key] = [
-            {"case": case, "norm": norm, "lr": chosen_rate(found, settings.rates, case=case, norm=norm), "seed": seed}
-            for seed in setup.seeds
-            for case in CASES
-            for norm in NORMS
-        ]
-        return [Piece(key, _cost(settings, key)) for key in keys]
+    def cost(self, setup: Setup, variant: Key) -> float:
+        """Return the estimated seconds of a run."""
+        settings, case = self.settings(setup), CASES[variant["case"]]
+        epochs = settings.tiny_epochs if case.samples else settings.epochs
+        return 1e-3 * epochs * (case.samples or settings.samples) / case.batch
 
     def measure(self, key: Mapping[str, Any], context: Context) -> Numbers:
         """Train, and return the error."""
@@ -149,12 +141,6 @@ class NotAlways(Claim[Settings]):
             "cells": cells(results, "error", "diverged"),
         }
         return Conclusion([check], numbers, [chart], notes)
-
-
-def _cost(settings: Settings, key: Key) -> float:
-    case = CASES[key["case"]]
-    epochs = settings.tiny_epochs if case.samples else settings.epochs
-    return epochs * (case.samples or settings.samples) / case.batch * 1e-3
 
 
 def _model(case: Case, norm: str, data: Images, classes: int, seed: int) -> Module:

@@ -8,10 +8,11 @@ from typing import Any, ClassVar
 
 from syncbn.experiments.claims.chart import Chart, Series, point
 from syncbn.experiments.claims.check import less
-from syncbn.experiments.claims.claim import Claim, Conclusion, Key, Numbers, Piece, Result
+from syncbn.experiments.claims.claim import Conclusion, Key, Numbers, Result
 from syncbn.experiments.claims.models import mlp, normalizer
+from syncbn.experiments.claims.searched import SearchedClaim
 from syncbn.experiments.claims.setup import Context, Effort, Setup
-from syncbn.experiments.claims.work import cells, chosen_rate, images, search_pieces, trained, values
+from syncbn.experiments.claims.work import cells, images, trained, values
 from syncbn.nn import ReLU, Sigmoid
 from syncbn.nn.activations import Activation
 
@@ -29,7 +30,7 @@ class Settings:
     epochs: int = 6
 
 
-class Placement(Claim[Settings]):
+class Placement(SearchedClaim[Settings]):
     """Error with the layer before the activation, after it, and without it."""
 
     name = "placement"
@@ -53,27 +54,13 @@ class Placement(Claim[Settings]):
         "full": Settings(),
     }
 
-    def search(self, setup: Setup) -> list[Piece]:
-        """Return the search of the learning rate for each place and activation."""
-        settings = self.settings(setup)
-        variants: list[Key] = [{"activation": name, "place": place} for name in ACTIVATIONS for place in PLACES]
-        return search_pieces(variants, settings.rates, lambda _: _cost(settings))
+    def variants(self, setup: Setup) -> list[Key]:  # noqa: ARG002 (the same for all)
+        """Return the keys of all places and activations."""
+        return [{"activation": name, "place": place} for name in ACTIVATIONS for place in PLACES]
 
-    def pieces(self, setup: Setup, found: Sequence[Result]) -> list[Piece]:
-        """Return one training run for each place, activation and seed."""
-        settings = self.settings(setup)
-        keys: list[Key] = [
-            {
-                "activation": name,
-                "place": place,
-                "lr": chosen_rate(found, settings.rates, activation=name, place=place),
-                "seed": seed,
-            }
-            for seed in setup.seeds
-            for name in ACTIVATIONS
-            for place in PLACES
-        ]
-        return [Piece(key, _cost(settings)) for key in keys]
+    def cost(self, setup: Setup, variant: Key) -> float:  # noqa: ARG002 (all cost the same)
+        """Return the estimated seconds of a run."""
+        return 0.25 * self.settings(setup).epochs
 
     def measure(self, key: Mapping[str, Any], context: Context) -> Numbers:
         """Train, and return the error."""
@@ -108,7 +95,3 @@ class Placement(Claim[Settings]):
         series = [Series(place, [point(name, errors[name, place], 100) for name in ACTIVATIONS]) for place in PLACES]
         chart = Chart("error", "Test error by place of BN", "activation", "test error (%)", series, "category")
         return Conclusion(checks, {"cells": cells(results, "error", "diverged")}, [chart])
-
-
-def _cost(settings: Settings) -> float:
-    return 0.25 * settings.epochs

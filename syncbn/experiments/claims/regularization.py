@@ -8,16 +8,15 @@ from typing import Any, ClassVar
 
 from syncbn.experiments.claims.chart import Chart
 from syncbn.experiments.claims.check import less
-from syncbn.experiments.claims.claim import Claim, Conclusion, Key, Numbers, Piece, Result
+from syncbn.experiments.claims.claim import Conclusion, Key, Numbers, Result
 from syncbn.experiments.claims.models import mlp, normalizer
+from syncbn.experiments.claims.searched import SearchedClaim
 from syncbn.experiments.claims.setup import Context, Effort, Setup
 from syncbn.experiments.claims.work import (
     cells,
-    chosen_rate,
     error,
     images,
     lines,
-    search_pieces,
     summary,
     trained,
     values,
@@ -42,7 +41,7 @@ class Settings:
     epochs: int = 30
 
 
-class Regularization(Claim[Settings]):
+class Regularization(SearchedClaim[Settings]):
     """Gap between test and training error with few images, by batch size, against dropout and weight decay."""
 
     name = "regularization"
@@ -73,27 +72,14 @@ class Regularization(Claim[Settings]):
         "full": Settings(),
     }
 
-    def search(self, setup: Setup) -> list[Piece]:
-        """Return the search of the learning rate for each variant and batch size."""
-        settings = self.settings(setup)
-        variants: list[Key] = [{"variant": name, "batch": batch} for batch in settings.batches for name in VARIANTS]
-        return search_pieces(variants, settings.rates, lambda key: _cost(settings, key))
+    def variants(self, setup: Setup) -> list[Key]:
+        """Return the keys of all variants and batch sizes."""
+        return [{"variant": name, "batch": batch} for batch in self.settings(setup).batches for name in VARIANTS]
 
-    def pieces(self, setup: Setup, found: Sequence[Result]) -> list[Piece]:
-        """Return one training run for each variant, batch size and seed."""
+    def cost(self, setup: Setup, variant: Key) -> float:
+        """Return the estimated seconds of a run."""
         settings = self.settings(setup)
-        keys: list[Key] = [
-            {
-                "variant": name,
-                "batch": batch,
-                "lr": chosen_rate(found, settings.rates, variant=name, batch=batch),
-                "seed": seed,
-            }
-            for seed in setup.seeds
-            for batch in settings.batches
-            for name in VARIANTS
-        ]
-        return [Piece(key, _cost(settings, key)) for key in keys]
+        return 1.2e-3 * settings.epochs * settings.samples / int(variant["batch"])
 
     def measure(self, key: Mapping[str, Any], context: Context) -> Numbers:
         """Train on few images, and return both errors and their difference."""
@@ -141,7 +127,3 @@ class Regularization(Claim[Settings]):
             for name, title in (("gap", "Test error minus training error"), ("error", "Test error"))
         ]
         return Conclusion(checks, numbers, charts)
-
-
-def _cost(settings: Settings, key: Key) -> float:
-    return settings.epochs * settings.samples / int(key["batch"]) * 1.2e-3

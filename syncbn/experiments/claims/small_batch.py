@@ -9,14 +9,13 @@ from typing import Any, ClassVar
 from syncbn.comm import Communicator
 from syncbn.experiments.claims.chart import Chart, Point, Series
 from syncbn.experiments.claims.check import Check, less
-from syncbn.experiments.claims.claim import Claim, Conclusion, Key, Numbers, Piece, Result
+from syncbn.experiments.claims.claim import Conclusion, Key, Numbers, Result
+from syncbn.experiments.claims.searched import SearchedClaim
 from syncbn.experiments.claims.setup import Context, Effort, Setup
 from syncbn.experiments.claims.work import (
     cells,
-    chosen_rate,
     images,
     lines,
-    search_pieces,
     trained,
     values,
 )
@@ -60,7 +59,7 @@ class Settings:
     rates: tuple[float, ...] = (0.0125, 0.025, 0.05, 0.1)
 
 
-class SmallBatch(Claim[Settings]):
+class SmallBatch(SearchedClaim[Settings]):
     """Error by batch per rank for each normalizer."""
 
     name = "small-batch"
@@ -125,23 +124,24 @@ class SmallBatch(Claim[Settings]):
                     f"{settings.samples[network] // batches[-1]} ranks, got {setup.ranks}"
                 )
 
-    def search(self, setup: Setup) -> list[Piece]:
-        """Return the search of the learning rate for each network, normalizer and batch size."""
-        settings = self.settings(setup)
-        variants = list(_variants(settings, setup.ranks))
-        return search_pieces(variants, settings.rates, lambda key: _cost(settings, key, setup.ranks))
-
-    def pieces(self, setup: Setup, found: Sequence[Result]) -> list[Piece]:
-        """Return one training run for each network, normalizer, batch size and seed."""
+    def variants(self, setup: Setup) -> list[Key]:
+        """Return network, normalizer and batch size of all cells; a group of all ranks is SyncBN itself."""
         settings = self.settings(setup)
         return [
-            Piece(
-                {**variant, "lr": chosen_rate(found, settings.rates, **variant), "seed": seed},
-                _cost(settings, variant, setup.ranks),
-            )
-            for seed in setup.seeds
-            for variant in _variants(settings, setup.ranks)
+            {"network": network, "norm": norm, "batch": batch}
+            for network, batches in settings.batches.items()
+            for batch in batches
+            for norm in settings.norms[network]
+            if GROUPED.get(norm, 0) < setup.ranks and not (network == "mlp" and batch == 1)
         ]
+
+    def cost(self, setup: Setup, variant: Key) -> float:
+        """Return the estimated seconds of a run."""
+        settings = self.settings(setup)
+        network: Network = variant["network"]
+        samples: int = settings.epochs[network] * settings.samples[network]
+        steps = samples / (int(variant["batch"]) * setup.ranks)
+        return 4e-3 * steps + 1e-5 * samples if network == "mlp" else 6e-2 * steps + 1e-3 * samples
 
     def measure(self, key: Mapping[str, Any], context: Context) -> Numbers:
         """Train on all ranks, and return the error. Collective."""
@@ -198,26 +198,8 @@ class SmallBatch(Claim[Settings]):
         return Conclusion(checks, {"cells": cells(results, "error", "diverged")}, charts)
 
 
-def _variants(settings: Settings, ranks: int) -> list[Key]:
-    """Return network, normalizer and batch size of all cells; a group of all ranks is SyncBN itself."""
-    return [
-        {"network": network, "norm": norm, "batch": batch}
-        for network, batches in settings.batches.items()
-        for batch in batches
-        for norm in settings.norms[network]
-        if GROUPED.get(norm, 0) < ranks and not (network == "mlp" and batch == 1)
-    ]
-
-
 def _label(norm: str) -> str:
     return norm if norm in GROUPED else NORMALIZERS[norm].label
-
-
-def _cost(settings: Settings, key: Key, ranks: int) -> float:
-    network: Network = key["network"]
-    samples: int = settings.epochs[network] * settings.samples[network]
-    steps = samples / (int(key["batch"]) * ranks)
-    return 4e-3 * steps + 1e-5 * samples if network == "mlp" else 6e-2 * steps + 1e-3 * samples
 
 
 def _published_chart() -> Chart:

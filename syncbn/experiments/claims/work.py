@@ -11,7 +11,7 @@ from typing import Any
 
 from syncbn.comm import SERIAL, Communicator
 from syncbn.experiments.claims.chart import Point, Series, point
-from syncbn.experiments.claims.claim import Key, Numbers, Piece, Result
+from syncbn.experiments.claims.claim import Key, Numbers, Result
 from syncbn.experiments.claims.setup import SAMPLES, SEARCH_SEED, Context
 from syncbn.experiments.statistics import interval
 from syncbn.experiments.training import fit_unless_diverging
@@ -140,21 +140,6 @@ def loss(model: Module, x: FloatArray, y: Labels) -> float:
 def finite(value: float) -> float | None:
     """Return a number as a JSON value: None if it is infinite or NaN."""
     return float(value) if math.isfinite(value) else None
-
-
-def search_pieces(variants: Sequence[Key], rates: Sequence[float], cost: Callable[[Key], float]) -> list[Piece]:
-    """Return the pieces of a search: every learning rate for every variant alike."""
-    keys = [{**variant, "lr": rate, "seed": SEARCH_SEED} for variant in variants for rate in rates]
-    return [Piece(key, cost(key)) for key in keys]
-
-
-def chosen_rate(found: Sequence[Result], rates: Sequence[float], **variant: Any) -> float:
-    """Return the learning rate with the lowest error in the search, the smaller one of two equal ones.
-
-    Without results, which happens when the length of the work is estimated, it is the one in the middle.
-    """
-    errors = {result.key["lr"]: result.numbers["error"] for result in found if result.matches(**variant)}
-    return float(min(sorted(errors), key=errors.__getitem__)) if errors else rates[len(rates) // 2]
 
 
 def search_table(found: Sequence[Result]) -> list[dict[str, Any]]:
