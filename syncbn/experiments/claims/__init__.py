@@ -1,8 +1,8 @@
 """Claims about batch normalization, each measured on real images.
 
 ``claim`` has the base class, and ``searched`` that of claims whose learning rate is searched. One module for each claim
-derives from them, and `CLAIMS` lists all. ``runner`` measures them on the ranks, ``store`` keeps finished pieces, ``check`` has the rule of the verdicts, and ``report`` writes the
-files.
+derives from them, and `CLAIMS` lists all. ``runner`` measures them on the ranks, ``store`` keeps finished pieces,
+``check`` has the rule of the verdicts, and ``report`` writes the files.
 """
 
 from __future__ import annotations
