@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from syncbn import __version__
-from syncbn.cli import bench, compare, doctor, scale
+from syncbn.cli import bench, claims, compare, doctor, scale
 from syncbn.cli.parser import Parser
 
 DESCRIPTION = "Synchronized batch normalization for CPUs, over MPI."
@@ -22,6 +22,6 @@ def build_parser() -> Parser:
     parser = Parser(prog="syncbn", description=DESCRIPTION, epilog=EPILOG)
     parser.add_argument("--version", action="version", version=f"syncbn {__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (compare, bench, scale, doctor):
+    for module in (compare, claims, bench, scale, doctor):
         module.add_parser(subparsers)
     return parser

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from syncbn import data
 from syncbn._core.checks import REDUCTIONS
 from syncbn.cli.command import Command
 from syncbn.cli.errors import UsageError, require
+from syncbn.cli.locked import locked
 from syncbn.cli.output import check_directory, check_json, show
 from syncbn.cli.parser import add_json, add_ranks, comma_list, directory, file_name, integer, number
 from syncbn.cli.progress import make_observer
@@ -20,7 +20,6 @@ from syncbn.experiments.compare import check_images, compare
 from syncbn.experiments.config import LR_BATCH, NETWORKS, CompareConfig
 from syncbn.experiments.normalizers import NORMALIZERS
 from syncbn.experiments.report import Report
-from syncbn.files import directory_lock
 
 MAX_EPOCHS, MAX_SEEDS, MAX_SAMPLES, MAX_LR = 1_000_000, 10_000, 10**9, 1e30
 
@@ -99,15 +98,7 @@ class CompareCommand(Command):
 
     def run(self, comm: Communicator) -> int:
         """Run the comparison and print the results on rank 0. Collective."""
-        with ExitStack() as lock:
-            holder = None
-            if comm.rank == 0:
-                try:
-                    lock.enter_context(directory_lock(self.options.output))
-                except BlockingIOError as error:
-                    holder = error.strerror
-            if holder := comm.allgather(holder)[0]:
-                raise UsageError(f"argument --output: {holder} is writing a comparison to {str(self.options.output)!r}")
+        with locked(self.options.output, comm, "a comparison"):
             if comm.rank == 0:
                 self._run_and_show(comm)
             else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -14,10 +15,34 @@ from syncbn.experiments.observer import Observer
 from syncbn.experiments.results import Run
 from syncbn.nn import SGD
 from syncbn.train import Progress, Trainer
+from syncbn.train.run import Labels
+from syncbn.typing import FloatArray
 
 
 class _DivergedError(Exception):
     """Raised on all ranks, which compute the same loss, when it is not finite."""
+
+
+def fit_unless_diverging(
+    trainer: Trainer, x: FloatArray, y: Labels, epochs: int, on_step: Callable[[Progress], object] | None = None
+) -> bool:
+    """Train until ``epochs`` epochs are completed or the loss is infinite or NaN; return whether it is.
+
+    Collective. Arguments are those of `Trainer.fit`; ``on_step`` is also called for the step with such a loss.
+    """
+
+    def check(progress: Progress) -> None:
+        if on_step is not None:
+            on_step(progress)
+        if not math.isfinite(progress.loss):
+            raise _DivergedError
+
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):  # divergence is a valid result
+            trainer.fit(x, y, epochs, on_step=check, progress=False)
+    except _DivergedError:
+        return True
+    return False
 
 
 def train(
@@ -37,11 +62,8 @@ def train(
     # A smaller last batch could leave a rank with a single sample, which has no variance for local BN.
     trainer = Trainer(model, optimizer, comm, batch_per_rank=run.batch, seed=run.seed, drop_last=True)
     recorder = _Recorder(config, run, trainer, inputs, observer)
-    try:
-        with np.errstate(over="ignore", invalid="ignore"):  # divergence is a valid result
-            trainer.fit(inputs.x_train, inputs.y_train, config.epochs, on_step=recorder.record, progress=False)
-    except _DivergedError:
-        run.diverged = True
+    run.diverged = fit_unless_diverging(trainer, inputs.x_train, inputs.y_train, config.epochs, recorder.record)
+    if run.diverged:
         observer.advance(config.steps(run.batch * comm.size, len(inputs.x_train)) - run.steps)
 
 
@@ -70,9 +92,7 @@ class _Recorder:
         run.bytes_sent += progress.bytes_sent
         self.losses.append(progress.loss)
         self.observer.advance(1)
-        if not math.isfinite(progress.loss):
-            raise _DivergedError
-        if self._is_due(progress):
+        if math.isfinite(progress.loss) and self._is_due(progress):
             test = self.trainer.evaluate(self.inputs.x_test, self.inputs.y_test)
             run.epochs.append(progress.epoch - 1 + progress.step / progress.steps)
             run.train_losses.append(math.fsum(self.losses) / len(self.losses))

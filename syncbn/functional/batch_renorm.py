@@ -13,6 +13,7 @@ from syncbn._core.checks import Reduction, check_eps, check_input, check_name, c
 from syncbn._core.conversion import parameter64, parameter_gradient
 from syncbn.comm import CollectiveSignature, CommLike, Communicator, as_communicator
 from syncbn.comm.collective import collective
+from syncbn.functional._kinds import in_kind
 from syncbn.moments import Moments
 from syncbn.typing import Float64Array, FloatArray
 
@@ -81,6 +82,7 @@ class BatchRenormBackward:
 
 
 @collective(lambda passed: as_communicator(passed.get("comm")))
+@in_kind
 def batch_renorm(
     x: FloatArray,
     running_mean: FloatArray,

@@ -11,6 +11,7 @@ import numpy as np
 from syncbn._core import debug, plans
 from syncbn._core.checks import check_eps, check_input, check_same_shape
 from syncbn._core.conversion import Edge, memory_order, memory_orders, parameter64, parameter_gradient
+from syncbn.functional._kinds import in_kind
 from syncbn.typing import FloatArray
 
 FilterResponseBackward = Callable[
@@ -18,6 +19,7 @@ FilterResponseBackward = Callable[
 ]
 
 
+@in_kind
 @np.errstate(all="ignore")  # infinities and NaN are visible in the result
 def filter_response_norm(
     x: FloatArray,

@@ -13,6 +13,7 @@ from syncbn._core.checks import Reduction, check_input, check_integer, check_nam
 from syncbn._core.conversion import parameter64, parameter_gradient
 from syncbn.comm import CollectiveSignature, CommLike, Communicator, as_communicator
 from syncbn.comm.collective import collective
+from syncbn.functional._kinds import in_kind
 from syncbn.moments import Moments
 from syncbn.typing import FloatArray
 
@@ -71,6 +72,7 @@ class GhostBackward:
 
 
 @collective(lambda passed: as_communicator(passed.get("comm")))
+@in_kind
 def ghost_batch_norm(
     x: FloatArray,
     virtual_batch_size: int,

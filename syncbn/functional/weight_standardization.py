@@ -9,9 +9,11 @@ import numpy as np
 
 from syncbn._core import plans
 from syncbn._core.checks import check_axis, check_floating, check_same_shape
+from syncbn.functional._kinds import in_kind
 from syncbn.typing import FloatArray
 
 
+@in_kind
 def weight_standardization(
     v: FloatArray, *, axis: int = 0, eps: float = 1e-5
 ) -> tuple[FloatArray, Callable[[FloatArray], FloatArray]]:

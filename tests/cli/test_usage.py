@@ -64,6 +64,25 @@ INVALID = {
     "bench network": (["bench", "--network", "vgg"], "syncbn bench: error: unknown network 'vgg'"),
     "bench batch": (["bench", "--batch", "0"], "syncbn bench: error: argument --batch: must be at least 1, got 0"),
     "bench mlp": (["bench", "--network", "mlp", "--batch", "1"], "syncbn bench: error: argument --batch: local BN of"),
+    "claim": (["claims", "exakt"], "syncbn claims: error: unknown claim 'exakt' (choose from learning-rate, "),
+    "claim seeds": (["claims", "--seeds", "1,1"], "syncbn claims: error: argument --seeds: must be different numbers"),
+    "negative seed": (["claims", "--seeds=-1"], "syncbn claims: error: argument --seeds: must be different numbers"),
+    "search seed": (
+        ["claims", "--seeds", "1000000"],
+        "syncbn claims: error: argument --seeds: must be at most 999,999",
+    ),
+    "claim ranks": (
+        ["claims", "exact", "--ranks", "1"],
+        "syncbn claims: error: claim 'exact' compares numbers of ranks",
+    ),
+    "claims ranks": (["claims", "--ranks", "1", "--quick"], "syncbn claims: error: claim 'small-batch' compares local"),
+    "ranks of a claim": (
+        ["claims", "overhead", "--ranks", "60"],
+        "syncbn claims: error: claim 'overhead' needs at most 28",
+    ),
+    "claim data": (["claims", "--data", "/does/not/exist"], "syncbn claims: error: no data '/does/not/exist'"),
+    "claim output": (["claims", "--output", "/dev/null/x"], "syncbn claims: error: argument --output: can't write to"),
+    "efforts": (["claims", "--quick", "--smoke"], "syncbn claims: error: arguments --quick and --smoke: give one"),
     "list": (
         ["compare", "--batches", "2,x"],
         "syncbn compare: error: argument --batches: invalid int value: 'x' in '2,x'",

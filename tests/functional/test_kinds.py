@@ -25,6 +25,10 @@ CALLS = {
     "instance_norm": lambda to: F.instance_norm(to(X.reshape(2, 3, 4)), to(WEIGHT[:3])),
     "layer_norm": lambda to: F.layer_norm(to(X), 4, to(WEIGHT), to(BIAS)),
     "rms_norm": lambda to: F.rms_norm(to(X), (4,), to(WEIGHT)),
+    "ghost_batch_norm": lambda to: F.ghost_batch_norm(to(X), 2, to(WEIGHT), to(BIAS)),
+    "batch_renorm": lambda to: F.batch_renorm(to(X), to(MEAN), to(VAR), to(WEIGHT), to(BIAS)),
+    "filter_response_norm": lambda to: F.filter_response_norm(to(X.reshape(2, 3, 4)), to(WEIGHT[:3])),
+    "weight_standardization": lambda to: F.weight_standardization(to(X)),
     "weight_norm": lambda to: F.weight_norm(to(X), to(X[:, :1])),
 }
 
@@ -86,6 +90,8 @@ def test_results_in_kind(kind, name):
     expected, *_, expected_backward = CALLS[name](lambda values: values)
     dy = DY.reshape(expected.shape)
     found, others = backward(convert(dy)), expected_backward(dy)
+    if not isinstance(found, tuple):  # of weight_standardization
+        found, others = (found,), (others,)
     for one, other in zip((y, *found), (expected, *others), strict=True):
         if other is None:
             assert one is None
