@@ -16,6 +16,7 @@ def _no_graphs_of_other_tests():
     torch._dynamo.reset()
 
 
+@pytest.mark.timeout(150)  # the first one imports the compiler
 @pytest.mark.parametrize(
     ("options", "training", "dtype"),
     [
@@ -39,6 +40,7 @@ def test_one_graph_has_the_results_of_eager_calls(options, training, dtype, rng)
         same_bits(compiled(x), layer(x))
 
 
+@pytest.mark.timeout(300)  # the compiler of PyTorch takes 20 s to start, and minutes on a busy machine
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # of PyTorch itself
 def test_a_network_in_channels_last_by_the_default_backend(rng):
     conv = torch.nn.Conv2d(2, 3, 3)
