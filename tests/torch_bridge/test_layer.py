@@ -152,6 +152,18 @@ def test_a_third_derivative_says_that_there_is_none(rng):
         torch.autograd.grad(second.sum(), x)
 
 
+def test_transformations_of_torch_func(rng):
+    layer, x = SyncBatchNorm(3, track_running_stats=False, dtype=torch.float64), tensor(rng, (4, 3))
+
+    def loss(x):
+        return layer(x).pow(3).sum()
+
+    y = x.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(loss(y), y)
+    close(torch.func.grad(loss)(x), expected)
+    close(torch.func.vjp(layer, x)[1](x)[0], torch.autograd.grad(layer(y), y, x)[0])
+
+
 @pytest.mark.parametrize("momentum", [None, 0.0, 0.1, 1.0])
 def test_running_statistics_over_several_batches(momentum, rng):
     ours, theirs = pair((4, 3), rng, momentum=momentum)
