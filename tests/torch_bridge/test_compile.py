@@ -6,8 +6,10 @@ import copy
 
 import pytest
 
-from syncbn.torch import SyncBatchNorm, operators
 from torch_bridge.cases import random_parameters, run, same_bits, tensor, torch
+
+# isort: split
+from syncbn.torch import SyncBatchNorm, operators
 
 
 @pytest.fixture(autouse=True)

@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from torch_bridge.cases import CLASSES, FORMATS, close, random_parameters, run, same_bits, tensor, torch
+
+# isort: split
 from syncbn import functional as F
 from syncbn.torch import BatchNorm, SyncBatchNorm
-from torch_bridge.cases import CLASSES, FORMATS, close, random_parameters, run, same_bits, tensor, torch
 
 DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
 SHAPES = [(6, 3), (4, 3, 5), (4, 3, 5, 2), (2, 3, 4, 2, 3)]

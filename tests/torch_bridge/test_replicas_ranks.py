@@ -7,6 +7,9 @@ import copy
 import numpy as np
 import pytest
 
+from torch_bridge.cases import close, tensor, torch
+
+# isort: split
 from syncbn import SyncMismatchError
 from syncbn.torch import (
     SyncBatchNorm,
@@ -15,7 +18,6 @@ from syncbn.torch import (
     convert_sync_batchnorm,
     loss_weight,
 )
-from torch_bridge.cases import close, tensor, torch
 
 pytestmark = pytest.mark.ranks
 nn = torch.nn
