@@ -46,7 +46,7 @@ test-arm: .venv/.with-test  ## run the kernels' tests on emulated 64-bit Arm (De
 test-compilers: .venv/.with-test  ## build with each installed GCC and Clang, and run the kernels' tests
 	sh .ci/test-compilers.sh $(BIN)/python $(ARGS)
 
-bench: .venv/.with-bench  ## compare speed with PyTorch, JAX, ONNX Runtime and gloo: minutes, on a quiet machine
+bench: .venv/.with-bench  ## compare speed with PyTorch, JAX, oneDNN, ONNX Runtime and gloo: minutes, on a quiet machine
 	$(BIN)/python benchmarks/bench.py $(ARGS)
 
 # cython-lint runs pycodestyle from PATH.

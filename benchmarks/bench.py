@@ -1,4 +1,4 @@
-"""The speed of syncbn compared with PyTorch, JAX, ONNX Runtime, gloo and the memory of this machine, in one run.
+"""The speed of syncbn and of PyTorch, JAX, oneDNN, ONNX Runtime, gloo, and the memory of this machine, in one run.
 
     python benchmarks/bench.py                          complete run, as by `make bench`
     python benchmarks/bench.py --quick                  one pass, writes no files

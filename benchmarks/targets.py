@@ -79,6 +79,10 @@ TARGETS = (
         for layout in LAYOUTS[:2]
         for direction in ("forward", "backward")
     ),
+    *(
+        Target(f"{direction} NCHW, against oneDNN", (f"{direction}, NCHW",), 1.0, "onednn", over="worst")
+        for direction in ("forward", "backward")
+    ),
     Target("forward, against the memory limit", ("forward, memory limit",), 1.25, "limit", at_most=True),
     Target("backward, against the memory limit", ("backward, memory limit",), 1.25, "limit", at_most=True),
     *(

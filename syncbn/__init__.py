@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from syncbn.comm import MPIComm, SerialComm, SyncError, SyncLostRankError, SyncMismatchError, SyncTimeoutError
     from syncbn.layers import (
         BatchNorm,
+        FrozenBatchNorm,
         GroupNorm,
         InstanceNorm,
         LayerNorm,
@@ -25,6 +26,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BatchNorm",
+    "FrozenBatchNorm",
     "GroupNorm",
     "InstanceNorm",
     "LayerNorm",

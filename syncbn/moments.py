@@ -1,7 +1,9 @@
-"""Count, mean and variance of every channel, and the update of running statistics."""
+"""Count, mean and variance of every channel, and the update of moving averages."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,19 +37,38 @@ class Moments:
 
 
 @np.errstate(all="ignore")  # infinities and NaN are visible in the result
-def update_running(
-    running_mean: FloatArray,
-    running_var: FloatArray,
-    moments: Moments,
-    momentum: float,
-) -> None:
-    """Update the running statistics with the ``moments`` of a batch, in place.
+def pool(moments: Sequence[Moments]) -> Moments:
+    """Return the moments of the values of all batches together; at least one has values.
 
-    running ← (1 − momentum)·running + momentum·batch, computed in float64 and rounded once to the dtype of
-    the arrays. The variance of the batch is unbiased with the count of all ranks (Ioffe & Szegedy 2015,
-    Algorithm 2). A batch without values (count 0) changes nothing.
+    The bits do not depend on the order of the batches: the terms of a sum do not, and are added without rounding.
     """
-    if moments.count == 0:
-        return
-    for running, batch in ((running_mean, moments.mean), (running_var, moments.unbiased_var)):
-        running[...] = (1.0 - momentum) * running.astype(np.float64) + momentum * batch
+    moments = [batch for batch in moments if batch.count]
+    count = sum(batch.count for batch in moments)
+    share_b = np.array([[batch.count] for batch in moments], np.float64)
+    mean_bc, var_bc = (np.array([getattr(batch, name) for batch in moments]) for name in ("mean", "var"))
+    origin = mean_bc.min(axis=0)  # equal means have an exact mean
+    mean = origin + _sum_batches(share_b * (mean_bc - origin)) / count
+    origin = var_bc.min(axis=0)
+    var = origin + _sum_batches(share_b * ((var_bc - origin) + (mean_bc - mean) ** 2)) / count
+    return Moments(count, mean, var)
+
+
+def _sum_batches(terms_bc: Float64Array) -> Float64Array:
+    """Return the sums over batches, correctly rounded."""
+    return np.array([_sum(terms_b) for terms_b in terms_bc.T.tolist()])
+
+
+def _sum(terms: list[float]) -> float:
+    try:
+        return math.fsum(terms)
+    except (OverflowError, ValueError):  # beyond float64, or inf − inf
+        return math.nan
+
+
+@np.errstate(all="ignore")  # infinities and NaN are visible in the result
+def update_average(average: FloatArray, value: Float64Array, momentum: float) -> None:
+    """Update a moving average in place: average ← (1 − momentum)·average + momentum·value.
+
+    It is computed in float64 and rounded once to the dtype of ``average`` (Ioffe & Szegedy 2015, Algorithm 2).
+    """
+    average[...] = (1.0 - momentum) * average.astype(np.float64) + momentum * value

@@ -15,9 +15,11 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1] / "syncbn"
 
 ALLOWED_IMPORTS: dict[str, set[str]] = {
-    "torch": {"functional", "layers", "comm", "moments"},
     "cli": {"experiments"},
     "experiments": {"train", "data"},
+    "jax": {"functional", "layers", "comm", "moments"},
+    "onnx": {"nn", "files"},
+    "torch": {"functional", "layers", "comm", "moments"},
     "train": {"nn", "comm", "files"},
     "nn": {"layers"},
     "layers": {"functional", "comm", "moments"},
@@ -41,7 +43,7 @@ ALLOWED_IMPORTERS = {"_kernels": {"_core", "comm"}}
 APPLICATIONS = {"cli", "experiments"}
 """Packages that ``import syncbn`` does not load; only they may import names from ``syncbn`` itself."""
 
-BRIDGES = {"torch"}
+BRIDGES = {"jax", "onnx", "torch"}
 """Packages that ``import syncbn`` does not load; each may import the library of its name at load time."""
 
 LIBRARIES = {

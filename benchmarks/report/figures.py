@@ -18,6 +18,7 @@ STYLES = {
     "torch": (ORANGE, "s"),
     "jax": (GREEN, "^"),
     "onnxruntime": (PINK, "v"),
+    "onednn": (YELLOW, "<"),
     "local": (GREY, "x"),
     "1 thread": (BLUE, "o"),
     "2 threads": (YELLOW, "P"),

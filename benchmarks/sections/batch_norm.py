@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from baselines import jax, memory, pytorch, syncbn
+from baselines import jax, memory, onednn, pytorch, syncbn
 from case import Candidate, Case
 from shapes import CONVOLUTIONAL, DENSE, Problem, label
 
@@ -35,4 +35,6 @@ def _directions(layout: str, problem: Problem) -> Iterator[Case]:
             "jax": getattr(jax, direction)(problem),
             "copy": memory.copy(problem),
         }
+        if layout == "NCHW":
+            candidates["onednn"] = getattr(onednn, direction)(problem)
         yield Case(f"{direction}, {layout}", label(problem.shape), candidates, problem.x.nbytes)

@@ -153,46 +153,89 @@ inline void sum_column_moments(
     carry(limbs, 2, width);
 }
 
-/* The largest |dy| and |dy * (x - mean)|. Their totals are not finite after a value that is not, or is too large. */
+/* A bound of |x - mean|, at most three times as large: it takes the mean rounded to T, and what that loses. */
+template <class T> struct Deviation {
+    T center[CHANNEL_BLOCK], lost[CHANNEL_BLOCK];
+
+    Deviation(const double *mean, ptrdiff_t width)
+    {
+        for (ptrdiff_t c = 0; c < width; c++) {
+            center[c] = (T)mean[c];
+            lost[c] = (T)std::fabs(mean[c] - center[c]);
+        }
+    }
+
+    SYNCBN_ALWAYS_INLINE T bound(T x, ptrdiff_t c) const
+    {
+        return std::abs(x - center[c]) + lost[c];
+    }
+};
+
+/* Whether T held a product: a smaller one might have underflowed. */
+inline bool is_held(double)
+{
+    return true;
+}
+
+inline bool is_held(float product)
+{
+    return 0x1p-100f <= product && product < INFINITY;
+}
+
+/* The largest |dy| and the largest bound of |dy * (x - mean)|; the total is not finite after a value that is not. */
 template <int samples, class T>
 SYNCBN_ALWAYS_INLINE inline void add_to_absmax(
-    const T *__restrict x, const T *__restrict dy, ptrdiff_t stride, const double *__restrict mean,
-    double *__restrict absmax, double *__restrict product_absmax, double *__restrict total,
-    double *__restrict product_total, ptrdiff_t width)
+    const T *__restrict x, const T *__restrict dy, ptrdiff_t stride, const Deviation<T> &deviation,
+    T *__restrict absmax, T *__restrict product_absmax, T *__restrict total, ptrdiff_t width)
 {
     for (ptrdiff_t i = 0; i < width; i++) {
-        double max = absmax[i], product_max = product_absmax[i], sum = total[i], product_sum = product_total[i];
+        T max = absmax[i], product_max = product_absmax[i], sum = total[i];
         for (int k = 0; k < samples; k++) {
-            double g = dy[k * stride + i], product = std::fabs(g * (x[k * stride + i] - mean[i]));
-            g = std::fabs(g);
+            T g = std::abs(dy[k * stride + i]), product = g * deviation.bound(x[k * stride + i], i);
             max = g > max ? g : max;
             product_max = product > product_max ? product : product_max;
-            sum += g;
-            product_sum += product;
+            sum += product;
         }
         absmax[i] = max;
         product_absmax[i] = product_max;
         total[i] = sum;
-        product_total[i] = product_sum;
     }
 }
 
-/* Find the largest |dy| and |dy * (x - mean)|; infinite where one is not finite. */
+/* Find those of channel c, with products in float64 where T does not hold them; infinite after a value that is not
+   finite. */
+template <class T>
+__attribute__((noinline)) void find_absmax_in_float64(
+    const T *x, const T *dy, ptrdiff_t stride, ptrdiff_t samples, const Deviation<T> &deviation, double mean,
+    ptrdiff_t c, double *absmax, double *product_absmax)
+{
+    for (ptrdiff_t n = 0; n < samples; n++) {
+        T value = x[n * stride + c], g = std::abs(dy[n * stride + c]), bound = g * deviation.bound(value, c);
+        double product = is_held(bound) ? (double)bound : std::fabs(g * (value - mean));
+        absmax[c] = g < INFINITY ? std::max<double>(absmax[c], g) : INFINITY;
+        product_absmax[c] = product < INFINITY ? std::max(product_absmax[c], product) : INFINITY;
+    }
+}
+
+/* Find the largest |dy| and the largest bound of |dy * (x - mean)|; infinite where one is not finite. The bound of a
+   product depends on that product alone, so the result is the same for each split of the samples. */
 template <class T>
 inline void find_column_absmax(
     const T *x, const T *dy, ptrdiff_t stride, ptrdiff_t samples, ptrdiff_t width, const double *mean, double *absmax,
     double *product_absmax)
 {
-    double total[CHANNEL_BLOCK], product_total[CHANNEL_BLOCK];
-    for (ptrdiff_t c = 0; c < width; c++)
-        absmax[c] = product_absmax[c] = total[c] = product_total[c] = 0;
+    Deviation<T> deviation(mean, width);
+    T max[CHANNEL_BLOCK] = {0}, product_max[CHANNEL_BLOCK] = {0}, total[CHANNEL_BLOCK] = {0};
     four_at_a_time(samples, [&](ptrdiff_t n, auto k) SYNCBN_ALWAYS_INLINE {
-        const T *values = x + n * stride, *gradients = dy + n * stride;
-        add_to_absmax<k()>(values, gradients, stride, mean, absmax, product_absmax, total, product_total, width);
+        add_to_absmax<k()>(x + n * stride, dy + n * stride, stride, deviation, max, product_max, total, width);
     });
     for (ptrdiff_t c = 0; c < width; c++) {
-        absmax[c] = total[c] < INFINITY ? absmax[c] : INFINITY;
-        product_absmax[c] = product_total[c] < INFINITY ? product_absmax[c] : INFINITY;
+        absmax[c] = max[c];
+        product_absmax[c] = product_max[c];
+        if (!(total[c] < INFINITY) || (max[c] > 0 && !is_held(product_max[c]))) {
+            absmax[c] = product_absmax[c] = 0;
+            find_absmax_in_float64(x, dy, stride, samples, deviation, mean[c], c, absmax, product_absmax);
+        }
     }
 }
 

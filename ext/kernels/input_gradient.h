@@ -41,6 +41,7 @@ template <> struct RoundedGradientFactors<float> : GradientFactorsOf<float> {
     GradientFactors exact;
     bool some_lost = false; /* float32 does not hold the factors of some channel */
 
+    RoundedGradientFactors(const RoundedGradientFactors &) = delete; /* it has pointers to its own values */
     RoundedGradientFactors(GradientFactors exact, ptrdiff_t width)
         : GradientFactorsOf{values[0], values[1], values[2], values[3]}, exact(exact)
     {

@@ -65,6 +65,7 @@ template <> struct RoundedNormalizeFactors<float> : NormalizeFactorsOf<float> {
     NormalizeFactors exact;
     bool some_lost = false; /* float32 does not hold the factors of some channel */
 
+    RoundedNormalizeFactors(const RoundedNormalizeFactors &) = delete; /* it has pointers to its own values */
     RoundedNormalizeFactors(NormalizeFactors exact, ptrdiff_t width)
         : NormalizeFactorsOf{values[0], values[1], values[2]}, exact(exact)
     {

@@ -35,7 +35,7 @@ def check_unmasked(array: Any, name: str) -> None:
     if isinstance(array, np.ma.MaskedArray):
         raise TypeError(
             f"{name} is a NumPy masked array, whose mask would be lost: pass a plain array (such as filled(0)), and "
-            f"for batch normalization mask= (True selects an element){see('masked-arrays')}"
+            f"for statistics of some elements mask= (True selects an element){see('masked-arrays')}"
         )
 
 
@@ -193,6 +193,22 @@ def check_count(count: int, shape: tuple[int, ...], protocol: Any = None, signat
             f"mask selects no value of x on any rank (x of shape {shape} on this rank): "
             f"True selects an element{see('masks-without-elements')}"
         )
+
+
+def check_selected(counts: NDArray[np.integer], least: int, what: str) -> None:
+    """Raise ValueError unless a mask selects ``least`` elements of every sample or row, whose counts are given."""
+    few = counts < least
+    if not few.any():
+        return
+    where = int(np.argmax(few))
+    if counts[where] == 0:
+        raise ValueError(
+            f"mask selects no value of {what} {where}: True selects an element{see('masks-without-elements')}"
+        )
+    raise ValueError(
+        f"instance normalization needs more than 1 value per channel of each sample, and mask selects 1 of {what} "
+        f"{where}: use layer or group normalization{see('one-value-per-channel')}"
+    )
 
 
 def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], *inputs: FloatArray | None) -> None:

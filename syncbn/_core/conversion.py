@@ -89,9 +89,9 @@ def like(x: FloatArray, array: Any, name: str, dtype: np.dtype[Any] | None) -> F
     return result
 
 
-def broadcast_mask(mask: Any, x_shape: Sequence[int], channel_axis: int) -> BoolArray:
-    """Return ``mask`` as a contiguous array of x's shape without the channel axis, or raise."""
-    shape = tuple(np.delete(x_shape, channel_axis).tolist())
+def broadcast_mask(mask: Any, x_shape: Sequence[int], channel_axis: int | None = None) -> BoolArray:
+    """Return ``mask`` as a contiguous array of x's shape, without the channel axis if there is one, or raise."""
+    shape = tuple(x_shape if channel_axis is None else np.delete(x_shape, channel_axis).tolist())
     check_unmasked(mask, "mask")
     mask = np.asarray(mask)
     if mask.dtype != np.bool_:
@@ -100,7 +100,8 @@ def broadcast_mask(mask: Any, x_shape: Sequence[int], channel_axis: int) -> Bool
         return np.ascontiguousarray(np.broadcast_to(mask, shape))
     except ValueError:
         raise ValueError(
-            f"mask must be broadcastable to x without its channel axis, {shape}, got shape {mask.shape}{see('masks')}"
+            f"mask must be broadcastable to x{'' if channel_axis is None else ' without its channel axis'}, {shape}, "
+            f"got shape {mask.shape}{see('masks')}"
         ) from None
 
 

@@ -83,10 +83,13 @@ class Protocol(_compiled.ProtocolCore, Signatures):  # type: ignore[misc]  # com
         if transport.members:
             self._number = next(_numbers[tuple(transport.members)])
 
-    def __del__(self) -> None:
-        """Keep a communicator that was dropped without `free` until all ranks have dropped theirs."""
+    def __del__(self, dropped: dict[tuple[int, ...], dict[int, Protocol]] = _dropped) -> None:
+        """Keep a communicator that was dropped without `free` until all ranks have dropped theirs.
+
+        ``dropped`` is an argument because the names of the module are gone at the end of the interpreter.
+        """
         if hasattr(self, "_number") and not (self.closed or self.unfinished):
-            _dropped[tuple(self.transport.members)][self._number] = self
+            dropped[tuple(self.transport.members)][self._number] = self
 
     def _free_dropped(self) -> None:
         """Free the communicators of this group that all ranks have dropped."""

@@ -11,6 +11,7 @@ from syncbn._core import plans
 from syncbn._core.checks import Reduction
 from syncbn.comm import CommLike, as_communicator
 from syncbn.comm.collective import collective
+from syncbn.functional._kinds import in_kind
 from syncbn.moments import Moments
 from syncbn.typing import FloatArray
 
@@ -29,6 +30,7 @@ class BatchNormBackward(Protocol):
 
 
 @collective(lambda passed: as_communicator(passed.get("comm")))
+@in_kind
 def batch_norm(
     x: FloatArray,
     weight: FloatArray | None = None,
@@ -118,6 +120,7 @@ def batch_norm(
     return found
 
 
+@in_kind
 def batch_norm_inference(
     x: FloatArray,
     running_mean: FloatArray,

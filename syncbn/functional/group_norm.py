@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from numpy.typing import ArrayLike
+
 from syncbn._core import plans
+from syncbn.functional._kinds import in_kind
 from syncbn.typing import FloatArray
 
 AffineBackward = Callable[[FloatArray], tuple[FloatArray, FloatArray | None, FloatArray | None]]
 
 
+@in_kind
 def group_norm(
     x: FloatArray,
     num_groups: int,
@@ -18,6 +22,7 @@ def group_norm(
     *,
     eps: float = 1e-5,
     channel_axis: int = 1,
+    mask: ArrayLike | None = None,
 ) -> tuple[FloatArray, AffineBackward]:
     """Normalize each sample over groups of C/num_groups consecutive channels and all trailing axes.
 
@@ -40,6 +45,10 @@ def group_norm(
         Constant added to the variance, finite and at least 0.
     channel_axis : int
         Channel axis of x; -1 is channels-last.
+    mask : array of bool, optional
+        Selection of elements, broadcastable to x without its channel axis. The statistics are those of the
+        selected elements of the sample; all elements are normalized with them. The mask is copied. With a mask, the
+        computation is in NumPy and float64, which takes several times as long.
 
     Returns
     -------
@@ -52,11 +61,11 @@ def group_norm(
     Raises
     ------
     ValueError, TypeError
-        Invalid input, or ``num_groups`` does not divide C.
+        Invalid input, ``num_groups`` does not divide C, or the mask selects no element of a sample.
 
     References
     ----------
     Wu & He 2018, arXiv:1803.08494.
     """
-    y, *_, backward = plans.group_norm(x, num_groups, weight, bias, eps, channel_axis, None)
+    y, *_, backward = plans.group_norm(x, num_groups, weight, bias, eps, channel_axis, None, mask)
     return y, backward

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from numpy.typing import ArrayLike
+
 from syncbn._core import plans
+from syncbn.functional._kinds import in_kind
 from syncbn.functional.group_norm import AffineBackward
 from syncbn.typing import FloatArray
 
 
+@in_kind
 def instance_norm(
     x: FloatArray,
     weight: FloatArray | None = None,
@@ -14,6 +18,7 @@ def instance_norm(
     *,
     eps: float = 1e-5,
     channel_axis: int = 1,
+    mask: ArrayLike | None = None,
 ) -> tuple[FloatArray, AffineBackward]:
     """Normalize each channel of each sample over its trailing axes.
 
@@ -34,6 +39,10 @@ def instance_norm(
         Constant added to the variance, finite and at least 0.
     channel_axis : int
         Channel axis of x; -1 is channels-last.
+    mask : array of bool, optional
+        Selection of elements, broadcastable to x without its channel axis. The statistics are those of the
+        selected elements of the sample; all elements are normalized with them. The mask is copied. With a mask, the
+        computation is in NumPy and float64, which takes several times as long.
 
     Returns
     -------
@@ -46,11 +55,11 @@ def instance_norm(
     Raises
     ------
     ValueError, TypeError
-        Invalid input, or a single value per channel and sample.
+        Invalid input, or a single value, or with a mask a single selected value, per channel and sample.
 
     References
     ----------
     Ulyanov, Vedaldi & Lempitsky 2016, arXiv:1607.08022.
     """
-    y, *_, backward = plans.instance_norm(x, weight, bias, eps, channel_axis, None)
+    y, *_, backward = plans.instance_norm(x, weight, bias, eps, channel_axis, None, mask)
     return y, backward

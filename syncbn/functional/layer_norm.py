@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from numpy.typing import ArrayLike
+
 from syncbn._core import plans
+from syncbn.functional._kinds import in_kind
 from syncbn.typing import FloatArray
 
 FeaturesBackward = Callable[[FloatArray], tuple[FloatArray, FloatArray | None, FloatArray | None]]
 
 
+@in_kind
 def layer_norm(
     x: FloatArray,
     normalized_shape: int | Sequence[int],
@@ -17,6 +21,7 @@ def layer_norm(
     bias: FloatArray | None = None,
     *,
     eps: float = 1e-5,
+    mask: ArrayLike | None = None,
 ) -> tuple[FloatArray, FeaturesBackward]:
     """Normalize over the trailing axes ``normalized_shape``.
 
@@ -37,6 +42,10 @@ def layer_norm(
         γ and β. Defaults: 1 and 0.
     eps : float
         Constant added to the variance, finite and at least 0.
+    mask : array of bool, optional
+        Selection of elements, broadcastable to x: the padding of a row can differ between its channels. The
+        statistics are those of the selected elements of the row; all elements are normalized with them. The mask is
+        copied. With a mask, the computation is in NumPy and float64, which takes several times as long.
 
     Returns
     -------
@@ -55,5 +64,5 @@ def layer_norm(
     ----------
     Ba, Kiros & Hinton 2016, arXiv:1607.06450.
     """
-    found: tuple[FloatArray, FeaturesBackward] = plans.feature_norm(x, normalized_shape, weight, bias, eps, True)
+    found: tuple[FloatArray, FeaturesBackward] = plans.feature_norm(x, normalized_shape, weight, bias, eps, True, mask)
     return found

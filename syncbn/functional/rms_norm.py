@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from syncbn._core import plans
+from syncbn.functional._kinds import in_kind
 from syncbn.typing import FloatArray
 
 
+@in_kind
 def rms_norm(
     x: FloatArray,
     normalized_shape: int | Sequence[int],

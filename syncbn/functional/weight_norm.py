@@ -8,9 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syncbn._core.checks import check_axis, check_floating, check_same_shape
+from syncbn.functional._kinds import in_kind
 from syncbn.typing import Float64Array, FloatArray
 
 
+@in_kind
 @np.errstate(all="ignore")  # infinities and NaN are visible in the result
 def weight_norm(
     v: FloatArray, g: FloatArray, *, axis: int | None = 0

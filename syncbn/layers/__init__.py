@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from syncbn.layers.batch_norm import BatchNorm, SyncBatchNorm
+from syncbn.layers.frozen_batch_norm import FrozenBatchNorm
 from syncbn.layers.group_norm import GroupNorm
 from syncbn.layers.instance_norm import InstanceNorm
 from syncbn.layers.layer_norm import LayerNorm
@@ -13,6 +14,7 @@ from syncbn.layers.weight_norm import WeightNorm
 
 __all__ = [
     "BatchNorm",
+    "FrozenBatchNorm",
     "GroupNorm",
     "InstanceNorm",
     "LayerNorm",

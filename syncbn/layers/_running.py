@@ -11,8 +11,8 @@ from numpy.typing import DTypeLike, NDArray
 from syncbn._core import plans
 from syncbn._core.checks import check_eps, check_integer
 from syncbn.layers._affine import AffineNormalizer, floating_dtype
-from syncbn.moments import Moments, update_running
-from syncbn.typing import FloatArray
+from syncbn.moments import update_average
+from syncbn.typing import Float64Array, FloatArray
 
 
 class RunningNormalizer(AffineNormalizer):
@@ -91,12 +91,11 @@ class RunningNormalizer(AffineNormalizer):
         )
         return y, self._backward(gradients)
 
-    def _track(self, moments: Moments) -> None:
+    def _track(self, mean: Float64Array, unbiased_var: Float64Array) -> None:
         """Update the running statistics; with momentum None they are the averages over all batches."""
         if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
             return
-        if moments.count == 0:
-            return
         self.num_batches_tracked += 1
         momentum = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
-        update_running(self.running_mean, self.running_var, moments, momentum)
+        update_average(self.running_mean, mean, momentum)
+        update_average(self.running_var, unbiased_var, momentum)

@@ -15,9 +15,19 @@ _COUNTER = "num_batches_tracked"
 
 
 def with_counters(targets: Mapping[str, NDArray[Any]], state: Mapping[str, ArrayLike]) -> dict[str, ArrayLike]:
-    """Return ``state`` with 0 for each missing ``num_batches_tracked`` whose ``running_mean`` is present."""
-    counters = [name for name in targets if name.endswith(_COUNTER)]
-    return {**{name: 0 for name in counters if name.removesuffix(_COUNTER) + "running_mean" in state}, **state}
+    """Return ``state`` with ``num_batches_tracked`` where ``targets`` have it beside ``running_mean``, and only there.
+
+    A missing one is 0, if the ``running_mean`` is present. Frozen layers have none.
+    """
+    state = {**state}
+    for name in targets:
+        if name.endswith("running_mean"):
+            counter = name.removesuffix("running_mean") + _COUNTER
+            if counter not in targets:
+                state.pop(counter, None)
+            elif name in state:
+                state.setdefault(counter, 0)
+    return state
 
 
 def check_state(

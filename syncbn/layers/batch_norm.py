@@ -13,6 +13,7 @@ from syncbn._core.checks import Reduction, check_reduction
 from syncbn.comm import SERIAL, CommLike, Communicator, as_communicator, world
 from syncbn.comm.signature import Direction
 from syncbn.layers._running import RunningNormalizer
+from syncbn.moments import Moments
 from syncbn.pitfalls import see
 from syncbn.typing import FloatArray
 
@@ -56,6 +57,8 @@ class BatchNorm(RunningNormalizer):
         Running statistics, of shape (C,).
     num_batches_tracked : ndarray or None
         Number of batches in the running statistics, a 0-d array of int64.
+    moments : Moments or None
+        Count, mean and variance of the last batch in training.
 
     Raises
     ------
@@ -82,6 +85,7 @@ class BatchNorm(RunningNormalizer):
     ) -> None:
         super().__init__(num_features, eps, momentum, affine, weight, bias, track_running_stats, dtype, channel_axis)
         self.comm: Communicator = SERIAL
+        self.moments: Moments | None = None
         self.reduction = "exact"
         self._identity = type(self).__name__
 
@@ -116,12 +120,14 @@ class BatchNorm(RunningNormalizer):
             self._identity,
         )
         if self.training:
-            self._track(moments)
+            self.moments = moments
+            if moments.count:
+                self._track(moments.mean, moments.unbiased_var)
         return y, self._backward(gradients)
 
     def __call__(self, x: FloatArray, mask: ArrayLike | None = None, **options: Any) -> tuple[FloatArray, Any]:
-        """Return the result of `forward`."""
-        return self.forward(x, mask, **options)
+        """Return the result of `forward`, after calling the forward hooks with it."""
+        return super().__call__(x, mask, **options)
 
     def load_keras_weights(self, weights: Sequence[ArrayLike]) -> None:
         """Copy the result of ``keras.layers.BatchNormalization.get_weights()`` into this layer.
@@ -242,7 +248,7 @@ class SyncBatchNorm(BatchNorm):
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         """Call `forward`. Collective in training, and so are its errors."""
-        return self._collective("forward", self.forward)(*arguments, **options)
+        return self._collective("forward", super().__call__)(*arguments, **options)
 
     def _backward(self, gradients: Callable[[FloatArray], tuple[Any, ...]]) -> Callable[[FloatArray], Any]:
         return self._collective("backward", super()._backward(gradients))

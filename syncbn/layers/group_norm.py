@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import DTypeLike
+from numpy.typing import ArrayLike, DTypeLike
 
 from syncbn._core import plans
 from syncbn._core.checks import check_eps, check_integer
@@ -70,9 +70,12 @@ class GroupNorm(AffineNormalizer):
         """Return the arguments that ``repr`` shows."""
         return f"{self.num_groups}, {self.num_channels}, eps={self.eps}, {self._repr_affine()}"
 
-    def forward(self, x: FloatArray) -> tuple[FloatArray, Backward]:
-        """Return y and its backward. Do not change x before the backward is called."""
+    def forward(self, x: FloatArray, mask: ArrayLike | None = None) -> tuple[FloatArray, Backward]:
+        """Return y and its backward. Do not change x before the backward is called.
+
+        `syncbn.functional.group_norm` describes ``mask``.
+        """
         y, *_, gradients = plans.group_norm(
-            x, self.num_groups, *self._arrays(), self.eps, self.channel_axis, self.num_channels
+            x, self.num_groups, *self._arrays(), self.eps, self.channel_axis, self.num_channels, mask
         )
         return y, self._backward(gradients)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import DTypeLike
+from numpy.typing import ArrayLike, DTypeLike
 
 from syncbn._core import plans
 from syncbn.layers._running import RunningNormalizer
-from syncbn.moments import Moments
 from syncbn.typing import Backward, FloatArray
 
 
@@ -68,14 +67,18 @@ class InstanceNorm(RunningNormalizer):
     ) -> None:
         super().__init__(num_features, eps, momentum, affine, weight, bias, track_running_stats, dtype, channel_axis)
 
-    def forward(self, x: FloatArray) -> tuple[FloatArray, Backward]:
-        """Return y and its backward. Do not change x before the backward is called."""
+    def forward(self, x: FloatArray, mask: ArrayLike | None = None) -> tuple[FloatArray, Backward]:
+        """Return y and its backward. Do not change x before the backward is called.
+
+        `syncbn.functional.instance_norm` describes ``mask``. A mask has no effect if the running statistics are used.
+        """
         if self._uses_running_statistics:
             return self._normalize_with_running(x)
-        y, mean, var, size, gradients = plans.instance_norm(
-            x, *self._arrays(), self.eps, self.channel_axis, self.num_features
+        y, mean, var, count, gradients = plans.instance_norm(
+            x, *self._arrays(), self.eps, self.channel_axis, self.num_features, mask
         )
         if self.training and mean.size:
             with np.errstate(all="ignore"):  # infinities and NaN are visible in the statistics
-                self._track(Moments(size, mean.mean(axis=0), var.mean(axis=0)))
+                unbiased = (var * (count / np.maximum(count - 1, 1))).mean(axis=0)
+            self._track(mean.mean(axis=0), unbiased)
         return y, self._backward(gradients)

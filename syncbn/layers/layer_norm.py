@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import DTypeLike
+from numpy.typing import ArrayLike, DTypeLike
 
 from syncbn._core import plans
 from syncbn._core.checks import check_eps, check_shape
@@ -65,7 +65,10 @@ class LayerNorm(AffineNormalizer):
         """Return the arguments that ``repr`` shows."""
         return f"{self.normalized_shape}, eps={self.eps}, {self._repr_affine('elementwise_affine')}"
 
-    def forward(self, x: FloatArray) -> tuple[FloatArray, Backward]:
-        """Return y and its backward. Do not change x before the backward is called."""
-        y, gradients = plans.feature_norm(x, self.normalized_shape, *self._arrays(), self.eps, True)
+    def forward(self, x: FloatArray, mask: ArrayLike | None = None) -> tuple[FloatArray, Backward]:
+        """Return y and its backward. Do not change x before the backward is called.
+
+        `syncbn.functional.layer_norm` describes ``mask``.
+        """
+        y, gradients = plans.feature_norm(x, self.normalized_shape, *self._arrays(), self.eps, True, mask)
         return y, self._backward(gradients)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from itertools import count
 from typing import Any, TypeVar
 
 from numpy.typing import ArrayLike, NDArray
@@ -13,6 +14,9 @@ from syncbn.layers.parameter import Parameter
 from syncbn.typing import Backward, FloatArray
 
 T = TypeVar("T")
+
+ForwardHook = Callable[["Module", tuple[Any, ...], tuple[FloatArray, Any]], tuple[FloatArray, Any] | None]
+"""A function of a module, the positional arguments of its call, and its result, which it may replace."""
 
 
 class Module:
@@ -28,15 +32,41 @@ class Module:
     def __init__(self) -> None:
         self.training = True
         self._buffer_names: list[str] = []
+        self._forward_hooks: dict[int, ForwardHook] = {}
         self._transient_names: list[str] = []
 
     def forward(self, x: FloatArray) -> tuple[FloatArray, Backward]:
         """Return y and its backward, a function that returns dL/dx given dL/dy."""
         raise NotImplementedError(f"{type(self).__name__} has no forward")
 
-    def __call__(self, x: FloatArray) -> tuple[FloatArray, Backward]:
-        """Return the result of `forward`."""
-        return self.forward(x)
+    def __call__(self, *arguments: Any, **options: Any) -> tuple[FloatArray, Backward]:
+        """Return the result of `forward`, after calling the forward hooks with it."""
+        result = self.forward(*arguments, **options)
+        for hook in list(self._forward_hooks.values()):
+            changed = hook(self, arguments, result)
+            result = result if changed is None else changed
+        return result
+
+    def register_forward_hook(self, hook: ForwardHook) -> HookHandle:
+        """Register a function that every call of this module calls after `forward`, in the order of registration.
+
+        Parameters
+        ----------
+        hook : callable
+            ``hook(module, arguments, result)``, with the tuple of positional arguments, and ``(y, backward)``. If it
+            returns something else than None, that replaces the result: a hook may wrap the backward.
+
+        Returns
+        -------
+        HookHandle
+            Its ``remove()`` removes the hook, as does the end of a ``with`` block.
+
+        Examples
+        --------
+        >>> with layer.register_forward_hook(lambda module, arguments, result: print(result[0].shape)):
+        ...     y, backward = layer(x)
+        """
+        return HookHandle(self._forward_hooks, hook)
 
     def extra_repr(self) -> str:
         """Return the arguments that ``repr`` shows, such as ``"64, eps=1e-05"``."""
@@ -173,6 +203,31 @@ class Module:
         for name, parameter in self._all_parameters(""):
             yield name, parameter.data
         yield from self._all_buffers("", transient=False)
+
+
+class HookHandle(AbstractContextManager["HookHandle"]):
+    """A registered hook. ``remove()`` or the end of a ``with`` block removes it.
+
+    Parameters
+    ----------
+    hooks : dict
+        Hooks of a module, by number.
+    hook : callable
+    """
+
+    def __init__(self, hooks: dict[int, ForwardHook], hook: ForwardHook) -> None:
+        self._hooks, self._number = hooks, next(_numbers)
+        hooks[self._number] = hook
+
+    def remove(self) -> None:
+        """Remove the hook, if it has not been removed yet."""
+        self._hooks.pop(self._number, None)
+
+    def __exit__(self, *error: object) -> None:
+        self.remove()
+
+
+_numbers = count()
 
 
 def _join(prefix: str, name: str) -> str:

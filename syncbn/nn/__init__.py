@@ -9,6 +9,7 @@ from syncbn.nn.conv2d import Conv2d
 from syncbn.nn.dense import Dense
 from syncbn.nn.dropout import Dropout
 from syncbn.nn.flatten import Flatten
+from syncbn.nn.fuse import fuse
 from syncbn.nn.global_avg_pool import GlobalAvgPool2d
 from syncbn.nn.init import Initializer, glorot_normal, glorot_uniform, he_normal, he_uniform
 from syncbn.nn.loss import mean_squared_error, softmax_cross_entropy
@@ -44,6 +45,7 @@ __all__ = [
     "StepSchedule",
     "Summary",
     "Tanh",
+    "fuse",
     "glorot_normal",
     "glorot_uniform",
     "he_normal",

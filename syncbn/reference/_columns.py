@@ -53,9 +53,13 @@ def gradient_absmax_columns(
     absmax_2c: Float64Array,
     threads: int,  # noqa: ARG001
 ) -> None:
-    """Find the largest |dy| and |dy·(x − μ)|."""
+    """Find the largest |dy| and a bound of |dy·(x − μ)|, which takes μ rounded to x's dtype, and what that loses."""
     with np.errstate(all="ignore"):
-        gradient_absmax(dy_nc.astype(np.float64), dy_nc * (x_nc - mean_c), absmax_2c)
+        center_c = mean_c.astype(x_nc.dtype)
+        lost_c = np.abs(mean_c - center_c).astype(x_nc.dtype)
+        bound = np.abs(dy_nc) * (np.abs(x_nc - center_c) + lost_c)
+        held = (bound >= 2.0**-100) & (bound < np.inf) if x_nc.dtype == np.float32 else True
+        gradient_absmax(dy_nc.astype(np.float64), np.where(held, bound, dy_nc * (x_nc - mean_c)), absmax_2c)
 
 
 def gradient_sums_columns(

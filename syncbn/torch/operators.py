@@ -20,7 +20,7 @@ from torch import Tensor
 from syncbn._core import plans
 from syncbn.comm import CollectiveSignature
 from syncbn.comm.errors import SyncMismatchError, mark_raised_by_all
-from syncbn.moments import Moments, update_running
+from syncbn.moments import Moments, update_average
 from syncbn.torch.groups import communicator_of
 
 EVALUATION, NO_GRAD, GRAD_UNUSED, GRAD = range(4)
@@ -343,9 +343,10 @@ def _track(
     num_batches_tracked += 1
     if momentum is None:
         momentum = 1.0 / int(num_batches_tracked)
-    mean, var = moments.numpy()[:2]
+    batch = Moments(count, *moments.numpy()[:2])
     running = array_of(running_mean), array_of(running_var)
-    update_running(*running, Moments(count, mean, var), momentum)
+    for average, value in zip(running, (batch.mean, batch.unbiased_var), strict=True):
+        update_average(average, value, momentum)
     for tensor, array in zip((running_mean, running_var), running, strict=True):
         if tensor.dtype in _HALF:
             tensor.copy_(torch.from_numpy(array))

@@ -8,6 +8,7 @@ from syncbn.train.evaluation import Evaluation, evaluate, predict
 from syncbn.train.gradients import FlatGradients
 from syncbn.train.history import History
 from syncbn.train.order import DataOrder, shard
+from syncbn.train.population import update_bn
 from syncbn.train.records import EpochRecord, Position, Progress
 from syncbn.train.replicas import broadcast_parameters, sum_gradients
 from syncbn.train.trainer import Trainer
@@ -29,4 +30,5 @@ __all__ = [
     "predict",
     "shard",
     "sum_gradients",
+    "update_bn",
 ]

@@ -102,6 +102,7 @@ def test_functions_do_not_raise(dtype):
             lambda x: F.batch_norm_inference(x, weight, weight),
             lambda x: F.group_norm(x, 3, weight),
             lambda x: F.layer_norm(x, 4),
+            lambda x: F.layer_norm(x, 4, mask=np.arange(4) < 3),
             lambda x: F.rms_norm(x, 4),
             lambda x: F.weight_norm(x, np.ones((4, 1, 1, 1), dtype)),
         ):

@@ -38,6 +38,7 @@ CALLS = {
     "weight": lambda: F.batch_norm(X, VECTOR),
     "bias": lambda: F.group_norm(X, 1, None, VECTOR),
     "mask": lambda: F.batch_norm(X, mask=np.ma.masked_array(np.ones(4, bool), [True, False, False, False])),
+    "mask of group_norm": lambda: F.group_norm(X, 1, mask=np.ma.masked_array(np.ones(4, bool), True)),
     "residual": lambda: F.batch_norm(X, residual=MASKED),
     "out": lambda: F.batch_norm(X, out=MASKED),
     "v": lambda: F.weight_norm(MASKED, np.ones((4, 1))),

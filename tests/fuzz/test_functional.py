@@ -42,6 +42,8 @@ def calls(draw: st.DrawFn) -> tuple[str, dict[str, Any], bool]:
             trailing = shape[start:]
             arguments["normalized_shape"] = trailing[0] if len(trailing) == 1 and draw(st.booleans()) else trailing
             parameter = trailing
+            if name == "layer_norm":
+                options["mask"] = draw(st.sampled_from([None, np.arange(shape[-1] if shape else 1) > 0, np.True_]))
         else:
             options["channel_axis"] = axis = drawn_axis(draw, len(shape))
             channels = shape[axis] if -len(shape) <= axis < len(shape) else 3
@@ -50,6 +52,7 @@ def calls(draw: st.DrawFn) -> tuple[str, dict[str, Any], bool]:
                 arguments["num_groups"] = draw(st.sampled_from([g for g in range(1, 6) if channels % g == 0]))
             if name == "batch_norm":
                 options["reduction"] = draw(st.sampled_from(["exact", "float64"]))
+            if name in ("batch_norm", "group_norm", "instance_norm"):
                 rest = tuple(size for i, size in enumerate(shape) if i != axis % max(x.ndim, 1))
                 rng = np.random.default_rng(draw(st.integers(0, 99)))
                 options["mask"] = draw(st.sampled_from([None, rng.random(rest) < 0.7, np.True_]))

@@ -9,7 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from odd_arrays import arrays, floating, junk, odd_values, outcome, shapes
 
-from syncbn import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, Module, RMSNorm, SerialComm, SyncBatchNorm, WeightNorm
+from syncbn import (
+    BatchNorm,
+    FrozenBatchNorm,
+    GroupNorm,
+    InstanceNorm,
+    LayerNorm,
+    Module,
+    RMSNorm,
+    SerialComm,
+    SyncBatchNorm,
+    WeightNorm,
+)
 from syncbn.nn import Dense
 
 EXAMPLES = 12 * settings.default.max_examples
@@ -17,6 +28,7 @@ EXAMPLES = 12 * settings.default.max_examples
 CONSTRUCTORS: dict[type[Module], dict[str, Any]] = {
     BatchNorm: {"num_features": 3, "momentum": 0.1, "affine": True, "track_running_stats": True, "channel_axis": 1},
     SyncBatchNorm: {"num_features": 3, "reduction": "exact", "momentum": None, "comm": SerialComm()},
+    FrozenBatchNorm: {"num_features": 3, "channel_axis": 1},
     InstanceNorm: {"num_features": 3, "affine": True, "track_running_stats": True, "channel_axis": -1},
     GroupNorm: {"num_groups": 1, "num_channels": 3, "affine": True, "bias": True, "channel_axis": 1},
     LayerNorm: {"normalized_shape": 3, "elementwise_affine": True},

@@ -206,6 +206,33 @@ def test_columns_of_equal_values_are_added_without_rounding(dtype, rng):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("exponents", [(-3, 3), (-120, -80), (-149, -120), (60, 100), (-149, 100)])
+@pytest.mark.parametrize("mean", [0.0, 0.1, 1e5 + 0.1])
+def test_the_range_of_products_of_columns_is_that_of_its_parts(dtype, exponents, mean, rng):
+    """Float32 holds some of the products only."""
+    factors = np.exp2(rng.integers(*exponents, (60, 1, 20)), dtype=np.float64)
+    dy = (rng.standard_normal((60, 1, 20)) * factors).astype(dtype)
+    x = (rng.standard_normal((60, 1, 20)) * np.exp2(rng.integers(-60, 27, (60, 1, 1))) + mean).astype(dtype)
+    moments = np.zeros((5, 20))
+    moments[0] = mean
+    moments[0, :5] = x[0, 0, :5]
+    products = np.abs(dy * (x - moments[0])).max(axis=(0, 1))
+
+    def found(samples):
+        inputs = (x[samples], dy[samples], True, moments, None)
+        (_, _, absmax), expected = all_builds("rank_gradient_ranges", inputs, [None, None, np.empty((2, 20))])
+        np.testing.assert_array_equal(absmax, expected[2])
+        return absmax
+
+    whole = found(slice(None))
+    np.testing.assert_array_equal(whole[0], np.abs(dy).max(axis=(0, 1)))
+    assert (whole[1] >= products * (1 - 1e-6)).all()
+    assert (whole[1] <= products * (3 + 1e-6)).all()
+    for cut in (1, 7, 30, 59):
+        np.testing.assert_array_equal(whole, np.maximum(found(slice(cut)), found(slice(cut, None))))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("channels", [3, 64, 70, 300, 1040])
 @pytest.mark.parametrize("size", [63, 64, 79, 200])
 def test_long_rows_have_the_bits_of_the_reference_implementation_in_both_memory_orders(dtype, channels, size, rng):

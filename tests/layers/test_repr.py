@@ -7,6 +7,7 @@ import pytest
 
 from syncbn import (
     BatchNorm,
+    FrozenBatchNorm,
     GroupNorm,
     InstanceNorm,
     LayerNorm,
@@ -40,6 +41,7 @@ LAYERS = {
     "SyncBatchNorm(3, eps=1e-05, momentum=0.1, affine=False, track_running_stats=False)": SyncBatchNorm(
         3, affine=False, track_running_stats=False, comm=SerialComm()
     ),
+    "FrozenBatchNorm(3, eps=0.001)": FrozenBatchNorm(3, 1e-3),
     "InstanceNorm(3, eps=1e-05, momentum=0.1, affine=False, track_running_stats=False)": InstanceNorm(3),
     "GroupNorm(2, 4, eps=1e-05, affine=True)": GroupNorm(2, 4),
     "LayerNorm((4, 5), eps=1e-05, elementwise_affine=True)": LayerNorm((4, 5)),

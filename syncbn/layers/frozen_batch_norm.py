@@ -1,0 +1,147 @@
+"""Batch normalization with fixed statistics and parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from syncbn._core import plans
+from syncbn._core.checks import check_eps, check_integer
+from syncbn.layers._affine import floating_dtype
+from syncbn.layers._replace import replace_modules
+from syncbn.layers.batch_norm import BatchNorm
+from syncbn.layers.module import Module
+from syncbn.typing import FloatArray
+
+
+class FrozenBatchNorm(Module):
+    """Batch normalization whose statistics, γ and β never change.
+
+        y = γ·(x − running_mean)/√(running_var + eps) + β
+
+    Not collective. Training and evaluation mode give the same result. γ, β and the statistics are buffers instead of
+    parameters: they receive no gradient and are loaded by ``load_state_dict``, which ignores
+    ``num_batches_tracked``. To keep the statistics alone fixed, and train γ and β, call `eval` of each `BatchNorm`
+    after ``model.train()`` instead.
+
+    Parameters
+    ----------
+    num_features : int
+        Number of channels, C: the size of x's channel axis.
+    eps : float
+        Constant added to the variance, finite and at least 0.
+    dtype : dtype
+        Dtype of the buffers. y has x's dtype.
+    channel_axis : int
+        Channel axis of x; -1 is channels-last.
+
+    Attributes
+    ----------
+    weight, bias : ndarray
+        γ and β, of shape (C,); initially 1 and 0.
+    running_mean, running_var : ndarray
+        Statistics, of shape (C,); initially 0 and 1.
+
+    Raises
+    ------
+    ValueError, TypeError
+        From the constructor or the call: invalid arguments.
+
+    References
+    ----------
+    ``torchvision.ops.FrozenBatchNorm2d`` and ``detectron2.layers.FrozenBatchNorm2d``, which have the same names.
+
+    Examples
+    --------
+    >>> backbone = FrozenBatchNorm.convert_frozen_batchnorm(backbone)  # before the optimizer is made
+    """
+
+    weight: FloatArray
+    bias: FloatArray
+    running_mean: FloatArray
+    running_var: FloatArray
+
+    def __init__(
+        self, num_features: int, eps: float = 1e-5, *, dtype: DTypeLike = np.float32, channel_axis: int = 1
+    ) -> None:
+        super().__init__()
+        self.num_features = check_integer("num_features", num_features)
+        self.eps = check_eps(eps)
+        self.channel_axis = channel_axis
+        dtype = floating_dtype(dtype)
+        for name, value in (("weight", 1), ("bias", 0), ("running_mean", 0), ("running_var", 1)):
+            self.register_buffer(name, np.full(num_features, value, dtype))
+
+    @classmethod
+    def convert_frozen_batchnorm(cls, module: Module) -> Module:
+        """Return the module with every `BatchNorm` and `SyncBatchNorm` inside replaced by a frozen copy, in place.
+
+        Modules inside are replaced in ``module`` itself. Their γ and β are no parameters any more, so make the
+        optimizer afterwards.
+
+        Parameters
+        ----------
+        module : Module
+            A network, or a single layer.
+
+        Raises
+        ------
+        ValueError
+            A layer has no running statistics. Then nothing has changed.
+        """
+        for name, layer in module.named_modules():
+            if isinstance(layer, BatchNorm) and layer.running_mean is None:
+                raise ValueError(
+                    f"layer {name!r} has no running statistics to freeze: build it with track_running_stats=True"
+                )
+        return replace_modules(module, lambda layer: cls._frozen(layer) if isinstance(layer, BatchNorm) else layer)
+
+    @classmethod
+    def _frozen(cls, layer: BatchNorm) -> FrozenBatchNorm:
+        """Return a frozen copy of a layer with running statistics."""
+        dtype = np.asarray(layer.running_mean).dtype
+        frozen = cls(layer.num_features, layer.eps or 0.0, dtype=dtype, channel_axis=layer.channel_axis)
+        frozen.load_state_dict(layer.state_dict(), strict=False)
+        frozen.training = layer.training
+        return frozen
+
+    def extra_repr(self) -> str:
+        """Return the arguments that ``repr`` shows."""
+        return f"{self.num_features}, eps={self.eps}"
+
+    def forward(
+        self,
+        x: FloatArray,
+        mask: ArrayLike | None = None,  # noqa: ARG002 (as BatchNorm)
+        *,
+        residual: FloatArray | None = None,
+        relu: bool = False,
+        out: FloatArray | None = None,
+    ) -> tuple[FloatArray, Callable[[FloatArray], Any]]:
+        """Return y and its backward, which returns dx, or with a residual (dx, dresidual).
+
+        `syncbn.functional.batch_norm_inference` describes ``residual``, ``relu`` and ``out``. A mask has no effect, as
+        in the evaluation of `BatchNorm`.
+        """
+        y, gradients = plans.batch_norm_inference(
+            x,
+            self.running_mean,
+            self.running_var,
+            self.weight,
+            self.bias,
+            self.eps,
+            self.channel_axis,
+            residual,
+            relu,
+            out,
+            self.num_features,
+        )
+
+        def backward(dy: FloatArray) -> Any:
+            dx, _, _, *dresidual = gradients(dy)
+            return (dx, *dresidual) if dresidual else dx
+
+        return y, backward
