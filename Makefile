@@ -26,6 +26,13 @@ test-quick: .venv/.with-test  ## run the fastest tests of kernels, functions, la
 test-%: .venv/.with-test  ## run the tests on N ranks only (test-0: in one process)
 	$(BIN)/python tests/run.py --ranks $* $(ARGS)
 
+test-torch: .venv/.with-test .venv/.with-torch  ## run the tests of the bridge to PyTorch, under mpiexec and torchrun
+	$(BIN)/python tests/run.py --ranks 0 1 2 3 tests/torch_bridge $(ARGS)
+	$(BIN)/python tests/run.py --ranks 0 tests/test_docstrings.py tests/test_examples.py -k torch $(ARGS)
+	for n in 1 2 3; do \
+		$(BIN)/python -m torch.distributed.run --nproc-per-node $$n -m pytest tests/torch_bridge $(ARGS) || exit 1; \
+	done
+
 test-sanitized: .venv/.with-test  ## run the kernels' tests with GCC's address and undefined-behaviour sanitizers
 	sh .ci/test-sanitized.sh $(BIN)/python $(ARGS)
 
@@ -86,5 +93,5 @@ $(INSTALLED): $(SOURCES)
 		pathlib.Path(sysconfig.get_path("purelib"), "syncbn.pth").write_text("$(CURDIR)")'
 	@touch $@
 
-.PHONY: help demo test test-quick test-openmpi test-sanitized test-arm test-compilers bench lint docs build dist clean
+.PHONY: help demo test test-quick test-openmpi test-torch test-sanitized test-arm test-compilers bench lint docs build dist clean
 .DELETE_ON_ERROR:

@@ -20,6 +20,7 @@ OUTPUT = {
     "own_loop.py": r"epoch 1: loss .*epoch 2: loss .*test accuracy \d+",
     "small_batch_training.py": r"BatchNorm +test error .*SyncBatchNorm +test error",
     "synchronized_statistics.py": r"synchronized 0 \(the same bits\)",
+    "torch_resnet18.py": r"one process .*SyncBatchNorm .* largest difference \d\.\de-(0[789]|1\d)|0\.0e\+00",
     "tutorial_network.py": r"Total params: 51,146\nTrainable params: 51,018\nNon-trainable params: 128.*test accuracy",
     "uneven_and_empty_batches.py": r"have the bits of one process: True.*mean of the means of the ranks",
 }
@@ -29,21 +30,38 @@ def test_all_examples_are_run_here():
     assert sorted(OUTPUT) == sorted(path.name for path in (ROOT / "mpi_examples").glob("*.py"))
 
 
-@pytest.mark.parametrize("ranks", [1, 4])
-@pytest.mark.parametrize("name", sorted(OUTPUT))
-def test_example(name, ranks):
-    command, extra = mpiexec_command(ranks)
+def run_example(name, command, environment):
+    """Run an example and check what it prints."""
+    if name.startswith("torch_"):
+        pytest.importorskip("torch", reason=f"{name} is not run: pip install 'syncbn[torch]'")
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     run = subprocess.run(
-        [*command, sys.executable, "-m", "mpi4py", f"mpi_examples/{name}"],
+        [*command, f"mpi_examples/{name}"],
         cwd=ROOT,
-        env={**os.environ, **threads, **extra},
+        env={**os.environ, **threads, **environment},
         capture_output=True,
         text=True,
         check=False,
     )
     assert run.returncode == 0, run.stdout + run.stderr
     assert re.search(OUTPUT[name], run.stdout, re.DOTALL), run.stdout
+
+
+SLOW = pytest.mark.timeout(180)
+"""Every rank imports PyTorch, which takes several seconds on a busy machine."""
+
+
+@pytest.mark.parametrize("ranks", [1, 4])
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[SLOW] * n.startswith("torch_")) for n in sorted(OUTPUT)])
+def test_example(name, ranks):
+    command, environment = mpiexec_command(ranks)
+    run_example(name, [*command, sys.executable, "-m", "mpi4py"], environment)
+
+
+@SLOW
+@pytest.mark.parametrize("name", [name for name in sorted(OUTPUT) if name.startswith("torch_")])
+def test_an_example_under_torchrun(name):
+    run_example(name, [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"], {})
 
 
 @pytest.mark.parametrize("name", sorted(OUTPUT))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -16,41 +18,42 @@ from syncbn.comm.protocol import Protocol
 from syncbn.comm.transport import Op, Test, Transport
 from syncbn.pitfalls import see
 
-_OPS = {"sum": dist.ReduceOp.SUM, "min": dist.ReduceOp.MIN, "max": dist.ReduceOp.MAX} if dist.is_available() else {}
-
 
 class TorchTransport(Transport):
-    """Ranks of a process group of torch.distributed, on a gloo group of their own.
+    """Ranks of a process group of torch.distributed, which communicate through a gloo group of their own.
 
     So messages never match those of the caller, such as the gradients of DistributedDataParallel. Collective.
 
     Parameters
     ----------
-    ranks : sequence of int
-        Ranks in the default process group.
+    store : torch.distributed.Store
+        Store in which the ranks find each other, with keys that no other group has.
+    rank, size : int
+        Rank of this process, and number of ranks.
     name : str
         Name of the group in messages.
     """
 
-    def __init__(self, ranks: Sequence[int], name: str) -> None:
-        self._ranks = list(ranks)
-        self.rank, self.size, self.name = self._ranks.index(dist.get_rank()), len(ranks), name
-        self._group = dist.new_group(self._ranks, backend="gloo", use_local_synchronization=True)
+    def __init__(self, store: Any, rank: int, size: int, name: str) -> None:
+        self.rank, self.size, self.name = rank, size, name
+        self._store = store
+        self._splits = count()
+        self._gloo = dist.ProcessGroupGloo(store, rank, size)
+        self._ops = {"sum": dist.ReduceOp.SUM, "min": dist.ReduceOp.MIN, "max": dist.ReduceOp.MAX}
 
     def allreduce(self, array: NDArray[Any], op: Op) -> Test:
         """Combine a contiguous array over ranks, in place."""
-        return _test(dist.all_reduce(torch.from_numpy(array), _OPS[op], self._group, async_op=True))
+        return _test(self._gloo.allreduce([torch.from_numpy(array)], self._ops[op]))
 
     def broadcast(self, array: NDArray[Any], root: int) -> Test:
         """Copy a contiguous array of rank ``root`` to all ranks, in place."""
-        tensor = torch.from_numpy(array)
-        return _test(dist.broadcast(tensor, self._ranks[root], self._group, async_op=True))
+        return _test(self._gloo.broadcast(torch.from_numpy(array), root))
 
     def allgather(self, own: NDArray[np.uint8], gathered: NDArray[np.uint8], sizes: Sequence[int]) -> Test:
         """Write the bytes of all ranks to ``gathered``, in rank order; gloo takes equal sizes, so bytes are padded."""
         padded = torch.zeros((self.size, max(1, *sizes)), dtype=torch.uint8)
         padded[self.rank, : own.size] = torch.tensor(own)
-        test = _test(dist.all_gather(list(padded), padded[self.rank].clone(), self._group, async_op=True))
+        test = _test(self._gloo.allgather([list(padded)], [padded[self.rank].clone()]))
 
         def write() -> bool:
             if not test():
@@ -62,13 +65,16 @@ class TorchTransport(Transport):
 
     def split(self, color: int, name: str) -> TorchTransport:
         """Return the group of the ranks with the same ``color``."""
-        colors: list[Any] = [None] * self.size
-        dist.all_gather_object(colors, color, self._group)
-        return TorchTransport([rank for rank, other in zip(self._ranks, colors, strict=True) if other == color], name)
+        colors = np.zeros(self.size, np.int64)
+        colors[self.rank] = color
+        self._gloo.allreduce(torch.from_numpy(colors)).wait()
+        ranks = np.flatnonzero(colors == color).tolist()
+        store = dist.PrefixStore(f"split {next(self._splits)} {color}", self._store)
+        return TorchTransport(store, ranks.index(self.rank), len(ranks), name)
 
     def free(self) -> None:
         """Free the group."""
-        dist.destroy_process_group(self._group)
+        self._gloo.shutdown()
 
 
 def _test(work: Any) -> Test:
@@ -130,8 +136,8 @@ class TorchComm(Communicator):
                 f"process_group must be a torch.distributed.ProcessGroup, got {type(group).__name__}"
                 f"{see('communicators-that-cannot-be-used')}"
             )
-        ranks = dist.get_process_group_ranks(group)
-        transport = TorchTransport(ranks, f"process group of {len(ranks)} ranks")
+        store = dist.PrefixStore(f"syncbn {next(_numbers[group])}", group.get_group_store())
+        transport = TorchTransport(store, group.rank(), group.size(), f"process group of {group.size()} ranks")
         super().__init__(Protocol(transport, timeout=check_timeout(timeout)))
 
     @staticmethod
@@ -142,6 +148,9 @@ class TorchComm(Communicator):
             comm = _made[process_group] = TorchComm(process_group)
         return comm
 
+
+_numbers: defaultdict[Any, Iterator[int]] = defaultdict(count)
+"""Numbers of the communicators of each process group, whose ranks make them in the same order."""
 
 _made: dict[Any, TorchComm] = {}
 """The communicators of process groups that were passed to layers."""

@@ -68,7 +68,6 @@ def array_of(tensor: Tensor) -> NDArray[Any]:
     """
     if tensor.device.type != "cpu":
         raise TypeError(f"syncbn.torch normalizes tensors on the CPU, got one on {tensor.device}: call its .cpu()")
-    tensor = tensor.detach()
     array: NDArray[Any] = (tensor.float() if tensor.dtype in _HALF else tensor).numpy(force=True)
     return array
 
@@ -174,7 +173,8 @@ def _normalize(
         )
         needed = agreed is not None and agreed.agree(identity)
     moments, count, number = plan.state
-    return _restore(y, out, result), torch.from_numpy(moments), torch.tensor([count, number, needed])
+    numbers = np.array((count, number, needed), np.int64)
+    return _restore(y, out, result), torch.from_numpy(moments), torch.from_numpy(numbers)
 
 
 def _normalize_fake(x: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
@@ -377,14 +377,31 @@ def _differentiable(
     operator = torch.library.custom_op(f"syncbn::{name}", compute, mutates_args=())
     operator.register_fake(fake)
     operator.register_autograd(backward, setup_context=setup)
-    static = {"forward": compute, "setup_context": setup, "backward": backward}
-    function: Any = type(name, (torch.autograd.Function,), {key: staticmethod(each) for key, each in static.items()})
+
+    def forward(ctx: Any, *arguments: Any) -> Any:
+        output = compute(*arguments)
+        setup(ctx, arguments, output)
+        return output
+
+    eager = _function(name, forward=forward, backward=backward)
+    transformed = _function(name, forward=compute, setup_context=setup, backward=backward)
 
     @wraps(compute)
     def call(*arguments: Any) -> Any:
-        return operator(*arguments) if _is_traced(arguments[0]) else function.apply(*arguments)
+        if _is_traced(arguments[0]):
+            return operator(*arguments)
+        return (transformed if torch._C._are_functorch_transforms_active() else eager).apply(*arguments)
 
     return call
+
+
+def _function(name: str, **methods: Callable[..., Any]) -> Any:
+    """Return an ``autograd.Function``.
+
+    One with ``setup_context`` takes part in transformations of torch.func, but for it PyTorch inspects a signature at
+    every call.
+    """
+    return type(name, (torch.autograd.Function,), {key: staticmethod(method) for key, method in methods.items()})
 
 
 def _no_setup(ctx: Any, inputs: Any, output: Any) -> None:

@@ -1,4 +1,4 @@
-"""A pytest plugin that runs the tests marked ``ranks`` under mpiexec, and all others in one process.
+"""A pytest plugin that runs the tests marked ``ranks`` under mpiexec or torchrun, and all others in one process.
 
 Import it when stderr is not captured (``-p harness.plugin``, or in ``pytest_configure``), because MPI and the watchdog
 write to stderr.
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.world import RANKS
+from harness.world import COMM, RANKS, TorchWorld
 from syncbn.cli import completion
 from syncbn.comm import Communicator, MPIComm, SerialComm
 
@@ -56,8 +56,16 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 @pytest.fixture(scope="session")
 def comm() -> Iterator[Communicator]:
     """Communicator of all ranks of this run, or of this process alone."""
-    with MPIComm() if RANKS else SerialComm() as communicator:
+    with _communicator() as communicator:
         yield communicator
+
+
+def _communicator() -> Communicator:
+    if isinstance(COMM, TorchWorld):
+        from syncbn.torch import TorchComm
+
+        return TorchComm()
+    return MPIComm() if RANKS else SerialComm()
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What the tests of the bridge to PyTorch share."""
+"""Helpers of the tests of the bridge to PyTorch, which import this module first: without PyTorch it skips them."""
 
 from __future__ import annotations
 

@@ -12,8 +12,11 @@ from syncbn.comm import SerialComm
 
 @pytest.fixture(scope="session")
 def process_group(comm, tmp_path_factory):
-    """Default process group of torch.distributed (gloo), with the ranks of MPI."""
+    """Default process group of torch.distributed (gloo), with the ranks of this run."""
     torch = pytest.importorskip("torch")
+    if torch.distributed.is_initialized():  # by torchrun
+        yield torch.distributed.group.WORLD
+        return
     (path, *_) = comm.allgather(str(tmp_path_factory.mktemp("gloo") / "store"))
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     store = torch.distributed.FileStore(path, comm.size)
@@ -24,11 +27,13 @@ def process_group(comm, tmp_path_factory):
     torch.distributed.destroy_process_group()
 
 
-@pytest.fixture(params=["mpi", "gloo"])
+@pytest.fixture(params=["launcher", "gloo"])
 def any_comm(request, comm):
-    """Communicator of all ranks: over MPI, and over torch.distributed."""
-    if isinstance(comm, SerialComm) or request.param == "mpi":
+    """Communicator of all ranks: that of the launcher (MPI or torchrun), and over torch.distributed."""
+    if isinstance(comm, SerialComm) or request.param == "launcher":
         return comm
     from syncbn.torch import TorchComm
 
+    if isinstance(comm, TorchComm):
+        pytest.skip("torchrun's ranks communicate over gloo already")
     return TorchComm.of(request.getfixturevalue("process_group"))

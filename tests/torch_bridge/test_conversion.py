@@ -6,9 +6,11 @@ import copy
 
 import pytest
 
+from torch_bridge.cases import random_parameters, same_bits, tensor, torch
+
+# isort: split
 from syncbn import SerialComm
 from syncbn.torch import BatchNorm, SyncBatchNorm, convert_sync_batchnorm, revert_sync_batchnorm
-from torch_bridge.cases import random_parameters, same_bits, tensor, torch
 
 nn = torch.nn
 

@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from torch_bridge.cases import CLASSES, FORMATS, close, random_parameters, run, same_bits, tensor, torch
+
+# isort: split
 from syncbn import functional as F
 from syncbn.torch import BatchNorm, SyncBatchNorm
-from torch_bridge.cases import CLASSES, FORMATS, close, random_parameters, run, same_bits, tensor, torch
 
 DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
 SHAPES = [(6, 3), (4, 3, 5), (4, 3, 5, 2), (2, 3, 4, 2, 3)]
@@ -150,6 +152,18 @@ def test_a_third_derivative_says_that_there_is_none(rng):
     (second,) = torch.autograd.grad((first**3).sum(), x, create_graph=True)
     with pytest.raises(NotImplementedError, match="not third ones"):
         torch.autograd.grad(second.sum(), x)
+
+
+def test_transformations_of_torch_func(rng):
+    layer, x = SyncBatchNorm(3, track_running_stats=False, dtype=torch.float64), tensor(rng, (4, 3))
+
+    def loss(x):
+        return layer(x).pow(3).sum()
+
+    y = x.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(loss(y), y)
+    close(torch.func.grad(loss)(x), expected)
+    close(torch.func.vjp(layer, x)[1](x)[0], torch.autograd.grad(layer(y), y, x)[0])
 
 
 @pytest.mark.parametrize("momentum", [None, 0.0, 0.1, 1.0])
