@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from syncbn.layers._losses import forget_losses
 from syncbn.layers._state import check_state
 from syncbn.layers.module import Module
 from syncbn.layers.parameter import Parameter
@@ -100,6 +101,7 @@ class Optimizer:
 
     def zero_grad(self) -> None:
         """Set all gradients to None."""
+        forget_losses()
         for parameter in self.parameters:
             parameter.grad = None
 
