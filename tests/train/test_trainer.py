@@ -139,7 +139,7 @@ def test_a_diverged_loss_is_told_not_raised(build, data):
     x, y = data
     trainer = build("none")
     trainer.model[0].weight.data[0] = np.inf
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore"), pytest.warns(RuntimeWarning, match="training has diverged: since epoch 1"):
         (record,) = trainer.fit(x, y, 1, validation_data=data)
     assert not math.isfinite(record.train_loss)
 
