@@ -162,6 +162,9 @@ def test_bad_arguments(build, data):
         trainer.fit(x, y[1:], 1)
     with pytest.raises(TypeError, match="labels of integers, got float64 and float64"):
         trainer.fit(x, x[:, 0], 1)
+    for given, text in ((x, "ndarray of length 55"), ((x, y, y), "tuple of length 3"), (3, r"int \(")):
+        with pytest.raises(TypeError, match=rf"validation_data must be a pair \(x, y\) of .*, got {text}"):
+            trainer.fit(x, y, 1, validation_data=given)
     with pytest.raises(ValueError, match="at least 12 samples, got 11"):
         trainer.fit(x[:11], y[:11], 1)
     with pytest.raises(ValueError, match="label 2 of sample"):
