@@ -65,6 +65,15 @@ class Optimizer:
     def lr(self, value: float) -> None:
         self._lr = check_number("lr", value)
 
+    @property
+    def learning_rate(self) -> float:
+        """Another name of ``lr``, that of Keras."""
+        return self.lr
+
+    @learning_rate.setter
+    def learning_rate(self, value: float) -> None:
+        self.lr = value
+
     def step(self) -> None:
         """Update every parameter that has a gradient, in place.
 
