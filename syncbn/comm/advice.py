@@ -59,6 +59,6 @@ def on_absence(call: CollectiveSignature, rank: int, *, alone: bool, exited: boo
 
 def _evaluating(who: str) -> str:
     return (
-        f"Is {who} evaluating? Call model.eval() first, or train.evaluate with comm=SerialComm(). In training, all ranks "
-        f"must make the same calls in the same order{see('evaluation-on-one-rank')}"
+        f"Is {who} evaluating? Call model.eval() first, or train.evaluate with comm=SerialComm(). In training, all "
+        f"ranks must make the same calls in the same order{see('evaluation-on-one-rank')}"
     )
