@@ -51,9 +51,10 @@ def on_absence(call: CollectiveSignature, rank: int, *, alone: bool, exited: boo
         return _ONE_RANK_EVALUATES
     evaluating = call.operation == "forward" and alone
     if exited:
-        also = f", or rank {rank} evaluates alone, which needs model.eval() first" if evaluating else ""
-        entry = see("evaluation-on-one-rank" if evaluating else "lost-ranks")
-        return f"Ranks have made different numbers of calls: one had fewer batches or left a loop early{also}{entry}"
+        alone_text = f", or rank {rank} evaluates alone, which needs model.eval() first{see('evaluation-on-one-rank')}"
+        return "Ranks have made different numbers of calls: one had fewer batches or left a loop early" + (
+            alone_text if evaluating else see("lost-ranks")
+        )
     return _evaluating(f"rank {rank}") if evaluating else ""
 
 
