@@ -15,13 +15,16 @@ from syncbn._core.threads import affinity, thread_limit, usable_cores
 from syncbn.cli.launch import THREAD_VARIABLES
 from syncbn.cli.mpiexec import find_mpiexec, mpi_library, mpiexec_on_path
 from syncbn.comm import Communicator
-from syncbn.comm.launcher import single_process_problem
+from syncbn.comm.launcher import PERMISSION, single_process_problem
 from syncbn.experiments.latency import SIZES, allreduce_microseconds
 from syncbn.experiments.machine import cpu_model, host_name, instruction_sets
 from syncbn.experiments.versions import versions
 
 SLOW_MICROSECONDS = 1000
 """Time of an allreduce on one node from which something is wrong: it takes microseconds through shared memory."""
+
+SETTINGS = ("SYNCBN_DEBUG", "SYNCBN_KERNELS", PERMISSION)
+"""Environment variables of syncbn."""
 
 _MAPS = Path("/proc/self/maps")
 
@@ -50,6 +53,7 @@ def diagnose(comm: Communicator) -> dict[str, Any]:
             "instruction_sets": instruction_sets(),
         },
         "threads": {**{name: os.environ.get(name) for name in THREAD_VARIABLES}, "blas": blas_library()},
+        "settings": {name: os.environ[name] for name in SETTINGS if name in os.environ},
         "kernels": {"used": which, "builds": available(), "threads": thread_limit()},
         "allreduce": [],
     }

@@ -65,6 +65,7 @@ def as_text(found: dict[str, Any]) -> str:
         "cores": f"{machine['usable_cores']} usable of {machine['cores']}, {machine['cpu']}",
         "vectors": ", ".join(machine["instruction_sets"]) or "unknown",
         "threads": f"{' '.join(set_threads) or 'no variables set'}; BLAS {threads['blas']}",
+        "settings": " ".join(f"{name}={value}" for name, value in found["settings"].items()) or "no variables set",
         "kernels": f"{kernels['used']} (of {', '.join(kernels['builds'])}), up to {kernels['threads']} threads",
         "allreduce": ", ".join(latencies) or "not measured on a single rank (try --ranks 2)",
     }

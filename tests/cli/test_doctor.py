@@ -72,6 +72,17 @@ def test_a_closed_pipe_is_not_an_error(ranks: str) -> None:
         assert process.stderr.read() == ""
 
 
+def test_settings_are_printed() -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "syncbn.cli", "doctor"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"SYNCBN_DEBUG": "1", "SYNCBN_KERNELS": "baseline"},
+    )
+    assert "\nsettings   SYNCBN_DEBUG=1 SYNCBN_KERNELS=baseline\n" in result.stdout
+
+
 def test_a_foreign_mpiexec_on_path(tmp_path: Path) -> None:
     """It runs the program twice, without MPI."""
     foreign = tmp_path / "mpiexec"
