@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
 
+from syncbn._core.environment import is_set
 from syncbn.pitfalls import see
 from syncbn.typing import FloatArray
 
-ENABLED = os.environ.get("SYNCBN_DEBUG") == "1"
+ENABLED = is_set("SYNCBN_DEBUG")
 """True if checksums are kept. It is read once, so that they cost nothing otherwise."""
 
 

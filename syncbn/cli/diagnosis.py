@@ -13,9 +13,9 @@ import numpy as np
 from syncbn._core.kernels import available, which
 from syncbn._core.threads import affinity, thread_limit, usable_cores
 from syncbn.cli.launch import THREAD_VARIABLES
-from syncbn.cli.mpiexec import find_mpiexec, mpi_library
+from syncbn.cli.mpiexec import find_mpiexec, mpi_library, mpiexec_on_path
 from syncbn.comm import Communicator
-from syncbn.comm.launcher import single_process_problem
+from syncbn.comm.launcher import PERMISSION, single_process_problem
 from syncbn.experiments.latency import SIZES, allreduce_microseconds
 from syncbn.experiments.machine import cpu_model, host_name, instruction_sets
 from syncbn.experiments.versions import versions
@@ -23,13 +23,18 @@ from syncbn.experiments.versions import versions
 SLOW_MICROSECONDS = 1000
 """Time of an allreduce on one node from which something is wrong: it takes microseconds through shared memory."""
 
+SETTINGS = ("SYNCBN_DEBUG", "SYNCBN_KERNELS", PERMISSION)
+"""Environment variables of syncbn."""
+
 _MAPS = Path("/proc/self/maps")
 
 
 def diagnose(comm: Communicator) -> dict[str, Any]:
     """Return the findings as JSON values, with ``warnings`` and ``problems`` (lists of str). Collective."""
     software = versions()
-    mpiexec = find_mpiexec()
+    mpiexec, on_path = find_mpiexec(), mpiexec_on_path()
+    if mpiexec and on_path and on_path.samefile(mpiexec):
+        on_path = None
     host = host_name()
     places = comm.allgather((host, affinity()))
     nodes = Counter(name for name, _ in places)
@@ -37,7 +42,8 @@ def diagnose(comm: Communicator) -> dict[str, Any]:
     cores = set[int]().union(*(allowed for name, allowed in places if name == host))
     found: dict[str, Any] = {
         "software": software,
-        "mpiexec": {"path": str(mpiexec), "library": mpi_library(mpiexec)} if mpiexec else None,
+        "mpiexec": _described(mpiexec),
+        "other_mpiexec_on_path": _described(on_path),
         "mpi_files": loaded_mpi_files(),
         "ranks": {"total": comm.size, "per_node": dict(nodes)},
         "machine": {
@@ -47,6 +53,7 @@ def diagnose(comm: Communicator) -> dict[str, Any]:
             "instruction_sets": instruction_sets(),
         },
         "threads": {**{name: os.environ.get(name) for name in THREAD_VARIABLES}, "blas": blas_library()},
+        "settings": {name: os.environ[name] for name in SETTINGS if name in os.environ},
         "kernels": {"used": which, "builds": available(), "threads": thread_limit()},
         "allreduce": [],
     }
@@ -78,6 +85,12 @@ def warnings_about(found: dict[str, Any]) -> list[str]:
             f"mpiexec belongs to {mpiexec['library']}, but mpi4py uses {software['mpi_library']}: "
             "every rank may get a COMM_WORLD of size 1"
         )
+    other = found.get("other_mpiexec_on_path")
+    if mpiexec and other and _kind(other["library"]) != _kind(mpiexec["library"]):
+        out.append(
+            f"mpiexec on PATH is {other['path']} ({other['library']}), with which every rank may get a COMM_WORLD of "
+            f"size 1: use {mpiexec['path']}, or set PATH so that it is found first"
+        )
     if len(found["mpi_files"]) > 1:
         out.append("two MPI libraries are loaded: " + ", ".join(found["mpi_files"]))
     if ranks > cores:
@@ -97,9 +110,10 @@ def warnings_about(found: dict[str, Any]) -> list[str]:
         ("BLAS", blas_threads(found["threads"], cores)),
         ("kernel", found["kernels"]["threads"]),
     ):
-        if 1 < ranks <= cores and ranks * threads > cores:
+        if ranks <= cores < ranks * threads:
             out.append(
-                f"{ranks} ranks × {threads} {kind} threads > {cores} cores: set OMP_NUM_THREADS={cores // ranks}"
+                f"{ranks} rank{'s' * (ranks > 1)} × {threads} {kind} threads > {cores} cores: "
+                f"set OMP_NUM_THREADS={cores // ranks}"
             )
         if ranks > cores and threads > 1:
             out.append(f"{threads} {kind} threads per rank: set OMP_NUM_THREADS=1")
@@ -134,6 +148,10 @@ def loaded_mpi_files() -> list[str]:
         return []
     paths = {line.split(maxsplit=5)[-1] for line in lines}
     return sorted(path for path in paths if re.search(r"/libmpi(ch)?\.so[.\d]*$", path))
+
+
+def _described(mpiexec: Path | None) -> dict[str, str] | None:
+    return {"path": str(mpiexec), "library": mpi_library(mpiexec)} if mpiexec else None
 
 
 def _kind(text: str) -> str:

@@ -53,18 +53,19 @@ class DoctorCommand(Command):
 def as_text(found: dict[str, Any]) -> str:
     """Return the findings as lines of text, followed by the warnings and problems."""
     software, machine, threads = found["software"], found["machine"], found["threads"]
-    mpiexec, kernels = found["mpiexec"], found["kernels"]
+    mpiexecs, kernels = filter(None, (found["mpiexec"], found["other_mpiexec_on_path"])), found["kernels"]
     per_node = ", ".join(f"{count} on {node}" for node, count in found["ranks"]["per_node"].items())
     set_threads = [f"{name}={value}" for name, value in threads.items() if name != "blas" and value]
     latencies = [f"{_bytes(entry['bytes'])} {entry['microseconds']:.1f} µs" for entry in found["allreduce"]]
     rows = {
         "syncbn": f"{software['syncbn']}, Python {software['python']}, NumPy {software['numpy']}",
         "MPI": f"{software['mpi_library'] or 'none'}, mpi4py {software['mpi4py'] or 'missing'}",
-        "mpiexec": f"{mpiexec['path']} ({mpiexec['library']})" if mpiexec else "none",
+        "mpiexec": ", on PATH ".join(f"{each['path']} ({each['library']})" for each in mpiexecs) or "none",
         "ranks": per_node,
         "cores": f"{machine['usable_cores']} usable of {machine['cores']}, {machine['cpu']}",
         "vectors": ", ".join(machine["instruction_sets"]) or "unknown",
         "threads": f"{' '.join(set_threads) or 'no variables set'}; BLAS {threads['blas']}",
+        "settings": " ".join(f"{name}={value}" for name, value in found["settings"].items()) or "no variables set",
         "kernels": f"{kernels['used']} (of {', '.join(kernels['builds'])}), up to {kernels['threads']} threads",
         "allreduce": ", ".join(latencies) or "not measured on a single rank (try --ranks 2)",
     }

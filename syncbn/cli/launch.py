@@ -22,6 +22,9 @@ from syncbn.cli.session import session
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 """Environment variables that set the number of threads of kernels and BLAS."""
 
+_LOAD_MPI = "import mpi4py; mpi4py.rc.initialize = False; import mpi4py.MPI"
+"""Program that fails if mpi4py cannot load MPI: otherwise each rank would print a traceback."""
+
 
 class Outcome(NamedTuple):
     """The end of the processes of a command.
@@ -51,10 +54,14 @@ def ranks_command(argv: Sequence[str], ranks: int, program: Sequence[str]) -> tu
     Raises
     ------
     CommandError
-        mpiexec or mpi4py is missing.
+        mpiexec, mpi4py or the MPI library is missing.
     """
     if importlib.util.find_spec("mpi4py") is None:
         raise CommandError(f"{ranks} ranks need mpi4py: {INSTALL}")
+    loading = subprocess.run([sys.executable, "-c", _LOAD_MPI], capture_output=True, text=True, check=False)
+    if loading.returncode:
+        reason = " ".join(loading.stderr.splitlines()[-1:])
+        raise CommandError(f"{ranks} ranks need mpi4py, but it cannot load MPI ({reason}): {INSTALL}")
     command, environment = mpiexec_command(ranks)
     return [*command, sys.executable, "-m", "mpi4py", *program, *argv], environment | thread_variables(ranks)
 

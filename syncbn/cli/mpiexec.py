@@ -37,15 +37,21 @@ def mpiexec_command(ranks: int) -> tuple[list[str], dict[str, str]]:
 def find_mpiexec() -> Path | None:
     """Return the mpiexec next to this Python (it belongs to the MPI wheel that mpi4py uses), else that on PATH."""
     neighbour = Path(sys.executable).parent / "mpiexec"
-    if neighbour.exists():
-        return neighbour
+    return neighbour if neighbour.exists() else mpiexec_on_path()
+
+
+def mpiexec_on_path() -> Path | None:
+    """Return the mpiexec that a shell finds."""
     found = shutil.which("mpiexec")
     return Path(found) if found else None
 
 
 def mpi_library(mpiexec: Path) -> str:
-    """Return "MPICH", "Open MPI", or otherwise the first line of ``mpiexec --version``."""
-    version = subprocess.run([mpiexec, "--version"], capture_output=True, text=True, check=False).stdout
+    """Return "MPICH", "Open MPI", or otherwise the first line of ``mpiexec --version``, or "unknown"."""
+    try:
+        version = subprocess.run([mpiexec, "--version"], capture_output=True, text=True, check=False, timeout=10).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown"
     if "Open MPI" in version or "OpenRTE" in version or "PRRTE" in version:
         return "Open MPI"
     if "HYDRA" in version or "MPICH" in version:

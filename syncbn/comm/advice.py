@@ -9,6 +9,12 @@ from syncbn.pitfalls import see
 
 _SAME_CALLS = "All ranks must make the same calls in the same order"
 _ONE_RANK = f"for a layer of one rank use BatchNorm or comm=SerialComm(){see('layers-on-one-rank')}"
+_EVALUATION = "evaluation"
+"""Operation of ``train.evaluate``."""
+
+_ONE_RANK_EVALUATES = (
+    f"train.evaluate is a call of all ranks; on one rank alone, pass comm=SerialComm(){see('evaluation-on-one-rank')}"
+)
 _SAME_LAYERS = f"All ranks must build the same layers in the same order; {_ONE_RANK}"
 _SAME_COMMUNICATORS = f"All ranks must construct a communicator together; {_ONE_RANK}"
 
@@ -16,6 +22,8 @@ _SAME_COMMUNICATORS = f"All ranks must construct a communicator together; {_ONE_
 def on_mismatch(calls: Collection[CollectiveSignature]) -> str:
     """Return the advice if ranks are in these calls, of which no rank has raised an error of its own."""
     operations = {call.operation for call in calls}
+    if _EVALUATION in operations and len(operations) > 1:
+        return _ONE_RANK_EVALUATES
     if operations == {"forward"} and len({call.layer for call in calls}) > 1:
         return _SAME_LAYERS
     if "forward" in operations and len(operations) > 1:
@@ -32,20 +40,26 @@ def on_deadlock(texts: Collection[str]) -> str:
     return f"{_SAME_CALLS}{see('deadlocks')}"
 
 
-def on_absence(call: CollectiveSignature, rank: int, alone: bool) -> str:
+def on_absence(call: CollectiveSignature, rank: int, *, alone: bool, exited: bool = False) -> str:
     """Return the advice if ``rank`` waits in a call that others have not entered, "" if there is none.
 
-    ``alone`` means that no other rank has entered it.
+    ``alone`` means that no other rank has entered it, and ``exited`` that the script of another rank has ended.
     """
     if call == CONSTRUCTION:
         return _SAME_COMMUNICATORS
-    if call.operation == "forward" and alone:
-        return _evaluating(f"rank {rank}")
-    return ""
+    if call.operation == _EVALUATION and alone:
+        return _ONE_RANK_EVALUATES
+    evaluating = call.operation == "forward" and alone
+    if exited:
+        alone_text = f", or rank {rank} evaluates alone, which needs model.eval() first{see('evaluation-on-one-rank')}"
+        return "Ranks have made different numbers of calls: one had fewer batches or left a loop early" + (
+            alone_text if evaluating else see("lost-ranks")
+        )
+    return _evaluating(f"rank {rank}") if evaluating else ""
 
 
 def _evaluating(who: str) -> str:
     return (
-        f"Is {who} evaluating? Call model.eval() first. In training, all ranks must make the same calls in the same "
-        f"order{see('evaluation-on-one-rank')}"
+        f"Is {who} evaluating? Call model.eval() first, or train.evaluate with comm=SerialComm(). In training, all "
+        f"ranks must make the same calls in the same order{see('evaluation-on-one-rank')}"
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+from syncbn._core.environment import is_set
 from syncbn.pitfalls import see
 
 PERMISSION = "SYNCBN_SINGLE_PROCESS"
@@ -39,7 +40,7 @@ _RANKS = (
 
 def single_process_problem(ranks: int) -> str:
     """Return what is wrong where MPI has one rank and a launcher started several processes; "" if nothing is."""
-    if ranks > 1 or os.environ.get(PERMISSION) == "1":
+    if ranks > 1 or is_set(PERMISSION):
         return ""
     sizes = {name: _integer(name) for name in _SIZES} | {name: _integer(name) + 1 for name in _RANKS}
     name = max(sizes, key=sizes.__getitem__)

@@ -40,8 +40,6 @@ class RunningNormalizer(AffineNormalizer):
         dtype: DTypeLike,
         channel_axis: int,
     ) -> None:
-        if not (momentum is None or (isinstance(momentum, SupportsFloat) and 0 <= float(momentum) <= 1)):
-            raise ValueError(f"momentum must be in [0, 1] or None, got {momentum!r}")
         self.num_features = check_integer("num_features", num_features)
         super().__init__(self.num_features, check_eps(eps), affine, weight, bias, dtype)
         self.momentum = momentum
@@ -50,6 +48,17 @@ class RunningNormalizer(AffineNormalizer):
         self.register_buffer("running_mean", np.zeros(num_features, floating_dtype(dtype)) if track else None)
         self.register_buffer("running_var", np.ones(num_features, floating_dtype(dtype)) if track else None)
         self.register_buffer("num_batches_tracked", np.array(0, np.int64) if track else None)
+
+    @property
+    def momentum(self) -> float | None:
+        """Weight of the new value in the running statistics; None means the cumulative average."""
+        return self._momentum
+
+    @momentum.setter
+    def momentum(self, value: float | None) -> None:
+        if not (value is None or (isinstance(value, SupportsFloat) and 0 <= float(value) <= 1)):
+            raise ValueError(f"momentum must be in [0, 1] or None, got {value!r}")
+        self._momentum = value
 
     def reset_running_stats(self) -> None:
         """Set the running mean to 0, the running variance to 1, and the number of batches to 0."""

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from numpy.typing import ArrayLike, NDArray
 
+from syncbn.layers._losses import forget_losses
 from syncbn.layers._state import check_state, with_counters
 from syncbn.layers.parameter import Parameter
 from syncbn.typing import Backward, FloatArray
@@ -114,6 +115,7 @@ class Module:
 
     def zero_grad(self) -> None:
         """Set the gradients of all parameters to None."""
+        forget_losses()
         for parameter in self.parameters():
             parameter.grad = None
 

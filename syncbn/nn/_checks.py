@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from syncbn._core.checks import check_integer, check_unmasked, hint
-from syncbn.nn._means import notice_backward
+from syncbn.layers._losses import notice_backward
 from syncbn.pitfalls import see
 from syncbn.typing import FloatArray
 

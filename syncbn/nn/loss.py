@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syncbn._core.checks import check_unmasked
+from syncbn.layers._losses import Loss, remember_loss
 from syncbn.nn._checks import check_dtype, check_input
-from syncbn.nn._means import remember_mean
 from syncbn.pitfalls import see
 from syncbn.typing import FloatArray
 
@@ -132,7 +132,6 @@ def _checked(normalizer: float | None, samples: int) -> float:
 
 
 def _remembered(gradient: FloatArray, normalizer: float) -> FloatArray:
-    """Return the gradient, which is remembered if the loss is the mean over these samples."""
-    if len(gradient) == normalizer:
-        remember_mean(gradient)
+    """Return the gradient, which is remembered with its numbers of samples."""
+    remember_loss(gradient, Loss(len(gradient), normalizer))
     return gradient

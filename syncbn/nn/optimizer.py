@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from syncbn.layers._losses import forget_losses
 from syncbn.layers._state import check_state
 from syncbn.layers.module import Module
 from syncbn.layers.parameter import Parameter
@@ -64,6 +65,15 @@ class Optimizer:
     def lr(self, value: float) -> None:
         self._lr = check_number("lr", value)
 
+    @property
+    def learning_rate(self) -> float:
+        """Another name of ``lr``, that of Keras."""
+        return self.lr
+
+    @learning_rate.setter
+    def learning_rate(self, value: float) -> None:
+        self.lr = value
+
     def step(self) -> None:
         """Update every parameter that has a gradient, in place.
 
@@ -100,6 +110,7 @@ class Optimizer:
 
     def zero_grad(self) -> None:
         """Set all gradients to None."""
+        forget_losses()
         for parameter in self.parameters:
             parameter.grad = None
 

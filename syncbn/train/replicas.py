@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from weakref import WeakKeyDictionary
 
-from syncbn.comm import CommLike
+import numpy as np
+
+from syncbn.comm import CommLike, Communicator
 from syncbn.layers import Module
+from syncbn.layers._losses import Losses, forget_losses, used_losses
 from syncbn.nn import Dropout, Optimizer
-from syncbn.nn._means import took_mean
+from syncbn.pitfalls import see
 from syncbn.train.buffers import pack, unpack
 from syncbn.train.config import describe_model
 from syncbn.train.consistency import check_parameters
@@ -73,14 +76,16 @@ def broadcast_parameters(model: Module, comm: CommLike = None, optimizer: Optimi
     for _, module in model.named_modules():
         if isinstance(module, Dropout):
             module.rank = comm.rank
-    took_mean()  # ignore earlier losses, of a training on this rank alone
+    forget_losses()  # those of a training on this rank alone
 
 
 def sum_gradients(model: Module, comm: CommLike = None, loss: float = 0.0) -> float:
     """Replace the gradients of all parameters by their sums over ranks, and return the sum of ``loss``.
 
     Collective. All gradients and the loss are one message. If every rank has divided its loss by the number of samples
-    of *all* ranks, the sums are the mean loss over the global batch and its gradient, for any split of the samples.
+    of *all* ranks, the sums are the mean loss over the global batch and its gradient, for any split of the samples. The
+    numbers that were passed to the losses of `syncbn.nn` are compared: the samples of all ranks, divided by the
+    normalizers, must add up to a whole number, which is 1 for a mean and the number of samples for a sum.
 
     The first two calls, every hundredth, and those after any rank has changed its parameters other than by one step of
     an optimizer also check that parameters are equal on all ranks.
@@ -96,7 +101,7 @@ def sum_gradients(model: Module, comm: CommLike = None, loss: float = 0.0) -> fl
     Raises
     ------
     ValueError
-        The model is in evaluation mode, or losses are means over the samples of one rank.
+        The model is in evaluation mode, or the loss was not divided by the number of samples of all ranks.
     RuntimeError
         There are no gradients, or they are summed already.
     ParameterMismatchError
@@ -108,19 +113,45 @@ def sum_gradients(model: Module, comm: CommLike = None, loss: float = 0.0) -> fl
     sums = _sums_of(model)
     with comm._protocol.collective_errors(sums.flat.signature, handshake=True):
         _check_ready(model)
-        sums.flat.take(float(loss), sums.wants_check(), took_mean())
+        losses = used_losses()
+        forget_losses()
+        sums.flat.take(float(loss), sums.wants_check(), losses.own_mean, losses.share)
     sums.flat.finish(comm)
-    total, checks, means = sums.flat.scalars.tolist()
-    if means > 1:
-        error = ValueError(
-            f"{means:.0f} of {comm.size} ranks divided their loss by their own number of samples, so the sum of the "
-            f"gradients is not that of a mean: pass the number of samples of all ranks to the loss, such as "
-            "softmax_cross_entropy(logits, labels, len(batch))"
-        )
-        raise raised_by_all(error, comm)
+    total, checks, own_means, share = sums.flat.scalars.tolist()
+    if own_means > 1 or _is_wrong(share):
+        raise raised_by_all(_wrong_normalizer(losses, round(own_means), comm), comm)
     if checks:
         check_parameters(model, comm)
     return float(total)
+
+
+def _is_wrong(share: float) -> bool:
+    """Return whether samples / normalizer, summed over ranks, is neither a whole number nor 0 nor unknown (NaN)."""
+    return share > 0 and abs(share - max(1.0, np.rint(share))) > 1e-3 * max(1.0, share)  # rounding of float32
+
+
+def _wrong_normalizer(losses: Losses, own_means: int, comm: Communicator) -> ValueError:
+    """Return the error of a loss that was not divided by the number of samples of all ranks. Collective."""
+    if own_means > 1:
+        problem = (
+            f"{own_means} of {comm.size} ranks divided their loss by their own number of samples, so the sum of the "
+            "gradients is not that of a mean"
+        )
+    else:
+        everywhere = [loss for loss in comm.allgather(losses.last) if loss is not None]
+        samples = sum(loss.samples for loss in everywhere)
+        divisors = [f"{number:g}" for number in dict.fromkeys(loss.normalizer for loss in everywhere)]
+        shown = ", ".join(divisors[:_SHOWN]) + (", ..." if len(divisors) > _SHOWN else "")
+        problem = f"the loss was divided by {shown}, but the ranks have {samples} samples in this step"
+    return ValueError(
+        f"{problem}. Pass the number of samples of all ranks to the loss, such as softmax_cross_entropy(logits, "
+        "labels, len(batch)), and only the own share of them to the model, such as batch[shard(len(batch), comm.rank, "
+        "comm.size)]"
+        f"{see('losses-of-ranks')}"
+    )
+
+
+_SHOWN = 3
 
 
 def _check_ready(model: Module) -> None:
@@ -162,7 +193,7 @@ def _sums_of(model: Module) -> _Sums:
     parameters = model.parameters() if isinstance(model, Module) else []
     sums = _sums.get(model) if parameters else None
     if sums is None or sums.flat.parameters != parameters:
-        sums = _Sums(FlatGradients(parameters, scalars=3))
+        sums = _Sums(FlatGradients(parameters, scalars=4))
         if parameters:
             _sums[model] = sums
     return sums

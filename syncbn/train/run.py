@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syncbn._core.checks import check_integer
+from syncbn.pitfalls import see
 from syncbn.train.config import check_samples, describe_data
 from syncbn.train.order import DataOrder
 from syncbn.typing import FloatArray
@@ -40,6 +41,12 @@ class Run:
     def __post_init__(self) -> None:
         """Check all but x and y, without whose length there is no order."""
         if self.validation_data is not None:
+            if not isinstance(self.validation_data, (tuple, list)) or len(self.validation_data) != 2:
+                given = type(self.validation_data).__name__
+                length = f" of length {len(self.validation_data)}" if hasattr(self.validation_data, "__len__") else ""
+                raise TypeError(
+                    f"validation_data must be a pair (x, y) of samples and labels, got {given}{length}{see('labels')}"
+                )
             check_samples(*self.validation_data)
         if self.checkpoint_steps is not None:
             check_integer("checkpoint_steps", self.checkpoint_steps)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 from numpy.typing import DTypeLike
 
 from syncbn._core.checks import check_integer
@@ -173,7 +175,7 @@ class Trainer:
         on_epoch : callable, optional
             Function that is called with the `EpochRecord` after each epoch, under the same conditions.
         checkpoint : path, optional
-            File to which `save` writes after each epoch.
+            File to which `save` writes after each epoch, unless a parameter is not finite: then the last file remains.
         checkpoint_steps : int, optional
             Number of steps between further calls of `save` within an epoch.
         progress : bool, optional
@@ -198,6 +200,11 @@ class Trainer:
             A checkpoint cannot be written. Another call continues the training.
         SyncMismatchError
             Another rank has failed.
+
+        Warns
+        -----
+        RuntimeWarning
+            On rank 0, once: the loss or a parameter is not finite after an epoch. Training goes on.
         """
         with collective_errors(self.comm, "fit"):
             check_samples(x, y)  # before their number is asked for
@@ -235,6 +242,7 @@ class Trainer:
             if on_step is not None:
                 on_step(done)
 
+        diverged = False
         with display:
             while self.position.epoch < epochs:
                 self._finish_epoch(run, report)
@@ -245,10 +253,13 @@ class Trainer:
                 self.position = Position(self.position.epoch + 1)
                 with collective_errors(self.comm, "the end of an epoch"):
                     display.epoch(epochs)
+                    if not (diverged or self._is_finite()):
+                        diverged = True
+                        self._warn_of_divergence(run.file)
                     if on_epoch is not None:
                         on_epoch(self.history[-1])
                 if run.file is not None:
-                    self.save(run.file)
+                    self._save_if_finite(run.file)
         return self.history
 
     def _finish_epoch(self, run: Run, on_step: Callable[[Progress], object]) -> None:
@@ -285,7 +296,7 @@ class Trainer:
             if self.check_every and (last or done.step % self.check_every == 0):
                 check_parameters(self.model, self.comm)
             if run.file is not None and run.checkpoint_steps and done.step % run.checkpoint_steps == 0 and not last:
-                self.save(run.file)
+                self._save_if_finite(run.file)
         with collective_errors(self.comm, "the last step of an epoch"):
             report()
 
@@ -355,6 +366,33 @@ class Trainer:
         self.position, self.history, self._data = snapshot.position, History(snapshot.history), snapshot.data
         self._step.updating = False
         return True
+
+    def _save_if_finite(self, file: Path) -> None:
+        """Write a checkpoint if the parameters of all ranks are finite, so that the last good one is kept."""
+        if all(self.comm.allgather(self._has_finite_parameters())):
+            self.save(file)
+
+    def _has_finite_parameters(self) -> bool:
+        return all(np.isfinite(parameter.data).all() for parameter in self.model.parameters())
+
+    def _is_finite(self) -> bool:
+        """Return whether the loss of the last epoch and all parameters are finite."""
+        return math.isfinite(self.history[-1].train_loss) and self._has_finite_parameters()
+
+    def _warn_of_divergence(self, file: Path | None) -> None:
+        """Warn on rank 0 that training has diverged."""
+        if self.comm.rank:
+            return
+        last = self.history[-1]
+        first = next((record for record in self.history if not math.isfinite(record.train_loss)), last)
+        kept = "" if file is None else f"; {file} remains as it was while parameters are not finite"
+        warnings.warn(
+            f"training has diverged: since epoch {first.epoch}, the loss or a parameter is not finite (loss "
+            f"{last.train_loss}). Check that all of x is finite, and lower the learning rate ({last.lr:g}){kept}"
+            f"{see('training-that-diverges')}",
+            RuntimeWarning,
+            stacklevel=4,  # the caller of `fit`, which is decorated
+        )
 
     def _check_whole_steps(self) -> None:
         """Raise RuntimeError if an update was interrupted."""

@@ -13,7 +13,7 @@ import pytest
 
 from syncbn._core.threads import affinity
 from syncbn.cli.diagnosis import warnings_about
-from syncbn.cli.mpiexec import mpiexec_command
+from syncbn.cli.mpiexec import INSTALL, mpiexec_command
 from syncbn.comm import SerialComm
 from syncbn.experiments.latency import SIZES, allreduce_microseconds
 
@@ -72,6 +72,57 @@ def test_a_closed_pipe_is_not_an_error(ranks: str) -> None:
         assert process.stderr.read() == ""
 
 
+def test_settings_are_printed() -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "syncbn.cli", "doctor"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"SYNCBN_DEBUG": "1", "SYNCBN_KERNELS": "baseline"},
+    )
+    assert "\nsettings   SYNCBN_DEBUG=1 SYNCBN_KERNELS=baseline\n" in result.stdout
+
+
+def test_a_foreign_mpiexec_on_path(tmp_path: Path) -> None:
+    """It runs the program twice, without MPI."""
+    foreign = tmp_path / "mpiexec"
+    foreign.write_text("#!/bin/sh\necho Foreign 1.0\n")
+    foreign.chmod(0o755)
+    command = [sys.executable, "-m", "syncbn.cli", "doctor"]
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    result = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | {"PATH": path})
+    assert f", on PATH {foreign} (Foreign 1.0)\n" in result.stdout
+    assert f"\nwarning    mpiexec on PATH is {foreign} (Foreign 1.0), with which" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("files", "reason"),
+    [
+        ({"__init__.py": "raise ImportError('not here')"}, "ImportError: not here"),
+        ({"__init__.py": "class rc: pass", "MPI.py": "raise RuntimeError('no library\\nlibmpi.so')"}, "libmpi.so"),
+    ],
+)
+@pytest.mark.parametrize("command", ["doctor", "compare"])
+def test_ranks_without_mpi(tmp_path: Path, files: dict[str, str], reason: str, command: str) -> None:
+    package = tmp_path / "mpi4py"
+    package.mkdir()
+    for name, text in files.items():
+        (package / name).write_text(text)
+    result = subprocess.run(
+        [sys.executable, "-m", "syncbn.cli", command, "--ranks", "2"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=40,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"},
+    )
+    assert result.returncode == 1
+    assert result.stderr == (
+        f"syncbn {command}: error: 2 ranks need mpi4py, but it cannot load MPI ({reason}): {INSTALL}\n"
+    )
+
+
 def test_works_without_mpi4py() -> None:
     hide = "import sys; sys.modules.update(mpi4py=None); from syncbn.cli import main; sys.exit(main(['doctor']))"
     result = subprocess.run([sys.executable, "-c", hide], capture_output=True, text=True, check=False)
@@ -109,9 +160,17 @@ def test_no_warnings_about_a_healthy_machine(change: dict[str, Any]) -> None:
             {"mpiexec": {"path": "/bin/mpiexec", "library": "Open MPI"}},
             "mpiexec belongs to Open MPI, but mpi4py uses",
         ),
+        (
+            {"other_mpiexec_on_path": {"path": "/usr/bin/mpiexec", "library": "Open MPI"}},
+            "mpiexec on PATH is /usr/bin/mpiexec (Open MPI), with which every rank may get a COMM_WORLD of size 1: use",
+        ),
         ({"mpi_files": ["/a/libmpi.so.12", "/b/libmpi.so.40"]}, "two MPI libraries are loaded"),
         ({"machine": {"usable_cores": 3}}, "4 ranks share 3 cores"),
         ({"machine": {"usable_cores": 4}}, "4 ranks × 2 BLAS threads > 4 cores: set OMP_NUM_THREADS=1"),
+        (
+            {"ranks": {"total": 1, "per_node": {"a": 1}}, "machine": {"usable_cores": 1}},
+            "1 rank × 2 BLAS threads > 1 cores: set OMP_NUM_THREADS=1",
+        ),
         (
             {"kernels": {"used": "reference", "builds": ["baseline"], "threads": 1}},
             "SYNCBN_KERNELS selects the reference",

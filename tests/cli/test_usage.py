@@ -179,6 +179,7 @@ def test_one_line_and_exit_code_2(case: str) -> None:
 
 SETTINGS = [
     *(("SYNCBN_KERNELS", value) for value in ("fast", "AVX2", " ")),
+    *(("SYNCBN_DEBUG", value) for value in ("yes", "true", "2")),
     *(("OMP_NUM_THREADS", value) for value in ("", "x", "0", "-3", "2.5", "2,x", "²", "1000000", "9" * 30)),
     ("OPENBLAS_NUM_THREADS", "many"),
     ("MKL_NUM_THREADS", "0"),

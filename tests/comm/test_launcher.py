@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from syncbn._core.environment import SettingError
 from syncbn.cli.diagnosis import diagnose
 from syncbn.comm import SERIAL
 from syncbn.comm.launcher import PERMISSION, check_launcher
@@ -66,3 +67,10 @@ def test_the_first_communicator_is_refused(launched):
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
     assert ended.returncode
     assert "started 4 processes" in ended.stderr
+
+
+@pytest.mark.parametrize("value", ["yes", "2"])
+def test_a_wrong_value_of_the_permission(monkeypatch, value):
+    monkeypatch.setenv(PERMISSION, value)
+    with pytest.raises(SettingError, match=f"SYNCBN_SINGLE_PROCESS must be 1 or 0, got '{value}'"):
+        check_launcher(1)

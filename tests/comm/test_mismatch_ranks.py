@@ -7,6 +7,7 @@ import pytest
 
 from syncbn import MPIComm, SyncBatchNorm, SyncMismatchError
 from syncbn import functional as F
+from syncbn.train import evaluate
 
 pytestmark = pytest.mark.ranks
 
@@ -69,6 +70,9 @@ class Calls:
     def free(self):
         self.comm.free()
 
+    def evaluation(self):
+        evaluate(self.layer, X, np.zeros(4, int), self.comm)
+
     def evaluation_then_gradients(self):
         self.layer.eval()
         self.layer(X)
@@ -121,6 +125,11 @@ def test_different_calls(comm, last, others, text):
         ("next_forward", "forward", r"use BatchNorm or comm=SerialComm\(\).*#layers-on-one-rank"),
         ("forward", "backward", r"Is a rank evaluating\? Call model\.eval\(\) first.*#evaluation-on-one-rank"),
         ("forward", "gradients", r"Is a rank evaluating\? Call model\.eval\(\) first.*#evaluation-on-one-rank"),
+        (
+            "evaluation",
+            "forward",
+            r"\. train\.evaluate is a call of all ranks; on .*pass comm=SerialComm\(\) \(docs.*-on-one",
+        ),
         ("sum_of_6", "sum_of_5", r"the same calls in the same order \(docs/sharp-bits\.md#different-calls\)$"),
     ],
 )

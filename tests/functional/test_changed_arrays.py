@@ -72,6 +72,15 @@ def test_changes_are_found_with_syncbn_debug(dtype, debug):
     assert run.stdout.strip() == (found if debug == "1" else "")
 
 
+@pytest.mark.parametrize("value", ["yes", "on", "True", "2"])
+def test_a_wrong_value_of_syncbn_debug(value):
+    environment = {**os.environ, "PYTHONPATH": str(Path(syncbn.__file__).parents[1]), "SYNCBN_DEBUG": value}
+    source = "from syncbn import BatchNorm"
+    run = subprocess.run([sys.executable, "-c", source], env=environment, capture_output=True, text=True, timeout=60)
+    assert run.returncode == 1
+    assert run.stderr.endswith(f"SettingError: SYNCBN_DEBUG must be 1 or 0, got {value!r}\n")
+
+
 def test_a_mask_is_copied(rng):
     x, dy, mask = rng.standard_normal((8, 3, 4)), rng.standard_normal((8, 3, 4)), rng.random((8, 4)) < 0.5
     for given in (mask, mask[:, :1], np.asfortranarray(mask)):

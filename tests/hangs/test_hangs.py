@@ -20,10 +20,15 @@ LOST = "SyncLostRankError: .*in call 2, forward of SyncBatchNorm #2 .*, but rank
 TIMEOUT = r"SyncTimeoutError: .* 0\.\d s in call 2, forward of SyncBatchNorm #2 .*: rank {culprit} has not entered it"
 
 SCENARIOS = {  # what the last rank raises, and what the others do
-    "leaves_before_the_last_layer": (NOTHING, LOST + "exited without making this call"),
+    "leaves_before_the_last_layer": (
+        NOTHING,
+        LOST
+        + r"exited without making this call\. Ranks have made different numbers of calls: one had fewer batches or ",
+    ),
     "evaluates_in_training_mode": (
         r"SyncLostRankError: .* forward of SyncBatchNorm #2 .* exited without making this call\. "
-        r"Is rank \d evaluating\? Call model\.eval\(\) first.*\(docs/sharp-bits\.md#evaluation-on-one-rank\)",
+        r"Ranks have made different numbers of calls: .*, or rank \d evaluates alone, which needs model\.eval\(\) "
+        r"first \(docs/sharp-bits\.md#evaluation-on-one-rank\)",
         NOTHING,
     ),
     "evaluates_while_others_train": (NOTHING, LOST + "exited without making this call"),

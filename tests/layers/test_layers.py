@@ -99,6 +99,17 @@ def test_momentum_is_the_weight_of_the_new_value_and_none_the_cumulative_average
     np.testing.assert_allclose(layer.running_mean, expected, atol=1e-15)
 
 
+@pytest.mark.parametrize("value", [5, -3, float("nan"), "0.1"])
+@pytest.mark.parametrize("make", [BatchNorm, InstanceNorm])
+def test_momentum_that_is_changed_is_checked(make, value):
+    layer = make(2, momentum=0.25)
+    with pytest.raises(ValueError, match=rf"momentum must be in \[0, 1\] or None, got {value!r}"):
+        layer.momentum = value
+    assert layer.momentum == 0.25
+    layer.momentum = 0.5
+    assert "momentum=0.5" in repr(layer)
+
+
 def test_a_variance_far_below_eps_keeps_its_digits():
     x = np.array([[1.0], [1.0 + 1e-9]])
     layer = BatchNorm(1, momentum=1.0, dtype=np.float64)

@@ -131,6 +131,17 @@ def test_state_is_a_copy_and_holds_the_learning_rate(make, rng):
         np.testing.assert_array_equal(array, before[name])
 
 
+@pytest.mark.parametrize("make", [SGD, Adam])
+def test_learning_rate_is_another_name_of_lr(make, rng):
+    optimizer = make(make_parameters(rng), 0.1)
+    optimizer.learning_rate = 0.5
+    assert optimizer.lr == optimizer.learning_rate == optimizer.state_dict()["lr"] == 0.5
+    assert repr(optimizer).startswith(f"{make.__name__}(lr=0.5, ")
+    assert "learning_rate" not in optimizer.settings()
+    with pytest.raises(ValueError, match="lr must be a finite number of at least 0, got -1"):
+        optimizer.learning_rate = -1
+
+
 def test_a_state_that_does_not_fit_changes_nothing(rng):
     optimizer = SGD(make_parameters(rng), 0.1, 0.9)
     state = optimizer.state_dict()

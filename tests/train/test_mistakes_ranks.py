@@ -42,7 +42,7 @@ MISTAKES = {
     "save": (lambda m: m.trainer.save(m.pick(m.path, None)), "NoneType"),
     "resume": (lambda m: m.trainer.resume(m.pick(m.path, None), missing_ok=True), "NoneType"),
     "checkpoint": (lambda m: m.trainer.fit(X, Y, 1, checkpoint=m.pick(m.path, 3)), "int"),
-    "validation data": (lambda m: m.trainer.fit(X, Y, 1, validation_data=m.pick((X, Y), (X,))), "argument"),
+    "validation data": (lambda m: m.trainer.fit(X, Y, 1, validation_data=m.pick((X, Y), (X,))), "must be a pair"),
     "timeout in on_step": (lambda m: m.trainer.fit(X, Y, 1, on_step=set_timeout(m)), "timeout must be positive"),
     "timeout in on_epoch": (lambda m: m.trainer.fit(X, Y, 1, on_epoch=set_timeout(m)), "timeout must be positive"),
     "ragged list": (lambda m: evaluate(m.model, m.pick(X, [[1], [2, 3]]), Y, m.comm), "expected NumPy arrays"),

@@ -268,3 +268,40 @@ def test_a_checkpoint_that_cannot_be_written(build, data, state, tmp_path):
     trainer.fit(*data, 2, checkpoint=tmp_path / "run.npz")
     whole.fit(*data, 2)
     assert state(trainer) == state(whole)
+
+
+def finite(path):
+    """Return whether all parameters of a checkpoint are finite."""
+    with np.load(path) as arrays:
+        return all(np.isfinite(value).all() for name, value in arrays.items() if name.startswith("model."))
+
+
+@pytest.mark.parametrize("steps", [None, 1])
+def test_the_last_finite_checkpoint_is_kept(build, data, tmp_path, steps):
+    trainer, path = build(), tmp_path / "run.npz"
+    trainer.fit(*data, 2, checkpoint=path)
+    kept = path.read_bytes()
+    trainer.model[0].weight.data[0, 0] = np.nan
+    text = (
+        rf"since epoch 3, the loss or a parameter is not finite \(loss nan\).*rate \(0\.1\); {path} remains as it was"
+    )
+    with pytest.warns(RuntimeWarning, match=text) as caught:
+        trainer.fit(*data, 4, checkpoint=path, checkpoint_steps=steps)
+    assert [Path(warning.filename).name for warning in caught] == ["test_resume.py"]
+    assert path.read_bytes() == kept
+    trainer.save(path)
+    assert not finite(path)
+
+
+def test_parameters_that_are_not_finite_after_the_last_step(build, data, tmp_path):
+    """The losses of all steps are finite, so only the parameters show it."""
+    path = tmp_path / "run.npz"
+    trainer = build()
+
+    def lose(progress):
+        if progress.step == progress.steps:
+            trainer.model[0].weight.data[0, 0] = np.inf
+
+    with pytest.warns(RuntimeWarning, match=r"since epoch 1, .* \(loss \d\.\d+\)"):
+        trainer.fit(*data, 1, checkpoint=path, on_step=lose)
+    assert not path.exists()

@@ -139,7 +139,7 @@ def test_a_diverged_loss_is_told_not_raised(build, data):
     x, y = data
     trainer = build("none")
     trainer.model[0].weight.data[0] = np.inf
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore"), pytest.warns(RuntimeWarning, match="training has diverged: since epoch 1"):
         (record,) = trainer.fit(x, y, 1, validation_data=data)
     assert not math.isfinite(record.train_loss)
 
@@ -162,6 +162,9 @@ def test_bad_arguments(build, data):
         trainer.fit(x, y[1:], 1)
     with pytest.raises(TypeError, match="labels of integers, got float64 and float64"):
         trainer.fit(x, x[:, 0], 1)
+    for given, text in ((x, "ndarray of length 55"), ((x, y, y), "tuple of length 3"), (3, r"int \(")):
+        with pytest.raises(TypeError, match=rf"validation_data must be a pair \(x, y\) of .*, got {text}"):
+            trainer.fit(x, y, 1, validation_data=given)
     with pytest.raises(ValueError, match="at least 12 samples, got 11"):
         trainer.fit(x[:11], y[:11], 1)
     with pytest.raises(ValueError, match="label 2 of sample"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -196,3 +198,17 @@ def test_default_communicator(comm, build):
     trainer = Trainer(model, SGD(model.parameters(), 0.1), batch_per_rank=2)
     assert isinstance(trainer.comm, MPIComm)
     assert trainer.global_batch == 2 * comm.size
+
+
+def test_rank_0_warns_of_divergence_and_all_keep_the_last_finite_checkpoint(comm, build, data, shared_path):
+    trainer, path = build("syncbn", comm), shared_path / "run.npz"
+    trainer.fit(*data, 1, checkpoint=path)
+    kept = path.read_bytes()
+    for parameter in trainer.model.parameters():
+        parameter.data[...] = np.nan
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        trainer.fit(*data, 3, checkpoint=path, checkpoint_steps=2)
+    assert ["since epoch 2" in str(warning.message) for warning in caught] == [True] * (comm.rank == 0)
+    comm.barrier()
+    assert path.read_bytes() == kept

@@ -105,7 +105,8 @@ class Watch:
             causes = [rank for rank in lost if not self._table.is_cascading(rank)] or list(lost)
             who = [f"rank {rank} {lost[rank]}" for rank in causes]
             who += [page.text for rank in self._table.others if (page := self._page(rank)).words[RAISED]]
-            advice = self._advice(see("lost-ranks")) if EXITED in lost.values() else see("lost-ranks")
+            exited = EXITED in lost.values()
+            advice = self._advice(see("lost-ranks"), exited=True) if exited else see("lost-ranks")
             raise SyncLostRankError(f"{self._who} waited in {self._call}, but {'; '.join(who)}{advice}")
         self._lost = set(lost)
 
@@ -148,10 +149,10 @@ class Watch:
                 f"ranks wait for each other in different calls: {'; '.join(before.texts)}. {on_deadlock(before.texts)}"
             )
 
-    def _advice(self, otherwise: str) -> str:
+    def _advice(self, otherwise: str, *, exited: bool = False) -> str:
         """Return the end of a text about others that have not entered the call: advice if there is any."""
         alone = not self._table.unknown and not self._table.entered()
-        advice = on_absence(self._signature, self._table.rank, alone)
+        advice = on_absence(self._signature, self._table.rank, alone=alone, exited=exited)
         return f". {advice}" if advice else otherwise
 
     def _absent(self) -> str:
