@@ -234,7 +234,7 @@ class Trainer:
             warnings.warn(
                 "the model is in evaluation mode, so its normalizers use their running statistics and keep them: to "
                 "train the whole model, call model.train() before fit",
-                stacklevel=2,
+                stacklevel=3,
             )
 
         def report(done: Progress) -> None:
