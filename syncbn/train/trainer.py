@@ -118,6 +118,11 @@ class Trainer:
             check_integer("seed", seed, 0)
             if check_every is not None:
                 check_integer("check_every", check_every)
+            if not (schedule is None or callable(schedule)):
+                raise TypeError(
+                    f"schedule must be a function of the step or None, got {schedule!r}: a constant learning rate is "
+                    "that of the optimizer"
+                )
             known = {id(parameter) for parameter in model.parameters()}
             if not all(id(parameter) in known for parameter in optimizer.parameters):
                 raise ValueError(

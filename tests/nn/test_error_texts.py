@@ -44,3 +44,19 @@ def test_a_tensor_instead_of_an_array(call):
     tensor = type("Tensor", (), {"__module__": "torch"})()
     with pytest.raises(TypeError, match=r"got Tensor of PyTorch: call its \.detach\(\)\.numpy\(\)"):
         call(tensor)
+
+
+@pytest.mark.parametrize("owner", [Dense(4, 3), SGD(Dense(4, 3).parameters(), 0.1)])
+@pytest.mark.parametrize(
+    ("state", "text"),
+    [("run.npz", r"got str: pass its contents, numpy\.load\(path\)"), (None, "got NoneType"), ([1], "got list")],
+)
+def test_a_state_that_is_not_a_mapping(owner, state, text):
+    with pytest.raises(TypeError, match=f"a state_dict must be a mapping of names to arrays, {text}"):
+        owner.load_state_dict(state)
+
+
+@pytest.mark.parametrize("weights", ["run.h5", {"gamma": 1}, BatchNorm(3)])
+def test_weights_of_keras_that_are_not_a_list(weights):
+    with pytest.raises(TypeError, match=rf"keras_layer\.get_weights\(\) returns, got {type(weights).__name__} "):
+        BatchNorm(3).load_keras_weights(weights)
