@@ -338,6 +338,10 @@ class Trainer:
         Collective. The arguments of the trainer must be equal, except ``batch_per_rank``, which must give the same
         size of the global batch. On the same number of ranks, the run ends with the bits of an uninterrupted one.
 
+        The learning rate is part of the optimizer's state, as in PyTorch, so that of the checkpoint replaces the one
+        of the constructor; set ``optimizer.lr`` after this call to change it. Models are compared by names, shapes
+        and dtypes of their parameters and buffers: layers without any, such as activations and `Dropout`, are not.
+
         Parameters
         ----------
         path : path
