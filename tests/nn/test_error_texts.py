@@ -7,6 +7,7 @@ import pytest
 
 from syncbn import BatchNorm
 from syncbn import functional as F
+from syncbn.layers import Module
 from syncbn.nn import SGD, Adam, Dense, Flatten, ReLU, Sequential
 
 
@@ -60,3 +61,29 @@ def test_a_state_that_is_not_a_mapping(owner, state, text):
 def test_weights_of_keras_that_are_not_a_list(weights):
     with pytest.raises(TypeError, match=rf"keras_layer\.get_weights\(\) returns, got {type(weights).__name__} "):
         BatchNorm(3).load_keras_weights(weights)
+
+
+class Returns(Module):
+    """A layer whose forward returns ``change(y, backward)``."""
+
+    def __init__(self, change):
+        super().__init__()
+        self.change = change
+
+    def forward(self, x):
+        return self.change(x, lambda dy: dy)
+
+
+@pytest.mark.parametrize(
+    ("change", "shown"),
+    [
+        (lambda y, _: y, "ndarray"),
+        (lambda y, _: (y, None), r"\(ndarray, NoneType\)"),
+        (lambda y, backward: (y, y, backward), r"\(ndarray, ndarray, function\)"),
+        (lambda *_: None, "NoneType"),
+    ],
+)
+def test_a_forward_that_does_not_return_a_pair(change, shown):
+    text = rf"^layer 1 \(Returns\): Returns\.forward must return \(y, backward\), where .*, got {shown} \(docs"
+    with pytest.raises(TypeError, match=text):
+        Sequential(ReLU(), Returns(change))(np.ones((2, 3), np.float32))
