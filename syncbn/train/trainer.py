@@ -23,7 +23,7 @@ from syncbn.train.errors import check_model, check_same, collective_errors, find
 from syncbn.train.evaluation import Evaluation, evaluate, predict
 from syncbn.train.history import History
 from syncbn.train.order import DataOrder
-from syncbn.train.persistence import capture, read_snapshot, restore, write_snapshot
+from syncbn.train.persistence import capture, check_directory, read_snapshot, restore, write_snapshot
 from syncbn.train.records import EpochRecord, Position, Progress
 from syncbn.train.replicas import broadcast_parameters
 from syncbn.train.run import Labels, PathLike, Run
@@ -202,7 +202,8 @@ class Trainer:
         ParameterMismatchError
             Parameters differ between ranks.
         CheckpointError
-            A checkpoint cannot be written. Another call continues the training.
+            A checkpoint cannot be written. Another call continues the training. That its directory is missing is
+            detected before the first step.
         SyncMismatchError
             Another rank has failed.
 
@@ -234,6 +235,8 @@ class Trainer:
             )
         if self.position.step > order.steps:  # a forged checkpoint
             raise ValueError(f"fit cannot continue after step {self.position.step} of an epoch of {order.steps} steps")
+        if run.file is not None:
+            check_directory(run.file, self.comm)
         self._data = run.data
 
         def report(done: Progress) -> None:
