@@ -22,7 +22,9 @@ def test_the_layer_of_a_sequential_is_named():
 
 
 def test_channels_on_the_last_axis():
-    with pytest.raises(ValueError, match=r"x must have 3 channels on axis 1, .*channel_axis=-1"):
+    with pytest.raises(
+        ValueError, match=r"x must have 3 channels on axis 1, .*pass channel_axis=-1, to a layer in its constr"
+    ):
         BatchNorm(3)(np.ones((2, 4, 4, 3)))
     with pytest.raises(ValueError, match=r"got shape \(2, 4, 4, 5\)$"):
         BatchNorm(3)(np.ones((2, 4, 4, 5)))
