@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from syncbn.cli.mpiexec import mpiexec_command
@@ -114,3 +115,22 @@ def test_package_indexes_see_no_relative_links(tmp_path):
 def test_nothing_promises_a_package_index(page):
     text = (ROOT / page).read_text()
     assert not re.search(r"pip install (-U )?[\"']?syncbn(\[[a-z,]+\])?[\"']?( +#.*)?$", text, re.MULTILINE)
+
+
+def test_the_layers_of_the_how_to_page():
+    section = (ROOT / "docs/how-to.md").read_text().split("## Write a layer")[1].split("\n## ")[0]
+    names = {"np": np}
+    for code in code_blocks(section):
+        exec(code, names)
+    rng = np.random.default_rng(0)
+    x, dy, w = rng.standard_normal((8, 3)), rng.standard_normal((8, 3)), np.array([0.5, 1.0, 2.0])
+    scale = names["Scale"](3)
+    scale.weight.data[...] = w
+    y, backward = scale(x)
+    np.testing.assert_array_equal(y, x * w)
+    np.testing.assert_array_equal(backward(dy), dy * w)
+    np.testing.assert_allclose(scale.weight.grad, (dy * x).sum(axis=0), rtol=1e-6)
+    block = names["Block"](3)
+    _, backward = block(x)
+    assert backward(dy).shape == (8, 3)
+    assert all(parameter.grad is not None for parameter in block.parameters())

@@ -122,11 +122,14 @@ def check_name(name: str) -> str:
     return str.__str__(name)  # other ranks may not have a subclass of this rank
 
 
+_LAST_AXIS = f" (channels on the last axis: pass channel_axis=-1, to a layer in its constructor){see('channels-last')}"
+
+
 def check_channels(shape: tuple[int, ...], channel_axis: int, channels: int) -> None:
     """Raise ValueError unless x of ``shape`` has this number of channels."""
     axis = channel_axis % len(shape)
     if shape[axis] != channels:
-        last = f" (channels on the last axis: channel_axis=-1){see('channels-last')}" if shape[-1] == channels else ""
+        last = _LAST_AXIS if shape[-1] == channels else ""
         raise ValueError(f"x must have {channels} channels on axis {axis}, got shape {shape}{last}")
 
 
@@ -134,10 +137,7 @@ def check_groups(num_groups: int, channels: int) -> int:
     """Return ``num_groups``, or raise unless it divides the number of channels."""
     num_groups = check_integer("num_groups", num_groups)
     if channels % num_groups:
-        raise ValueError(
-            f"num_groups must divide the {channels} channels of x, got {num_groups} "
-            f"(channels on the last axis: channel_axis=-1){see('channels-last')}"
-        )
+        raise ValueError(f"num_groups must divide the {channels} channels of x, got {num_groups}{_LAST_AXIS}")
     return num_groups
 
 

@@ -31,6 +31,7 @@ _MAPS = Path("/proc/self/maps")
 
 def diagnose(comm: Communicator) -> dict[str, Any]:
     """Return the findings as JSON values, with ``warnings`` and ``problems`` (lists of str). Collective."""
+    load = round(os.getloadavg()[0], 1)  # of the minute before this measurement
     software = versions()
     mpiexec, on_path = find_mpiexec(), mpiexec_on_path()
     if mpiexec and on_path and on_path.samefile(mpiexec):
@@ -50,6 +51,7 @@ def diagnose(comm: Communicator) -> dict[str, Any]:
             "cpu": cpu_model(),
             "cores": os.cpu_count(),
             "usable_cores": usable_cores(cores),
+            "load": load,
             "instruction_sets": instruction_sets(),
         },
         "threads": {**{name: os.environ.get(name) for name in THREAD_VARIABLES}, "blas": blas_library()},
@@ -117,6 +119,14 @@ def warnings_about(found: dict[str, Any]) -> list[str]:
             )
         if ranks > cores and threads > 1:
             out.append(f"{threads} {kind} threads per rank: set OMP_NUM_THREADS=1")
+    load, all_cores = found["machine"].get("load", 0.0), found["machine"].get("cores", cores)
+    free = max(0, all_cores - ranks * found["kernels"]["threads"])
+    if load >= max(1, free + 0.5):
+        out.append(
+            f"the load average is {load:g}, and {free} of {all_cores} cores are free besides the threads of this run: "
+            "threads wait for cores that other programs use; set OMP_NUM_THREADS=1 and OPENBLAS_NUM_THREADS=1 "
+            "(or MKL_NUM_THREADS=1)"
+        )
     used, builds = found["kernels"]["used"], found["kernels"]["builds"]
     if used == "reference":
         out.append("SYNCBN_KERNELS selects the reference implementation, many times slower than the compiled kernels")

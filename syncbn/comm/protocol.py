@@ -131,14 +131,14 @@ class Protocol(_compiled.ProtocolCore, Signatures):  # type: ignore[misc]  # com
     def explain_mismatch(self, forward: int, error: Exception | None) -> None:
         """Raise `SyncMismatchError` after a handshake failed on all ranks; return if this rank raises ``error``."""
         number, signature = self.sequence_number, self.signature
-        report = pickle.dumps((number, signature, forward, None if error is None else _text_of(error)))
+        report = pickle.dumps((number, signature, forward, None if error is None else _described(error)))
         reports = [pickle.loads(theirs) for theirs in self._gather(report)]
         self.sequence_number, self.unfinished = 0, False
         if error is None:
             mine = (number, signature, forward, None)
             lines = [line for rank, theirs in enumerate(reports) if (line := _difference(rank, theirs, mine))]
             what = "; ".join(lines) or "the handshakes differ"
-            errors = {rank: text for rank, (*_, text) in enumerate(reports) if text is not None}
+            errors = {rank: raised[1] for rank, (*_, raised) in enumerate(reports) if raised is not None}
             advice = (
                 see("errors-of-other-ranks") if errors else f". {on_mismatch([theirs for _, theirs, *_ in reports])}"
             )
@@ -147,7 +147,7 @@ class Protocol(_compiled.ProtocolCore, Signatures):  # type: ignore[misc]  # com
             mark_raised_by_all(mismatch, self._identity, self._calls)
             raise mismatch
         mark_raised_by_all(error, self._identity, self._calls)
-        if self.rank and all(text is not None for *_, text in reports):
+        if self.rank and all(raised is not None for *_, raised in reports):
             mark_repeated(error)
 
     def allreduce(self, array: NDArray[Any], op: Op) -> None:
@@ -231,14 +231,16 @@ class Protocol(_compiled.ProtocolCore, Signatures):  # type: ignore[misc]  # com
         return gathered
 
 
-_Report = tuple[int, CollectiveSignature, int, str | None]
+_Report = tuple[int, CollectiveSignature, int, tuple[str, str] | None]
+"""Sequence number, call, number of the forward of a backward; class and text of an error, None without an error."""
 
 
 def _difference(rank: int, theirs: _Report, mine: _Report) -> str:
     """Describe how the call of another rank differs from the call of this rank; "" if they are equal."""
-    (number, signature, forward, text), (own_number, own_signature, own_forward, _) = theirs, mine
-    if text is not None:
-        return f"rank {rank} had bad input: {text}"
+    (number, signature, forward, raised), (own_number, own_signature, own_forward, _) = theirs, mine
+    if raised is not None:
+        kind, text = raised
+        return f"rank {rank} " + (f"had bad input: {text}" if kind in _OF_INPUT else f"raised {kind}: {text}")
     if number != own_number:
         return f"rank {rank} was at call {number}, {signature}"
     if differences := signature.differences(own_signature):
@@ -246,6 +248,14 @@ def _difference(rank: int, theirs: _Report, mine: _Report) -> str:
     if forward != own_forward:
         return f"rank {rank} called the backward of call {forward} against that of call {own_forward}"
     return ""
+
+
+_OF_INPUT = (ValueError.__name__, TypeError.__name__)
+"""Names of the classes of errors that invalid arguments raise."""
+
+
+def _described(error: Exception) -> tuple[str, str]:
+    return type(error).__name__, _text_of(error)
 
 
 def _text_of(error: Exception) -> str:

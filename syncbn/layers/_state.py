@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +20,7 @@ def with_counters(targets: Mapping[str, NDArray[Any]], state: Mapping[str, Array
 
     A missing one is 0, if the ``running_mean`` is present. Frozen layers have none.
     """
+    check_mapping(state)
     state = {**state}
     for name in targets:
         if name.endswith("running_mean"):
@@ -28,6 +30,13 @@ def with_counters(targets: Mapping[str, NDArray[Any]], state: Mapping[str, Array
             elif name in state:
                 state.setdefault(counter, 0)
     return state
+
+
+def check_mapping(state: Mapping[str, ArrayLike]) -> None:
+    """Raise TypeError unless ``state`` is a mapping."""
+    if not isinstance(state, Mapping):
+        advice = ": pass its contents, numpy.load(path)" if isinstance(state, (str, os.PathLike)) else ""
+        raise TypeError(f"a state_dict must be a mapping of names to arrays, got {type(state).__name__}{advice}")
 
 
 def check_state(
@@ -53,6 +62,7 @@ def check_state(
     TypeError
         A dtype cannot be converted: complex to real, real to integer, or not numeric.
     """
+    check_mapping(state)
     values = {name: _as_array(owner, name, state[name]) for name in targets if name in state}
     missing = [name for name in targets if name not in state]
     unexpected = [name for name in state if name not in targets]

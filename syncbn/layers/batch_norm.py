@@ -134,7 +134,7 @@ class BatchNorm(BatchNormalizer):
         ValueError
             The number of arrays or a shape is wrong, or the layer has no running statistics.
         TypeError
-            A value is not a real number.
+            ``weights`` is not a sequence, or a value is not a real number.
         """
         if not self.track_running_stats:
             raise ValueError(
@@ -143,6 +143,11 @@ class BatchNorm(BatchNormalizer):
             )
         names = [name for name, parameter in (("weight", self.weight), ("bias", self.bias)) if parameter is not None]
         names += ["running_mean", "running_var"]
+        if isinstance(weights, str) or not isinstance(weights, Sequence):
+            raise TypeError(
+                "load_keras_weights expects the list of arrays that keras_layer.get_weights() returns, got "
+                f"{type(weights).__name__}{see('weights-of-keras')}"
+            )
         if len(weights) != len(names):
             raise ValueError(
                 f"expected {len(names)} arrays for {', '.join(names)}, got {len(weights)}: build the layer with "

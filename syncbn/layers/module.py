@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from syncbn.layers._losses import forget_losses
 from syncbn.layers._state import check_state, with_counters
 from syncbn.layers.parameter import Parameter
+from syncbn.pitfalls import see
 from syncbn.typing import Backward, FloatArray
 
 T = TypeVar("T")
@@ -41,11 +42,22 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} has no forward")
 
     def __call__(self, *arguments: Any, **options: Any) -> tuple[FloatArray, Backward]:
-        """Return the result of `forward`, after calling the forward hooks with it."""
+        """Return the result of `forward`, after calling the forward hooks with it.
+
+        Raises
+        ------
+        TypeError
+            The result is not a pair (y, backward).
+        """
         result = self.forward(*arguments, **options)
         for hook in list(self._forward_hooks.values()):
             changed = hook(self, arguments, result)
             result = result if changed is None else changed
+        if not (isinstance(result, tuple) and len(result) == 2 and callable(result[1])):
+            raise TypeError(
+                f"{type(self).__name__}.forward must return (y, backward), where dx = backward(dy), got "
+                f"{_shown(result)}{see('layers-return-two-values')}"
+            )
         return result
 
     def register_forward_hook(self, hook: ForwardHook) -> HookHandle:
@@ -230,6 +242,13 @@ class HookHandle(AbstractContextManager["HookHandle"]):
 
 
 _numbers = count()
+
+
+def _shown(result: object) -> str:
+    """Return the type of a result, or those of its items."""
+    if isinstance(result, tuple):
+        return f"({', '.join(type(item).__name__ for item in result)})"
+    return type(result).__name__
 
 
 def _join(prefix: str, name: str) -> str:

@@ -69,8 +69,10 @@ def check_samples(x: FloatArray, y: NDArray[np.integer]) -> None:
         what = hint(y if isinstance(x, np.ndarray) else x)
         raise TypeError(f"expected NumPy arrays, got {type(x).__name__} and {type(y).__name__}{what}")
     if not np.issubdtype(x.dtype, np.floating) or not np.issubdtype(y.dtype, np.integer):
-        dtypes = f"{x.dtype} and {y.dtype}{_one_hot(y)}"
-        raise TypeError(f"expected samples of floats and labels of integers, got {dtypes}{see('labels')}")
+        dtypes = f"{x.dtype} and {y.dtype}{_one_hot(y)}{see('labels')}"
+        if not np.issubdtype(x.dtype, np.floating):
+            dtypes = f"{x.dtype} and {y.dtype}: convert samples, as by x.astype(numpy.float32){see('dtypes')}"
+        raise TypeError(f"expected samples of floats and labels of integers, got {dtypes}")
     if x.ndim < 2 or y.shape != x.shape[:1]:
         raise ValueError(
             f"expected samples of shape (N, ...) and labels of shape (N,), got {x.shape} and {y.shape}{_one_hot(y)}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from os import PathLike
 from typing import Any
 
 from syncbn.nn._html import html_table
@@ -31,6 +33,11 @@ class History(list[EpochRecord]):
         -------
         pair of matplotlib.axes.Axes
         """
+        if isinstance(axes, (str, PathLike)):
+            raise TypeError(
+                f"axes must be a pair of matplotlib axes, got {axes!r}: to write a file, call "
+                f"history.plot()[0].figure.savefig({os.fspath(axes)!r})"
+            )
         if axes is None:
             from matplotlib import pyplot
 

@@ -19,7 +19,17 @@ def shard(samples: int, rank: int, size: int) -> slice:
         Number of samples of all ranks.
     rank, size : int
         Number of the rank, and number of ranks.
+
+    Raises
+    ------
+    ValueError
+        The rank is not in 0 to size − 1, or the number of samples is negative.
     """
+    if samples < 0 or not 0 <= rank < size:
+        raise ValueError(
+            f"shard expects (samples, rank, size) with rank from 0 to size - 1, got samples={samples}, rank={rank}, "
+            f"size={size}"
+        )
     share, more = divmod(samples, size)
     start = rank * share + min(rank, more)
     return slice(start, start + share + (rank < more))

@@ -41,6 +41,13 @@ def capture(
     )
 
 
+def check_directory(path: Path, comm: Communicator) -> None:
+    """Raise `CheckpointError` on all ranks unless rank 0 finds the directory of the file. Collective."""
+    with _collective_errors(comm, "find the directory of checkpoints"):
+        if comm.rank == 0 and not path.parent.is_dir():
+            raise CheckpointError(f"{path}: can't be written (there is no directory {path.parent})")
+
+
 def write_snapshot(path: Path, snapshot: Snapshot, comm: Communicator) -> None:
     """Write a checkpoint on rank 0. Collective; raises `CheckpointError` on all ranks."""
     with _collective_errors(comm, "write a checkpoint"):

@@ -23,7 +23,7 @@ from syncbn.train.errors import check_model, check_same, collective_errors, find
 from syncbn.train.evaluation import Evaluation, evaluate, predict
 from syncbn.train.history import History
 from syncbn.train.order import DataOrder
-from syncbn.train.persistence import capture, read_snapshot, restore, write_snapshot
+from syncbn.train.persistence import capture, check_directory, read_snapshot, restore, write_snapshot
 from syncbn.train.records import EpochRecord, Position, Progress
 from syncbn.train.replicas import broadcast_parameters
 from syncbn.train.run import Labels, PathLike, Run
@@ -118,6 +118,11 @@ class Trainer:
             check_integer("seed", seed, 0)
             if check_every is not None:
                 check_integer("check_every", check_every)
+            if not (schedule is None or callable(schedule)):
+                raise TypeError(
+                    f"schedule must be a function of the step or None, got {schedule!r}: a constant learning rate is "
+                    "that of the optimizer"
+                )
             known = {id(parameter) for parameter in model.parameters()}
             if not all(id(parameter) in known for parameter in optimizer.parameters):
                 raise ValueError(
@@ -197,7 +202,8 @@ class Trainer:
         ParameterMismatchError
             Parameters differ between ranks.
         CheckpointError
-            A checkpoint cannot be written. Another call continues the training.
+            A checkpoint cannot be written. Another call continues the training. That its directory is missing is
+            detected before the first step.
         SyncMismatchError
             Another rank has failed.
 
@@ -229,6 +235,8 @@ class Trainer:
             )
         if self.position.step > order.steps:  # a forged checkpoint
             raise ValueError(f"fit cannot continue after step {self.position.step} of an epoch of {order.steps} steps")
+        if run.file is not None:
+            check_directory(run.file, self.comm)
         self._data = run.data
         if self.comm.rank == 0 and not (done_before or self.model.training):
             warnings.warn(
@@ -338,6 +346,10 @@ class Trainer:
 
         Collective. The arguments of the trainer must be equal, except ``batch_per_rank``, which must give the same
         size of the global batch. On the same number of ranks, the run ends with the bits of an uninterrupted one.
+
+        The learning rate is part of the optimizer's state, as in PyTorch, so that of the checkpoint replaces the one
+        of the constructor; set ``optimizer.lr`` after this call to change it. Models are compared by names, shapes
+        and dtypes of their parameters and buffers: layers without any, such as activations and `Dropout`, are not.
 
         Parameters
         ----------

@@ -145,7 +145,12 @@ ONE_NODE = {"ranks": {"total": 4, "per_node": {"a": 4}}}
 SLOW = {"allreduce": [{"bytes": 8, "microseconds": 3.0}, {"bytes": 2048, "microseconds": 4210.0}]}
 
 
-@pytest.mark.parametrize("change", [{}, ONE_NODE, SLOW], ids=["healthy", "one node", "a slow network"])
+BUSY = ONE_NODE | {"machine": {"usable_cores": 8, "cores": 8, "load": 4.0}}
+
+
+@pytest.mark.parametrize(
+    "change", [{}, ONE_NODE, SLOW, BUSY], ids=["healthy", "one node", "a slow network", "enough cores"]
+)
 def test_no_warnings_about_a_healthy_machine(change: dict[str, Any]) -> None:
     assert warnings_about(HEALTHY | change) == []
 
@@ -167,6 +172,10 @@ def test_no_warnings_about_a_healthy_machine(change: dict[str, Any]) -> None:
         ({"mpi_files": ["/a/libmpi.so.12", "/b/libmpi.so.40"]}, "two MPI libraries are loaded"),
         ({"machine": {"usable_cores": 3}}, "4 ranks share 3 cores"),
         ({"machine": {"usable_cores": 4}}, "4 ranks × 2 BLAS threads > 4 cores: set OMP_NUM_THREADS=1"),
+        (
+            ONE_NODE | {"machine": {"usable_cores": 8, "cores": 8, "load": 4.5}},
+            "the load average is 4.5, and 4 of 8 cores are free besides the threads of this run: ",
+        ),
         (
             {"ranks": {"total": 1, "per_node": {"a": 1}}, "machine": {"usable_cores": 1}},
             "1 rank × 2 BLAS threads > 1 cores: set OMP_NUM_THREADS=1",

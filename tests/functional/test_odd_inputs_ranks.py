@@ -29,7 +29,8 @@ def culprit(comm) -> int:
 def raises(comm, culprit: int, error: type[Exception], text: str) -> Any:
     if comm.rank == culprit:
         return pytest.raises(error, match=text)
-    return pytest.raises(SyncMismatchError, match=f"rank {culprit} had bad input: .*{text}")
+    what = "had bad input" if error in (ValueError, TypeError) else f"raised {error.__name__}"
+    return pytest.raises(SyncMismatchError, match=f"rank {culprit} {what}: .*{text}")
 
 
 @pytest.mark.parametrize("odd", ODD, ids=names)

@@ -7,6 +7,7 @@ import pytest
 
 from syncbn import BatchNorm
 from syncbn import functional as F
+from syncbn.layers import Module
 from syncbn.nn import SGD, Adam, Dense, Flatten, ReLU, Sequential
 
 
@@ -21,7 +22,9 @@ def test_the_layer_of_a_sequential_is_named():
 
 
 def test_channels_on_the_last_axis():
-    with pytest.raises(ValueError, match=r"x must have 3 channels on axis 1, .*channel_axis=-1"):
+    with pytest.raises(
+        ValueError, match=r"x must have 3 channels on axis 1, .*pass channel_axis=-1, to a layer in its constr"
+    ):
         BatchNorm(3)(np.ones((2, 4, 4, 3)))
     with pytest.raises(ValueError, match=r"got shape \(2, 4, 4, 5\)$"):
         BatchNorm(3)(np.ones((2, 4, 4, 5)))
@@ -44,3 +47,45 @@ def test_a_tensor_instead_of_an_array(call):
     tensor = type("Tensor", (), {"__module__": "torch"})()
     with pytest.raises(TypeError, match=r"got Tensor of PyTorch: call its \.detach\(\)\.numpy\(\)"):
         call(tensor)
+
+
+@pytest.mark.parametrize("owner", [Dense(4, 3), SGD(Dense(4, 3).parameters(), 0.1)])
+@pytest.mark.parametrize(
+    ("state", "text"),
+    [("run.npz", r"got str: pass its contents, numpy\.load\(path\)"), (None, "got NoneType"), ([1], "got list")],
+)
+def test_a_state_that_is_not_a_mapping(owner, state, text):
+    with pytest.raises(TypeError, match=f"a state_dict must be a mapping of names to arrays, {text}"):
+        owner.load_state_dict(state)
+
+
+@pytest.mark.parametrize("weights", ["run.h5", {"gamma": 1}, BatchNorm(3)])
+def test_weights_of_keras_that_are_not_a_list(weights):
+    with pytest.raises(TypeError, match=rf"keras_layer\.get_weights\(\) returns, got {type(weights).__name__} "):
+        BatchNorm(3).load_keras_weights(weights)
+
+
+class Returns(Module):
+    """A layer whose forward returns ``change(y, backward)``."""
+
+    def __init__(self, change):
+        super().__init__()
+        self.change = change
+
+    def forward(self, x):
+        return self.change(x, lambda dy: dy)
+
+
+@pytest.mark.parametrize(
+    ("change", "shown"),
+    [
+        (lambda y, _: y, "ndarray"),
+        (lambda y, _: (y, None), r"\(ndarray, NoneType\)"),
+        (lambda y, backward: (y, y, backward), r"\(ndarray, ndarray, function\)"),
+        (lambda *_: None, "NoneType"),
+    ],
+)
+def test_a_forward_that_does_not_return_a_pair(change, shown):
+    text = rf"^layer 1 \(Returns\): Returns\.forward must return \(y, backward\), where .*, got {shown} \(docs"
+    with pytest.raises(TypeError, match=text):
+        Sequential(ReLU(), Returns(change))(np.ones((2, 3), np.float32))

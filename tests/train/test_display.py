@@ -165,3 +165,8 @@ def test_records_of_older_checkpoints_have_no_training_accuracy():
     history = History([record(1, train_error=None)])
     assert history[0].train_accuracy is None
     assert repr(history).splitlines()[1].split() == ["1", "0.5000", "1.5"]
+
+
+def test_a_file_to_plot_to():
+    with pytest.raises(TypeError, match=r"call history\.plot\(\)\[0\]\.figure\.savefig\('curves\.png'\)"):
+        History().plot("curves.png")

@@ -54,3 +54,9 @@ def test_the_smaller_last_batch_can_be_left_out():
         DataOrder(4, 5, 0, drop_last=True)
     with pytest.raises(ValueError, match="at least 1 samples, got 0"):
         DataOrder(0, 5, 0)
+
+
+@pytest.mark.parametrize(("samples", "rank", "size"), [(64, 4, 4), (64, -1, 4), (64, 4, 0), (-1, 0, 1)])
+def test_a_rank_that_there_is_not(samples, rank, size):
+    with pytest.raises(ValueError, match=f"size - 1, got samples={samples}, rank={rank}, size={size}"):
+        shard(samples, rank, size)

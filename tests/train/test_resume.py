@@ -262,8 +262,12 @@ def test_other_hyperparameters_are_refused(build, tmp_path):
 
 def test_a_checkpoint_that_cannot_be_written(build, data, state, tmp_path):
     trainer, whole = build(), build()
-    with pytest.raises(CheckpointError, match=r"run\.npz: can't be written \(No such file or directory\)"):
+    with pytest.raises(CheckpointError, match=r"run\.npz: can't be written \(there is no directory .*absent\)"):
         trainer.fit(*data, 2, checkpoint=tmp_path / "absent" / "run.npz", checkpoint_steps=3)
+    assert (trainer.position.epoch, trainer.position.step) == (0, 0)
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(CheckpointError, match=r"folder: can't be written"):
+        trainer.fit(*data, 2, checkpoint=tmp_path / "folder", checkpoint_steps=3)
     assert (trainer.position.epoch, trainer.position.step) == (0, 3)
     trainer.fit(*data, 2, checkpoint=tmp_path / "run.npz")
     whole.fit(*data, 2)

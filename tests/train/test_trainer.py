@@ -160,6 +160,10 @@ def test_bad_arguments(build, data):
         trainer.fit(x, y, -1)
     with pytest.raises(ValueError, match=r"labels of shape \(N,\), got \(55, 6\) and \(54,\)"):
         trainer.fit(x, y[1:], 1)
+    with pytest.raises(TypeError, match=r"schedule must be a function of the step or None, got 0\.1"):
+        Trainer(model, optimizer, SerialComm(), schedule=0.1)
+    with pytest.raises(TypeError, match=r"got int64 and int64: convert samples, as by x\.astype\(.*#dtypes\)"):
+        trainer.fit(x.astype(int), y, 1)
     with pytest.raises(TypeError, match="labels of integers, got float64 and float64"):
         trainer.fit(x, x[:, 0], 1)
     for given, text in ((x, "ndarray of length 55"), ((x, y, y), "tuple of length 3"), (3, r"int \(")):

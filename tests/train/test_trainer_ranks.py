@@ -171,8 +171,11 @@ def test_a_checkpoint_that_cannot_be_read_raises_on_all_and_changes_nothing(
 
 def test_a_checkpoint_that_cannot_be_written_raises_on_all(comm, build, data, state, shared_path):
     trainer, whole = build("syncbn", comm), build("syncbn", comm)
-    with pytest.raises(CheckpointError, match="can't be written"):
+    with pytest.raises(CheckpointError, match=r"run\.npz: can't be written \(there is no directory .*absent\)"):
         trainer.fit(*data, 2, checkpoint=shared_path / "absent" / "run.npz", checkpoint_steps=3)
+    assert comm.allgather(trainer.position.step) == [0] * comm.size
+    with pytest.raises(CheckpointError, match="can't be written"):
+        trainer.fit(*data, 2, checkpoint=shared_path, checkpoint_steps=3)
     assert comm.allgather(trainer.position.step) == [3] * comm.size
     trainer.fit(*data, 2)
     whole.fit(*data, 2)
