@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ ROOT = Path(__file__).parents[1]
 OUTPUT = {
     "errors_reach_every_rank.py": r"rank 0 raised .*must have 16 channels.*the next call works",
     "groups_of_ranks.py": r"group 0 \(ranks 0.*mean of channel 0",
+    "keras_tutorial.py": r"Total params: 51,146.*equal weights on \d ranks: True, test accuracy \d+",
     "masked_statistics.py": r"with mask +count +(\d+) .*without mask +count +(?!\1)\d+",
     "own_loop.py": r"epoch 1: loss .*epoch 2: loss .*test accuracy \d+",
     "small_batch_training.py": r"BatchNorm +test error .*SyncBatchNorm +test error",
@@ -32,6 +34,10 @@ def test_all_examples_are_run_here():
 @pytest.mark.parametrize("ranks", [1, 4])
 @pytest.mark.parametrize("name", sorted(OUTPUT))
 def test_example(name, ranks):
+    if name.startswith("keras"):
+        for library in ("keras", os.environ["KERAS_BACKEND"]):
+            if find_spec(library) is None:
+                pytest.skip(f"pip install {library}")
     command, extra = mpiexec_command(ranks)
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     run = subprocess.run(
