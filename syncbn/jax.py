@@ -7,6 +7,7 @@ which would need a second protocol of collective calls, without mpi4py and Pytho
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -39,6 +40,7 @@ def batch_norm(
     *,
     eps: float = 1e-5,
     channel_axis: int = 1,
+    mask: jax.Array | None = None,
     comm: CommLike = None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Normalize each channel with the mean and the variance of the batches of all ranks.
@@ -59,6 +61,9 @@ def batch_norm(
         Constant added to the variance, finite and at least 0. It is part of the program that JAX compiles.
     channel_axis : int
         Channel axis of x; -1 is channels-last, as in Flax.
+    mask : jax.Array of bool, optional
+        Selection of elements, broadcastable to x without its channel axis. The statistics are those of the selected
+        elements of all ranks; all elements are normalized with them.
     comm : syncbn communicator or mpi4py.MPI.Intracomm, optional
         Ranks that share the statistics. None means this process alone.
 
@@ -96,18 +101,44 @@ def batch_norm(
     ----------
     Ioffe & Szegedy 2015, arXiv:1502.03167; Peng et al. 2018, MegDet, arXiv:1711.07240.
     """
-    communicator = _of(comm)
+    y, mean, var, _ = normalize(x, weight, bias, mask, eps, channel_axis, _of(comm))
+    return y, mean, var
+
+
+def normalize(
+    x: jax.Array,
+    weight: jax.Array | None,
+    bias: jax.Array | None,
+    mask: jax.Array | None,
+    eps: float,
+    channel_axis: int,
+    comm: Communicator,
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """Return y, mean, var and the number of values per channel over all ranks, as described in `batch_norm`.
+
+    Collective if ``comm`` has several ranks.
+    """
     x = jnp.asarray(x)
     working = x.astype(jnp.float32) if x.dtype in (jnp.float16, jnp.bfloat16) else x
     shape, axis = _check(working, channel_axis)
     weight, bias = (_parameter(each, name, shape[axis]) for each, name in ((weight, "weight"), (bias, "bias")))
     try:
-        y, mean, var = _batch_norm(working, weight, bias, check_eps(eps), axis, communicator)
+        y, *moments = _batch_norm(working, weight, bias, mask, check_eps(eps), axis, comm)
     except jax.errors.JaxRuntimeError as error:  # outside of jit, from the callback, whose errors reach all ranks
-        if (protocol := communicator._distributed) is not None:
+        if (protocol := comm._distributed) is not None:
             mark_raised_by_all(error, protocol._identity, protocol._calls)
         raise
-    return y.astype(x.dtype), jax.lax.stop_gradient(mean), jax.lax.stop_gradient(var)
+    mean, var, count = map(jax.lax.stop_gradient, moments)
+    return y.astype(x.dtype), mean, var, count
+
+
+def transform(function: Callable[..., Sequence[NDArray[Any]]], arrays: Sequence[jax.Array]) -> Sequence[jax.Array]:
+    """Return the results of a function of NumPy arrays, one for each array, in the dtypes of the arrays."""
+    shapes = tuple(jax.ShapeDtypeStruct(array.shape, array.dtype) for array in arrays)
+    found: Sequence[jax.Array] = io_callback(
+        lambda *arrays: function(*map(np.asarray, arrays)), shapes, *arrays, ordered=True
+    )
+    return found
 
 
 def _check(x: jax.Array, channel_axis: int) -> tuple[tuple[int, ...], int]:
@@ -125,24 +156,34 @@ def _parameter(parameter: Any, name: str, channels: int) -> jax.Array | None:
     return array
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
+@partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6))
 def _batch_norm(
-    x: jax.Array, weight: jax.Array | None, bias: jax.Array | None, eps: float, axis: int, comm: Communicator
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    return _forward(x, weight, bias, eps, axis, comm)[0]
+    x: jax.Array,
+    weight: jax.Array | None,
+    bias: jax.Array | None,
+    mask: jax.Array | None,
+    eps: float,
+    axis: int,
+    comm: Communicator,
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    return _forward(x, weight, bias, mask, eps, axis, comm)[0]
 
 
 def _forward(
-    x: jax.Array, weight: jax.Array | None, bias: jax.Array | None, eps: float, axis: int, comm: Communicator
-) -> tuple[tuple[jax.Array, jax.Array, jax.Array], tuple[Any, ...]]:
-    """Return y, mean and var, and what the backward needs. Collective when it runs."""
+    x: jax.Array,
+    weight: jax.Array | None,
+    bias: jax.Array | None,
+    mask: jax.Array | None,
+    eps: float,
+    axis: int,
+    comm: Communicator,
+) -> tuple[tuple[jax.Array, jax.Array, jax.Array, jax.Array], tuple[Any, ...]]:
+    """Return y, mean, var and count, and what the backward needs. Collective when it runs."""
     channels = x.shape[axis]
 
-    def normalize(x: Any, weight: Any, bias: Any) -> tuple[NDArray[Any], ...]:
-        arguments = np.asarray(x), _numpy(weight), _numpy(bias), eps, axis
-        y, moments, plan = plans.batch_norm(
-            *arguments, None, "exact", None, False, None, None, comm._distributed, _NAME
-        )
+    def compute(x: Any, weight: Any, bias: Any, mask: Any) -> tuple[NDArray[Any], ...]:
+        arguments = np.asarray(x), _numpy(weight), _numpy(bias), eps, axis, _numpy(mask)
+        y, moments, plan = plans.batch_norm(*arguments, "exact", None, False, None, None, comm._distributed, _NAME)
         state, *numbers = plan.state
         return (
             y,
@@ -160,27 +201,27 @@ def _forward(
         jax.ShapeDtypeStruct((5, 2 * channels), np.uint32),  # float64, of which JAX may have none
         jax.ShapeDtypeStruct((2,), np.int32),
     )
-    y, mean, var, state, numbers = io_callback(normalize, shapes, x, weight, bias, ordered=True)
-    return (y, mean, var), (x, weight, bias, state, numbers)
+    y, mean, var, state, numbers = io_callback(compute, shapes, x, weight, bias, mask, ordered=True)
+    return (y, mean, var, numbers[0]), (x, weight, bias, mask, state, numbers)
 
 
 def _backward(
     eps: float, axis: int, comm: Communicator, saved: tuple[Any, ...], gradients: tuple[jax.Array, ...]
 ) -> tuple[Any, ...]:
-    """Return dx, dweight and dbias. Collective when it runs."""
-    x, weight, bias, state, numbers = saved
+    """Return dx, dweight, dbias, and None for the mask. Collective when it runs."""
+    x, weight, bias, mask, state, numbers = saved
 
-    def differentiate(x: Any, weight: Any, bias: Any, state: Any, numbers: Any, dy: Any) -> tuple[Any, ...]:
+    def differentiate(x: Any, weight: Any, bias: Any, mask: Any, state: Any, numbers: Any, dy: Any) -> tuple[Any, ...]:
         moments = np.asarray(state).view(np.float64), *np.asarray(numbers).tolist()
-        arguments = np.asarray(x), _numpy(weight), _numpy(bias), eps, axis
+        arguments = np.asarray(x), _numpy(weight), _numpy(bias), eps, axis, _numpy(mask)
         plan = plans.batch_norm_gradient(*arguments, "exact", moments, comm._distributed, _NAME)
         return tuple(plan(np.asarray(dy)))
 
     shapes = tuple(None if each is None else jax.ShapeDtypeStruct(each.shape, each.dtype) for each in (x, weight, bias))
     found: tuple[Any, ...] = io_callback(
-        differentiate, shapes, x, weight, bias, state, numbers, gradients[0], ordered=True
+        differentiate, shapes, x, weight, bias, mask, state, numbers, gradients[0], ordered=True
     )
-    return found
+    return *found, None
 
 
 _NAME = "syncbn.jax.batch_norm"

@@ -11,6 +11,8 @@ from hypothesis import HealthCheck, Phase, settings
 
 from syncbn.cli.ranks import under_mpiexec
 
+os.environ.setdefault("KERAS_BACKEND", "torch")  # Keras's own default is TensorFlow
+
 # All ranks must draw the same examples, so nothing may depend on chance, on time or on a database.
 settings.register_profile(
     "normal",

@@ -18,7 +18,7 @@ from syncbn.comm import Communicator, SerialComm
 
 COLLECTIVE = re.compile(r"\b(Collective|Not collective)\b")
 
-BRIDGES = {"torch"}
+BRIDGES = {"jax", "keras", "torch"}
 """Packages inside syncbn that are imported if the library of their name is installed."""
 
 

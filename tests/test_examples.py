@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ ROOT = Path(__file__).parents[1]
 OUTPUT = {
     "errors_reach_every_rank.py": r"rank 0 raised .*must have 16 channels.*the next call works",
     "groups_of_ranks.py": r"group 0 \(ranks 0.*mean of channel 0",
+    "keras_tutorial.py": r"Total params: 51,146.*equal weights on \d ranks: True, test accuracy \d+",
     "masked_statistics.py": r"with mask +count +(\d+) .*without mask +count +(?!\1)\d+",
     "own_loop.py": r"epoch 1: loss .*epoch 2: loss .*test accuracy \d+",
     "small_batch_training.py": r"BatchNorm +test error .*SyncBatchNorm +test error",
@@ -32,8 +34,10 @@ def test_all_examples_are_run_here():
 
 def run_example(name, command, environment):
     """Run an example and check what it prints."""
-    if name.startswith("torch_"):
-        pytest.importorskip("torch", reason=f"{name} is not run: pip install 'syncbn[torch]'")
+    needed = {"torch": ["torch"], "keras": ["keras", os.environ["KERAS_BACKEND"]]}.get(name.partition("_")[0], [])
+    for library in needed:
+        if find_spec(library) is None:
+            pytest.skip(f"{name} is not run: pip install {library}")
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     run = subprocess.run(
         [*command, f"mpi_examples/{name}"],

@@ -18,6 +18,7 @@ ALLOWED_IMPORTS: dict[str, set[str]] = {
     "cli": {"experiments"},
     "experiments": {"monitor", "data"},
     "jax": {"functional", "layers", "comm", "moments"},
+    "keras": {"torch", "jax", "comm"},
     "monitor": {"train"},
     "onnx": {"nn", "files"},
     "torch": {"functional", "layers", "comm", "moments"},
@@ -44,7 +45,7 @@ ALLOWED_IMPORTERS = {"_kernels": {"_core", "comm"}}
 APPLICATIONS = {"cli", "experiments"}
 """Packages that ``import syncbn`` does not load; only they may import names from ``syncbn`` itself."""
 
-BRIDGES = {"jax", "onnx", "torch"}
+BRIDGES = {"jax", "keras", "onnx", "torch"}
 """Packages that ``import syncbn`` does not load; each may import the library of its name at load time."""
 
 LIBRARIES = {

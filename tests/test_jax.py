@@ -63,6 +63,13 @@ def test_without_parameters():
     np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.parametrize("axis", [1, -1])
+def test_a_mask(axis):
+    arguments = problem((6, 5, 4, 5))
+    mask = np.random.default_rng(1).random(np.delete((6, 5, 4, 5), axis)) < 0.6
+    assert_results(gradients(*arguments, channel_axis=axis, mask=mask), *arguments, channel_axis=axis, mask=mask)
+
+
 def test_float64():
     with jax.enable_x64(True):
         arguments = problem(dtype=np.float64)

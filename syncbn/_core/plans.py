@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
+
+import numpy as np
 
 from syncbn._core import masked
 from syncbn._core.kernels import compiled
@@ -12,7 +14,39 @@ _plans = compiled("plans")
 
 batch_norm = _plans.batch_norm
 batch_norm_inference = _plans.batch_norm_inference
-batch_norm_gradient = _plans.batch_norm_gradient
+
+
+def batch_norm_gradient(
+    x: Any,
+    weight: Any,
+    bias: Any,
+    eps: Any,
+    channel_axis: int,
+    mask: Any,
+    reduction: str,
+    state: tuple[Any, ...],
+    protocol: Any,
+    layer: str,
+) -> Callable[..., tuple[Any, ...]]:
+    """Return the backward of an earlier forward without residual and relu, from its `BatchNormPlan.state`.
+
+    The arguments are those of that forward; ``reduction`` is "float64" for `batch_norm_inference`. Through the
+    statistics, gradients flow from all elements to the selected ones, so dx is that of a forward without mask and with
+    this state, except for the other elements, where it is scale·dy.
+    """
+    plan = _plans.batch_norm_gradient(x, weight, bias, eps, channel_axis, reduction, state, protocol, layer)
+    if mask is None:
+        return plan  # type: ignore[no-any-return]
+    axis = channel_axis % x.ndim
+    unselected = np.expand_dims(~np.broadcast_to(mask, np.delete(x.shape, axis)), axis)
+    scale = state[0][3].reshape(-1, *[1] * (x.ndim - 1 - axis))
+
+    def backward(dy: Any, out: Any = None) -> tuple[Any, ...]:
+        dx, *parameters = plan(dy, out=out)
+        np.multiply(dy, scale.astype(dx.dtype), out=dx, where=unselected)
+        return dx, *parameters
+
+    return backward
 
 
 def group_norm(

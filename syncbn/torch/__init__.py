@@ -5,6 +5,7 @@ Importing this package imports torch, which ``import syncbn`` does not. Files::
     layer           SyncBatchNorm, and BatchNorm for models that are converted back
     conversion      convert_sync_batchnorm and revert_sync_batchnorm
     operators       forward, backward and double backward as differentiable functions of tensors
+    stateless       normalization and other functions of tensors, for syncbn.keras
     groups          the ranks that share the statistics of a layer
     distributed     TorchComm: the communicator over torch.distributed
     replicas        broadcast_parameters, average_gradients and loss_weight

@@ -146,7 +146,7 @@ class SyncBatchNorm(BatchNorm):
                 mode = operators.GRAD if needed else operators.GRAD_UNUSED
                 anchor = None if needed else _ANCHOR
         y, moments, numbers = operators.normalize(
-            x, *parameters, anchor, *running, self.eps, self.num_features, self._group.key, self._identity, mode
+            x, *parameters, anchor, *running, None, self.eps, self.num_features, self._group.key, self._identity, mode
         )
         if self.training and self.running_mean is not None and self.track_running_stats:
             operators.track(

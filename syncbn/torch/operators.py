@@ -9,6 +9,7 @@ activation checkpointing and hooks on saved tensors work.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import wraps
 from typing import Any, NamedTuple
 
@@ -129,13 +130,20 @@ def _saved(ctx: Any) -> tuple[Any, ...]:
     try:
         saved: tuple[Any, ...] = ctx.saved_tensors
     except Exception:
-        settings = Settings(*ctx.settings)
-        protocol = settings.protocol()
-        if protocol is None:
-            raise
-        with protocol.collective_errors(protocol.unknown_signature("backward", settings.name)):
+        with _errors_of_all(Settings(*ctx.settings), "backward"):
             raise
     return saved
+
+
+def _errors_of_all(settings: Settings, operation: str) -> AbstractContextManager[Any]:
+    """Return a context whose errors all ranks raise."""
+    protocol = settings.protocol()
+    if protocol is None:
+        return nullcontext()
+    errors: AbstractContextManager[Any] = protocol.collective_errors(
+        protocol.unknown_signature(operation, settings.name)
+    )
+    return errors
 
 
 # ---- Forward
@@ -148,6 +156,7 @@ def _normalize(
     anchor: Tensor | None,  # noqa: ARG001  # it attaches the result to the graph
     running_mean: Tensor | None,
     running_var: Tensor | None,
+    mask: Tensor | None,
     eps: float,
     channels: int,
     group: int,
@@ -169,7 +178,7 @@ def _normalize(
         agreed = None if protocol is None else _AgreedProtocol(protocol, mode)
         identity = settings.identity(x)
         result, _, plan = plans.batch_norm(
-            *arguments, eps, 1, None, "exact", None, False, out, channels, agreed, identity
+            *arguments, eps, 1, _optional(mask), "exact", None, False, out, channels, agreed, identity
         )
         needed = agreed is not None and agreed.agree(identity)
     moments, count, number = plan.state
@@ -183,18 +192,20 @@ def _normalize_fake(x: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _normalize_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    x, weight, bias, anchor, running_mean, _, *ctx.settings = inputs
+    x, weight, bias, anchor, running_mean, _, mask, *ctx.settings = inputs
     _, moments, numbers = output
     ctx.mark_non_differentiable(moments, numbers)
     ctx.has_bias = bias is not None
     ctx.running = running_mean is not None
-    ctx.save_for_backward(x, weight, anchor, moments, numbers)
+    ctx.save_for_backward(x, weight, anchor, mask, moments, numbers)
 
 
 def _normalize_backward(ctx: Any, dy: Tensor, *_: Any) -> tuple[Any, ...]:
-    x, weight, anchor, moments, numbers = _saved(ctx)
-    dx, dweight, dbias = gradients(dy, x, weight, anchor, moments, numbers, ctx.has_bias, ctx.running, *ctx.settings)
-    return dx, dweight if weight is not None else None, dbias if ctx.has_bias else None, *[None] * 8
+    x, weight, anchor, mask, moments, numbers = _saved(ctx)
+    dx, dweight, dbias = gradients(
+        dy, x, weight, anchor, mask, moments, numbers, ctx.has_bias, ctx.running, *ctx.settings
+    )
+    return dx, dweight if weight is not None else None, dbias if ctx.has_bias else None, *[None] * 9
 
 
 # ---- Backward
@@ -205,6 +216,7 @@ def _differentiate(
     x: Tensor,
     weight: Tensor | None,
     anchor: Tensor | None,  # noqa: ARG001
+    mask: Tensor | None,
     moments: Tensor,
     numbers: Tensor,
     has_bias: bool,
@@ -225,6 +237,7 @@ def _differentiate(
         np.zeros(channels) if has_bias else None,
         eps,
         1,
+        _optional(mask),
         "float64" if running else "exact",
         (moments.numpy(), count, number),
         settings.protocol(),
@@ -236,21 +249,24 @@ def _differentiate(
 
 
 def _differentiate_fake(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
-    _, x, weight, _, moments, _, has_bias, *_ = arguments
+    _, x, weight, _, _, moments, _, has_bias, *_ = arguments
     dweight = x.new_empty(0, dtype=torch.float32) if weight is None else torch.empty_like(weight)
     dbias = moments.new_empty(moments.shape[1]) if has_bias else x.new_empty(0, dtype=torch.float32)
     return torch.empty_like(x), dweight, dbias
 
 
 def _differentiate_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:  # noqa: ARG001
-    dy, x, weight, _, moments, numbers, _, ctx.running, *ctx.settings = inputs
+    dy, x, weight, _, mask, moments, numbers, _, ctx.running, *ctx.settings = inputs
+    ctx.masked = mask is not None
     ctx.save_for_backward(dy, x, weight, moments, numbers)
 
 
 def _differentiate_backward(ctx: Any, u: Tensor, v: Tensor, w: Tensor) -> tuple[Any, ...]:
     dy, x, weight, moments, numbers = _saved(ctx)
-    ddy, dx, dweight = second_gradients(u, v, w, dy, x, weight, moments, numbers, ctx.running, *ctx.settings)
-    return ddy, dx, dweight if weight is not None else None, *[None] * 10
+    ddy, dx, dweight = second_gradients(
+        u, v, w, dy, x, weight, moments, numbers, ctx.masked, ctx.running, *ctx.settings
+    )
+    return ddy, dx, dweight if weight is not None else None, *[None] * 11
 
 
 # ---- Double backward
@@ -265,6 +281,7 @@ def _differentiate_twice(
     weight: Tensor | None,
     moments: Tensor,
     numbers: Tensor,
+    masked: bool,
     running: bool,
     eps: float,
     channels: int,
@@ -285,6 +302,9 @@ def _differentiate_twice(
     Where the statistics are constants, the means are 0.
     """
     settings = Settings(eps, channels, group, name, mode)
+    if masked:
+        with _errors_of_all(settings, "double backward"):
+            raise NotImplementedError("syncbn.torch has second derivatives of batch normalization only without a mask")
     count, number, _ = numbers.tolist()
     axes = [0, *range(2, x.dim())]
     shape = [1, -1, *[1] * (x.dim() - 2)]

@@ -303,3 +303,13 @@ def test_the_class_is_found_by_tools_and_takes_any_number_of_axes():
 def test_invalid_inputs(x, error, text):
     with pytest.raises(error, match=text):
         SyncBatchNorm(3)(x)
+
+
+def test_second_derivatives_with_a_mask_are_refused():
+    from syncbn.torch.stateless import normalize
+
+    x = torch.randn(4, 3, requires_grad=True)
+    y, *_ = normalize(x, None, None, torch.tensor([True, True, False, True]), 1e-5, 1, None, "")
+    (dx,) = torch.autograd.grad((y**3).sum(), x, create_graph=True)
+    with pytest.raises(NotImplementedError, match="only without a mask"):
+        dx.sum().backward()
