@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import os
 import pkgutil
 import re
 from collections.abc import Callable, Iterator
@@ -18,8 +19,8 @@ from syncbn.comm import Communicator, SerialComm
 
 COLLECTIVE = re.compile(r"\b(Collective|Not collective)\b")
 
-BRIDGES = {"jax", "keras", "torch"}
-"""Packages inside syncbn that are imported if the library of their name is installed."""
+BRIDGES = {"jax": ["jax"], "keras": ["keras", os.environ["KERAS_BACKEND"]], "torch": ["torch"]}
+"""Packages inside syncbn that are imported if these libraries are installed."""
 
 
 def public_modules() -> list[ModuleType]:
@@ -27,7 +28,7 @@ def public_modules() -> list[ModuleType]:
     modules = [syncbn]
     for info in pkgutil.walk_packages(syncbn.__path__, "syncbn."):
         parts = info.name.split(".")
-        missing = parts[1] in BRIDGES and importlib.util.find_spec(parts[1]) is None
+        missing = any(importlib.util.find_spec(library) is None for library in BRIDGES.get(parts[1], []))
         if not missing and not any(part.startswith("_") for part in parts):
             modules.append(importlib.import_module(info.name))
     return modules
