@@ -80,6 +80,7 @@ class BuildExtensions(build_ext):
         for ext in self.extensions:
             ext.extra_compile_args = [*COMPILE_ARGS, *openmp, *ext.extra_compile_args]
             ext.extra_link_args = openmp
+        self.parallel = self.parallel or os.cpu_count()  # an editable install ignores the options of setup()
         super().build_extensions()
 
     def build_extension(self, ext):
@@ -117,5 +118,4 @@ setup(
     long_description_content_type="text/markdown",
     ext_modules=[*kernels, *others],
     cmdclass={"build_ext": BuildExtensions},
-    options={"build_ext": {"parallel": 2}},
 )
