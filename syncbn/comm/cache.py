@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import cache
 from typing import Any
 
 from syncbn.comm.launcher import single_process_problem
@@ -23,13 +24,19 @@ def world_of_launcher() -> MPIComm | None:
     Collective at its first call where there are several ranks. MPI is not initialized in a process that no launcher of
     MPI has started.
     """
-    if "mpi4py.MPI" not in sys.modules and not single_process_problem(1):
+    if "mpi4py.MPI" not in sys.modules and not _is_launched():
         return None
     try:
         several = import_mpi().COMM_WORLD.Get_size() > 1
     except (ImportError, RuntimeError):  # MPI is missing, or finalized
         return None
     return world() if several else None
+
+
+@cache
+def _is_launched() -> bool:
+    """Return whether a launcher started several processes, of which this is one."""
+    return bool(single_process_problem(1))
 
 
 def latest() -> MPIComm:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from itertools import count
 from typing import Any
 from weakref import WeakValueDictionary
@@ -105,6 +106,13 @@ def default_communicator() -> Communicator:
         return world
     if dist.is_available() and dist.is_initialized():
         return TorchComm.of(dist.group.WORLD)
+    _check_alone()
+    return SERIAL
+
+
+@cache
+def _check_alone() -> None:
+    """Raise RuntimeError if a launcher started several processes; otherwise the environment is read once."""
     check_launcher(1)
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if dist.is_torchelastic_launched() and processes > 1 and os.environ.get(PERMISSION) != "1":
@@ -113,7 +121,6 @@ def default_communicator() -> Communicator:
             "train alone: call torch.distributed.init_process_group('gloo') before the first training step"
             f"{see('processes-without-their-ranks')}"
         )
-    return SERIAL
 
 
 _DEFAULT = Group()
