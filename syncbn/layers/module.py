@@ -109,6 +109,26 @@ class Module:
         """Yield the dotted name and the module of this module, named ``prefix``, and of all modules inside it."""
         yield from _unique(self._all_modules(prefix))
 
+    def children(self) -> Iterator[Module]:
+        """Yield the modules directly inside this one, each once."""
+        yield from (child for _, child in _unique(self.named_children()))
+
+    def modules(self) -> Iterator[Module]:
+        """Yield this module and all modules inside it, each once, in the order of `named_modules`."""
+        yield from (module for _, module in self.named_modules())
+
+    def apply(self, function: Callable[[Module], object]) -> Module:
+        """Call ``function(module)`` for all modules inside this one, then for this one, as PyTorch does; return self.
+
+        Examples
+        --------
+        >>> model.apply(lambda module: module.weight.data.fill(1) if isinstance(module, BatchNorm) else None)
+        """
+        for child in self.children():
+            child.apply(function)
+        function(self)
+        return self
+
     def own_parameters(self) -> Iterator[tuple[str, Parameter]]:
         """Yield the name and the parameter of each parameter of this module, without the modules inside it."""
         yield from _find(Parameter, vars(self))
@@ -124,6 +144,10 @@ class Module:
     def named_buffers(self, prefix: str = "") -> Iterator[tuple[str, NDArray[Any]]]:
         """Yield the dotted name and the array of each buffer, such as the running statistics."""
         yield from _unique(self._all_buffers(prefix))
+
+    def buffers(self) -> Iterator[NDArray[Any]]:
+        """Yield the array of each buffer, in the order of `named_buffers`."""
+        yield from (buffer for _, buffer in self.named_buffers())
 
     def zero_grad(self) -> None:
         """Set the gradients of all parameters to None."""

@@ -126,3 +126,19 @@ def test_module_list(rng):
 
 def test_other_attributes_are_ignored():
     assert Holder(a=3, b=[1, (2, None)], c={"k": "v"}, d=SimpleNamespace()).parameters() == []
+
+
+def test_modules_children_and_buffers_are_those_that_have_names():
+    shared = BatchNorm(3)
+    model = Sequential(shared, Sequential(Dense(3, 3), shared), shared)
+    assert list(model.modules()) == [module for _, module in model.named_modules()]
+    assert list(model.children()) == [shared, model[1]]
+    assert [id(buffer) for buffer in model.buffers()] == [id(buffer) for _, buffer in model.named_buffers()]
+    assert len(list(model.buffers())) == 3
+
+
+def test_apply_calls_a_function_for_each_module_from_the_inside_outwards():
+    model = Sequential(Dense(3, 3), Sequential(BatchNorm(3)))
+    called = []
+    assert model.apply(called.append) is model
+    assert called == [model[0], model[1][0], model[1], model]
