@@ -36,7 +36,7 @@ def test_a_backward_is_made_again_of_its_state(shape, dtype, rng):
     _, _, of_batch = F.batch_norm(x, weight, bias)
     _, of_constants = F.batch_norm_inference(x, mean, var, weight, bias)
     for backward, reduction in ((of_batch, "exact"), (of_constants, "float64")):
-        again = plans.batch_norm_gradient(x, weight, bias, 1e-5, 1, reduction, backward.state, None, "")
+        again = plans.batch_norm_gradient(x, weight, bias, 1e-5, 1, None, reduction, backward.state, None, "")
         for found, expected in zip(again(dy), backward(dy), strict=True):
             np.testing.assert_array_equal(found, expected)
             assert found.dtype == expected.dtype
