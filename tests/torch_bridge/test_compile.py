@@ -61,10 +61,10 @@ def test_operators_pass_the_checks_of_pytorch(mode, rng):
     weight, bias = (tensor(rng, (1, 3))[0].requires_grad_() for _ in range(2))
     statistics = (torch.zeros(3), torch.ones(3)) if mode == operators.EVALUATION else (None, None)
     settings = 1e-5, 3, 0, "layer", mode
-    arguments = (x, weight, bias, None, *statistics, *settings)
+    arguments = (x, weight, bias, None, *statistics, None, *settings)
     torch.library.opcheck(torch.ops.syncbn.batch_norm.default, arguments)
     _, moments, numbers = torch.ops.syncbn.batch_norm(*arguments)
-    saved = x, weight, None, moments.detach(), numbers, True, mode == operators.EVALUATION
+    saved = x, weight, None, None, moments.detach(), numbers, True, mode == operators.EVALUATION
     torch.library.opcheck(torch.ops.syncbn.batch_norm_backward.default, (torch.ones_like(x), *saved, *settings))
 
 
