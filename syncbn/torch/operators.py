@@ -1,16 +1,14 @@
 """Forward, backward and double backward of batch normalization, as differentiable functions of tensors.
 
 Each is written once as a function that computes, and a pair (``setup``, ``backward``) that differentiates it. From
-these, `_differentiable` makes an ``autograd.Function``, which eager calls run with little overhead, and an operator of
+these, `differentiable` makes an ``autograd.Function``, which eager calls run with little overhead, and an operator of
 torch.library, which ``torch.compile`` puts into its graph as it is. A backward needs nothing but saved tensors, so
 activation checkpointing and hooks on saved tensors work.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from functools import wraps
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,8 +18,9 @@ from torch import Tensor
 
 from syncbn._core import plans
 from syncbn.comm import CollectiveSignature
-from syncbn.comm.errors import SyncMismatchError, mark_raised_by_all
 from syncbn.moments import Moments, update_average
+from syncbn.torch.agreement import AgreedProtocol
+from syncbn.torch.differentiable import differentiable, is_traced
 from syncbn.torch.groups import communicator_of
 
 EVALUATION, NO_GRAD, GRAD_UNUSED, GRAD = range(4)
@@ -88,43 +87,6 @@ def _restore(result: Tensor, written: NDArray[Any] | None, array: NDArray[Any]) 
     return result if written is not None else result.copy_(torch.from_numpy(array))
 
 
-class _AgreedProtocol:
-    """The protocol of one forward, whose handshake also combines whether ranks need a graph, or cannot have one."""
-
-    def __init__(self, protocol: Any, mode: int) -> None:
-        self._protocol = protocol
-        self._flags = float(mode == GRAD), float(mode == NO_GRAD)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._protocol, name)
-
-    def max_buffer(self, size: int) -> NDArray[Any]:
-        """Return the memory of the first ``size`` values of the handshake; the flags follow."""
-        self._buffer: NDArray[Any] = self._protocol.max_buffer(size + 2)
-        self._buffer[size:] = self._flags
-        values: NDArray[Any] = self._buffer[:size]
-        return values
-
-    def handshake(self, signature: Any, max_buffer: NDArray[Any] | None = None, forward: int = 0) -> int:
-        """Make the handshake of the forward, or another one without values."""
-        number: int = self._protocol.handshake(signature, None if max_buffer is None else self._buffer, forward)
-        if max_buffer is not None:
-            self._needed, self._refused = self._buffer[-2:] > 0
-        return number
-
-    def agree(self, signature: str) -> bool:
-        """Return whether any rank needs a graph; raise on all ranks if another one cannot have it."""
-        if self._needed and self._refused:
-            own = "without" if self._flags[1] else "with"
-            error = SyncMismatchError(
-                f"rank {self.rank} called {signature} {own} gradients, other ranks did not: gradients flow through the "
-                "statistics of all ranks, so torch.no_grad() and torch.inference_mode() must be used on all or none"
-            )
-            mark_raised_by_all(error, self._protocol._identity, self._protocol._calls)
-            raise error
-        return bool(self._needed)
-
-
 def _saved(ctx: Any) -> tuple[Any, ...]:
     """Return the saved tensors; if they have changed or were freed, all ranks raise the error."""
     try:
@@ -175,7 +137,7 @@ def _normalize(
         needed = False
     else:
         protocol = settings.protocol()
-        agreed = None if protocol is None else _AgreedProtocol(protocol, mode)
+        agreed = None if protocol is None else AgreedProtocol(protocol, needed=mode == GRAD, refused=mode == NO_GRAD)
         identity = settings.identity(x)
         result, _, plan = plans.batch_norm(
             *arguments, eps, 1, _optional(mask), "exact", None, False, out, channels, agreed, identity
@@ -378,61 +340,15 @@ def _track_fake(*_: Any) -> None:
     return None
 
 
-# ---- Both kinds of calls
-
-
-def _is_traced(tensor: Any) -> bool:
-    """Return whether a call is part of a graph that is being compiled, where tensors have no values."""
-    return torch.compiler.is_compiling() or type(tensor) not in (Tensor, torch.nn.Parameter)
-
-
-def _differentiable(
-    name: str,
-    compute: Callable[..., Any],
-    fake: Callable[..., Any],
-    setup: Callable[..., None],
-    backward: Callable[..., Any],
-) -> Callable[..., Any]:
-    """Return the function ``compute``, made differentiable for eager calls and for compiled ones."""
-    operator = torch.library.custom_op(f"syncbn::{name}", compute, mutates_args=())
-    operator.register_fake(fake)
-    operator.register_autograd(backward, setup_context=setup)
-
-    def forward(ctx: Any, *arguments: Any) -> Any:
-        output = compute(*arguments)
-        setup(ctx, arguments, output)
-        return output
-
-    eager = _function(name, forward=forward, backward=backward)
-    transformed = _function(name, forward=compute, setup_context=setup, backward=backward)
-
-    @wraps(compute)
-    def call(*arguments: Any) -> Any:
-        if _is_traced(arguments[0]):
-            return operator(*arguments)
-        return (transformed if torch._C._are_functorch_transforms_active() else eager).apply(*arguments)
-
-    return call
-
-
-def _function(name: str, **methods: Callable[..., Any]) -> Any:
-    """Return an ``autograd.Function``.
-
-    One with ``setup_context`` takes part in transformations of torch.func, but for it PyTorch inspects a signature at
-    every call.
-    """
-    return type(name, (torch.autograd.Function,), {key: staticmethod(method) for key, method in methods.items()})
-
-
 def _no_setup(ctx: Any, inputs: Any, output: Any) -> None:
     """Save nothing."""
 
 
-normalize = _differentiable("batch_norm", _normalize, _normalize_fake, _normalize_setup, _normalize_backward)
-gradients = _differentiable(
+normalize = differentiable("batch_norm", _normalize, _normalize_fake, _normalize_setup, _normalize_backward)
+gradients = differentiable(
     "batch_norm_backward", _differentiate, _differentiate_fake, _differentiate_setup, _differentiate_backward
 )
-second_gradients = _differentiable(
+second_gradients = differentiable(
     "batch_norm_double_backward", _differentiate_twice, _differentiate_twice_fake, _no_setup, _differentiate_thrice
 )
 
@@ -444,4 +360,4 @@ _track_operator.register_fake(_track_fake)
 
 def track(running_mean: Tensor, *arguments: Any) -> None:
     """Update running statistics, as described in `_track`."""
-    (_track_operator if _is_traced(running_mean) else _track)(running_mean, *arguments)
+    (_track_operator if is_traced(running_mean) else _track)(running_mean, *arguments)
