@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 from numpy.typing import DTypeLike
 
 from syncbn._core.checks import check_integer
@@ -19,6 +17,7 @@ from syncbn.pitfalls import see
 from syncbn.train.config import check_samples, describe_training
 from syncbn.train.consistency import check_parameters
 from syncbn.train.display import make_display
+from syncbn.train.divergence import describe_divergence, has_diverged, has_finite_parameters
 from syncbn.train.errors import check_model, check_same, collective_errors, find_communicator, of_all_ranks
 from syncbn.train.evaluation import Evaluation, evaluate, predict
 from syncbn.train.history import History
@@ -261,9 +260,11 @@ class Trainer:
                 self.position = Position(self.position.epoch + 1)
                 with collective_errors(self.comm, "the end of an epoch"):
                     display.epoch(epochs)
-                    if not (diverged or self._is_finite()):
+                    if not diverged and has_diverged(self.model, self.history):
                         diverged = True
-                        self._warn_of_divergence(run.file)
+                        if self.comm.rank == 0:
+                            # The warning points to the caller of `fit`, which is decorated.
+                            warnings.warn(describe_divergence(self.history, run.file), RuntimeWarning, stacklevel=3)
                     if on_epoch is not None:
                         on_epoch(self.history[-1])
                 if run.file is not None:
@@ -381,30 +382,8 @@ class Trainer:
 
     def _save_if_finite(self, file: Path) -> None:
         """Write a checkpoint if the parameters of all ranks are finite, so that the last good one is kept."""
-        if all(self.comm.allgather(self._has_finite_parameters())):
+        if all(self.comm.allgather(has_finite_parameters(self.model))):
             self.save(file)
-
-    def _has_finite_parameters(self) -> bool:
-        return all(np.isfinite(parameter.data).all() for parameter in self.model.parameters())
-
-    def _is_finite(self) -> bool:
-        """Return whether the loss of the last epoch and all parameters are finite."""
-        return math.isfinite(self.history[-1].train_loss) and self._has_finite_parameters()
-
-    def _warn_of_divergence(self, file: Path | None) -> None:
-        """Warn on rank 0 that training has diverged."""
-        if self.comm.rank:
-            return
-        last = self.history[-1]
-        first = next((record for record in self.history if not math.isfinite(record.train_loss)), last)
-        kept = "" if file is None else f"; {file} remains as it was while parameters are not finite"
-        warnings.warn(
-            f"training has diverged: since epoch {first.epoch}, the loss or a parameter is not finite (loss "
-            f"{last.train_loss}). Check that all of x is finite, and lower the learning rate ({last.lr:g}){kept}"
-            f"{see('training-that-diverges')}",
-            RuntimeWarning,
-            stacklevel=4,  # the caller of `fit`, which is decorated
-        )
 
     def _check_whole_steps(self) -> None:
         """Raise RuntimeError if an update was interrupted."""
