@@ -1,4 +1,4 @@
-"""What the tests of `syncbn.keras` share: the backend of Keras, and gradients of a layer on it.
+"""Parts that the tests of `syncbn.keras` share: the backend of Keras, and gradients of a layer on it.
 
 One process has one backend: that of the environment variable KERAS_BACKEND, for which conftest.py has a default.
 """

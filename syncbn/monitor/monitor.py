@@ -23,7 +23,7 @@ from syncbn.typing import Float64Array, FloatArray
 
 @dataclass
 class _Observation:
-    """What one call of a layer has shown, on this rank."""
+    """Observations of one call of a layer, on this rank."""
 
     record: Record
     positives: Float64Array = field(default_factory=lambda: np.zeros(0))

@@ -22,7 +22,7 @@ PathLike = str | os.PathLike[str]
 
 @dataclass(frozen=True)
 class Run:
-    """What a call of `Trainer.fit` trains on, until when, and where it writes checkpoints; see there.
+    """Arguments of a call of `Trainer.fit`, which describes them: data, last epoch and checkpoints.
 
     Raises
     ------

@@ -26,11 +26,11 @@ GRACE_SECONDS = 1.0
 """Time for the other ranks to raise their own errors before this one ends the job, which kills them."""
 
 REPETITION_SECONDS = 0.5
-"""How long a rank waits for a lower rank of the node to end with the same kind of error, before it prints its own
+"""Time that a rank waits for a lower rank of its node to end with an error of the same class, before it prints its own
 traceback."""
 
 CLEANUP_SECONDS = 10
-"""How long threads, executors, child processes and exit handlers may delay the end after an uncaught exception."""
+"""Time by which threads, executors, child processes and exit handlers may delay the end after an uncaught exception."""
 
 ABORT_SECONDS, FINALIZE_SECONDS = 5, 30
 """Time limits of MPI for ending the job and for finalizing: MPI_Abort of MPICH can return, and MPI_Finalize would then

@@ -1,4 +1,4 @@
-"""How an uncaught exception is printed when many ranks print theirs."""
+"""Output of an uncaught exception where many ranks print theirs."""
 
 from __future__ import annotations
 

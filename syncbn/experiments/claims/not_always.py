@@ -41,7 +41,7 @@ class Case:
     samples: int | None = None
     linear: bool = False
     sorted: bool = False
-    """Whether each batch has images of one class alone."""
+    """True if each batch has images of one class alone."""
 
 
 CASES: Mapping[str, Case] = {

@@ -56,7 +56,7 @@ class Setup:
 
 @dataclass
 class Context:
-    """What a piece of work receives: the data, and the ranks that work on it.
+    """Arguments of a piece of work: the data, and the ranks that work on it.
 
     Not collective.
 
