@@ -32,7 +32,7 @@ def _run(arguments: list[str]) -> int:
     interrupted: Callable[[], str] = lambda: "interrupted"  # noqa: E731
     try:
         check_threads(THREAD_VARIABLES)  # before OpenMP reads them
-        from syncbn.cli.commands import build_parser  # loads the kernels, as SYNCBN_KERNELS tells
+        from syncbn.cli.commands import build_parser  # loads the kernels, as SYNCBN_KERNELS selects
 
         options, unknown = build_parser().parse_known_args(arguments)
         prog = options.prog

@@ -16,7 +16,7 @@ _COUNTER = "num_batches_tracked"
 
 
 def with_counters(targets: Mapping[str, NDArray[Any]], state: Mapping[str, ArrayLike]) -> dict[str, ArrayLike]:
-    """Return ``state`` with ``num_batches_tracked`` where ``targets`` have it beside ``running_mean``, and only there.
+    """Return ``state`` with ``num_batches_tracked`` where ``targets`` have it next to ``running_mean``, and only there.
 
     A missing one is 0, if the ``running_mean`` is present. Frozen layers have none.
     """

@@ -1,4 +1,4 @@
-"""Folding of batch normalization into the layers beside it."""
+"""Folding of batch normalization into adjacent layers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _NORMS = (BatchNorm, SyncBatchNorm, FrozenBatchNorm)
 
 
 def fuse(model: ModuleT) -> ModuleT:
-    """Return a copy of a network for evaluation, with batch normalization folded into the layers beside it.
+    """Return a copy of a network for evaluation, with batch normalization folded into adjacent layers.
 
         after a layer:   s·(Wx + b − μ) + β = (s·W)x + [s·(b − μ) + β]    with s = γ/√(var + eps)
         before a layer:  W(s·(x − μ) + β) + b = (W·s)x + [W(β − s·μ) + b]

@@ -25,7 +25,7 @@ class FlatGradients:
     dtype : dtype, optional
         Dtype of the sums over ranks, float32 or float64. None is float64 if any parameter is, else float32.
     scalars : int
-        How many numbers are added besides the gradients, at least the loss.
+        Number of values that are added besides the gradients, at least the loss.
 
     Attributes
     ----------

@@ -44,7 +44,7 @@ PLAIN_DECADES = 1e4
 """Range of a logarithmic axis up to which its numbers are written out."""
 
 LONG_LABEL = 12
-"""Characters of a label from which it needs more room."""
+"""Number of characters of a label from which it needs more space."""
 
 Scale = Literal["linear", "log", "category"]
 
