@@ -85,6 +85,11 @@ def group_of(comm: CommLike = None, process_group: Any = None) -> Group:
     return _DEFAULT if comm is None else Group(as_communicator(comm))
 
 
+def find_group(key: int) -> Group | None:
+    """Return the group with this key; None for this process alone. A graph keeps it, since its layer may be gone."""
+    return None if key == LOCAL else _groups[key]
+
+
 def communicator_of(key: int) -> Communicator:
     """Return the communicator of the group with this key; 0 is this process alone."""
     return SERIAL if key == LOCAL else _groups[key].find()

@@ -21,7 +21,7 @@ from syncbn.comm import CollectiveSignature
 from syncbn.moments import Moments, update_average
 from syncbn.torch.agreement import AgreedProtocol
 from syncbn.torch.differentiable import differentiable, is_traced
-from syncbn.torch.groups import communicator_of
+from syncbn.torch.groups import communicator_of, find_group
 
 EVALUATION, NO_GRAD, GRAD_UNUSED, GRAD = range(4)
 """Modes of a forward: with running statistics; with those of the batch and without a graph; with a graph that this rank
@@ -159,6 +159,7 @@ def _normalize_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ..
     ctx.mark_non_differentiable(moments, numbers)
     ctx.has_bias = bias is not None
     ctx.running = running_mean is not None
+    ctx.group = find_group(Settings(*ctx.settings).group)
     ctx.save_for_backward(x, weight, anchor, mask, moments, numbers)
 
 
@@ -220,6 +221,7 @@ def _differentiate_fake(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
 def _differentiate_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:  # noqa: ARG001
     dy, x, weight, _, mask, moments, numbers, _, ctx.running, *ctx.settings = inputs
     ctx.masked = mask is not None
+    ctx.group = find_group(Settings(*ctx.settings).group)
     ctx.save_for_backward(dy, x, weight, moments, numbers)
 
 

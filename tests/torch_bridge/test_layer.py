@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import io
 
 import numpy as np
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from torch_bridge.cases import CLASSES, FORMATS, close, random_parameters, run, same_bits, tensor, torch
 
 # isort: split
+from syncbn import SerialComm
 from syncbn import functional as F
 from syncbn.torch import BatchNorm, SyncBatchNorm
 
@@ -313,3 +315,14 @@ def test_second_derivatives_with_a_mask_are_refused():
     (dx,) = torch.autograd.grad((y**3).sum(), x, create_graph=True)
     with pytest.raises(NotImplementedError, match="only without a mask"):
         dx.sum().backward()
+
+
+def test_the_backward_of_a_layer_that_is_gone():
+    """The graph keeps the communicator of its layer."""
+    x = torch.randn(4, 3, requires_grad=True)
+    y = SyncBatchNorm(3, comm=SerialComm())(x)
+    gc.collect()
+    (dx,) = torch.autograd.grad(y.pow(3).sum(), x, create_graph=True)
+    gc.collect()
+    dx.pow(2).sum().backward()
+    assert x.grad.isfinite().all()
