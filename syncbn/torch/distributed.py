@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from itertools import count
 from typing import Any
 
@@ -32,13 +33,17 @@ class TorchTransport(Transport):
         Rank of this process, and number of ranks.
     name : str
         Name of the group in messages.
+    timeout : float, optional
+        Maximum time in seconds that gloo waits for the other ranks. Default: that of gloo.
     """
 
-    def __init__(self, store: Any, rank: int, size: int, name: str) -> None:
+    def __init__(self, store: Any, rank: int, size: int, name: str, timeout: float | None = None) -> None:
         self.rank, self.size, self.name = rank, size, name
         self._store = store
         self._splits = count()
-        self._gloo = dist.ProcessGroupGloo(store, rank, size)
+        self._gloo = dist.ProcessGroupGloo(
+            store, rank, size, *([] if timeout is None else [timedelta(seconds=timeout)])
+        )
         self._ops = {"sum": dist.ReduceOp.SUM, "min": dist.ReduceOp.MIN, "max": dist.ReduceOp.MAX}
 
     def allreduce(self, array: NDArray[Any], op: Op) -> Test:
@@ -136,9 +141,10 @@ class TorchComm(Communicator):
                 f"process_group must be a torch.distributed.ProcessGroup, got {type(group).__name__}"
                 f"{see('communicators-that-cannot-be-used')}"
             )
+        timeout = check_timeout(timeout)
         store = dist.PrefixStore(f"syncbn {next(_numbers[group])}", group.get_group_store())
-        transport = TorchTransport(store, group.rank(), group.size(), f"process group of {group.size()} ranks")
-        super().__init__(Protocol(transport, timeout=check_timeout(timeout)))
+        transport = TorchTransport(store, group.rank(), group.size(), f"process group of {group.size()} ranks", timeout)
+        super().__init__(Protocol(transport, timeout=timeout))
 
     @staticmethod
     def of(process_group: Any) -> TorchComm:
