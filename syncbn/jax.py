@@ -119,7 +119,7 @@ def normalize(
     Collective if ``comm`` has several ranks.
     """
     x = jnp.asarray(x)
-    working = x.astype(jnp.float32) if x.dtype in (jnp.float16, jnp.bfloat16) else x
+    working = _working(x)
     shape, axis = _check(working, channel_axis)
     weight, bias = (_parameter(each, name, shape[axis]) for each, name in ((weight, "weight"), (bias, "bias")))
     try:
@@ -141,6 +141,11 @@ def transform(function: Callable[..., Sequence[NDArray[Any]]], arrays: Sequence[
     return found
 
 
+def _working(array: jax.Array) -> jax.Array:
+    """Return the array in float32 if it is of half precision; its gradient is converted back."""
+    return array.astype(jnp.float32) if array.dtype in (jnp.float16, jnp.bfloat16) else array
+
+
 def _check(x: jax.Array, channel_axis: int) -> tuple[tuple[int, ...], int]:
     """Return the shape of x and its channel axis, from 0; raise TypeError or ValueError as `functional.batch_norm`."""
     _, axis = check_input(np.broadcast_to(np.zeros((), x.dtype), x.shape), channel_axis)
@@ -150,7 +155,7 @@ def _check(x: jax.Array, channel_axis: int) -> tuple[tuple[int, ...], int]:
 def _parameter(parameter: Any, name: str, channels: int) -> jax.Array | None:
     if parameter is None:
         return None
-    array = jnp.asarray(parameter)
+    array = _working(jnp.asarray(parameter))
     if array.shape != (channels,):
         raise ValueError(f"{name} must have shape ({channels},), got {array.shape}")
     return array

@@ -93,6 +93,18 @@ def test_half_precision(dtype):
     )
 
 
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_parameters_in_half_precision(dtype):
+    x, dy, *parameters = problem()
+    half = [jnp.asarray(each, dtype) for each in parameters]
+    *found, dweight, dbias = gradients(x, dy, *half)
+    *expected, dweight_32, dbias_32 = gradients(x, dy, *(each.astype(jnp.float32) for each in half))
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+    np.testing.assert_array_equal(dweight, dweight_32.astype(dtype))
+    np.testing.assert_array_equal(dbias, dbias_32.astype(dtype))
+
+
 def test_scan():
     """The same call several times in one compiled loop, each with its own backward."""
     x, dy, weight, bias = problem()
