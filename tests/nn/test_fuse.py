@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 
-from syncbn import BatchNorm, FrozenBatchNorm, GroupNorm, Module, SerialComm, SyncBatchNorm, WeightNorm
+from syncbn import (
+    BatchNorm,
+    BatchRenorm,
+    FrozenBatchNorm,
+    GhostBatchNorm,
+    GroupNorm,
+    Module,
+    SerialComm,
+    SyncBatchNorm,
+    WeightNorm,
+)
 from syncbn.nn import Conv2d, Dense, Flatten, ReLU, ResidualBlock, Sequential, fuse, summary
 
 
@@ -157,3 +169,19 @@ def test_the_parameters_of_the_tutorial_s_network():
 def test_an_argument_that_is_no_network():
     with pytest.raises(TypeError, match=r"model must be a Module, got list"):
         fuse([Dense(2, 2)])
+
+
+def test_a_sequential_with_its_own_forward_remains(x):
+    class Skip(Sequential):
+        def forward(self, x):
+            y, backward = super().forward(x)
+            return x + y, lambda dy: dy + backward(dy)
+
+    assert_fused(Skip(Dense(6, 6), BatchNorm(6)), x, ["1"])
+
+
+@pytest.mark.parametrize("layer", [partial(GhostBatchNorm, virtual_batch_size=4), BatchRenorm])
+def test_layers_that_remain_share_their_communicator(layer):
+    comm = SerialComm()
+    model = Sequential(Dense(6, 6), layer(6, comm=comm))
+    assert fuse(model)[1].comm is comm
