@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from syncbn.comm import SERIAL, CommLike, Communicator, as_communicator
 from syncbn.comm.cache import world_of_launcher
 from syncbn.comm.collective import collective
+from syncbn.comm.errors import SyncMismatchError
 from syncbn.comm.launcher import check_launcher
 
 
@@ -111,7 +112,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
         super().build(input_shape)
         self._normalize = _NORMALIZERS[keras.backend.backend()](self)
 
-    @collective(lambda passed: passed["self"].comm)
+    @collective(lambda passed: passed["self"].comm if passed["self"].trainable and passed.get("training") else SERIAL)
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """Return y in the layer's compute dtype. Collective in training, and so are its errors."""
         if self.renorm:
@@ -186,23 +187,38 @@ def distribute(model: keras.Model, comm: CommLike = None) -> None:
     _check_backend()
     communicator, optimizer = _communicator(comm), model.optimizer
     transform = _TRANSFORMS[keras.backend.backend()]()
-    for variable in (*model.weights, *optimizer.variables):
+    variables = [*model.weights, *optimizer.variables]
+    own = [f"{variable.dtype} {tuple(variable.shape)}" for variable in variables]
+    for rank, others in enumerate(of_ranks := communicator.allgather(own)):
+        if others != of_ranks[0]:  # all ranks find the same
+            different = [f"{one} and {other}" for one, other in zip(of_ranks[0], others, strict=False) if one != other]
+            raise SyncMismatchError(
+                f"ranks 0 and {rank} have different models or optimizers, of {len(of_ranks[0])} and {len(others)} "
+                f"variables{': ' + different[0] if different else ''}. Build and compile the same model on all ranks"
+            )
+    for variable in variables:
         array = np.array(ops.convert_to_numpy(variable.value), order="C")
         communicator.broadcast(array.reshape(-1).view(np.uint8))
         variable.assign(array)
     function, kind = partial(_average, communicator), type(optimizer)
 
-    def average(grads: Sequence[Any]) -> list[Any]:
-        averages = iter(transform(function, [gradient for gradient in grads if gradient is not None]))
-        return [None if gradient is None else next(averages) for gradient in grads]
+    def average(grads: Sequence[Any], weights: Sequence[Any] | None) -> Sequence[Any]:
+        weights = optimizer._trainable_variables if weights is None else weights
+        # A variable that this rank does not use has the gradient 0, and others may use it.
+        gradients = [
+            ops.zeros_like(weight) if gradient is None else gradient
+            for gradient, weight in zip(grads, weights, strict=True)
+        ]
+        averages: Sequence[Any] = transform(function, gradients)
+        return averages
 
     # The methods that Keras's training steps call; a LossScaleOptimizer then checks the averages, as all ranks do.
     if keras.backend.backend() == "jax":
         optimizer.stateless_apply = lambda variables, grads, weights: kind.stateless_apply(
-            optimizer, variables, average(grads), weights
+            optimizer, variables, average(grads, weights), weights
         )
     else:
-        optimizer.apply = lambda grads, weights=None: kind.apply(optimizer, average(grads), weights)
+        optimizer.apply = lambda grads, weights=None: kind.apply(optimizer, average(grads, weights), weights)
 
 
 def _check_backend() -> None:

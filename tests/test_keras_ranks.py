@@ -7,6 +7,7 @@ import pytest
 from keras_cases import BACKEND, KERAS_WARNINGS, differentiate, keras, moving, normalize, problem, with_weights
 from mpi4py import MPI
 
+from syncbn import SyncMismatchError
 from syncbn import functional as F
 from syncbn.keras import BatchNormalization, distribute
 from syncbn.train import shard
@@ -158,7 +159,49 @@ def test_loss_scaling_skips_the_steps_of_all_ranks(comm):
 def test_distribute_finds_models_that_differ(comm):
     if comm.size == 1:
         pytest.skip("one rank has one model")
-    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2 if comm.rank else 3)])
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2 if comm.rank == comm.size - 1 else 3)])
     model.compile()
-    with pytest.raises(Exception, match="broadcast"):
+    text = rf"ranks 0 and {comm.size - 1} have different models .* float32 \(4, 3\) and float32 \(4, 2\)\. Build"
+    with pytest.raises(SyncMismatchError, match=text):
         distribute(model, comm)
+
+
+def test_a_variable_that_some_ranks_do_not_use(comm):
+    """Its gradient there is 0, and all ranks have the average."""
+
+    class Branches(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.branches = [keras.layers.Dense(1, use_bias=False, kernel_initializer="ones") for _ in range(2)]
+
+        def build(self, shape):
+            for branch in self.branches:
+                branch.build(shape)
+
+        def call(self, x):
+            return self.branches[min(comm.rank, 1)](x)
+
+    model = Branches()
+    model.build((None, 1))
+    model.compile(keras.optimizers.SGD(1.0), "mse")
+    distribute(model, comm)
+    model.fit(np.ones((1, 1)), np.zeros((1, 1)), verbose=0)  # each gradient is 2
+    share = 2 / comm.size
+    np.testing.assert_allclose(np.ravel(model.get_weights()), [1 - share, 1 - share * (comm.size - 1)], atol=1e-6)
+
+
+def test_an_error_in_inference_is_raised_on_its_rank_alone(comm, monkeypatch):
+    layer = BatchNormalization(comm=comm)
+    layer.build((None, 3))
+
+    def fail(*_, **__):
+        raise ValueError("in inference")
+
+    monkeypatch.setattr(keras.ops, "rsqrt", fail)
+    if comm.rank == 0:
+        for layer.trainable, training in ((True, False), (False, True)):
+            with pytest.raises(ValueError, match="in inference"):
+                normalize(layer, np.ones((2, 3), np.float32), training=training)
+    total = np.ones(1)
+    comm.allreduce(total)
+    assert total == comm.size
