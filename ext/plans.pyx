@@ -147,6 +147,30 @@ cdef int threads_for(Py_ssize_t size) except -1:
     return 1 if size < <Py_ssize_t>threads.LEAST_BYTES else threads.thread_limit()
 
 
+def conversion_if_needed(function, convert):
+    """Return ``function``, which calls ``convert(arguments, options)`` instead if an argument must be converted.
+
+    Every functional call enters here, so it is compiled.
+    """
+    def call(*arguments, **options):
+        for value in arguments:
+            if not is_plain(value):
+                return convert(arguments, options)
+        for name, value in options.items():
+            if not (is_plain(value) or name == "comm"):
+                return convert(arguments, options)
+        return function(*arguments, **options)
+
+    return call
+
+
+cdef inline bint is_plain(object value):
+    return (
+        type(value) is ndarray or value is None or type(value) is float or type(value) is int or type(value) is bool
+        or type(value) is str or type(value) is tuple
+    )
+
+
 include "plan_batch_norm.pxi"
 include "plan_group_norm.pxi"
 include "plan_feature_norm.pxi"

@@ -12,6 +12,7 @@ from syncbn._core.kernels import compiled
 
 _plans = compiled("plans")
 
+conversion_if_needed = _plans.conversion_if_needed
 batch_norm = _plans.batch_norm
 batch_norm_inference = _plans.batch_norm_inference
 
@@ -91,4 +92,12 @@ def feature_norm(
     return masked.layer_norm(x, normalized_shape, weight, bias, eps, mask)
 
 
-__all__ = ["batch_norm", "batch_norm_gradient", "batch_norm_inference", "feature_norm", "group_norm", "instance_norm"]
+__all__ = [
+    "batch_norm",
+    "batch_norm_gradient",
+    "batch_norm_inference",
+    "conversion_if_needed",
+    "feature_norm",
+    "group_norm",
+    "instance_norm",
+]

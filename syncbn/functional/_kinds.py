@@ -6,16 +6,17 @@ import functools
 import inspect
 import sys
 from array import array
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import numpy as np
 
+from syncbn._core.plans import conversion_if_needed
+from syncbn.comm import as_communicator
 from syncbn.pitfalls import see
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
-_PLAIN = {np.ndarray, type(None), bool, int, float, str, tuple}
 _BUFFERS = (memoryview, array)
 _PARAMETERS = ("weight", "bias", "running_mean", "running_var", "g")
 
@@ -30,10 +31,7 @@ def in_kind(function: FunctionT) -> FunctionT:
     """
     names = list(inspect.signature(function).parameters)
 
-    @functools.wraps(function)
-    def call(*arguments: Any, **options: Any) -> Any:
-        if _PLAIN.issuperset(map(type, arguments)) and (not options or _is_plain(options)):
-            return function(*arguments, **options)
+    def convert(arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
         restore = _restorer(arguments[0] if arguments else options.get(names[0]))
         numpy_arguments = [to_numpy(each, name in _PARAMETERS) for name, each in zip(names, arguments, strict=False)]
         numpy_options = {name: to_numpy(each, name in _PARAMETERS) for name, each in options.items() if name != "comm"}
@@ -42,22 +40,25 @@ def in_kind(function: FunctionT) -> FunctionT:
         if restore is None:
             return y, *moments, backward
         out = options.get("out")
-        return restore(y) if out is None else out, *moments, _backward_in_kind(backward, restore)
+        results = _backward_in_kind(backward, restore, options.get("comm"), options.get("name", ""))
+        return restore(y) if out is None else out, *moments, results
 
-    return cast(FunctionT, call)
-
-
-def _is_plain(options: Mapping[str, Any]) -> bool:
-    return all(type(each) in _PLAIN or name == "comm" for name, each in options.items())
+    return cast(FunctionT, functools.wraps(function)(conversion_if_needed(function, convert)))
 
 
-def _backward_in_kind(backward: Callable[..., Any], restore: Callable[[Any], Any]) -> Callable[..., Any]:
+def _backward_in_kind(
+    backward: Callable[..., Any], restore: Callable[[Any], Any], comm: Any, name: str
+) -> Callable[..., Any]:
+    """Return a backward for arrays of other libraries. Collective if ``backward`` is, and so are its errors."""
+    protocol = as_communicator(comm)._protocol
+
     @functools.wraps(backward)
-    def call(dy: Any, **options: Any) -> Any:
-        out = options.pop("out", None)
-        if out is not None:
-            options["out"] = to_numpy(out)
-        found = backward(to_numpy(dy), **options)
+    def call(dy: Any = None, **options: Any) -> Any:
+        with protocol.collective_errors(protocol.unknown_signature("backward", name)):
+            dy, out = to_numpy(dy), options.pop("out", None)
+            if out is not None:
+                options["out"] = to_numpy(out)
+        found = backward(dy, **options)
         first, *others = found if isinstance(found, tuple) else (found,)
         results = (
             restore(first) if out is None else out,
@@ -76,7 +77,7 @@ def to_numpy(value: Any, is_parameter: bool = False) -> Any:
     TypeError
         The array is not in the memory of the CPU, or takes part in automatic differentiation, which ends here.
     """
-    if type(value) in _PLAIN or isinstance(value, (np.ndarray, np.generic)):
+    if value is None or isinstance(value, (np.ndarray, np.generic, float, int, str, tuple)):
         return value
     library = _library(value)
     if library == "torch":
