@@ -127,7 +127,12 @@ def test_a_rank_that_makes_a_communicator_alone(ranks, tmp_path):
 @pytest.mark.parametrize("program", [(), ("-m", "mpi4py")])
 @pytest.mark.parametrize(
     ("scenario", "repeated"),
-    [("has_bad_input", "SyncMismatchError: "), ("has_too_few_values", "ValueError: "), ("all_raise", "ValueError: ")],
+    [
+        ("has_bad_input", "SyncMismatchError: "),
+        ("has_too_few_values", "ValueError: "),
+        ("all_raise", "ValueError: "),
+        ("mismatch", "SyncMismatchError: "),
+    ],
 )
 def test_one_traceback_is_printed(scenario, repeated, program, tmp_path):
     """Traceback of the rank that made the mistake, or of rank 0 where all did; one line of each other rank."""
@@ -140,6 +145,13 @@ def test_one_traceback_is_printed(scenario, repeated, program, tmp_path):
     assert len(others) == 2
     assert all(repeated in line and "scenario.py, line" in line for line in others)
     assert not re.search("runpy|mpi4py|MPI_Abort", ending.output)
+
+
+def test_one_traceback_of_a_timeout_is_printed(tmp_path):
+    """The rank that is late prints none."""
+    ending = run("never_comes", 3, tmp_path)
+    lines = [line for line in ending.output.splitlines() if line.startswith("[rank") and "SyncTimeout" not in line]
+    assert lines == ["[rank 0] Traceback (most recent call last):"], ending.output
 
 
 @pytest.mark.parametrize("ranks", RANKS)

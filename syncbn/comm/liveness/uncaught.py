@@ -6,7 +6,9 @@ import sys
 import traceback
 from types import FrameType, TracebackType
 
-from syncbn.comm.errors import SyncError, is_repeated
+from syncbn.comm.errors import SyncError, SyncMismatchError, SyncTimeoutError, is_repeated
+
+_LIBRARIES = {"syncbn", "numpy", "torch", "jax", "keras"}
 
 
 def describe_uncaught(rank: int, error: BaseException, *, repeated: bool) -> str:
@@ -27,7 +29,7 @@ def _own_frames(frames: TracebackType | None) -> TracebackType | None:
 
 def _position(frames: TracebackType | None) -> str:
     """Return the last line of the user's code."""
-    outside = [(frame, line) for frame, line in traceback.walk_tb(frames) if _package(frame) not in ("syncbn", "numpy")]
+    outside = [(frame, line) for frame, line in traceback.walk_tb(frames) if _package(frame) not in _LIBRARIES]
     return f" ({outside[-1][0].f_code.co_filename}, line {outside[-1][1]})" if outside else ""
 
 
@@ -39,7 +41,10 @@ def _package(frame: FrameType) -> str:
 
 def is_of_another_rank(error: BaseException) -> bool:
     """Return whether another rank certainly prints the traceback that explains this error."""
-    return isinstance(error, SyncError) or isinstance(error.__cause__, SyncError) or is_repeated(error)
+    heard = next((each for each in (error, error.__cause__) if isinstance(each, SyncError)), None)
+    if isinstance(heard, SyncMismatchError):
+        return bool(heard.errors) or is_repeated(error)
+    return (heard is not None and not isinstance(heard, SyncTimeoutError)) or is_repeated(error)
 
 
 def print_uncaught(rank: int, error: BaseException, *, repeated: bool) -> None:
