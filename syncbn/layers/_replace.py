@@ -24,7 +24,10 @@ def replace_modules(module: Module, convert: Callable[[Module], Module]) -> Modu
                     replaced(vars(value))
             return converted[id(value)]
         if isinstance(value, tuple):
-            return tuple(map(replaced, value)) if any(isinstance(item, Module) for item in value) else value
+            items = tuple(map(replaced, value))
+            if all(new is old for new, old in zip(items, value, strict=True)):
+                return value
+            return value._make(items) if hasattr(value, "_make") else items  # a named tuple
         if isinstance(value, list):
             value[:] = map(replaced, value)
         elif isinstance(value, dict):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 from gradcheck import check_module
@@ -124,3 +126,24 @@ def test_a_trainer_trains_the_rest(rng):
 def test_errors_state_what_was_passed_and_what_was_expected(call, text):
     with pytest.raises((ValueError, TypeError), match=text):
         call()
+
+
+class Branches(NamedTuple):
+    first: object
+    others: tuple[object, ...]
+
+
+def test_layers_in_nested_and_named_tuples_are_replaced(rng):
+    class Branched(Module):
+        def __init__(self):
+            super().__init__()
+            self.branches = Branches(trained(BatchNorm(3), rng), ((trained(BatchNorm(3), rng), "name"), 5))
+            self.sizes = Branches(1, (2, 3))
+
+    model = Branched()
+    sizes = model.sizes
+    FrozenBatchNorm.convert_frozen_batchnorm(model)
+    assert type(model.branches) is Branches
+    assert [type(module) for module in model.children()] == [FrozenBatchNorm] * 2
+    assert model.branches.others[0][1] == "name"
+    assert model.sizes is sizes
