@@ -12,6 +12,7 @@ from syncbn._core.checks import check_integer, check_unmasked
 from syncbn.comm import CommLike, Communicator
 from syncbn.layers import Module
 from syncbn.layers._batch import BatchNormalizer
+from syncbn.layers.batch_renorm import BatchRenorm
 from syncbn.moments import Moments, pool
 from syncbn.train.buffers import pack_buffers, unpack_buffers
 from syncbn.train.errors import check_model, check_same, collective_errors, find_communicator, of_all_ranks
@@ -34,10 +35,10 @@ def update_bn(loader: Batches, model: Module, comm: CommLike = None, *, batch_si
     ranks get the same bits, for local layers too. A layer with the same global batches has the same bits on any number
     of ranks, unless its input has been rounded otherwise, as products of matrices of other shapes are.
 
-    Only the batch normalization layers are in training mode, so that the inputs are those of inference: unlike in
-    ``torch.optim.swa_utils.update_bn``, dropout is off. Layers whose `train` keeps them in evaluation mode, and
-    those without running statistics, are left out. ``num_batches_tracked`` becomes the number of batches. Modes are
-    restored. If there is an error, no buffer has changed.
+    Only the batch normalization layers are in training mode: their inputs are normalized with the statistics of
+    batches, and unlike in ``torch.optim.swa_utils.update_bn``, dropout is off. Layers whose `train` keeps them in
+    evaluation mode, and those without running statistics, are left out. ``num_batches_tracked`` becomes the number of
+    batches, except in `BatchRenorm`. Modes are restored. If there is an error, no buffer has changed.
 
     Parameters
     ----------
@@ -81,9 +82,8 @@ def update_bn(loader: Batches, model: Module, comm: CommLike = None, *, batch_si
     before = pack_buffers(model)
     try:
         found = _observe(model, layers, batches, comm)
-    except BaseException:
+    finally:
         unpack_buffers(model, before)
-        raise
     for layer, moments in zip(layers, found, strict=True):
         _replace(layer, moments)
 
@@ -119,7 +119,8 @@ def _replace(layer: BatchNormalizer, moments: list[Moments]) -> None:
     with np.errstate(all="ignore"):  # values beyond the range of the dtype become infinite
         layer.running_mean[...] = pooled.mean
         layer.running_var[...] = pooled.unbiased_var
-    layer.num_batches_tracked[...] = len(moments)
+    if not isinstance(layer, BatchRenorm):  # its limits depend on the number of batches of the training
+        layer.num_batches_tracked[...] = len(moments)
 
 
 def _shares(x: FloatArray, comm: Communicator, batch_size: int) -> Iterator[FloatArray]:

@@ -7,7 +7,7 @@ import copy
 import numpy as np
 import pytest
 
-from syncbn import BatchNorm, InstanceNorm, SerialComm
+from syncbn import BatchNorm, BatchRenorm, InstanceNorm, SerialComm
 from syncbn.moments import Moments, pool
 from syncbn.nn import Dense, Dropout, ReLU, Sequential
 from syncbn.train import update_bn
@@ -138,3 +138,13 @@ def test_one_batch_or_equal_ones_keep_their_bits_and_what_is_not_finite_stays_so
     assert not np.isfinite(found.mean[:2]).any()
     assert not np.isfinite(found.var[:3]).any()
     assert np.isfinite(found.var[3])
+
+
+def test_the_schedule_of_batch_renormalization_continues(x):
+    """Its limits depend on the number of batches of the training."""
+    layer = BatchRenorm(4, dtype=np.float64)
+    for start in range(0, 50, 10):
+        layer(x[start : start + 10])
+    update_bn(x, layer, ONE, batch_size=25)
+    np.testing.assert_allclose(layer.running_mean, x.mean(axis=0), rtol=1e-14)
+    assert layer.num_batches_tracked == 5
