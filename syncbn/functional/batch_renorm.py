@@ -176,7 +176,8 @@ def batch_renorm(
     with np.errstate(all="ignore"):  # infinities and NaN are visible in the result
         batch_var = np.where(moments.var + eps == 0, 1.0, moments.var)  # x − μ = 0: any scale will do
         r = np.clip(np.sqrt(batch_var + eps) / np.sqrt(var + eps), 1 / r_max, r_max)
-        d = np.clip((moments.mean - mean) / np.sqrt(var + eps), -d_max, d_max)
+        distance = moments.mean - mean
+        d = np.clip(np.where(distance == 0, 0.0, distance / np.sqrt(var + eps)), -d_max, d_max)
         scale, shift = gamma * r, gamma * d + beta
     y, direct = plans.batch_norm_inference(x, moments.mean, batch_var, scale, shift, eps, axis, None, False, None, None)
     return y, moments, BatchRenormBackward(comm, x.shape, axis, through, direct, scale, r, d, (weight, bias))

@@ -151,3 +151,12 @@ def test_no_values_and_the_backward(rng):
 def test_errors_state_what_was_passed_and_what_was_expected(call, text, rng):
     with pytest.raises((ValueError, TypeError), match=text):
         call(rng.standard_normal((5, 3)), np.ones(3))
+
+
+@pytest.mark.parametrize("value", [0.0, 7.0])
+def test_a_constant_channel_at_a_running_mean_without_variance(value):
+    """σ = 0 and μ is the running mean: 0/0, so that y = β."""
+    y, *_ = F.batch_renorm(
+        np.full((4, 1), value), np.array([value]), np.zeros(1), None, np.array([2.0]), eps=0.0, r_max=3, d_max=5
+    )
+    np.testing.assert_array_equal(y, np.full((4, 1), 2.0))
