@@ -21,7 +21,7 @@ from syncbn.experiments.compare import POOL
 from syncbn.experiments.networks import build_network
 from syncbn.experiments.normalizers import NORMALIZERS, Network
 from syncbn.layers import BatchNorm, Module
-from syncbn.nn import SGD, Dense, Sequential
+from syncbn.nn import SGD, Sequential, fuse
 from syncbn.train import Progress, Trainer, predict
 
 NORMS = ("none", "bn", "syncbn", "gn", "ln")
@@ -250,7 +250,7 @@ def _counts(model: Module) -> Numbers:
 
 def _folding(model: Sequential, data: Images) -> Numbers:
     """Fold BN into the dense layers, and return the difference of the outputs and the times of inference."""
-    folded = _folded(model)
+    folded = fuse(model)
     x = data.x_test
     plain, other = predict(model, x), predict(folded, x)
     seconds: dict[str, list[float]] = {"seconds": [], "seconds_folded": []}
@@ -261,24 +261,3 @@ def _folding(model: Sequential, data: Images) -> Numbers:
             seconds[name].append(time.perf_counter() - start)
     difference = float(np.abs(plain - other).max() / np.abs(plain).max())
     return {"difference": difference, **{name: statistics.median(found) for name, found in seconds.items()}}
-
-
-def _folded(model: Sequential) -> Sequential:
-    """Return the network with every BN folded into the dense layer before it."""
-    layers: list[Module] = []
-    for layer in model:
-        if not isinstance(layer, BatchNorm):
-            layers.append(layer)
-            continue
-        dense = layers[-1].state_dict()
-        new = Dense(dense["weight"].shape[1], layer.num_features)
-        state = {name: np.asarray(value, np.float64) for name, value in layer.state_dict().items()}
-        scale = state["weight"] / np.sqrt(state["running_var"] + float(layer.eps or 0.0))
-        new.load_state_dict(
-            {
-                "weight": dense["weight"] * scale[:, None],
-                "bias": (dense["bias"] - state["running_mean"]) * scale + state["bias"],
-            }
-        )
-        layers[-1] = new
-    return Sequential(*layers)
