@@ -7,6 +7,7 @@
 #include "layout.h"
 #include "range.h"
 #include "vector.h"
+#include <limits>
 #include <type_traits>
 
 namespace syncbn {
@@ -161,7 +162,10 @@ template <class T> struct Deviation {
     {
         for (ptrdiff_t c = 0; c < width; c++) {
             center[c] = (T)mean[c];
-            lost[c] = (T)std::fabs(mean[c] - center[c]);
+            double error = std::fabs(mean[c] - center[c]);
+            lost[c] = (T)error;
+            if (lost[c] == 0 && error > 0)
+                lost[c] = std::numeric_limits<T>::denorm_min();
         }
     }
 

@@ -56,7 +56,9 @@ def gradient_absmax_columns(
     """Find the largest |dy| and a bound of |dy·(x − μ)|, which takes μ rounded to x's dtype, and what that loses."""
     with np.errstate(all="ignore"):
         center_c = mean_c.astype(x_nc.dtype)
-        lost_c = np.abs(mean_c - center_c).astype(x_nc.dtype)
+        error_c = np.abs(mean_c - center_c)
+        lost_c = error_c.astype(x_nc.dtype)
+        lost_c[(lost_c == 0) & (error_c > 0)] = np.finfo(x_nc.dtype).smallest_subnormal
         bound = np.abs(dy_nc) * (np.abs(x_nc - center_c) + lost_c)
         held = (bound >= 2.0**-100) & (bound < np.inf) if x_nc.dtype == np.float32 else True
         gradient_absmax(dy_nc.astype(np.float64), np.where(held, bound, dy_nc * (x_nc - mean_c)), absmax_2c)

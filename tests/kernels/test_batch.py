@@ -252,3 +252,17 @@ def test_long_rows_have_the_bits_of_the_reference_implementation_in_both_memory_
         found.append([rows, moments, sums, factors, *(a.swapaxes(1, 2) if last else a for a in (y, dx))])
     for one, other in zip(*found, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_the_range_of_a_gradient_is_a_bound_where_the_mean_is_subnormal(rng):
+    """float32 rounds μ by up to half of the least subnormal, which is as large as the deviations here."""
+    least = float(np.finfo(np.float32).smallest_subnormal)
+    x = (rng.integers(0, 3, (200, 1, 40)) * least).astype(np.float32)
+    dy = (rng.standard_normal(x.shape) * 1e30).astype(np.float32)
+    moments = np.ones((5, 40))
+    moments[0] = x.mean(axis=0, dtype=np.float64)[0]
+    inputs = (x, dy, True, moments, None)
+    (_, _, absmax), (*_, expected) = all_builds("rank_gradient_ranges", inputs, [None, None, np.empty((2, 40))])
+    np.testing.assert_array_equal(absmax, expected)
+    exact = np.abs(dy.astype(np.float64) * (x - moments[0])).max(axis=(0, 1))
+    assert (absmax[1] >= exact).all()
