@@ -37,6 +37,14 @@ class Module:
         self._forward_hooks: dict[int, ForwardHook] = {}
         self._transient_names: list[str] = []
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(vars(self).get(name), Parameter) and not (value is None or isinstance(value, Parameter)):
+            raise TypeError(
+                f"{type(self).__name__}.{name} is a parameter and cannot become {type(value).__name__}: set its values "
+                f"by {name}.data[...] = values, or assign a Parameter{see('values-of-parameters')}"
+            )
+        super().__setattr__(name, value)
+
     def forward(self, x: FloatArray) -> tuple[FloatArray, Backward]:
         """Return y and its backward, a function that returns dL/dx given dL/dy."""
         raise NotImplementedError(f"{type(self).__name__} has no forward")

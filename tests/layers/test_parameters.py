@@ -120,3 +120,15 @@ def test_weight_norm_of_values_whose_squares_leave_float64(scale):
     x = np.eye(3)
     expected = dense(x)[0]
     np.testing.assert_allclose(WeightNorm(dense)(x)[0], expected, rtol=1e-14)
+
+
+def test_a_parameter_does_not_become_an_array():
+    layer = BatchNorm(3)
+    weight = layer.weight
+    with pytest.raises(TypeError, match=r"BatchNorm\.weight is a parameter and cannot become ndarray: .*weight\.data"):
+        layer.weight = np.ones(3, np.float32)
+    assert layer.weight is weight
+    layer.weight = Parameter(np.full(3, 2.0, np.float32))
+    assert next(layer.own_parameters())[1].data[0] == 2
+    layer.weight = None
+    assert [name for name, _ in layer.named_parameters()] == ["bias"]
