@@ -59,8 +59,8 @@ lint: .venv/.with-lint  ## check style and types
 	$(BIN)/cython-lint ext
 	$(BIN)/mypy
 
-docs: .venv/.with-docs  ## build the documentation into site/
-	$(BIN)/mkdocs build --strict
+docs: .venv/.with-docs  ## build the documentation into site/, with the output of its programs
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -d build/doctrees docs site
 
 build: $(INSTALLED)  ## install into .venv and compile changed kernels
 
@@ -69,7 +69,7 @@ dist: .venv/.with-test  ## make an sdist and a wheel in dist/
 	$(BIN)/python -m build
 
 clean:  ## remove .venv and all generated files
-	rm -rf .venv .venv-openmpi build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-openmpi build dist site docs/generated *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	rm -f syncbn/_kernels/*.so
 
 $(INSTALLED): $(SOURCES)
