@@ -91,6 +91,7 @@ html_theme = "pydata_sphinx_theme"
 html_title = "syncbn"
 html_static_path = ["static"]
 html_css_files = ["style.css"]
+html_sidebars = {page: [] for page in ("index", "tutorial", "examples")}  # they have no pages below them
 html_copy_source = False
 html_show_sourcelink = False
 html_theme_options = {

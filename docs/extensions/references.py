@@ -22,7 +22,7 @@ def find_short_name(app: Sphinx, env: BuildEnvironment, node: pending_xref, cont
     return make_refnode(app.builder, node["refdoc"], objects[name].docname, objects[name].node_id, content, name)
 
 
-def replace_private_bases(_app: Sphinx, _name: str, cls: type, _options: object, bases: list[type]) -> None:
+def replace_private_bases(_app: Sphinx, _name: str, _class: type, _options: object, bases: list[type]) -> None:
     """Replace base classes that are not exported by the nearest ones that are."""
     bases[:] = {next(filter(_is_exported, getattr(base, "__mro__", [base])), object): None for base in bases}
 

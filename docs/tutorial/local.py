@@ -8,6 +8,6 @@ images = np.random.default_rng(0).normal(5, 2, (8, 3)).astype(np.float32)  # the
 mine = images[world.rank :: world.size]  # this rank takes 2 of them
 
 y, moments, backward = F.batch_norm(mine)
-for line in world.allgather(f"rank {world.rank}: {moments.count} samples, means {moments.mean.round(3)}"):
-    if world.rank == 0:
-        print(line)
+lines = world.allgather(f"rank {world.rank}: {moments.count} samples, means {moments.mean.round(3)}")
+if world.rank == 0:
+    print(*lines, sep="\n")

@@ -10,6 +10,6 @@ try:
     layer(np.ones((2, channels), np.float32))
 except Exception as error:
     raised = f"rank {world.rank}: {type(error).__name__}: {error}"
-for line in world.allgather(raised):
-    if world.rank == 0:
-        print(line)
+lines = world.allgather(raised)
+if world.rank == 0:
+    print(*lines, sep="\n")
