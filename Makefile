@@ -28,7 +28,7 @@ test-%: .venv/.with-test  ## run the tests on N ranks only (test-0: in one proce
 
 test-torch: .venv/.with-test .venv/.with-torch  ## run the tests of the bridges to PyTorch (under mpiexec and torchrun), JAX and ONNX
 	$(BIN)/python tests/run.py --ranks 0 1 2 3 tests/torch_bridge $(ARGS)
-	$(BIN)/python tests/run.py --ranks 0 tests/test_docstrings.py tests/test_examples.py -k torch $(ARGS)
+	$(BIN)/python tests/run.py --ranks 0 tests/test_docstrings.py tests/test_examples.py tests/test_doctests.py -k "torch or keras or jax or onnx" $(ARGS)
 	$(BIN)/python tests/run.py --ranks 0 2 tests/functional/test_kinds.py tests/test_jax.py tests/test_jax_ranks.py \
 		tests/test_onnx.py $(ARGS)
 	for n in 1 2 3; do \
