@@ -35,6 +35,11 @@ def as_communicator(comm: CommLike) -> Communicator:
 
     Collective at the first call with an mpi4py communicator.
 
+    See Also
+    --------
+    syncbn.MPIComm : The ranks of MPI.
+    syncbn.SerialComm : One process.
+
     Examples
     --------
     >>> from mpi4py import MPI

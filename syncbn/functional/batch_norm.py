@@ -46,11 +46,11 @@ def batch_norm(
     relu: bool = False,
     out: FloatArray | None = None,
 ) -> tuple[FloatArray, Moments, BatchNormBackward]:
-    """Normalize each channel with its mean and variance over the batches of all ranks.
+    r"""Normalize each channel with its mean and variance over the batches of all ranks.
 
     Collective. The returned backward is collective too.
 
-        y = γ·(x − μ)/√(var + eps) + β
+    .. math:: y = γ\,\frac{x - μ}{\sqrt{\mathrm{var} + \mathrm{eps}}} + β
 
     μ and var are the mean and the biased variance of a channel over all axes except the channel axis and over
     all ranks of ``comm``. Do not change x or residual before the backward is called.
@@ -109,6 +109,11 @@ def batch_norm(
     SyncLostRankError, SyncTimeoutError
         Another rank did not enter the call.
 
+    See Also
+    --------
+    syncbn.SyncBatchNorm : The layer.
+    syncbn.functional.batch_norm_inference : With given statistics.
+
     References
     ----------
     Ioffe & Szegedy 2015, arXiv:1502.03167; gradient over all ranks: Peng et al. 2018, arXiv:1711.07240.
@@ -153,11 +158,11 @@ def batch_norm_inference(
     relu: bool = False,
     out: FloatArray | None = None,
 ) -> tuple[FloatArray, InferenceBackward]:
-    """Normalize each channel with given statistics.
+    r"""Normalize each channel with given statistics.
 
     Not collective. The returned backward is not collective either.
 
-        y = γ·(x − running_mean)/√(running_var + eps) + β
+    .. math:: y = γ\,\frac{x - \text{running_mean}}{\sqrt{\text{running_var} + \mathrm{eps}}} + β
 
     Parameters
     ----------
@@ -191,6 +196,11 @@ def batch_norm_inference(
     ------
     ValueError, TypeError
         Invalid input.
+
+    See Also
+    --------
+    syncbn.functional.batch_norm : With the statistics of the batch.
+    syncbn.FrozenBatchNorm : The layer.
 
     References
     ----------

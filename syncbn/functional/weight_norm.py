@@ -17,11 +17,11 @@ from syncbn.typing import Float64Array, FloatArray
 def weight_norm(
     v: FloatArray, g: FloatArray, *, axis: int | None = 0
 ) -> tuple[FloatArray, Callable[[FloatArray], tuple[FloatArray, FloatArray]]]:
-    """Return the weight of length g in the direction of v.
+    r"""Return the weight of length g in the direction of v.
 
     Not collective.
 
-        w = g·v/‖v‖
+    .. math:: w = g\,\frac{v}{\|v\|}
 
     There is one norm for each index of ``axis``, over all other axes.
 
@@ -46,6 +46,10 @@ def weight_norm(
     ------
     ValueError, TypeError
         Invalid input.
+
+    See Also
+    --------
+    syncbn.WeightNorm : The layer.
 
     References
     ----------

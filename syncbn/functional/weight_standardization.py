@@ -17,11 +17,11 @@ from syncbn.typing import FloatArray
 def weight_standardization(
     v: FloatArray, *, axis: int = 0, eps: float = 1e-5
 ) -> tuple[FloatArray, Callable[[FloatArray], FloatArray]]:
-    """Return the weight v with zero mean and unit variance for each index of an axis.
+    r"""Return the weight v with zero mean and unit variance for each index of an axis.
 
     Not collective: the weight is equal on all ranks.
 
-        w = (v − μ)/√(var + eps)
+    .. math:: w = \frac{v - μ}{\sqrt{\mathrm{var} + \mathrm{eps}}}
 
     Each index of ``axis`` has a mean μ and a biased variance var over all other axes.
 
@@ -46,6 +46,10 @@ def weight_standardization(
     ------
     ValueError, TypeError
         Invalid input, or a single value per index of the axis, whose variance is 0.
+
+    See Also
+    --------
+    syncbn.WeightStandardization : The layer.
 
     References
     ----------

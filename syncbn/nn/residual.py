@@ -43,6 +43,10 @@ class ResidualBlock(Module):
     TypeError
         ``norm`` does not return a Module.
 
+    See Also
+    --------
+    syncbn.nn.Sequential : Layers one after the other.
+
     References
     ----------
     He, Zhang, Ren & Sun 2016, Deep residual learning for image recognition.
