@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from syncbn.nn import SGD, ConstantSchedule
-from syncbn.train import CheckpointError, snapshot
+from syncbn.nn import SGD, ConstantSchedule, ReLU, Tanh
+from syncbn.train import CheckpointError, Trainer, snapshot
 from syncbn.train.checkpoint import decode, encode
 from syncbn.train.records import EpochRecord, Position
 
@@ -227,8 +227,8 @@ def test_the_target_of_a_link_is_saved_and_resumed(build, data, state, tmp_path)
         ({"optimizer": "adam"}, r"optimizer: SGD\(.*\) in the checkpoint, Adam\(.*\) here"),
         ({"schedule": ConstantSchedule(0.2)}, "schedule: None in the checkpoint, ConstantSchedule"),
         ({"wire_dtype": np.float32}, "wire_dtype: float64 in the checkpoint, float32 here"),
-        ({"norm": "ln"}, "1.running_mean: float64 .* in the checkpoint, nothing here"),
-        ({"norm": "none"}, r"; and \d more"),
+        ({"norm": "ln"}, r"layer '1': \w+\(8, eps=.* in the checkpoint, LayerNorm\(.* here"),
+        ({"norm": "none"}, r"; and \d+ more"),
     ],
 )
 def test_other_choices_are_refused(build, data, state, tmp_path, options, problem):
@@ -240,6 +240,16 @@ def test_other_choices_are_refused(build, data, state, tmp_path, options, proble
     with pytest.raises(CheckpointError, match=rf"run\.npz: of a training with other choices: .*{problem}"):
         other.resume(path)
     assert state(other) == before
+
+
+def test_another_activation_of_equal_shapes_is_refused(build, data, tmp_path):
+    build().fit(*data, 1, checkpoint=tmp_path / "run.npz")
+    other = build()
+    index = next(i for i, layer in enumerate(other.model) if isinstance(layer, ReLU))
+    other.model._layers[index] = Tanh()
+    other = Trainer(other.model, other.optimizer, other.comm, batch_per_rank=12, check_every=2)
+    with pytest.raises(CheckpointError, match=rf"layer '{index}': ReLU\(\) in the checkpoint, Tanh\(\) here"):
+        other.resume(tmp_path / "run.npz")
 
 
 def test_other_data_is_refused(build, data, tmp_path):
