@@ -22,9 +22,10 @@ from syncbn.experiments.claims.store import Store
 
 DESCRIPTION = """\
 Measure claims about batch normalization on real images: each with a question, a
-method, charts, 95 % intervals over seeds, and a verdict whose rule was fixed
-before. Writes claims.json (all numbers), claims.txt, charts as PNG and SVG, and
-report.html, a page that needs no other file.
+method, charts, 95 % intervals over seeds, and a verdict whose rule is fixed in the
+code. Some rules were changed after a first run with --quick had been seen: the
+report says which, and docs/claims.md how. Writes claims.json (all numbers),
+claims.txt, charts as PNG and SVG, and report.html, a page that needs no other file.
 """
 
 EPILOG = (
