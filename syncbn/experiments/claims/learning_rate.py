@@ -202,10 +202,8 @@ class LearningRate(Claim[Settings]):
 
 def _largest_rates(results: Sequence[Result], rates: Sequence[float], norm: str, chance: float) -> list[float]:
     """Return the largest learning rate that works, for each seed; if none does, the next one below the grid."""
-    errors_rs, diverged_rs = (
-        np.array([values(results, name, norm=norm, lr=rate) for rate in rates]) for name in ("error", "diverged")
-    )
-    works_rs = (errors_rs <= np.minimum(errors_rs.min(axis=0) + TOLERANCE, chance / 2)) & ~diverged_rs
+    errors_rs = np.array([values(results, "error", norm=norm, lr=rate) for rate in rates])
+    works_rs = errors_rs <= np.minimum(errors_rs.min(axis=0) + TOLERANCE, chance / 2)  # so no run that diverged
     below = rates[0] ** 2 / rates[1]
     return [
         max([rate for rate, works in zip(rates, works_r, strict=True) if works], default=below)
