@@ -58,7 +58,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("--seeds", type=comma_list(integer(SEARCH_SEED - 1)), metavar="LIST",
         help=f"seeds (default: {_text(SEEDS['full'])}, with --quick {_text(SEEDS['quick'])})")  # fmt: skip
     add("--data", type=file_name, default="fashion-mnist-10k", metavar="NAME",
-        help="fashion-mnist-10k, fashion-mnist or a directory with idx files (default: %(default)s)")  # fmt: skip
+        help="fashion-mnist-10k, fashion-mnist, or a directory: idx or CIFAR-10 (default: %(default)s)")  # fmt: skip
     add("--output", type=directory, default=Path("syncbn-claims"), metavar="DIR",
         help="directory for the files (default: %(default)s)")  # fmt: skip
     add_json(parser)

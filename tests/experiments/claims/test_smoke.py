@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from syncbn.comm import SERIAL, SyncMismatchError
-from syncbn.data import load
+from syncbn.data import Dataset, load
 from syncbn.experiments.claims import CLAIMS
 from syncbn.experiments.claims.check import VERDICTS, verdict
 from syncbn.experiments.claims.models import batch_norms, mlp
 from syncbn.experiments.claims.placement import Placement
 from syncbn.experiments.claims.runner import run_claims
-from syncbn.experiments.claims.setup import EFFORTS, SEARCH_SEED, SEEDS, Context, Setup
+from syncbn.experiments.claims.setup import EFFORTS, SEARCH_SEED, SEEDS, Context, Setup, check_images
 from syncbn.experiments.claims.sources import TrackingBatchNorm, averages, recalibrated
 from syncbn.experiments.claims.store import Store
 from syncbn.experiments.claims.work import fit, fit_batches, images
@@ -154,6 +154,19 @@ def test_a_parameter_that_is_not_finite_is_a_divergence():
             warnings.simplefilter("ignore")  # the trainer says that the training has diverged
             assert train(mlp(data.pixels, 10, 0, None), 1e300)
             assert not train(mlp(data.pixels, 10, 0, None), 0.01)
+
+
+@pytest.mark.parametrize("name", [name for name in CLAIMS if name not in NEED_RANKS])
+def test_colour_images(rng, name):
+    x_train, x_test = (rng.integers(0, 256, (n, 3, 8, 12), dtype=np.uint8) for n in (320, 100))
+    y_train, y_test = (np.arange(n, dtype=np.uint8) % 10 for n in (320, 100))
+    colours = Dataset("colours", "nowhere", x_train, y_train, x_test, y_test, tuple("abcdefghij"))
+    check_images(colours, "smoke")
+    context = Context(SETUP, colours, SERIAL)
+    assert images(context, 0).x.shape == (256, 3, 4, 6)
+    with np.errstate(all="ignore"):
+        numbers = CLAIMS[name].measure(CLAIMS[name].pieces(SETUP, [])[-1].key, context)
+    json.dumps(numbers, allow_nan=False)
 
 
 def test_images_are_drawn_for_each_seed():
