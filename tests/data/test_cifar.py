@@ -142,7 +142,6 @@ def test_a_pickle_cannot_change_the_reader():
 @pytest.mark.parametrize(
     "content",
     [
-        b"\x80\x02r\xff\xff\xff\x7f.",  # a memo with two thousand million entries
         b"\x80\x04\x8e\xff\xff\xff\xff\xff\xff\x00\x00.",  # bytes of an enormous length
         b"\x80\x02X\xff\xff\xff\x7f.",
     ],
@@ -152,6 +151,15 @@ def test_lengths_in_the_file_are_not_allocated(content):
     try:
         with pytest.raises(DataError, match="not a pickle, or a damaged one"):
             read_pickle(content)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_the_memo_takes_no_more_memory_than_its_entries():
+    tracemalloc.start()
+    try:
+        assert read_pickle(b"\x80\x02Nr\x00\x00\x00\x01.") is None  # entry 16,777,216
         assert tracemalloc.get_traced_memory()[1] < 1 << 20
     finally:
         tracemalloc.stop()
