@@ -36,6 +36,11 @@ class LineProgress(Progress):
         """Store the size of the work."""
         self.pieces, self.cost, self.start = pieces, cost, time.monotonic()
 
+    def extend(self, pieces: int, cost: float) -> None:
+        """Add to the size of the work."""
+        self.pieces += pieces
+        self.cost += cost
+
     def show(self, description: str) -> None:
         """Write the line."""
         number = f"{self.done + 1:{len(str(self.pieces))}}/{self.pieces}"
@@ -86,12 +91,19 @@ class BarProgress(Progress):
             speed_estimate_period=WINDOW_SECONDS,
         )
         self.task = self.bar.add_task("", total=None, done=0, pieces=0)
-        self.done = 0
+        self.pieces = self.done = 0
+        self.cost = 0.0
 
     def begin(self, pieces: int, cost: float) -> None:
         """Start the bar."""
-        self.bar.update(self.task, total=cost, pieces=pieces)
+        self.extend(pieces, cost)
         self.bar.start()
+
+    def extend(self, pieces: int, cost: float) -> None:
+        """Add to the size of the bar."""
+        self.pieces += pieces
+        self.cost += cost
+        self.bar.update(self.task, total=self.cost, pieces=self.pieces)
 
     def show(self, description: str) -> None:
         """Show the piece next to the bar."""

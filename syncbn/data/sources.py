@@ -38,7 +38,9 @@ def load(source: str | os.PathLike[str] = "fashion-mnist-10k") -> Dataset:
     source : str or path
         ``"fashion-mnist-10k"``: the packaged 10,000 + 2,000 images of Fashion-MNIST, equally many of each class.
         ``"fashion-mnist"``: all 60,000 + 10,000 images from Debian's package dataset-fashion-mnist. Any other
-        value: a directory with the four idx files of MNIST or a similar data set, gzipped or not.
+        value: a directory with the four idx files of MNIST or a similar data set, gzipped or not, or with the batches
+        of CIFAR-10 in its binary or Python format, whose images have the shape (3, 32, 32). Pickles are read without
+        executing anything that they contain.
 
     Raises
     ------
@@ -47,7 +49,8 @@ def load(source: str | os.PathLike[str] = "fashion-mnist-10k") -> Dataset:
 
     References
     ----------
-    Xiao, Rasul & Vollgraf 2017, Fashion-MNIST, arXiv:1708.07747.
+    Xiao, Rasul & Vollgraf 2017, Fashion-MNIST, arXiv:1708.07747; Krizhevsky 2009, Learning multiple layers of features
+    from tiny images (CIFAR-10).
     """
     if source == "fashion-mnist-10k":
         return read_packaged()
@@ -65,5 +68,8 @@ def load(source: str | os.PathLike[str] = "fashion-mnist-10k") -> Dataset:
         raise DataError(f"{directory}: {error.strerror or error}") from error
     if not found:
         known = ", ".join(map(repr, NAMES))
-        raise DataError(f"no data {os.fspath(source)!r}: expected {known} or a directory with the four idx files")
+        raise DataError(
+            f"no data {os.fspath(source)!r}: expected {known} or a directory with the four idx files of "
+            "MNIST or the batches of CIFAR-10"
+        )
     return read_directory(directory)

@@ -166,7 +166,7 @@ def test_an_unknown_name():
         ({"y_test": np.array([0, 1, 3], np.uint8)}, "a test label is 3, expected 0 to 2"),
         ({"x_test": np.zeros((3, 5, 4), np.uint8)}, r"train images of \(4, 5\) pixels, test images of \(5, 4\)"),
         ({"x_test": np.zeros((0, 4, 5), np.uint8), "y_test": np.zeros(0, np.uint8)}, r"x_test .* is empty"),
-        ({"x_train": np.zeros((6, 4, 5))}, "x_train is float64 with 3 axes, expected uint8 with 3"),
+        ({"x_train": np.zeros((6, 4, 5))}, "x_train is float64 with 3 axes, expected uint8 with 3 or 4"),
     ],
 )
 def test_inconsistent_arrays(arrays, changes, problem):
