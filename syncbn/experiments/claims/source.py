@@ -18,8 +18,9 @@ from syncbn.experiments.claims.claim import Claim
 SHARED = (work, models, sources, searched, setup, training, networks, normalizers, compare, config, inputs)
 """Modules with which claims train."""
 
-NOT_MEASURED = {"title", "statement", "question", "method", "rule", "published", "caveats", "conclude"}
-"""Members of a claim that do not determine its numbers: its texts, and the rule of its verdict."""
+NOT_MEASURED = {"title", "statement", "question", "method", "rule", "published", "caveats", "conclude", "efforts"}
+"""Members of a claim that do not determine the numbers of a piece: its texts, the rule of its verdict, and the settings
+of all efforts, of which those in use are part of the name of a piece."""
 
 
 def source_hash(claim: Claim[Any]) -> str:
