@@ -39,7 +39,9 @@ class Communicator:
         Implementation of the calls.
     """
 
-    def __init__(self, protocol: Protocol | SerialProtocol) -> None:
+    _protocol: Protocol | SerialProtocol
+
+    def __init__(self, protocol: Any) -> None:
         self._protocol = protocol
 
     @property
