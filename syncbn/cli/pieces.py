@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import TextIO
 
 from syncbn.cli import terminal
 from syncbn.cli.terminal import StreamName
@@ -27,10 +28,13 @@ class LineProgress(Progress):
     """Progress as a line for each piece, or some in parallel, with an estimate of the time that is left."""
 
     def __init__(self, name: StreamName) -> None:
-        self.stream = terminal.stream(name)
-        self.pieces = self.done = 0
-        self.cost = self.done_cost = self.new_cost = 0.0
-        self.start = 0.0
+        self.stream: TextIO = terminal.stream(name)
+        self.pieces: int = 0
+        self.done: int = 0
+        self.cost: float = 0.0
+        self.done_cost: float = 0.0
+        self.new_cost: float = 0.0
+        self.start: float = 0.0
 
     def begin(self, pieces: int, cost: float) -> None:
         """Store the size of the work."""
@@ -76,7 +80,7 @@ class BarProgress(Progress):
         from rich.progress import Progress as Bar
 
         columns = terminal.columns(name) or 80
-        self.width = max(MIN_DESCRIPTION, min(MAX_DESCRIPTION, columns - OTHER_COLUMNS))
+        self.width: int = max(MIN_DESCRIPTION, min(MAX_DESCRIPTION, columns - OTHER_COLUMNS))
         self.bar = Bar(
             BarColumn(bar_width=None),
             TextColumn("{task.percentage:>3.0f} %"),

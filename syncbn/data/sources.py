@@ -9,6 +9,7 @@ from syncbn.data.dataset import Dataset
 from syncbn.data.directory import read_directory
 from syncbn.data.errors import DataError
 from syncbn.data.packaged import read_packaged
+from syncbn.files import is_directory
 
 NAMES = ("fashion-mnist-10k", "fashion-mnist")
 """Names that `load` accepts."""
@@ -63,7 +64,7 @@ def load(source: str | os.PathLike[str] = "fashion-mnist-10k") -> Dataset:
         )
     directory = Path(source)
     try:
-        found = directory.is_dir()
+        found = is_directory(directory)
     except OSError as error:
         raise DataError(f"{directory}: {error.strerror or error}") from error
     if not found:

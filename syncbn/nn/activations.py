@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from syncbn.layers.module import Module
 from syncbn.nn._checks import check_dtype, check_grad
 from syncbn.nn._select import select
-from syncbn.typing import Backward, FloatArray
+from syncbn.typing import BackwardOf, FloatArray, ScalarT
 
 
 class Activation(Module):
     """Base of the functions of each value, for any shape."""
 
     @np.errstate(all="ignore")  # NaN of the result say it
-    def forward(self, x: FloatArray) -> tuple[FloatArray, Backward]:
+    def forward(self, x: NDArray[ScalarT]) -> tuple[NDArray[ScalarT], BackwardOf[ScalarT]]:
         """Return y, in x's dtype and memory order, and its backward, until which y must not change.
 
         Raises
@@ -31,20 +33,24 @@ class Activation(Module):
         shape, dtype = x.shape, x.dtype
 
         @np.errstate(all="ignore")
-        def backward(dy: FloatArray) -> FloatArray:
+        def backward(dy: FloatArray) -> NDArray[Any]:
+            """Return dL/dx, given dL/dy."""
             return gradient(check_grad(name, dy, shape, dtype))
 
         return y, backward
 
+    if TYPE_CHECKING:
+        __call__ = forward
+
     @abstractmethod
-    def _apply(self, x: FloatArray) -> tuple[FloatArray, Callable[[FloatArray], FloatArray]]:
+    def _apply(self, x: FloatArray) -> tuple[NDArray[Any], Callable[[FloatArray], NDArray[Any]]]:
         """Return y, and the function from dy to dx."""
 
 
 class ReLU(Activation):
     """Rectified linear unit for any shape: y = max(x, 0), with derivative 0 at 0; NaN gives NaN."""
 
-    def _apply(self, x: FloatArray) -> tuple[FloatArray, Callable[[FloatArray], FloatArray]]:
+    def _apply(self, x: FloatArray) -> tuple[NDArray[Any], Callable[[FloatArray], NDArray[Any]]]:
         positive = x > 0
         return np.maximum(x, 0), lambda dy: select(dy, positive)
 
@@ -52,7 +58,7 @@ class ReLU(Activation):
 class Sigmoid(Activation):
     """Logistic sigmoid for any shape: y = 1/(1 + exp(−x)), with derivative y·(1 − y)."""
 
-    def _apply(self, x: FloatArray) -> tuple[FloatArray, Callable[[FloatArray], FloatArray]]:
+    def _apply(self, x: FloatArray) -> tuple[NDArray[Any], Callable[[FloatArray], NDArray[Any]]]:
         small = np.exp(-np.abs(x))  # at most 1, so it cannot overflow
         y = np.where(x < 0, small, 1).astype(x.dtype, copy=False)
         y /= 1 + small
@@ -62,6 +68,6 @@ class Sigmoid(Activation):
 class Tanh(Activation):
     """Hyperbolic tangent for any shape: y = tanh(x), with derivative 1 − y²."""
 
-    def _apply(self, x: FloatArray) -> tuple[FloatArray, Callable[[FloatArray], FloatArray]]:
+    def _apply(self, x: FloatArray) -> tuple[NDArray[Any], Callable[[FloatArray], NDArray[Any]]]:
         y = np.tanh(x)
         return y, lambda dy: dy * (1 - y * y)

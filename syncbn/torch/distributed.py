@@ -43,7 +43,9 @@ class TorchTransport(Transport):
     """
 
     def __init__(self, store: Any, rank: int, size: int, name: str, timeout: float | None = None) -> None:
-        self.rank, self.size, self.name = rank, size, name
+        self.rank: int = rank
+        self.size: int = size
+        self.name: str = name
         self._store = store
         self._splits = count()
         self._gloo = dist.ProcessGroupGloo(
