@@ -28,7 +28,7 @@ test-%: .venv/.with-test  ## run the tests on N ranks only (test-0: in one proce
 
 test-torch: .venv/.with-test .venv/.with-torch  ## run the tests of the bridges to PyTorch (under mpiexec and torchrun), JAX and ONNX
 	$(BIN)/python tests/run.py --ranks 0 1 2 3 tests/torch_bridge $(ARGS)
-	$(BIN)/python tests/run.py --ranks 0 tests/test_docstrings.py tests/test_examples.py -k torch $(ARGS)
+	$(BIN)/python tests/run.py --ranks 0 tests/test_docstrings.py tests/test_examples.py tests/test_doctests.py -k "torch or keras or jax or onnx" $(ARGS)
 	$(BIN)/python tests/run.py --ranks 0 2 tests/functional/test_kinds.py tests/test_jax.py tests/test_jax_ranks.py \
 		tests/test_onnx.py $(ARGS)
 	for n in 1 2 3; do \
@@ -59,8 +59,8 @@ lint: .venv/.with-lint  ## check style and types
 	$(BIN)/cython-lint ext
 	$(BIN)/mypy
 
-docs: .venv/.with-docs  ## build the documentation into site/
-	$(BIN)/mkdocs build --strict
+docs: .venv/.with-docs  ## build the documentation into site/, with the output of its programs
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -d build/doctrees docs site
 
 build: $(INSTALLED)  ## install into .venv and compile changed kernels
 
@@ -69,7 +69,7 @@ dist: .venv/.with-test  ## make an sdist and a wheel in dist/
 	$(BIN)/python -m build
 
 clean:  ## remove .venv and all generated files
-	rm -rf .venv .venv-openmpi build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-openmpi build dist site docs/generated *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	rm -f syncbn/_kernels/*.so
 
 $(INSTALLED): $(SOURCES)

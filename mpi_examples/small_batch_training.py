@@ -2,7 +2,7 @@
 
     mpiexec -n 4 python -m mpi4py mpi_examples/small_batch_training.py
 
-Both networks have equal initial weights and are trained on 4,000 real images in equal order. With two samples, the
+Both networks have equal initial weights and are trained on 2,000 real images in equal order. With two samples, the
 statistics of one rank are noisy and differ from the running statistics that evaluation uses. On one rank both layers
 are equal.
 """
@@ -24,7 +24,7 @@ for name, norm in {"BatchNorm": BatchNorm, "SyncBatchNorm": lambda c: SyncBatchN
     )  # fmt: skip
     optimizer = nn.SGD(model.parameters(), lr=0.1 * 2 * world.size / 32, momentum=0.9)
     trainer = Trainer(model, optimizer, world, batch_per_rank=2, drop_last=True)
-    trainer.fit(images.x_train[:4000], images.y_train[:4000], epochs=1)
+    trainer.fit(images.x_train[:2000], images.y_train[:2000], epochs=1)
     errors[name] = trainer.evaluate(images.x_test, images.y_test).error
     if world.rank == 0:
         print(f"{name:13s} test error {100 * errors[name]:.1f} %", flush=True)

@@ -20,10 +20,11 @@ synchronized, moments, _ = F.batch_norm(whole[mine], comm=MPI.COMM_WORLD)
 local, _, _ = F.batch_norm(whole[mine])
 
 exact = np.array_equal(synchronized, expected[mine])
-print(
+lines = MPI.COMM_WORLD.allgather(
     f"rank {rank}: statistics of {moments.count} values per channel; "
     f"largest difference from one process: synchronized {np.abs(synchronized - expected[mine]).max():g}"
-    f"{' (the same bits)' if exact else ''}, local {np.abs(local - expected[mine]).max():.2g}",
-    flush=True,
+    f"{' (the same bits)' if exact else ''}, local {np.abs(local - expected[mine]).max():.2g}"
 )
+if rank == 0:
+    print(*lines, sep="\n")
 raise SystemExit(not exact)

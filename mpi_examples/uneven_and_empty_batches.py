@@ -28,9 +28,9 @@ dx, _, _ = backward(dy[mine])
 
 same = np.array_equal(y, whole_y[mine]) and np.array_equal(dx, whole_backward(dy)[0][mine])
 rank_means = [x[sum(sizes[:r]) : sum(sizes[: r + 1]), 0].mean() for r in range(size) if sizes[r]]
-print(f"rank {rank}: {sizes[rank]} samples, y and dx have the bits of one process: {same}", flush=True)
-comm.Barrier()
+lines = comm.allgather(f"rank {rank}: {sizes[rank]} samples, y and dx have the bits of one process: {same}")
 if rank == 0:
+    print(*lines, sep="\n")
     print(
         f"mean of channel 0 over {moments.count} samples: {moments.mean[0]:.4f}; "
         f"mean of the means of the ranks, with wrong weights: {np.mean(rank_means):.4f}"

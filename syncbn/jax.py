@@ -88,18 +88,23 @@ def batch_norm(
     y, mean, var and dx have the same bits for every number of ranks and every split of the samples. The gradients of
     ``weight`` and ``bias`` are local sums of this rank: sum or average them over ranks, with the other gradients.
 
-    Examples
-    --------
-    >>> from mpi4py import MPI
-    >>> @jax.jit
-    ... def loss(x, weight, bias):
-    ...     y, mean, var = batch_norm(x, weight, bias, comm=MPI.COMM_WORLD)
-    ...     return jnp.sum(y**3)
-    >>> gradients = jax.grad(loss, (0, 1, 2))(x, weight, bias)
-
     References
     ----------
     Ioffe & Szegedy 2015, arXiv:1502.03167; Peng et al. 2018, MegDet, arXiv:1711.07240.
+
+    Examples
+    --------
+    >>> import jax
+    >>> from mpi4py import MPI
+    >>> from syncbn.jax import batch_norm
+    >>> @jax.jit
+    ... def loss(x, weight, bias):
+    ...     y, mean, var = batch_norm(x, weight, bias, comm=MPI.COMM_WORLD)
+    ...     return (y**3).sum()
+    >>> x = jax.random.normal(jax.random.key(0), (8, 3))
+    >>> dx, dweight, dbias = jax.grad(loss, (0, 1, 2))(x, jax.numpy.ones(3), jax.numpy.zeros(3))
+    >>> dx.shape
+    (8, 3)
     """
     y, mean, var, _ = normalize(x, weight, bias, mask, eps, channel_axis, _of(comm))
     return y, mean, var

@@ -74,13 +74,19 @@ class BatchNormalization(keras.layers.BatchNormalization):
     A mask has the shape of the input without the channel axis. The statistics are those of the selected elements of all
     ranks, and all elements are normalized with them. Half precision is computed in float32, as in Keras.
 
-    Examples
-    --------
-    >>> model = keras.Sequential([keras.Input((784,)), keras.layers.Dense(64), BatchNormalization(synchronized=True)])
-
     References
     ----------
     Ioffe & Szegedy 2015, arXiv:1502.03167; Peng et al. 2018, MegDet, arXiv:1711.07240.
+
+    Examples
+    --------
+    >>> import keras
+    >>> from syncbn.keras import BatchNormalization
+    >>> model = keras.Sequential(
+    ...     [keras.Input((784,)), keras.layers.Dense(64), BatchNormalization(synchronized=True)]
+    ... )
+    >>> model.count_params()
+    50496
     """
 
     def __init__(
@@ -176,9 +182,14 @@ def distribute(model: keras.Model, comm: CommLike = None) -> None:
 
     Examples
     --------
-    >>> model.compile("adam", "sparse_categorical_crossentropy")
+    >>> import keras
+    >>> import numpy as np
+    >>> from syncbn.keras import BatchNormalization, distribute
+    >>> model = keras.Sequential([keras.Input((4,)), BatchNormalization(synchronized=True), keras.layers.Dense(1)])
+    >>> model.compile("sgd", "mse")
     >>> distribute(model)
-    >>> model.fit(x[rank::size], labels[rank::size], batch_size=8)
+    >>> x = np.random.default_rng(0).normal(size=(16, 4)).astype("float32")
+    >>> history = model.fit(x, x[:, :1], batch_size=8, verbose=0)  # x: the samples of this rank
     """
     if not isinstance(model, keras.Model):
         raise TypeError(f"model must be a keras.Model, got {type(model).__name__}")

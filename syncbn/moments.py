@@ -23,6 +23,16 @@ class Moments:
         Mean. Read-only, because the backward reads the same memory.
     var : ndarray of float64, shape (C,)
         Biased variance, Σ(x−μ)²/M. Read-only.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from syncbn import functional as F
+    >>> _, moments, _ = F.batch_norm(np.array([[1.0, 10.0], [3.0, 10.0]]))
+    >>> moments.count, moments.mean, moments.var
+    (2, array([ 2., 10.]), array([1., 0.]))
+    >>> moments.unbiased_var
+    array([2., 0.])
     """
 
     count: int

@@ -74,16 +74,16 @@ def export(model: Module, path: str | os.PathLike[str], input_shape: Sequence[in
     OSError
         The file cannot be written.
 
-    Examples
-    --------
-    >>> import syncbn.onnx
-    >>> syncbn.onnx.export(model, "model.onnx", (784,))  # doctest: +SKIP
-    >>> session = onnxruntime.InferenceSession("model.onnx")  # doctest: +SKIP
-    >>> (y,) = session.run(None, {"x": x})  # doctest: +SKIP
-
     References
     ----------
     ONNX operators: https://onnx.ai/onnx/operators
+
+    Examples
+    --------
+    >>> import syncbn.onnx
+    >>> from syncbn import BatchNorm, nn
+    >>> model = nn.Sequential(nn.Dense(784, 64), BatchNorm(64), nn.ReLU(), nn.Dense(64, 10))
+    >>> syncbn.onnx.export(nn.fuse(model), "model.onnx", (784,))
     """
     try:
         import onnx

@@ -28,7 +28,7 @@ NHWC = np.ones((2, 8, 8, 9), np.float32)
 
 
 def entries(text):
-    """Return the anchors of the headings, as mkdocs and GitHub make them."""
+    """Return the anchors of the headings, as MyST and GitHub make them."""
     titles = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}
 

@@ -1,4 +1,4 @@
-"""README shows the output of the demo, its links are valid, and its code and that of the how-to page runs."""
+"""README shows the output of the demo, its links are valid, and its code and that of how-to guides runs."""
 
 from __future__ import annotations
 
@@ -69,8 +69,8 @@ def test_the_code_of_the_readme_runs(tmp_path, ranks):
 
 
 @pytest.mark.parametrize("ranks", [0, 3])
-def test_the_loop_of_the_how_to_page_goes_on_where_it_has_stopped(tmp_path, ranks):
-    section = (ROOT / "docs/how-to.md").read_text().split("## Write your own training loop")[1].split("\n## ")[0]
+def test_the_loop_of_the_how_to_guide_goes_on_where_it_has_stopped(tmp_path, ranks):
+    section = (ROOT / "docs/training.md").read_text().split("## Write your own training loop")[1].split("\n## ")[0]
     loop, loading = code_blocks(section)
     begin, train = loop.split("train.broadcast_parameters(model, world)\n")
     for shown, shorter in (
@@ -111,14 +111,14 @@ def test_package_indexes_see_no_relative_links(tmp_path):
     assert "(https://example.org/syncbn/blob/v1/docs/demo/compare.png?raw=true)" in linked
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/how-to.md", "docs/index.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/install.md", "docs/tutorial.md"])
 def test_nothing_promises_a_package_index(page):
     text = (ROOT / page).read_text()
     assert not re.search(r"pip install (-U )?[\"']?syncbn(\[[a-z,]+\])?[\"']?( +#.*)?$", text, re.MULTILINE)
 
 
-def test_the_layers_of_the_how_to_page():
-    section = (ROOT / "docs/how-to.md").read_text().split("## Write a layer")[1].split("\n## ")[0]
+def test_the_layers_of_the_how_to_guide():
+    section = (ROOT / "docs/layers.md").read_text().split("## Write a layer")[1].split("\n## ")[0]
     names = {"np": np}
     for code in code_blocks(section):
         exec(code, names)

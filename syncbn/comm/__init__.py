@@ -36,6 +36,15 @@ def as_communicator(comm: CommLike) -> Communicator:
     """Return the syncbn communicator for ``comm``; None is this process alone.
 
     Collective at the first call with an mpi4py communicator.
+
+    Examples
+    --------
+    >>> from mpi4py import MPI
+    >>> from syncbn.comm import as_communicator
+    >>> as_communicator(None)  # this process alone
+    SerialComm(rank 0 of 1)
+    >>> as_communicator(MPI.COMM_WORLD) is as_communicator(MPI.COMM_WORLD)
+    True
     """
     if comm is None:
         return SERIAL

@@ -14,7 +14,14 @@ _keyval: int | None = None
 
 
 def world() -> MPIComm:
-    """Return the cached wrapper of ``MPI.COMM_WORLD``. Collective at its first call."""
+    """Return the cached wrapper of ``MPI.COMM_WORLD``. Collective at its first call.
+
+    Examples
+    --------
+    >>> from syncbn.comm import world
+    >>> world() is world()
+    True
+    """
     return wrap(import_mpi().COMM_WORLD)
 
 

@@ -37,6 +37,19 @@ class Communicator:
     ----------
     protocol : Protocol or SerialProtocol
         Implementation of the calls.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from syncbn import MPIComm
+    >>> comm = MPIComm()
+    >>> group = comm.split(2)  # ranks 0 and 1, ranks 2 and 3, ...
+    >>> group.size <= 2
+    True
+    >>> comm.allgather(comm.rank) == list(range(comm.size))
+    True
+    >>> group.free()
+    >>> comm.free()
     """
 
     _protocol: Protocol | SerialProtocol

@@ -12,6 +12,16 @@ class SyncError(RuntimeError):
     """A collective call failed: ranks disagree, are lost, or timed out.
 
     The base class of `SyncMismatchError`, `SyncLostRankError` and `SyncTimeoutError`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from syncbn import SyncBatchNorm, SyncError
+    >>> layer = SyncBatchNorm(3)
+    >>> try:
+    ...     y, backward = layer(np.ones((2, 3), np.float32))
+    ... except SyncError as error:
+    ...     print("not my mistake:", error)
     """
 
 
@@ -24,6 +34,17 @@ class SyncMismatchError(SyncError):
     ----------
     errors : mapping of int to str
         Texts of the errors that ranks raised instead of making the call, by rank.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from syncbn import SyncBatchNorm, SyncMismatchError
+    >>> layer = SyncBatchNorm(3)
+    >>> try:
+    ...     y, backward = layer(np.ones((2, 3), np.float32))
+    ... except SyncMismatchError as error:  # if another rank had an array of 4 channels
+    ...     for rank, text in error.errors.items():
+    ...         print(f"rank {rank}: {text}")
     """
 
     errors: Mapping[int, str] = {}
@@ -34,11 +55,25 @@ class SyncLostRankError(SyncError):
 
     That rank has exited, crashed or closed the communicator, or it is blocked in another communicator, waiting for
     this one.
+
+    Examples
+    --------
+    >>> from syncbn import SyncError, SyncLostRankError
+    >>> issubclass(SyncLostRankError, SyncError)
+    True
     """
 
 
 class SyncTimeoutError(SyncError):
-    """A rank waited longer than the ``timeout`` of the communicator, which is closed."""
+    """A rank waited longer than the ``timeout`` of the communicator, which is closed.
+
+    Examples
+    --------
+    >>> from syncbn import MPIComm, SyncBatchNorm, SyncTimeoutError
+    >>> layer = SyncBatchNorm(3, comm=MPIComm(timeout=600))
+    >>> layer.comm.timeout
+    600
+    """
 
 
 def mark_raised_by_all(error: Exception, protocol: int, call: int) -> None:

@@ -59,6 +59,16 @@ class MPIComm(Communicator):
     RuntimeError
         MPI is not initialized or is finalized; or a launcher started several processes, but each has an MPI
         world of size 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from syncbn import MPIComm
+    >>> with MPIComm(timeout=600) as comm:  # all ranks of MPI.COMM_WORLD
+    ...     total = np.ones(2)
+    ...     comm.allreduce(total)
+    >>> bool((total == comm.size).all())
+    True
     """
 
     _protocol: Protocol

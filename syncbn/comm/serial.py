@@ -81,7 +81,17 @@ _NO_CONTEXT = nullcontext()
 
 
 class SerialComm(Communicator):
-    """The communicator of one process, which sends nothing and needs no MPI."""
+    """The communicator of one process, which sends nothing and needs no MPI.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from syncbn import SerialComm, SyncBatchNorm
+    >>> comm = SerialComm()
+    >>> comm.rank, comm.size
+    (0, 1)
+    >>> layer = SyncBatchNorm(3, comm=comm)  # without MPI, such as in a test
+    """
 
     _distributed = None
 

@@ -33,6 +33,13 @@ class Dataset:
     ------
     DataError
         The arrays are inconsistent or empty.
+
+    Examples
+    --------
+    >>> from syncbn import data
+    >>> images = data.load()
+    >>> images.x_train.dtype.name, images.y_train[:3]
+    ('uint8', array([3, 1, 4], dtype=uint8))
     """
 
     name: str

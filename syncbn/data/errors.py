@@ -7,7 +7,17 @@ from syncbn.pitfalls import see
 
 
 class DataError(ValueError):
-    """Data is missing, damaged or of another format; the message has the file, the problem and how to get the data."""
+    """Data is missing, damaged or of another format; the message has the file, the problem and how to get the data.
+
+    Examples
+    --------
+    >>> from syncbn import data
+    >>> try:
+    ...     data.load("no such data")
+    ... except data.DataError:
+    ...     print("no directory with the four idx files")
+    no directory with the four idx files
+    """
 
     def __init__(self, message: str) -> None:
         entry = see("data-files")

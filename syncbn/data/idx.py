@@ -48,6 +48,15 @@ def read_idx(path: str | Path, ndim: int) -> NDArray[np.uint8]:
     DataError
         The file is not readable or not regular, is not an idx file, has another type or number of axes, is longer or
         shorter than its header declares, or its gzip stream is damaged.
+
+    Examples
+    --------
+    >>> import struct
+    >>> from pathlib import Path
+    >>> from syncbn.data import read_idx
+    >>> size = Path("labels").write_bytes(struct.pack(">4BI", 0, 0, 8, 1, 3) + bytes([7, 2, 1]))
+    >>> read_idx("labels", ndim=1)
+    array([7, 2, 1], dtype=uint8)
     """
     path = Path(path)
     try:

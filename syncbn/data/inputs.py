@@ -22,6 +22,13 @@ class Inputs:
     y_train, y_test : ndarray of uint8, shape (N,)
     mean, std : float
         Mean and standard deviation of all values of the training images (0 to 255, after pooling), used to standardize.
+
+    Examples
+    --------
+    >>> from syncbn import data
+    >>> images = data.prepare(data.load(), flat=True)
+    >>> images.x_test.shape
+    (2000, 784)
     """
 
     x_train: NDArray[np.floating]
@@ -53,6 +60,15 @@ def prepare(dataset: Dataset, *, pool: int = 1, flat: bool = False, dtype: DType
         ``pool`` does not divide the images, or all training pixels are equal.
     TypeError
         ``dtype`` is not float32 or float64.
+
+    Examples
+    --------
+    >>> from syncbn import data
+    >>> images = data.prepare(data.load(), pool=2)
+    >>> images.x_train.shape, images.x_train.dtype.name
+    ((10000, 1, 14, 14), 'float32')
+    >>> abs(float(images.x_train.mean())) < 1e-4
+    True
     """
     dtype = np.dtype(dtype)
     if dtype not in (np.float32, np.float64):

@@ -52,6 +52,13 @@ def load(source: str | os.PathLike[str] = "fashion-mnist-10k") -> Dataset:
     ----------
     Xiao, Rasul & Vollgraf 2017, Fashion-MNIST, arXiv:1708.07747; Krizhevsky 2009, Learning multiple layers of features
     from tiny images (CIFAR-10).
+
+    Examples
+    --------
+    >>> from syncbn import data
+    >>> images = data.load()
+    >>> images.x_train.shape, images.x_test.shape
+    ((10000, 28, 28), (2000, 28, 28))
     """
     if source == "fashion-mnist-10k":
         return read_packaged()

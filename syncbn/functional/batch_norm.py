@@ -169,6 +169,25 @@ def batch_norm(
     References
     ----------
     Ioffe & Szegedy 2015, arXiv:1502.03167; gradient over all ranks: Peng et al. 2018, arXiv:1711.07240.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from syncbn import functional as F
+    >>> x = np.random.default_rng(0).normal(5, 2, (8, 3)).astype(np.float32)
+    >>> y, moments, backward = F.batch_norm(x)
+    >>> moments.count, moments.mean.shape
+    (8, (3,))
+    >>> bool(np.allclose(y.mean(axis=0), 0, atol=1e-6))
+    True
+    >>> dx, dweight, dbias = backward(np.ones_like(y))
+    >>> float(abs(dx).max())  # a constant gradient has no effect on normalized values
+    0.0
+    >>> # Statistics of all ranks, with a mask over samples:
+    >>> from syncbn import MPIComm
+    >>> y, moments, backward = F.batch_norm(x, mask=np.arange(8) < 5, comm=MPIComm())
+    >>> moments.count  # on one rank
+    5
     """
     protocol = as_communicator(comm)._distributed
     found: tuple[NDArray[ScalarT], Moments, BatchNormBackward[ScalarT]] = plans.batch_norm(
@@ -261,6 +280,20 @@ def batch_norm_inference(
     References
     ----------
     Ioffe & Szegedy 2015, arXiv:1502.03167, Algorithm 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from syncbn import functional as F
+    >>> x = np.array([[1.0, 2.0], [3.0, 4.0]])
+    >>> y, backward = F.batch_norm_inference(x, running_mean=[1.0, 2.0], running_var=[4.0, 1.0], eps=0)
+    >>> y
+    array([[0., 0.],
+           [1., 2.]])
+    >>> dx, _, _ = backward(np.ones_like(x))
+    >>> dx
+    array([[0.5, 1. ],
+           [0.5, 1. ]])
     """
     found: tuple[NDArray[ScalarT], InferenceBackward[ScalarT]] = plans.batch_norm_inference(
         x, running_mean, running_var, weight, bias, eps, channel_axis, residual, relu, out, None

@@ -159,7 +159,15 @@ def batch_renorm(
 
     Examples
     --------
-    >>> y, moments, backward = batch_renorm(x, running_mean, running_var, r_max=1.5, d_max=0.5)
+    >>> import numpy as np
+    >>> from syncbn import functional as F
+    >>> x = np.random.default_rng(0).normal(5, 2, (8, 3))
+    >>> y, moments, backward = F.batch_renorm(x, np.full(3, 5.0), np.full(3, 4.0), r_max=1.5, d_max=0.5)
+    >>> moments.count
+    8
+    >>> dx, dweight, dbias = backward(y)
+    >>> dx.shape
+    (8, 3)
     """
     comm = as_communicator(comm)
     x, axis = check_input(x, channel_axis)

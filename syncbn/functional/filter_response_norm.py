@@ -77,7 +77,12 @@ def filter_response_norm(
 
     Examples
     --------
-    >>> y, backward = filter_response_norm(x, weight, bias, tau)
+    >>> import numpy as np
+    >>> from syncbn import functional as F
+    >>> x = np.random.default_rng(0).normal(5, 2, (2, 4, 3, 3)).astype(np.float32)
+    >>> y, backward = F.filter_response_norm(x, tau=np.zeros(4))
+    >>> bool(np.allclose((y**2).mean(axis=(2, 3)), 1, atol=1e-5))  # the root mean square of positive values is 1
+    True
     """
     x, axis = check_input(x, channel_axis)
     eps = check_eps(eps)

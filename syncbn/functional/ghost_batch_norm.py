@@ -138,7 +138,12 @@ def ghost_batch_norm(
 
     Examples
     --------
-    >>> y, moments, backward = ghost_batch_norm(x, 32)
+    >>> import numpy as np
+    >>> from syncbn import functional as F
+    >>> x = np.random.default_rng(0).normal(5, 2, (64, 3))
+    >>> y, moments, backward = F.ghost_batch_norm(x, 32)  # two virtual batches
+    >>> bool(np.allclose(y[:32].mean(axis=0), 0)), bool(np.allclose(y[32:].mean(axis=0), 0))
+    (True, True)
     """
     comm = as_communicator(comm)
     x, axis = check_input(x, channel_axis)

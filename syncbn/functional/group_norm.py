@@ -65,7 +65,15 @@ def group_norm(
 
     Examples
     --------
-    >>> y, backward = group_norm(x, 8, weight, bias, mask=mask)  # mask: (N, H, W), False in padding
+    >>> import numpy as np
+    >>> from syncbn import functional as F
+    >>> x = np.random.default_rng(0).normal(5, 2, (2, 4, 3, 3)).astype(np.float32)
+    >>> y, backward = F.group_norm(x, 2)  # 2 groups of 2 channels
+    >>> bool(np.allclose(y.reshape(2, 2, -1).mean(axis=-1), 0, atol=1e-5))  # the mean of each group
+    True
+    >>> mask = np.ones((2, 3, 3), bool)
+    >>> mask[:, :, -1] = False  # padding
+    >>> y, backward = F.group_norm(x, 2, mask=mask)
     """
     y, *_, backward = plans.group_norm(x, num_groups, weight, bias, eps, channel_axis, None, mask)
     return y, backward

@@ -62,7 +62,12 @@ def instance_norm(
 
     Examples
     --------
-    >>> y, backward = instance_norm(x, weight, bias, mask=mask)  # mask: (N, H, W), False in padding
+    >>> import numpy as np
+    >>> from syncbn import functional as F
+    >>> x = np.random.default_rng(0).normal(5, 2, (2, 4, 3, 3)).astype(np.float32)
+    >>> y, backward = F.instance_norm(x)
+    >>> bool(np.allclose(y.mean(axis=(2, 3)), 0, atol=1e-5))
+    True
     """
     y, *_, backward = plans.instance_norm(x, weight, bias, eps, channel_axis, None, mask)
     return y, backward

@@ -64,7 +64,16 @@ def layer_norm(
 
     Examples
     --------
-    >>> y, backward = layer_norm(x, (L, D), mask=mask[:, :, None])  # mask: (N, L), False in padding
+    >>> import numpy as np
+    >>> from syncbn import functional as F
+    >>> x = np.arange(6.0).reshape(2, 3)
+    >>> y, backward = F.layer_norm(x, (3,), eps=0)
+    >>> y.round(4)
+    array([[-1.2247,  0.    ,  1.2247],
+           [-1.2247,  0.    ,  1.2247]])
+    >>> dx, dweight, dbias = backward(np.ones_like(x))
+    >>> dweight is None
+    True
     """
     found: tuple[NDArray[ScalarT], AffineBackwardOf[ScalarT]] = plans.feature_norm(
         x, normalized_shape, weight, bias, eps, True, mask

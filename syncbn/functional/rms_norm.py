@@ -54,6 +54,15 @@ def rms_norm(
     References
     ----------
     Zhang & Sennrich 2019, arXiv:1910.07467.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from syncbn import functional as F
+    >>> y, backward = F.rms_norm(np.array([[3.0, 4.0]]), 2, eps=0)
+    >>> y.round(4), float((y**2).mean().round(12))
+    (array([[0.8485, 1.1314]]), 1.0)
+    >>> dx, dweight = backward(np.ones_like(y))
     """
     y, gradients = plans.feature_norm(x, normalized_shape, weight, None, eps, False)
 

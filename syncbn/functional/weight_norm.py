@@ -50,6 +50,20 @@ def weight_norm(
     References
     ----------
     Salimans & Kingma 2016, arXiv:1602.07868.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from syncbn import functional as F
+    >>> v = np.array([[3.0, 4.0], [0.0, 2.0]])
+    >>> w, backward = F.weight_norm(v, g=np.array([[10.0], [1.0]]))
+    >>> w
+    array([[6., 8.],
+           [0., 1.]])
+    >>> dv, dg = backward(np.ones_like(w))
+    >>> dg
+    array([[1.4],
+           [1. ]])
     """
     v = check_floating(v, "v")
     g = check_floating(g, "g")

@@ -56,7 +56,11 @@ def weight_standardization(
 
     Examples
     --------
-    >>> w, backward = weight_standardization(np.random.default_rng(0).standard_normal((8, 3, 3, 3)))
+    >>> import numpy as np
+    >>> from syncbn import functional as F
+    >>> w, backward = F.weight_standardization(np.random.default_rng(0).standard_normal((8, 3, 3, 3)))
+    >>> bool(np.allclose(w.mean(axis=(1, 2, 3)), 0)), bool(np.allclose(w.var(axis=(1, 2, 3)), 1, atol=1e-4))
+    (True, True)
     """
     v = check_floating(v, "v", min_ndim=2)
     kept = check_axis(axis, v.ndim, "axis")

@@ -66,6 +66,20 @@ class BatchNorm(BatchNormalizer):
     References
     ----------
     Ioffe & Szegedy 2015, arXiv:1502.03167.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from syncbn import BatchNorm
+    >>> x = np.random.default_rng(0).normal(5, 2, (8, 3)).astype(np.float32)
+    >>> layer = BatchNorm(3)
+    >>> y, backward = layer(x)
+    >>> dx = backward(np.ones_like(y))  # adds to layer.weight.grad and layer.bias.grad
+    >>> layer.bias.grad
+    array([8., 8., 8.], dtype=float32)
+    >>> layer.running_mean.round(2)  # 0.9 of the old mean, 0, and 0.1 of that of the batch
+    array([0.47, 0.48, 0.48], dtype=float32)
+    >>> y, _ = layer.eval()(x)
     """
 
     def __init__(
@@ -230,6 +244,18 @@ class SyncBatchNorm(BatchNorm):
     References
     ----------
     Peng et al. 2018, MegDet, arXiv:1711.07240; Ioffe & Szegedy 2015, arXiv:1502.03167.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from syncbn import MPIComm, SyncBatchNorm
+    >>> x = np.random.default_rng(0).normal(5, 2, (8, 3)).astype(np.float32)
+    >>> world = MPIComm()
+    >>> layer = SyncBatchNorm(3, comm=world)
+    >>> y, backward = layer(x)  # statistics of the samples of all ranks
+    >>> dx = backward(np.ones_like(y))
+    >>> layer.moments.count == 8 * world.size
+    True
     """
 
     def __init__(

@@ -28,8 +28,10 @@ class LinearRamp:
 
     Examples
     --------
-    >>> LinearRamp(1.0, 3.0, 5_000, 40_000)(22_500)
-    2.0
+    >>> from syncbn.layers import LinearRamp
+    >>> r_max = LinearRamp(first=1.0, last=3.0, start=5000, stop=40000)
+    >>> r_max(0), r_max(22500), r_max(100000)
+    (1.0, 2.0, 3.0)
     """
 
     first: float
@@ -101,8 +103,12 @@ class BatchRenorm(BatchNormalizer):
 
     Examples
     --------
-    >>> layer = BatchRenorm(64, momentum=0.01, r_max=LinearRamp(1, 3, 500, 4_000), d_max=LinearRamp(0, 5, 500, 2_500))
+    >>> import numpy as np
+    >>> from syncbn import BatchRenorm
+    >>> x = np.random.default_rng(0).normal(5, 2, (8, 3)).astype(np.float32)
+    >>> layer = BatchRenorm(3, r_max=3.0, d_max=5.0)
     >>> y, backward = layer(x)
+    >>> dx = backward(y)
     """
 
     def __init__(

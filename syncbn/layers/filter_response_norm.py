@@ -55,7 +55,12 @@ class FilterResponseNorm(AffineNormalizer):
 
     Examples
     --------
-    >>> layers = Conv2d(3, 32, 3), FilterResponseNorm(32), Conv2d(32, 32, 3), FilterResponseNorm(32)
+    >>> import numpy as np
+    >>> from syncbn import FilterResponseNorm
+    >>> x = np.random.default_rng(0).normal(5, 2, (2, 4, 3, 3)).astype(np.float32)
+    >>> y, backward = FilterResponseNorm(4)(x)
+    >>> y.shape
+    (2, 4, 3, 3)
     """
 
     def __init__(

@@ -55,7 +55,12 @@ class FrozenBatchNorm(Module):
 
     Examples
     --------
-    >>> backbone = FrozenBatchNorm.convert_frozen_batchnorm(backbone)  # before the optimizer is made
+    >>> import numpy as np
+    >>> from syncbn import BatchNorm, FrozenBatchNorm, nn
+    >>> model = nn.Sequential(nn.Dense(4, 3), BatchNorm(3))
+    >>> model = FrozenBatchNorm.convert_frozen_batchnorm(model)
+    >>> len(list(model.parameters()))  # those of the dense layer
+    2
     """
 
     weight: FloatArray

@@ -70,8 +70,10 @@ class GhostBatchNorm(BatchNormalizer):
 
     Examples
     --------
-    >>> layer = GhostBatchNorm(64, 32, comm=comm)  # statistics of 32 samples, on any number of ranks
-    >>> y, backward = layer(x)
+    >>> import numpy as np
+    >>> from syncbn import GhostBatchNorm
+    >>> layer = GhostBatchNorm(3, 32)
+    >>> y, backward = layer(np.random.default_rng(0).normal(5, 2, (64, 3)).astype(np.float32))
     """
 
     def __init__(

@@ -47,6 +47,17 @@ class GroupNorm(AffineNormalizer):
     References
     ----------
     Wu & He 2018, arXiv:1803.08494.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from syncbn import GroupNorm
+    >>> x = np.random.default_rng(0).normal(5, 2, (2, 4, 3, 3)).astype(np.float32)
+    >>> layer = GroupNorm(2, 4)  # 2 groups of 2 channels
+    >>> y, backward = layer(x)
+    >>> dx = backward(y)
+    >>> layer.weight.grad.shape
+    (4,)
     """
 
     def __init__(

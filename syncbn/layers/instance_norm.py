@@ -52,6 +52,15 @@ class InstanceNorm(RunningNormalizer):
     References
     ----------
     Ulyanov, Vedaldi & Lempitsky 2016, arXiv:1607.08022.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from syncbn import InstanceNorm
+    >>> x = np.random.default_rng(0).normal(5, 2, (2, 4, 3, 3)).astype(np.float32)
+    >>> y, backward = InstanceNorm(4)(x)
+    >>> bool(np.allclose(y.mean(axis=(2, 3)), 0, atol=1e-5))
+    True
     """
 
     def __init__(

@@ -47,6 +47,15 @@ class LayerNorm(AffineNormalizer):
     References
     ----------
     Ba, Kiros & Hinton 2016, arXiv:1607.06450.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from syncbn import LayerNorm
+    >>> layer = LayerNorm(3)
+    >>> y, backward = layer(np.array([[1.0, 2.0, 3.0]], np.float32))
+    >>> y.round(3)
+    array([[-1.225,  0.   ,  1.225]], dtype=float32)
     """
 
     def __init__(

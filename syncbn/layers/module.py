@@ -33,6 +33,29 @@ class Module:
     such as running statistics, are registered by `register_buffer`. Names are those of PyTorch: the names of
     attributes, joined by dots through nested modules; items are named by position or key. A module, parameter or buffer
     that is found twice is yielded once, under its first name, but ``state_dict`` has all names.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from syncbn import Module, Parameter
+    >>> class Scale(Module):
+    ...     def __init__(self, features):
+    ...         super().__init__()
+    ...         self.weight = Parameter(np.ones(features, np.float32))
+    ...
+    ...     def forward(self, x):
+    ...         def backward(dy):
+    ...             self.weight.add_grad((dy * x).sum(axis=0))
+    ...             return dy * self.weight.data
+    ...
+    ...         return x * self.weight.data, backward
+    >>> layer = Scale(2)
+    >>> y, backward = layer(np.array([[1.0, 2.0]], np.float32))
+    >>> dx = backward(np.ones_like(y))
+    >>> layer.weight.grad
+    array([1., 2.], dtype=float32)
+    >>> list(layer.state_dict())
+    ['weight']
     """
 
     def __init__(self) -> None:

@@ -40,6 +40,16 @@ class Parameter:
     version : int
         Number of changes of ``data`` by optimizers and by ``load_state_dict``. A backward raises RuntimeError if the
         parameters of its layer have changed since the forward.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from syncbn import Parameter
+    >>> parameter = Parameter(np.zeros(2, np.float32))
+    >>> parameter.add_grad(np.ones(2, np.float32))
+    >>> parameter.add_grad(np.ones(2, np.float32))
+    >>> parameter.grad
+    array([2., 2.], dtype=float32)
     """
 
     __slots__ = ("_grad", "data", "decay", "replicated", "summed", "version")

@@ -43,6 +43,15 @@ class RMSNorm(AffineNormalizer):
     References
     ----------
     Zhang & Sennrich 2019, arXiv:1910.07467.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from syncbn import RMSNorm
+    >>> layer = RMSNorm(2, eps=0.0)
+    >>> y, backward = layer(np.array([[3.0, 4.0]], np.float32))
+    >>> y.round(3)
+    array([[0.849, 1.131]], dtype=float32)
     """
 
     def __init__(

@@ -47,6 +47,15 @@ class WeightNorm(ParametrizedModule):
     References
     ----------
     Salimans & Kingma 2016, arXiv:1602.07868.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from syncbn import WeightNorm, nn
+    >>> layer = WeightNorm(nn.Dense(4, 3, rng=np.random.default_rng(0)))
+    >>> [name for name, _ in layer.named_parameters()]
+    ['weight_g', 'weight_v', 'bias']
+    >>> y, backward = layer(np.ones((2, 4), np.float32))
     """
 
     def __init__(self, module: Module, name: str = "weight", axis: int | None = 0) -> None:

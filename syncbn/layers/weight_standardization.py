@@ -49,7 +49,12 @@ class WeightStandardization(ParametrizedModule):
 
     Examples
     --------
-    >>> layers = WeightStandardization(Conv2d(3, 32, 3, bias=False)), GroupNorm(8, 32), ReLU()
+    >>> import numpy as np
+    >>> from syncbn import GroupNorm, WeightStandardization, nn
+    >>> model = nn.Sequential(WeightStandardization(nn.Conv2d(3, 8, 3)), GroupNorm(2, 8))
+    >>> y, backward = model(np.ones((2, 3, 5, 5), np.float32))
+    >>> y.shape
+    (2, 8, 3, 3)
     """
 
     def __init__(self, module: Module, name: str = "weight", axis: int = 0, eps: float = 1e-5) -> None:

@@ -55,7 +55,15 @@ def plot(path: PathLike, output: PathLike | None = None) -> Any:
 
     Examples
     --------
-    >>> plot("run.jsonl", "run.png")
+    >>> import numpy as np
+    >>> from syncbn import BatchNorm, SerialComm, nn
+    >>> from syncbn.monitor import Monitor
+    >>> model = nn.Sequential(nn.Dense(4, 3), BatchNorm(3), nn.ReLU())
+    >>> with Monitor(model, "run.jsonl", SerialComm()) as monitor:
+    ...     y, backward = model(np.random.default_rng(0).normal(size=(8, 4)).astype(np.float32))
+    ...     dx = backward(y)
+    >>> from syncbn.monitor import plot
+    >>> figure = plot("run.jsonl", "run.png")
     """
     from matplotlib import colormaps
     from matplotlib.figure import Figure

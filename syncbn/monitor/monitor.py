@@ -84,9 +84,16 @@ class Monitor:
 
     Examples
     --------
-    >>> with Monitor(model, "run.jsonl", every=10) as monitor:
-    ...     trainer.fit(images.x_train, images.y_train, epochs=3)
-    >>> monitor.plot("run.png")
+    >>> import numpy as np
+    >>> from syncbn import BatchNorm, SerialComm, nn
+    >>> from syncbn.monitor import Monitor
+    >>> model = nn.Sequential(nn.Dense(4, 3), BatchNorm(3), nn.ReLU())
+    >>> with Monitor(model, "run.jsonl", SerialComm()) as monitor:
+    ...     y, backward = model(np.random.default_rng(0).normal(size=(8, 4)).astype(np.float32))
+    ...     dx = backward(y)
+    >>> monitor.steps
+    1
+    >>> figure = monitor.plot("run.png")
     """
 
     @of_all_ranks

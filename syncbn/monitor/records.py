@@ -60,6 +60,19 @@ def read_records(path: PathLike) -> list[Record]:
         The file cannot be read.
     ValueError
         A line is not JSON.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from syncbn import BatchNorm, SerialComm, nn
+    >>> from syncbn.monitor import Monitor
+    >>> model = nn.Sequential(nn.Dense(4, 3), BatchNorm(3), nn.ReLU())
+    >>> with Monitor(model, "run.jsonl", SerialComm()) as monitor:
+    ...     y, backward = model(np.random.default_rng(0).normal(size=(8, 4)).astype(np.float32))
+    ...     dx = backward(y)
+    >>> from syncbn.monitor import read_records
+    >>> [record["type"] for record in read_records("run.jsonl")]
+    ['Dense', 'BatchNorm', 'ReLU']
     """
     with open_regular(Path(path)) as file:
         *lines, _ = file.read().decode().split("\n")

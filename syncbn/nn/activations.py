@@ -48,7 +48,18 @@ class Activation(Module):
 
 
 class ReLU(Activation):
-    """Rectified linear unit for any shape: y = max(x, 0), with derivative 0 at 0; NaN gives NaN."""
+    """Rectified linear unit for any shape: y = max(x, 0), with derivative 0 at 0; NaN gives NaN.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from syncbn import nn
+    >>> y, backward = nn.ReLU()(np.array([[-1.0, 2.0]]))
+    >>> y
+    array([[0., 2.]])
+    >>> backward(np.ones_like(y)).round(3)
+    array([[0., 1.]])
+    """
 
     def _apply(self, x: FloatArray) -> tuple[NDArray[Any], Callable[[FloatArray], NDArray[Any]]]:
         positive = x > 0
@@ -56,7 +67,18 @@ class ReLU(Activation):
 
 
 class Sigmoid(Activation):
-    """Logistic sigmoid for any shape: y = 1/(1 + exp(−x)), with derivative y·(1 − y)."""
+    """Logistic sigmoid for any shape: y = 1/(1 + exp(−x)), with derivative y·(1 − y).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from syncbn import nn
+    >>> y, backward = nn.Sigmoid()(np.array([[-1.0, 2.0]]))
+    >>> y.round(3)
+    array([[0.269, 0.881]])
+    >>> backward(np.ones_like(y)).round(3)
+    array([[0.197, 0.105]])
+    """
 
     def _apply(self, x: FloatArray) -> tuple[NDArray[Any], Callable[[FloatArray], NDArray[Any]]]:
         small = np.exp(-np.abs(x))  # at most 1, so it cannot overflow
@@ -66,7 +88,18 @@ class Sigmoid(Activation):
 
 
 class Tanh(Activation):
-    """Hyperbolic tangent for any shape: y = tanh(x), with derivative 1 − y²."""
+    """Hyperbolic tangent for any shape: y = tanh(x), with derivative 1 − y².
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from syncbn import nn
+    >>> y, backward = nn.Tanh()(np.array([[-1.0, 2.0]]))
+    >>> y.round(3)
+    array([[-0.762,  0.964]])
+    >>> backward(np.ones_like(y)).round(3)
+    array([[0.42 , 0.071]])
+    """
 
     def _apply(self, x: FloatArray) -> tuple[NDArray[Any], Callable[[FloatArray], NDArray[Any]]]:
         y = np.tanh(x)

@@ -40,6 +40,18 @@ class Adam(Optimizer):
     References
     ----------
     Kingma & Ba 2015, Adam: a method for stochastic optimization.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from syncbn import nn
+    >>> from syncbn import Parameter
+    >>> parameter = Parameter(np.ones(1))
+    >>> optimizer = nn.Adam([parameter], lr=0.1)
+    >>> parameter.add_grad(np.ones(1))
+    >>> optimizer.step()
+    >>> parameter.data.round(6)
+    array([0.9])
     """
 
     def __init__(

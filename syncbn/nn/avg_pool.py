@@ -24,6 +24,16 @@ class AvgPool2d(Pool2d):
         None means ``kernel_size``, so that windows are adjacent.
     padding : int or pair of int
         Zeros, which the mean includes (PyTorch's default); at most half of ``kernel_size``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from syncbn import nn
+    >>> x = np.arange(16.0).reshape(1, 1, 4, 4)
+    >>> y, backward = nn.AvgPool2d(2)(x)
+    >>> y[0, 0]
+    array([[ 2.5,  4.5],
+           [10.5, 12.5]])
     """
 
     @np.errstate(all="ignore")  # infinities and NaN of the result say it

@@ -34,6 +34,15 @@ class Conv2d(Module):
     ----------
     weight : Parameter, shape (out_channels, in_channels, KH, KW)
     bias : Parameter or None, shape (out_channels,)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from syncbn import nn
+    >>> layer = nn.Conv2d(3, 8, 3, stride=2, padding=1)
+    >>> y, backward = layer(np.ones((2, 3, 8, 8), np.float32))
+    >>> y.shape
+    (2, 8, 4, 4)
     """
 
     def __init__(

@@ -36,6 +36,16 @@ class Dense(Module):
     ----------
     weight : Parameter, shape (out_features, in_features)
     bias : Parameter or None, shape (out_features,)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from syncbn import nn
+    >>> layer = nn.Dense(4, 3, rng=np.random.default_rng(0))
+    >>> y, backward = layer(np.ones((2, 4), np.float32))
+    >>> dx = backward(np.ones_like(y))
+    >>> dx.shape, layer.weight.grad.shape
+    ((2, 4), (3, 4))
     """
 
     def __init__(

@@ -36,6 +36,17 @@ class Dropout(Module):
     References
     ----------
     Srivastava et al. 2014, Dropout: a simple way to prevent neural networks from overfitting.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from syncbn import nn
+    >>> layer = nn.Dropout(0.5, rng=np.random.default_rng(0))
+    >>> y, backward = layer(np.ones((1, 6)))
+    >>> y  # those that remain are divided by 1 - p
+    array([[2., 2., 0., 2., 2., 2.]])
+    >>> layer.eval()(np.ones((1, 6)))[0]
+    array([[1., 1., 1., 1., 1., 1.]])
     """
 
     random_state: np.ndarray[tuple[int], np.dtype[np.uint64]]

@@ -13,7 +13,16 @@ from syncbn.typing import BackwardOf, FloatArray, ScalarT
 
 
 class Flatten(Module):
-    """Layer that flattens all axes but the first, in C order for every memory order of x."""
+    """Layer that flattens all axes but the first, in C order for every memory order of x.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from syncbn import nn
+    >>> y, backward = nn.Flatten()(np.ones((2, 3, 4, 4)))
+    >>> y.shape, backward(y).shape
+    ((2, 48), (2, 3, 4, 4))
+    """
 
     def forward(self, x: NDArray[ScalarT]) -> tuple[NDArray[ScalarT], BackwardOf[ScalarT]]:
         """Return y, a view of x if possible, and its backward.

@@ -51,20 +51,20 @@ def fuse(model: ModuleT) -> ModuleT:
     TypeError
         ``model`` isn't a Module.
 
+    References
+    ----------
+    Jacob et al. 2018, Quantization and training of neural networks for efficient integer-arithmetic-only inference,
+    section 3.2, arXiv:1712.05877.
+
     Examples
     --------
     >>> from syncbn import BatchNorm, nn
-    >>> nn.fuse(nn.Sequential(nn.Dense(784, 64), nn.ReLU(), BatchNorm(64), nn.Dense(64, 10)))
+    >>> nn.fuse(nn.Sequential(nn.Dense(784, 64), nn.ReLU(), BatchNorm(64), nn.Dense(64, 10)).eval())
     Sequential(
       (0): Dense(in_features=784, out_features=64, bias=True)
       (1): ReLU()
       (2): Dense(in_features=64, out_features=10, bias=True)
     )
-
-    References
-    ----------
-    Jacob et al. 2018, Quantization and training of neural networks for efficient integer-arithmetic-only inference,
-    section 3.2, arXiv:1712.05877.
     """
     if not isinstance(model, Module):
         raise TypeError(f"model must be a Module, got {type(model).__name__}")

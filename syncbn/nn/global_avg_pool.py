@@ -14,7 +14,16 @@ from syncbn.typing import BackwardOf, FloatArray, ScalarT
 
 
 class GlobalAvgPool2d(Module):
-    """Global average pooling from (N, C, H, W) to (N, C): y[n,c] is the mean of all pixels of x[n,c]."""
+    """Global average pooling from (N, C, H, W) to (N, C): y[n,c] is the mean of all pixels of x[n,c].
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from syncbn import nn
+    >>> y, backward = nn.GlobalAvgPool2d()(np.arange(8.0).reshape(1, 2, 2, 2))
+    >>> y
+    array([[1.5, 5.5]])
+    """
 
     @np.errstate(all="ignore")  # infinities and NaN of the result say it
     def forward(self, x: NDArray[ScalarT]) -> tuple[NDArray[ScalarT], BackwardOf[ScalarT]]:

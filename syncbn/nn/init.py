@@ -13,7 +13,17 @@ from syncbn.typing import FloatArray
 
 
 class Initializer(Protocol):
-    """A function that draws initial weights, such as `he_normal`."""
+    """A function that draws initial weights, such as `he_normal`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from syncbn import nn
+    >>> def ones(shape, rng, dtype=np.float32):
+    ...     return np.ones(shape, dtype)
+    >>> nn.Dense(2, 1, init=ones).weight.data
+    array([[1., 1.]], dtype=float32)
+    """
 
     def __call__(self, shape: Sequence[int], rng: np.random.Generator, dtype: DTypeLike) -> FloatArray:
         """Return random weights of this shape and dtype."""
@@ -38,24 +48,59 @@ def he_normal(shape: Sequence[int], rng: np.random.Generator, dtype: DTypeLike =
     References
     ----------
     He, Zhang, Ren & Sun 2015, Delving deep into rectifiers, equation 10.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from syncbn import nn
+    >>> weight = nn.he_normal((64, 784), np.random.default_rng(0))
+    >>> weight.shape, weight.dtype.name
+    ((64, 784), 'float32')
     """
     fan_in, _ = _fans(shape)
     return _normal(shape, math.sqrt(2.0 / fan_in), rng, dtype)
 
 
 def he_uniform(shape: Sequence[int], rng: np.random.Generator, dtype: DTypeLike = np.float32) -> FloatArray:
-    """Draw from U(−a, a) with a = √(6/fan_in), whose variance is that of `he_normal`; arguments as `he_normal`."""
+    """Draw from U(−a, a) with a = √(6/fan_in), whose variance is that of `he_normal`; arguments as `he_normal`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from syncbn import nn
+    >>> weight = nn.he_uniform((64, 784), np.random.default_rng(0))
+    >>> weight.shape, weight.dtype.name
+    ((64, 784), 'float32')
+    """
     fan_in, _ = _fans(shape)
     return _uniform(shape, math.sqrt(6.0 / fan_in), rng, dtype)
 
 
 def glorot_normal(shape: Sequence[int], rng: np.random.Generator, dtype: DTypeLike = np.float32) -> FloatArray:
-    """Draw from N(0, 2/(fan_in + fan_out)) (Glorot & Bengio 2010); arguments as `he_normal`."""
+    """Draw from N(0, 2/(fan_in + fan_out)) (Glorot & Bengio 2010); arguments as `he_normal`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from syncbn import nn
+    >>> weight = nn.glorot_normal((64, 784), np.random.default_rng(0))
+    >>> weight.shape, weight.dtype.name
+    ((64, 784), 'float32')
+    """
     return _normal(shape, math.sqrt(2.0 / sum(_fans(shape))), rng, dtype)
 
 
 def glorot_uniform(shape: Sequence[int], rng: np.random.Generator, dtype: DTypeLike = np.float32) -> FloatArray:
-    """Draw from U(−a, a), a = √(6/(fan_in + fan_out)) (Glorot & Bengio 2010, equation 16); arguments as `he_normal`."""
+    """Draw from U(−a, a), a = √(6/(fan_in + fan_out)) (Glorot & Bengio 2010, equation 16); arguments as `he_normal`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from syncbn import nn
+    >>> weight = nn.glorot_uniform((64, 784), np.random.default_rng(0))
+    >>> weight.shape, weight.dtype.name
+    ((64, 784), 'float32')
+    """
     return _uniform(shape, math.sqrt(6.0 / sum(_fans(shape))), rng, dtype)
 
 

@@ -45,6 +45,19 @@ def softmax_cross_entropy(
         A shape is wrong, a label is outside 0 to K−1, or the normalizer is not positive and finite.
     TypeError
         Logits are not float32 or float64, or labels are not integers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from syncbn import nn
+    >>> loss, dlogits = nn.softmax_cross_entropy(np.array([[0.0, 0.0], [3.0, 0.0]]), np.array([1, 0]))
+    >>> round(loss, 4), dlogits.round(4)
+    (0.3709, array([[ 0.25  , -0.25  ],
+           [-0.0237,  0.0237]]))
+    >>> # On several ranks, divide by the number of samples of all of them:
+    >>> loss, dlogits = nn.softmax_cross_entropy(np.array([[0.0, 0.0]]), np.array([1]), 8)
+    >>> round(loss * 8, 4)
+    0.6931
     """
     check_input("softmax_cross_entropy", logits, ("N", "K"))
     check_unmasked(labels, "labels")
@@ -107,6 +120,15 @@ def mean_squared_error(
         The shapes differ, or the normalizer is not positive and finite.
     TypeError
         y is not float32 or float64, or targets are not real numbers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from syncbn import nn
+    >>> loss, dy = nn.mean_squared_error(np.array([[1.0], [2.0]]), np.array([[0.0], [0.0]]))
+    >>> loss, dy
+    (2.5, array([[1.],
+           [2.]]))
     """
     check_dtype("mean_squared_error", y)
     check_unmasked(targets, "targets")

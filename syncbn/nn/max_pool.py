@@ -24,6 +24,16 @@ class MaxPool2d(Pool2d):
         None means ``kernel_size``, so that windows are adjacent.
     padding : int or pair of int
         Padding, which is never the maximum; at most half of ``kernel_size``, so that every window has a pixel.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from syncbn import nn
+    >>> x = np.arange(16.0).reshape(1, 1, 4, 4)
+    >>> y, backward = nn.MaxPool2d(2)(x)
+    >>> y[0, 0]
+    array([[ 5.,  7.],
+           [13., 15.]])
     """
 
     @np.errstate(all="ignore")  # infinities and NaN of the result say it

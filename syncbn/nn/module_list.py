@@ -26,6 +26,15 @@ class ModuleList(Module):
     ------
     TypeError
         A layer isn't a Module.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from syncbn import nn
+    >>> layers = nn.ModuleList([nn.Dense(4, 4), nn.ReLU()])
+    >>> layers = layers.append(nn.Dense(4, 2))
+    >>> len(layers), len(list(layers.parameters()))
+    (3, 4)
     """
 
     def __init__(self, layers: Iterable[Module] = ()) -> None:

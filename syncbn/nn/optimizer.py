@@ -39,6 +39,18 @@ class Optimizer:
         A hyperparameter is out of range, or there are no parameters or duplicates.
     TypeError
         An element of ``parameters`` is not a Parameter.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from syncbn import nn
+    >>> model = nn.Dense(2, 1)
+    >>> optimizer = nn.SGD(model.parameters(), lr=0.1)
+    >>> y, backward = model(np.ones((3, 2), np.float32))
+    >>> dx = backward(np.ones_like(y))
+    >>> optimizer.step()
+    >>> optimizer.zero_grad()
+    >>> optimizer.lr = 0.01
     """
 
     def __init__(self, parameters: Iterable[Parameter], lr: float, weight_decay: float = 0.0) -> None:

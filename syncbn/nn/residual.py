@@ -53,6 +53,15 @@ class ResidualBlock(Module):
     References
     ----------
     He, Zhang, Ren & Sun 2016, Deep residual learning for image recognition.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from syncbn import SyncBatchNorm, nn
+    >>> block = nn.ResidualBlock(16, 32, stride=2, norm=SyncBatchNorm)
+    >>> y, backward = block(np.ones((2, 16, 8, 8), np.float32))
+    >>> y.shape
+    (2, 32, 4, 4)
     """
 
     def __init__(

@@ -28,6 +28,13 @@ class Schedule(ABC):
     ------
     ValueError, TypeError
         An argument is out of range or has another type.
+
+    Examples
+    --------
+    >>> from syncbn import nn
+    >>> schedule = nn.StepSchedule(0.1, milestones=(10,))
+    >>> isinstance(schedule, nn.Schedule), schedule(0)
+    (True, 0.1)
     """
 
     lr: float
@@ -50,7 +57,15 @@ class Schedule(ABC):
 
 @dataclass(frozen=True)
 class ConstantSchedule(Schedule):
-    """Constant learning rate after the warm-up; parameters as `Schedule`."""
+    """Constant learning rate after the warm-up; parameters as `Schedule`.
+
+    Examples
+    --------
+    >>> from syncbn import nn
+    >>> schedule = nn.ConstantSchedule(0.1, warmup_steps=4)
+    >>> [round(schedule(step), 3) for step in range(6)]
+    [0.025, 0.05, 0.075, 0.1, 0.1, 0.1]
+    """
 
     def _after_warmup(self, step: int) -> float:  # noqa: ARG002 (the learning rate is constant)
         return self.lr
@@ -67,6 +82,13 @@ class StepSchedule(Schedule):
     milestones : tuple of int
         Steps in ascending order, counted from the start of training, after the warm-up.
     factor : float
+
+    Examples
+    --------
+    >>> from syncbn import nn
+    >>> schedule = nn.StepSchedule(0.1, milestones=(2, 4))
+    >>> [round(schedule(step), 4) for step in range(6)]
+    [0.1, 0.1, 0.01, 0.01, 0.001, 0.001]
     """
 
     milestones: tuple[int, ...] = ()
@@ -99,6 +121,13 @@ class CosineSchedule(Schedule):
     References
     ----------
     Loshchilov & Hutter 2017, SGDR, without restarts.
+
+    Examples
+    --------
+    >>> from syncbn import nn
+    >>> schedule = nn.CosineSchedule(0.1, total_steps=4)
+    >>> [round(schedule(step), 4) for step in range(5)]
+    [0.1, 0.0854, 0.05, 0.0146, 0.0]
     """
 
     total_steps: int = 0

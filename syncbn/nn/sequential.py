@@ -24,6 +24,16 @@ class Sequential(ModuleList):
     ------
     TypeError
         A layer isn't a Module.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from syncbn import SyncBatchNorm, nn
+    >>> model = nn.Sequential(nn.Dense(4, 8), SyncBatchNorm(8), nn.ReLU(), nn.Dense(8, 3))
+    >>> logits, backward = model(np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32))
+    >>> dx = backward(logits)  # calls the backward functions of the layers in reverse order
+    >>> dx.shape
+    (5, 4)
     """
 
     def __init__(self, *layers: Module) -> None:

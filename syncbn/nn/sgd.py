@@ -33,6 +33,18 @@ class SGD(Optimizer):
         A hyperparameter is out of range, or there are no parameters or duplicates.
     TypeError
         An element of ``parameters`` is not a Parameter.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from syncbn import nn
+    >>> from syncbn import Parameter
+    >>> parameter = Parameter(np.ones(1))
+    >>> optimizer = nn.SGD([parameter], lr=0.1, momentum=0.9)
+    >>> parameter.add_grad(np.ones(1))
+    >>> optimizer.step()
+    >>> parameter.data
+    array([0.9])
     """
 
     def __init__(

@@ -23,6 +23,13 @@ class Summary(str):
     text : str
     html : str
         The same as an HTML table.
+
+    Examples
+    --------
+    >>> from syncbn import nn
+    >>> table = nn.summary(nn.Sequential(nn.Dense(4, 2)), (4,))
+    >>> "Total params: 10" in table
+    True
     """
 
     def __new__(cls, text: str, html: str = "") -> Summary:  # noqa: D102, ARG004 (`__init__` takes it)
@@ -62,6 +69,24 @@ def summary(model: Module, input_shape: Sequence[int], file: TextIO | None = Non
     ------
     ValueError, TypeError
         The network does not accept samples of ``input_shape``; raised by the layer concerned.
+
+    Examples
+    --------
+    >>> from syncbn import BatchNorm, nn
+    >>> print(nn.summary(nn.Sequential(nn.Dense(784, 64), BatchNorm(64), nn.ReLU(), nn.Dense(64, 10)), (784,)))
+    Model: Sequential
+    __________________________________________________________________
+     Layer (type)                Output Shape              Param #
+    ==================================================================
+     0 (Dense)                   (None, 64)                50,240
+     1 (BatchNorm)               (None, 64)                256
+     2 (ReLU)                    (None, 64)                0
+     3 (Dense)                   (None, 10)                650
+    ==================================================================
+    Total params: 51,146
+    Trainable params: 51,018
+    Non-trainable params: 128
+    __________________________________________________________________
     """
     shape = [check_integer("input_shape", size) for size in input_shape]
     layers = list(model.named_children()) if isinstance(model, Sequential) else [("", model)]

@@ -50,7 +50,11 @@ def convert_sync_batchnorm(module: nn.Module, process_group: Any = None, comm: C
 
     Examples
     --------
-    >>> model = convert_sync_batchnorm(model)
+    >>> import torch
+    >>> from syncbn.torch import convert_sync_batchnorm
+    >>> model = convert_sync_batchnorm(torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8)))
+    >>> type(model[1]).__name__, list(model.state_dict())[2:4]
+    ('SyncBatchNorm', ['1.weight', '1.bias'])
     """
     return convert(module, process_group, comm, SyncBatchNorm)
 
@@ -75,6 +79,14 @@ def revert_sync_batchnorm(module: nn.Module) -> nn.Module:
     ------
     TypeError
         ``module`` is not a Module.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from syncbn.torch import convert_sync_batchnorm, revert_sync_batchnorm
+    >>> model = convert_sync_batchnorm(torch.nn.Sequential(torch.nn.BatchNorm2d(8)))
+    >>> type(revert_sync_batchnorm(model)[0]).__name__
+    'BatchNorm2d'
     """
 
     def replace(layer: nn.Module) -> nn.Module | None:

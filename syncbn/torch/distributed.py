@@ -133,9 +133,18 @@ class TorchComm(Communicator):
 
     Examples
     --------
-    >>> torch.distributed.init_process_group("gloo")
+    >>> import torch
+    >>> import tempfile
+    >>> from syncbn.torch import SyncBatchNorm, TorchComm
+    >>> torch.distributed.init_process_group(  # torchrun needs no further arguments
+    ...     "gloo", init_method=f"file://{tempfile.mktemp()}", rank=0, world_size=1
+    ... )
     >>> comm = TorchComm()
-    >>> layer = SyncBatchNorm(64, comm=comm)
+    >>> layer = SyncBatchNorm(3, comm=comm)
+    >>> comm.rank, comm.size
+    (0, 1)
+    >>> comm.free()
+    >>> torch.distributed.destroy_process_group()
     """
 
     def __init__(self, process_group: Any = None, *, timeout: float | None = None) -> None:

@@ -21,6 +21,13 @@ class BatchNorm(_BatchNorm):
 
     Not collective. `revert_sync_batchnorm` makes it of a layer whose original class is unknown. The parameters are
     those of ``torch.nn.BatchNorm2d``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from syncbn.torch import BatchNorm
+    >>> BatchNorm(3)(torch.ones(2, 3)).shape
+    torch.Size([2, 3])
     """
 
     def _check_input_dim(self, input: Tensor) -> None:  # noqa: A002  # the name of the base class
@@ -79,7 +86,17 @@ class SyncBatchNorm(BatchNorm):
 
     Examples
     --------
-    >>> model = SyncBatchNorm.convert_sync_batchnorm(torchvision.models.resnet18())
+    >>> import torch
+    >>> from syncbn.torch import SyncBatchNorm
+    >>> layer = SyncBatchNorm(3)
+    >>> x = torch.randn(8, 3, requires_grad=True)
+    >>> layer(x).square().sum().backward()
+    >>> x.grad.shape
+    torch.Size([8, 3])
+    >>> model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.BatchNorm1d(3))
+    >>> model = SyncBatchNorm.convert_sync_batchnorm(model)
+    >>> type(model[1]).__name__
+    'SyncBatchNorm'
     """
 
     def __init__(

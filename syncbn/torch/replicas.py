@@ -45,7 +45,10 @@ def broadcast_parameters(module: nn.Module, comm: CommLike = None) -> None:
 
     Examples
     --------
-    >>> broadcast_parameters(model)
+    >>> import torch
+    >>> from syncbn.torch import broadcast_parameters
+    >>> model = torch.nn.Linear(4, 3)
+    >>> broadcast_parameters(model)  # those of rank 0
     """
     _check_module(module)
     communicator = _communicator(comm)
@@ -85,9 +88,13 @@ def average_gradients(module: nn.Module, comm: CommLike = None) -> None:
 
     Examples
     --------
-    >>> loss.backward()
-    >>> average_gradients(model)
-    >>> optimizer.step()
+    >>> import torch
+    >>> from syncbn.torch import average_gradients
+    >>> model = torch.nn.Linear(4, 3)
+    >>> model(torch.ones(2, 4)).sum().backward()
+    >>> average_gradients(model)  # before optimizer.step()
+    >>> model.bias.grad
+    tensor([2., 2., 2.])
     """
     _check_module(module)
     communicator = _communicator(comm)
@@ -128,7 +135,13 @@ def loss_weight(samples: int, comm: CommLike = None) -> float:
 
     Examples
     --------
-    >>> loss = loss_weight(len(x)) * cross_entropy(model(x), labels, reduction="sum") / max(len(x), 1)
+    >>> import torch
+    >>> from syncbn.torch import loss_weight
+    >>> logits, labels = torch.zeros(3, 10), torch.tensor([1, 2, 3])
+    >>> loss = torch.nn.functional.cross_entropy(logits, labels, reduction="sum") / max(len(labels), 1)
+    >>> loss = loss * loss_weight(len(labels))
+    >>> round(loss.item(), 4)
+    2.3026
     """
     total = np.array([check_integer("samples", samples, 0)], np.int64)
     communicator = _communicator(comm)

@@ -24,7 +24,20 @@ TRAILER_BYTES = len(LABEL) + 64
 
 
 class CheckpointError(ValueError):
-    """A checkpoint cannot be written, read or used; the message has the file and the reason. Raised on all ranks."""
+    """A checkpoint cannot be written, read or used; the message has the file and the reason. Raised on all ranks.
+
+    Examples
+    --------
+    >>> from syncbn import SerialComm, nn
+    >>> from syncbn.train import CheckpointError, Trainer
+    >>> model = nn.Dense(4, 2)
+    >>> trainer = Trainer(model, nn.SGD(model.parameters(), lr=0.1), SerialComm())
+    >>> try:
+    ...     trainer.resume("missing.npz")
+    ... except CheckpointError as error:
+    ...     print(error)
+    missing.npz: there is no such checkpoint (docs/sharp-bits.md#checkpoints)
+    """
 
     def __init__(self, text: str) -> None:
         entry = see("checkpoints")

@@ -17,6 +17,15 @@ class ParameterMismatchError(RuntimeError):
     """Ranks have different parameters. Raised on every rank.
 
     The message has the ranks and the name of the first parameter that differs.
+
+    Examples
+    --------
+    >>> from syncbn import nn
+    >>> from syncbn.train import ParameterMismatchError, check_parameters
+    >>> try:
+    ...     check_parameters(nn.Dense(4, 2))
+    ... except ParameterMismatchError as error:  # if ranks have different values
+    ...     print(error)
     """
 
 
@@ -37,6 +46,13 @@ def check_parameters(model: Module, comm: CommLike = None) -> None:
     ------
     ParameterMismatchError
         Ranks differ from the majority. Raised on all ranks.
+
+    Examples
+    --------
+    >>> from syncbn import SyncBatchNorm, data, nn, train
+    >>> images = data.prepare(data.load(), flat=True)
+    >>> model = nn.Sequential(nn.Dense(784, 16), SyncBatchNorm(16), nn.ReLU(), nn.Dense(16, 10))
+    >>> train.check_parameters(model)  # an error, if ranks differ
     """
     comm = find_communicator(comm, model)
     with collective_errors(comm, "check of parameters"):

@@ -31,6 +31,13 @@ class Evaluation:
         Share of samples (0 to 1) whose largest output is not that of their class, or that have an output of NaN.
     samples : int
         Number of samples.
+
+    Examples
+    --------
+    >>> from syncbn.train import Evaluation
+    >>> found = Evaluation(loss=0.5, error=0.25, samples=2000)
+    >>> found.accuracy
+    0.75
     """
 
     loss: float
@@ -75,6 +82,15 @@ def evaluate(
         Ranks have different parameters, and these are not the random ones of a new model.
     SyncMismatchError
         Another rank has raised one of these errors.
+
+    Examples
+    --------
+    >>> from syncbn import SyncBatchNorm, data, nn, train
+    >>> images = data.prepare(data.load(), flat=True)
+    >>> model = nn.Sequential(nn.Dense(784, 16), SyncBatchNorm(16), nn.ReLU(), nn.Dense(16, 10))
+    >>> found = train.evaluate(model, images.x_test, images.y_test)
+    >>> found.samples, 0 <= found.error <= 1
+    (2000, True)
     """
     comm = find_communicator(comm, model)
     totals = np.zeros(2)
@@ -115,6 +131,16 @@ def predict(model: Module, x: FloatArray, *, batch_size: int = 256) -> FloatArra
     ------
     ValueError, TypeError
         Samples do not fit the model.
+
+    Examples
+    --------
+    >>> from syncbn import SyncBatchNorm, data, nn, train
+    >>> images = data.prepare(data.load(), flat=True)
+    >>> model = nn.Sequential(nn.Dense(784, 16), SyncBatchNorm(16), nn.ReLU(), nn.Dense(16, 10))
+    >>> logits = train.predict(model, images.x_test[:8])
+    >>> logits.shape
+    (8, 10)
+    >>> classes = logits.argmax(axis=1)
     """
     check_model(model)
     check_unmasked(x, "x")

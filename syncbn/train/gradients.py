@@ -35,6 +35,19 @@ class FlatGradients:
         View of the scalars.
     signature : CollectiveSignature
         Description of `add_over_ranks`, which must be equal on all ranks.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from syncbn import MPIComm, Parameter
+    >>> from syncbn.train import FlatGradients
+    >>> comm, parameter = MPIComm(), Parameter(np.zeros(3))
+    >>> gradients = FlatGradients([parameter])
+    >>> parameter.add_grad(np.ones(3))
+    >>> gradients.take(0.5)  # the loss of this rank
+    >>> loss = gradients.add_over_ranks(comm)
+    >>> bool((parameter.grad == comm.size).all()), loss == 0.5 * comm.size
+    (True, True)
     """
 
     def __init__(self, parameters: Sequence[Parameter], dtype: DTypeLike | None = None, scalars: int = 1) -> None:

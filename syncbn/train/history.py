@@ -17,7 +17,16 @@ _CURVES = {
 
 
 class History(list[EpochRecord]):
-    """List of the records of all epochs. ``print`` and notebooks show it as a table, and `plot` draws it."""
+    """List of the records of all epochs. ``print`` and notebooks show it as a table, and `plot` draws it.
+
+    Examples
+    --------
+    >>> from syncbn.train import EpochRecord, History
+    >>> history = History([EpochRecord(1, 20, 1.5, 0.9, 0.3, 2.0, 0, 0.05, 0.4)])
+    >>> history[-1].test_error
+    0.3
+    >>> axes = history.plot()  # with matplotlib
+    """
 
     def plot(self, axes: Any = None) -> Any:
         """Draw loss and accuracy over the epochs, in training and on the validation data.

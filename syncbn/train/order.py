@@ -24,6 +24,12 @@ def shard(samples: int, rank: int, size: int) -> slice:
     ------
     ValueError
         The rank is not in 0 to size − 1, or the number of samples is negative.
+
+    Examples
+    --------
+    >>> from syncbn.train import shard
+    >>> [shard(10, rank, 4) for rank in range(4)]
+    [slice(0, 3, None), slice(3, 6, None), slice(6, 8, None), slice(8, 10, None)]
     """
     if samples < 0 or not 0 <= rank < size:
         raise ValueError(
@@ -51,6 +57,15 @@ class DataOrder:
         Seed of the random order.
     drop_last : bool
         Whether to leave out the last batch of an epoch if it is smaller than the others.
+
+    Examples
+    --------
+    >>> from syncbn.train import DataOrder
+    >>> order = DataOrder(samples=10, global_batch=4, seed=0)
+    >>> order.steps
+    3
+    >>> [len(batch) for batch in order.batches(epoch=0)]
+    [4, 4, 2]
     """
 
     samples: int

@@ -66,9 +66,12 @@ def update_bn(loader: Batches, model: Module, comm: CommLike = None, *, batch_si
 
     Examples
     --------
-    >>> trainer.fit(images.x_train, images.y_train, epochs=3)
-    >>> update_bn(images.x_train, model, trainer.comm)
-    >>> trainer.evaluate(images.x_test, images.y_test)
+    >>> from syncbn import SyncBatchNorm, data, nn, train
+    >>> images = data.prepare(data.load(), flat=True)
+    >>> model = nn.Sequential(nn.Dense(784, 16), SyncBatchNorm(16), nn.ReLU(), nn.Dense(16, 10))
+    >>> train.update_bn(images.x_train[:512], model)
+    >>> model[1].running_mean.shape
+    (16,)
     """
     comm = find_communicator(comm, model)
     with collective_errors(comm, "update_bn"):

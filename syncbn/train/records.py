@@ -28,6 +28,15 @@ class EpochRecord:
     train_error : float or None
         Fraction of the samples of the epoch (0 to 1) with a wrong class, each predicted in its own step, in training
         mode; None in records of older checkpoints.
+
+    Examples
+    --------
+    >>> from syncbn.train import EpochRecord
+    >>> record = EpochRecord(
+    ...     epoch=1, steps=20, train_loss=1.5, test_loss=0.9, test_error=0.25, seconds=2.0, bytes_sent=0, lr=0.05
+    ... )
+    >>> record.test_accuracy
+    0.75
     """
 
     epoch: int
@@ -73,6 +82,15 @@ class Progress:
         Number of bytes that this rank passed to collective operations in the step.
     wrong : int
         Number of samples of the global batch with a wrong class.
+
+    Examples
+    --------
+    >>> from syncbn.train import Progress
+    >>> def on_step(done: Progress):
+    ...     if done.step % 100 == 0:
+    ...         print(f"epoch {done.epoch}, step {done.step} of {done.steps}: loss {done.loss:.3f}")
+    >>> on_step(Progress(1, 3, 100, 625, 32, 0.5123, 0.05, 0.01, 0))  # as `fit(..., on_step=on_step)` calls it
+    epoch 1, step 100 of 625: loss 0.512
     """
 
     epoch: int
@@ -99,6 +117,12 @@ class Position:
         Sum of the losses of these steps, each multiplied by its number of samples.
     samples, seconds, bytes_sent, wrong : int, float, int and int
         Sums over these steps, as described in `EpochRecord` and `Progress`.
+
+    Examples
+    --------
+    >>> from syncbn.train import Position
+    >>> Position(epoch=2).step
+    0
     """
 
     epoch: int = 0

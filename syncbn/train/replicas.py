@@ -44,13 +44,18 @@ def broadcast_parameters(model: Module, comm: CommLike = None, optimizer: Optimi
 
     Examples
     --------
-    >>> broadcast_parameters(model, comm)
-    >>> for batch in DataOrder(len(x), global_batch, seed=0).batches(epoch=0):
-    ...     own = batch[shard(len(batch), comm.rank, comm.size)]
-    ...     logits, backward = model(x[own])
-    ...     loss, dlogits = softmax_cross_entropy(logits, y[own], len(batch))
-    ...     backward(dlogits)
-    ...     loss = sum_gradients(model, comm, loss)
+    >>> from syncbn import SyncBatchNorm, data, nn, train
+    >>> images = data.prepare(data.load(), flat=True)
+    >>> model = nn.Sequential(nn.Dense(784, 16), SyncBatchNorm(16), nn.ReLU(), nn.Dense(16, 10))
+    >>> optimizer = nn.SGD(model.parameters(), lr=0.05)
+    >>> comm = model[1].comm
+    >>> train.broadcast_parameters(model, comm)
+    >>> for batch in train.DataOrder(256, 8 * comm.size, seed=0).batches(epoch=0):
+    ...     own = batch[train.shard(len(batch), comm.rank, comm.size)]
+    ...     logits, backward = model(images.x_train[own])
+    ...     loss, dlogits = nn.softmax_cross_entropy(logits, images.y_train[own], len(batch))
+    ...     dx = backward(dlogits)
+    ...     loss = train.sum_gradients(model, comm, loss)
     ...     optimizer.step()
     ...     optimizer.zero_grad()
     """
@@ -108,6 +113,18 @@ def sum_gradients(model: Module, comm: CommLike = None, loss: float = 0.0) -> fl
         Ranks have different parameters.
     SyncMismatchError
         Another rank has raised one of these errors, or has another model.
+
+    Examples
+    --------
+    >>> from syncbn import SyncBatchNorm, data, nn, train
+    >>> images = data.prepare(data.load(), flat=True)
+    >>> model = nn.Sequential(nn.Dense(784, 16), SyncBatchNorm(16), nn.ReLU(), nn.Dense(16, 10))
+    >>> train.broadcast_parameters(model)
+    >>> logits, backward = model(images.x_train[:4])  # 4 samples of each rank
+    >>> samples = 4 * model[1].comm.size
+    >>> loss, dlogits = nn.softmax_cross_entropy(logits, images.y_train[:4], samples)
+    >>> dx = backward(dlogits)
+    >>> loss = train.sum_gradients(model, loss=loss)  # of all ranks
     """
     comm = find_communicator(comm, model)
     sums = _sums_of(model)

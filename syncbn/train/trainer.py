@@ -85,6 +85,22 @@ class Trainer:
     ------
     ValueError, TypeError
         An argument is invalid, or differs between ranks.
+
+    Examples
+    --------
+    >>> from syncbn import SyncBatchNorm, data, nn, train
+    >>> images = data.prepare(data.load(), flat=True)
+    >>> model = nn.Sequential(nn.Dense(784, 16), SyncBatchNorm(16), nn.ReLU(), nn.Dense(16, 10))
+    >>> optimizer = nn.SGD(model.parameters(), lr=0.05, momentum=0.9)
+    >>> trainer = train.Trainer(model, optimizer, batch_per_rank=32)
+    >>> history = trainer.fit(images.x_train[:640], images.y_train[:640], epochs=2)
+    >>> len(history), history[-1].steps
+    (2, 20)
+    >>> trainer.save("run.npz")
+    >>> trainer.resume("run.npz")
+    True
+    >>> trainer.evaluate(images.x_test, images.y_test).samples
+    2000
     """
 
     @of_all_ranks

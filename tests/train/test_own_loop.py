@@ -11,7 +11,7 @@ from syncbn.train import DataOrder, broadcast_parameters, predict, shard, sum_gr
 
 
 def loop(model, optimizer, comm, x, y, epochs=1, global_batch=12):
-    """Train as docs/how-to.md shows, and return the loss of every step."""
+    """Train as docs/training.md shows, and return the loss of every step."""
     losses = []
     for epoch in range(epochs):
         for batch in DataOrder(len(x), global_batch, seed=0).batches(epoch):
