@@ -75,14 +75,20 @@ clean:  ## remove .venv and all generated files
 $(INSTALLED): $(SOURCES)
 	@sh .ci/preflight.sh "$(PYTHON)"
 	@test -x $(BIN)/pip || "$(PYTHON)" -m venv --clear .venv
+	@$(PIP) "pip>=25.1"  # for dependency groups
 	@echo "installing syncbn with MPI into .venv (about a minute) ..."
 	@$(PIP) --editable ".[mpi,cli]"
 	@touch $@
 
-# The package is already installed, so this installs only the packages of the extra and compiles nothing.
+# The packages of a dependency group, or of an extra: the package itself is installed already, so nothing is compiled.
 .venv/.with-%: $(INSTALLED)
 	@echo "installing the packages for 'make $*' into .venv ..."
-	@$(PIP) "syncbn[$*]"
+	@$(PIP) --group $*
+	@touch $@
+
+.venv/.with-torch: $(INSTALLED)
+	@echo "installing PyTorch into .venv ..."
+	@$(PIP) "syncbn[torch]"
 	@touch $@
 
 # An environment contains only one MPI library. This one uses the package in this directory with its compiled kernels.

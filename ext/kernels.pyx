@@ -12,5 +12,6 @@ cdef extern from *:
 
 include "batch_norm.pxi"
 include "distributed.pxi"
+include "exact_sum.pxi"
 include "group_norm.pxi"
 include "layer_norm.pxi"

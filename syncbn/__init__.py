@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from syncbn import functional
-    from syncbn.comm import MPIComm, SerialComm, SyncError, SyncLostRankError, SyncMismatchError, SyncTimeoutError
+    from syncbn.comm import (
+        MPIComm,
+        SerialComm,
+        SyncError,
+        SyncLostRankError,
+        SyncMismatchError,
+        SyncTimeoutError,
+        exact_sum,
+    )
     from syncbn.layers import (
         BatchNorm,
         BatchRenorm,
@@ -50,6 +58,7 @@ __all__ = [
     "SyncTimeoutError",
     "WeightNorm",
     "WeightStandardization",
+    "exact_sum",
     "functional",
 ]
 

@@ -23,6 +23,20 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
+def is_directory(path: Path) -> bool:
+    """Return whether there is a directory of this name.
+
+    Raises
+    ------
+    OSError
+        That cannot be found out, as for a name that is too long (`Path.is_dir` returns False from Python 3.14 on).
+    """
+    try:
+        return stat.S_ISDIR(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a name with a null character
+        return False
+
+
 def open_regular(path: Path) -> BinaryIO:
     """Open a file for reading.
 

@@ -11,8 +11,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 NOTEBOOK = ROOT / "docs/notebooks/normalization.ipynb"
 
-nbformat = pytest.importorskip("nbformat", reason="needs the extra test: pip install 'syncbn[test]'")
-pytest.importorskip("nbclient", reason="needs the extra test: pip install 'syncbn[test]'")
+nbformat = pytest.importorskip("nbformat", reason="needs the dependency group test: pip install --group test")
+pytest.importorskip("nbclient", reason="needs the dependency group test: pip install --group test")
 
 
 @pytest.fixture(scope="module")

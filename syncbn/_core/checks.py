@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syncbn.pitfalls import see
-from syncbn.typing import FloatArray
+from syncbn.typing import FloatArray, ScalarT
 
 Reduction = Literal["exact", "float64"]
 REDUCTIONS: tuple[Reduction, ...] = get_args(Reduction)
@@ -39,7 +39,7 @@ def check_unmasked(array: Any, name: str) -> None:
         )
 
 
-def check_floating(array: Any, name: str, min_ndim: int = 0) -> FloatArray:
+def check_floating(array: NDArray[ScalarT], name: str, min_ndim: int = 0) -> NDArray[ScalarT]:
     """Return ``array``, or raise TypeError or ValueError unless it is a real floating ndarray."""
     check_unmasked(array, name)
     if type(array) is not np.ndarray and not isinstance(array, (np.ndarray, np.floating)):
@@ -68,7 +68,7 @@ def hint(value: Any) -> str:
     return ""
 
 
-def check_input(x: Any, channel_axis: Any) -> tuple[FloatArray, int]:
+def check_input(x: NDArray[ScalarT], channel_axis: Any) -> tuple[NDArray[ScalarT], int]:
     """Return x and its channel axis counted from 0, or raise if x is not floating or has no such axis."""
     x = check_floating(x, "x", min_ndim=2)
     return x, check_axis(channel_axis, x.ndim)

@@ -65,7 +65,7 @@ def behaved(x: FloatArray, axis: int) -> tuple[FloatArray, Edge]:
     own = memory_order(x, axis)
     rows_of_one_value = all(x.shape[i] == 1 for i in first[2:])
     order = own or (last if rows_of_one_value else first)
-    memory = _required(x.transpose(order))
+    memory = c_contiguous(x.transpose(order))
     return memory.transpose(_inverse(order)), Edge(x.dtype.newbyteorder("="), own or tuple(range(x.ndim)))
 
 
@@ -73,7 +73,7 @@ def behaved_rows(x: Any) -> tuple[FloatArray, Edge]:
     """Return x as a behaved array in C order, and the edge; raise unless x is a floating array."""
     x = check_floating(x, "x", min_ndim=1)
     axes = (memory_order(x, 1) if x.ndim > 2 else None) or tuple(range(x.ndim))
-    return _required(x), Edge(x.dtype.newbyteorder("="), axes)
+    return c_contiguous(x), Edge(x.dtype.newbyteorder("="), axes)
 
 
 def like(x: FloatArray, array: Any, name: str, dtype: np.dtype[Any] | None) -> FloatArray:
@@ -118,7 +118,7 @@ def parameter_gradient(gradient: Float64Array, parameter: FloatArray) -> FloatAr
 
 
 @np.errstate(all="ignore")  # a signaling NaN is an invalid value
-def _required(x: FloatArray) -> FloatArray:
+def c_contiguous(x: FloatArray) -> FloatArray:
     """Return x aligned, in C order and native byte order, in the dtype of behaved arrays: float32 for float16."""
     return np.require(x, np.dtype(np.float32 if x.dtype.itemsize < 4 else x.dtype.type), ["C", "A"])
 

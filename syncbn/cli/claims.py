@@ -22,9 +22,10 @@ from syncbn.experiments.claims.store import Store
 
 DESCRIPTION = """\
 Measure claims about batch normalization on real images: each with a question, a
-method, charts, 95 % intervals over seeds, and a verdict whose rule was fixed
-before. Writes claims.json (all numbers), claims.txt, charts as PNG and SVG, and
-report.html, a page that needs no other file.
+method, charts, 95 % intervals over seeds, and a verdict whose rule is fixed in the
+code. Some rules were changed after a first run with --quick had been seen: the
+report says which, and docs/claims.md how. Writes claims.json (all numbers),
+claims.txt, charts as PNG and SVG, and report.html, a page that needs no other file.
 """
 
 EPILOG = (
@@ -57,7 +58,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("--seeds", type=comma_list(integer(SEARCH_SEED - 1)), metavar="LIST",
         help=f"seeds (default: {_text(SEEDS['full'])}, with --quick {_text(SEEDS['quick'])})")  # fmt: skip
     add("--data", type=file_name, default="fashion-mnist-10k", metavar="NAME",
-        help="fashion-mnist-10k, fashion-mnist or a directory with idx files (default: %(default)s)")  # fmt: skip
+        help="fashion-mnist-10k, fashion-mnist, or a directory: idx or CIFAR-10 (default: %(default)s)")  # fmt: skip
     add("--output", type=directory, default=Path("syncbn-claims"), metavar="DIR",
         help="directory for the files (default: %(default)s)")  # fmt: skip
     add_json(parser)

@@ -26,7 +26,7 @@ class Command:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
-        self.ranks = _ranks(options)
+        self.ranks: int = _ranks(options)
 
     def start(self, arguments: Sequence[str]) -> int:
         """Launch the ranks if there are several and no mpiexec started this process; otherwise do the work."""

@@ -67,7 +67,7 @@ def add_parser(subparsers: Any) -> None:
     add("--lr", type=number(0, MAX_LR), default=default.lr, metavar="X",
         help=f"learning rate: X·(global batch)/{LR_BATCH} (default: %(default)s)")  # fmt: skip
     add("--data", type=file_name, default=default.data, metavar="NAME",
-        help="fashion-mnist-10k, fashion-mnist or a directory with idx files (default: %(default)s)")  # fmt: skip
+        help="fashion-mnist-10k, fashion-mnist, or a directory: idx or CIFAR-10 (default: %(default)s)")  # fmt: skip
     add("--train-samples", type=integer(MAX_SAMPLES), metavar="N", help="use only the first N training images")
     add("--test-samples", type=integer(MAX_SAMPLES), metavar="N", help="use only the first N test images")
     add("--reduction", default=default.reduction, metavar="NAME",

@@ -44,7 +44,7 @@ class MeasuringCommand(Command):
     """A command whose measurements result in a report: text, JSON and a figure."""
 
     def __init__(self, options: argparse.Namespace) -> None:
-        self.load = load_average()  # before this command raises it
+        self.load: float = load_average()  # before this command raises it
         super().__init__(options)
         require(options.prog.split()[-1], ("rich", "scipy", *(["matplotlib"] if options.output else [])))
         check_json(options.json)

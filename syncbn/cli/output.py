@@ -9,7 +9,7 @@ from typing import Any
 
 from syncbn.cli.errors import CommandError, UsageError
 from syncbn.experiments.report import dumps, write_text
-from syncbn.files import printable
+from syncbn.files import is_directory, printable
 
 Writer = Callable[[Path], object]
 """Function that writes a file."""
@@ -31,10 +31,10 @@ def check_json(option: str | None) -> None:
         return
     path = Path(option)
     try:
-        is_directory = path.is_dir()
+        found = is_directory(path)
     except OSError as error:
         raise UsageError(f"argument --json: can't write to {option!r}: {error.strerror}") from error
-    if is_directory:
+    if found:
         raise UsageError(f"argument --json: {option!r} is a directory")
     check_directory(path.parent, "--json")
 

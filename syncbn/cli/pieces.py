@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import TextIO
 
 from syncbn.cli import terminal
 from syncbn.cli.terminal import StreamName
@@ -27,14 +28,22 @@ class LineProgress(Progress):
     """Progress as a line for each piece, or some in parallel, with an estimate of the time that is left."""
 
     def __init__(self, name: StreamName) -> None:
-        self.stream = terminal.stream(name)
-        self.pieces = self.done = 0
-        self.cost = self.done_cost = self.new_cost = 0.0
-        self.start = 0.0
+        self.stream: TextIO = terminal.stream(name)
+        self.pieces: int = 0
+        self.done: int = 0
+        self.cost: float = 0.0
+        self.done_cost: float = 0.0
+        self.new_cost: float = 0.0
+        self.start: float = 0.0
 
     def begin(self, pieces: int, cost: float) -> None:
         """Store the size of the work."""
         self.pieces, self.cost, self.start = pieces, cost, time.monotonic()
+
+    def extend(self, pieces: int, cost: float) -> None:
+        """Add to the size of the work."""
+        self.pieces += pieces
+        self.cost += cost
 
     def show(self, description: str) -> None:
         """Write the line."""
@@ -71,7 +80,7 @@ class BarProgress(Progress):
         from rich.progress import Progress as Bar
 
         columns = terminal.columns(name) or 80
-        self.width = max(MIN_DESCRIPTION, min(MAX_DESCRIPTION, columns - OTHER_COLUMNS))
+        self.width: int = max(MIN_DESCRIPTION, min(MAX_DESCRIPTION, columns - OTHER_COLUMNS))
         self.bar = Bar(
             BarColumn(bar_width=None),
             TextColumn("{task.percentage:>3.0f} %"),
@@ -86,12 +95,19 @@ class BarProgress(Progress):
             speed_estimate_period=WINDOW_SECONDS,
         )
         self.task = self.bar.add_task("", total=None, done=0, pieces=0)
-        self.done = 0
+        self.pieces = self.done = 0
+        self.cost = 0.0
 
     def begin(self, pieces: int, cost: float) -> None:
         """Start the bar."""
-        self.bar.update(self.task, total=cost, pieces=pieces)
+        self.extend(pieces, cost)
         self.bar.start()
+
+    def extend(self, pieces: int, cost: float) -> None:
+        """Add to the size of the bar."""
+        self.pieces += pieces
+        self.cost += cost
+        self.bar.update(self.task, total=self.cost, pieces=self.pieces)
 
     def show(self, description: str) -> None:
         """Show the piece next to the bar."""

@@ -26,7 +26,8 @@ class LineObserver(Observer):
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
-        self.done = self.runs = 0
+        self.done: int = 0
+        self.runs: int = 0
 
     def begin(self, runs: int, steps: int) -> None:  # noqa: ARG002 (only the bar needs steps)
         """Store the number of runs."""

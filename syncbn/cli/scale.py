@@ -108,7 +108,7 @@ class ScaleCommand(MeasuringCommand):
             raise UsageError("a single rank sends no messages: use --ranks 2 or more, --preset, --alpha or --loggp")
         if self.ranks > 1 or (options.step_ms is None and not options.channels):
             check_memory(self.config.shapes, self.ranks)
-        self.sigma = _sigma(options.skew, self.ranks)
+        self.sigma: float | None = _sigma(options.skew, self.ranks)
 
     def launch(self, arguments: Sequence[str]) -> int:  # noqa: ARG002 (the worker processes get settings instead)
         """Measure on 2, 3, … ranks up to the requested number, each in new processes."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TextIO
 
 from syncbn.cli import terminal
 
@@ -20,10 +21,10 @@ class Stages:
     """
 
     def __init__(self, name: terminal.StreamName, total: int) -> None:
-        self.stream = terminal.stream(name)
-        self.columns = terminal.columns(name)
+        self.stream: TextIO = terminal.stream(name)
+        self.columns: int | None = terminal.columns(name)
         self.total = total
-        self.begun = 0
+        self.begun: int = 0
 
     @contextmanager
     def shown(self) -> Iterator[Stages]:

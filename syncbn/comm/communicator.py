@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from numpy.typing import NDArray
 
 from syncbn._core.checks import check_integer
+from syncbn._core.exact_sum import ExactSum
 from syncbn.comm.arguments import array_signature, check_array, check_choice, check_timeout
 from syncbn.comm.collective import collective
 from syncbn.comm.signature import CollectiveSignature
 from syncbn.comm.transport import OPS, Op
 from syncbn.pitfalls import see
+from syncbn.typing import FloatArray
 
 if TYPE_CHECKING:
     from syncbn.comm.protocol import Protocol
@@ -55,7 +57,9 @@ class Communicator:
     >>> comm.free()
     """
 
-    def __init__(self, protocol: Protocol | SerialProtocol) -> None:
+    _protocol: Protocol | SerialProtocol
+
+    def __init__(self, protocol: Any) -> None:
         self._protocol = protocol
 
     @property
@@ -98,6 +102,22 @@ class Communicator:
         check_array(array, op)
         protocol.handshake(array_signature("allreduce", array, op=op))
         protocol.allreduce(array, op)
+
+    @_of_self
+    def exact_sum(self, array: FloatArray, *, axis: int | tuple[int, ...] | None = None) -> Any:
+        """Return the sum over ``axis`` and over all ranks: the exact value, rounded once.
+
+        Collective. `syncbn.exact_sum` describes the arguments and the result.
+        """
+        protocol = self._protocol
+        steps = ExactSum(array, axis)
+        arguments = (("shape of the result", steps.shape), ("dtype", steps.dtype.name))
+        range_2 = protocol.max_buffer(2)
+        steps.find_range(range_2)
+        protocol.handshake(CollectiveSignature("exact_sum", arguments, has_data=True), range_2)
+        limbs = steps.limbs(range_2)
+        protocol.allreduce(limbs, "sum")
+        return steps.rounded(limbs)[()]
 
     @_of_self
     def broadcast(self, array: NDArray[Any], root: int = 0) -> None:

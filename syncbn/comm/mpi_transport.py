@@ -29,10 +29,12 @@ class MPITransport(Transport):
 
     def __init__(self, comm: Any, name: str, *, duplicate: bool) -> None:
         mpi: Any = import_mpi()
-        self.rank, self.size, self.name = comm.Get_rank(), comm.Get_size(), name
+        self.rank: int = comm.Get_rank()
+        self.size: int = comm.Get_size()
+        self.name: str = name
         group, processes = comm.Get_group(), mpi.COMM_WORLD.Get_group()
         members = group.Translate_ranks(None, processes)
-        self.members = () if mpi.UNDEFINED in members else tuple(members)
+        self.members: tuple[int, ...] = () if mpi.UNDEFINED in members else tuple(members)
         group.Free()
         processes.Free()
         self._comm = comm

@@ -67,7 +67,7 @@ class Protocol(_compiled.ProtocolCore, Signatures):  # type: ignore[misc]  # com
     unfinished: bool
 
     def __init__(self, transport: Transport, *, timeout: float | None = None) -> None:
-        self.freed = False
+        self.freed: bool = False
         self._raised = ""
         self._identity = next(_identities)
         with constructing() if transport.size > 1 else nullcontext():

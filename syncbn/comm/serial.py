@@ -18,8 +18,11 @@ from syncbn.typing import Float64Array
 class SerialProtocol(Signatures):
     """The protocol of one process. It sends nothing and is thread-safe, since its only state is an atomic counter."""
 
-    rank, size, bytes_sent = 0, 1, 0
-    closed, unfinished = "", False
+    rank: int = 0
+    size: int = 1
+    bytes_sent: int = 0
+    closed: str = ""
+    unfinished: bool = False
     timeout: float | None = None
 
     def __init__(self) -> None:

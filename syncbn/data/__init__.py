@@ -1,4 +1,4 @@
-"""Training images: a packaged subset of Fashion-MNIST, all of Fashion-MNIST, or any directory of idx files."""
+"""Training images: a packaged subset of Fashion-MNIST, all of it, or a directory of idx files or of CIFAR-10."""
 
 from __future__ import annotations
 

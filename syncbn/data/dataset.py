@@ -22,8 +22,8 @@ class Dataset:
         Name, such as ``"fashion-mnist-10k"``.
     source : str
         File or directory of the data.
-    x_train, x_test : ndarray of uint8, shape (N, H, W)
-        Gray values.
+    x_train, x_test : ndarray of uint8, shape (N, H, W) or (N, C, H, W)
+        Gray values, or the values of C channels, such as red, green and blue.
     y_train, y_test : ndarray of uint8, shape (N,)
         Class numbers.
     class_names : tuple of str
@@ -56,8 +56,8 @@ class Dataset:
 
     def __post_init__(self) -> None:
         for part, images, labels in (("train", self.x_train, self.y_train), ("test", self.x_test, self.y_test)):
-            self._check(f"x_{part}", images, ndim=3)
-            self._check(f"y_{part}", labels, ndim=1)
+            self._check(f"x_{part}", images, ndim=(3, 4))
+            self._check(f"y_{part}", labels, ndim=(1,))
             if len(images) != len(labels):
                 self._fail(f"{len(images)} {part} images have {len(labels)} labels")
             if labels.max() >= len(self.class_names):
@@ -75,9 +75,10 @@ class Dataset:
             y_test=self.y_test[:test],
         )
 
-    def _check(self, name: str, array: UInt8Array, ndim: int) -> None:
-        if array.dtype != np.uint8 or array.ndim != ndim:
-            self._fail(f"{name} is {array.dtype} with {array.ndim} axes, expected uint8 with {ndim}")
+    def _check(self, name: str, array: UInt8Array, ndim: tuple[int, ...]) -> None:
+        if array.dtype != np.uint8 or array.ndim not in ndim:
+            expected = " or ".join(map(str, ndim))
+            self._fail(f"{name} is {array.dtype} with {array.ndim} axes, expected uint8 with {expected}")
         if array.size == 0:
             self._fail(f"{name} of shape {array.shape} is empty")
         array.setflags(write=False)

@@ -1,10 +1,11 @@
-"""Data sets in the four idx files of MNIST."""
+"""Data sets in directories: the four idx files of MNIST, or the batches of CIFAR-10."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
+from syncbn.data.cifar import BINARY, TEST, TRAIN, is_cifar, read_cifar
 from syncbn.data.dataset import Dataset
 from syncbn.data.errors import DataError
 from syncbn.data.idx import read_idx
@@ -21,7 +22,9 @@ FILES = {
 def read_directory(
     directory: Path, *, name: str = "", class_names: tuple[str, ...] | None = None, how_to_get: str = ""
 ) -> Dataset:
-    """Read the four files, gzipped or not, with a dot or a hyphen before ``idx``.
+    """Read the batches of CIFAR-10 if there is one, or else the four idx files.
+
+    Idx files may be gzipped, and have a dot or a hyphen before ``idx``. `syncbn.data.cifar` describes the batches.
 
     Parameters
     ----------
@@ -29,7 +32,7 @@ def read_directory(
     name : str
         Name of the data set; "" means that of the directory.
     class_names : tuple of str, optional
-        None means "0", "1", … up to the largest training label.
+        None means those of CIFAR's own file of names, or else "0", "1", … up to the largest training label.
     how_to_get : str
         Advice to append to the message of an error.
 
@@ -39,7 +42,14 @@ def read_directory(
         A file is missing, damaged or inconsistent with the others.
     """
     try:
-        arrays = {key: read_idx(find_file(directory, stem), ndim) for key, (stem, ndim) in FILES.items()}
+        if is_cifar(directory):
+            arrays, names = read_cifar(directory)
+        else:
+            arrays, names = (
+                {key: read_idx(find_file(directory, stem), ndim) for key, (stem, ndim) in FILES.items()},
+                None,
+            )
+        class_names = class_names or names
         if class_names is None:
             class_names = tuple(map(str, range(int(arrays["y_train"].max(initial=0)) + 1)))
         return Dataset(name=name or directory.resolve().name, source=str(directory), class_names=class_names, **arrays)
@@ -47,8 +57,10 @@ def read_directory(
         raise DataError(f"{error}; {how_to_get or _HOW_TO_GET}") from error.__cause__
 
 
-_HOW_TO_GET = "a directory of data has the four idx files of MNIST or Fashion-MNIST: " + ", ".join(
-    f"{stem}[.gz]" for stem, _ in FILES.values()
+_HOW_TO_GET = (
+    "a directory of data has the four idx files of MNIST or Fashion-MNIST: "
+    + ", ".join(f"{stem}[.gz]" for stem, _ in FILES.values())
+    + f"; or the batches of CIFAR-10: {TRAIN[0]} to {TRAIN[-1]} and {TEST}, all with {BINARY} or all without"
 )
 
 

@@ -1,4 +1,4 @@
-"""Conversion of gray values to inputs of networks."""
+"""Conversion of pixels to inputs of networks."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ class Inputs:
 
     Attributes
     ----------
-    x_train, x_test : ndarray of float32 or float64, shape (N, 1, H, W) or (N, H·W)
+    x_train, x_test : ndarray of float32 or float64, shape (N, C, H, W) or (N, C·H·W)
+        C is 1 for gray images, 3 for colours.
     y_train, y_test : ndarray of uint8, shape (N,)
     mean, std : float
-        Mean and standard deviation of the training images (0 to 255, after pooling), used to standardize.
+        Mean and standard deviation of all values of the training images (0 to 255, after pooling), used to standardize.
 
     See Also
     --------
@@ -43,7 +44,7 @@ class Inputs:
 
 
 def prepare(dataset: Dataset, *, pool: int = 1, flat: bool = False, dtype: DTypeLike = np.float32) -> Inputs:
-    """Return (p − mean) / std of all pixels p, where mean and std are those of all training pixels.
+    """Return (p − mean) / std of all pixels p, where mean and std are those of all training pixels and channels.
 
     They are computed from sums of integers, so they do not depend on the order of the images.
 
@@ -53,7 +54,7 @@ def prepare(dataset: Dataset, *, pool: int = 1, flat: bool = False, dtype: DType
     pool : int
         Average squares of ``pool`` × ``pool`` pixels first: 2 reduces 28 × 28 pixels to 14 × 14.
     flat : bool
-        Whether the shape is (N, H·W) instead of (N, 1, H, W).
+        Whether the shape is (N, C·H·W) instead of (N, C, H, W).
     dtype : dtype
         float32 or float64.
 
@@ -81,12 +82,12 @@ def prepare(dataset: Dataset, *, pool: int = 1, flat: bool = False, dtype: DType
     dtype = np.dtype(dtype)
     if dtype not in (np.float32, np.float64):
         raise TypeError(f"dtype must be float32 or float64, got {dtype}")
-    height, width = dataset.x_train.shape[1:]
+    height, width = dataset.x_train.shape[-2:]
     if pool < 1 or height % pool or width % pool:
         raise ValueError(f"pool must divide the images' {height} x {width} pixels, got {pool}")
     train, test = _square_sums(dataset.x_train, pool), _square_sums(dataset.x_test, pool)
     total = int(train.sum(dtype=np.int64))
-    squares = int(np.einsum("nhw,nhw->", train, train, dtype=np.int64))
+    squares = int(np.einsum("i,i->", train.ravel(), train.ravel(), dtype=np.int64))
     spread = train.size * squares - total**2  # size²·variance, exact in Python's integers
     if spread == 0:
         raise ValueError(f"{dataset.name}: all training pixels are equal, so they cannot be standardized")
@@ -96,7 +97,7 @@ def prepare(dataset: Dataset, *, pool: int = 1, flat: bool = False, dtype: DType
         x = sums.astype(dtype)
         x -= mean
         x /= std
-        return x.reshape(len(x), -1) if flat else x[:, None]
+        return x.reshape(len(x), -1) if flat else x.reshape(len(x), -1, *x.shape[-2:])
 
     return Inputs(
         x_train=standardize(train),
@@ -109,7 +110,7 @@ def prepare(dataset: Dataset, *, pool: int = 1, flat: bool = False, dtype: DType
 
 
 def _square_sums(images: NDArray[np.uint8], pool: int) -> NDArray[np.int32]:
-    n, height, width = images.shape
-    squares = images.reshape(n, height // pool, pool, width // pool, pool)
-    sums: NDArray[np.int32] = squares.sum(axis=(2, 4), dtype=np.int32)
+    *others, height, width = images.shape
+    squares = images.reshape(*others, height // pool, pool, width // pool, pool)
+    sums: NDArray[np.int32] = squares.sum(axis=(-3, -1), dtype=np.int32)
     return sums

@@ -9,6 +9,7 @@ from syncbn.data.dataset import Dataset
 from syncbn.data.directory import read_directory
 from syncbn.data.errors import DataError
 from syncbn.data.packaged import read_packaged
+from syncbn.files import is_directory
 
 NAMES = ("fashion-mnist-10k", "fashion-mnist")
 """Names that `load` accepts."""
@@ -38,7 +39,9 @@ def load(source: str | os.PathLike[str] = "fashion-mnist-10k") -> Dataset:
     source : str or path
         ``"fashion-mnist-10k"``: the packaged 10,000 + 2,000 images of Fashion-MNIST, equally many of each class.
         ``"fashion-mnist"``: all 60,000 + 10,000 images from Debian's package dataset-fashion-mnist. Any other
-        value: a directory with the four idx files of MNIST or a similar data set, gzipped or not.
+        value: a directory with the four idx files of MNIST or a similar data set, gzipped or not, or with the batches
+        of CIFAR-10 in its binary or Python format, whose images have the shape (3, 32, 32). Pickles are read without
+        executing anything that they contain.
 
     Raises
     ------
@@ -51,7 +54,8 @@ def load(source: str | os.PathLike[str] = "fashion-mnist-10k") -> Dataset:
 
     References
     ----------
-    Xiao, Rasul & Vollgraf 2017, Fashion-MNIST, arXiv:1708.07747.
+    Xiao, Rasul & Vollgraf 2017, Fashion-MNIST, arXiv:1708.07747; Krizhevsky 2009, Learning multiple layers of features
+    from tiny images (CIFAR-10).
 
     Examples
     --------
@@ -71,10 +75,13 @@ def load(source: str | os.PathLike[str] = "fashion-mnist-10k") -> Dataset:
         )
     directory = Path(source)
     try:
-        found = directory.is_dir()
+        found = is_directory(directory)
     except OSError as error:
         raise DataError(f"{directory}: {error.strerror or error}") from error
     if not found:
         known = ", ".join(map(repr, NAMES))
-        raise DataError(f"no data {os.fspath(source)!r}: expected {known} or a directory with the four idx files")
+        raise DataError(
+            f"no data {os.fspath(source)!r}: expected {known} or a directory with the four idx files of "
+            "MNIST or the batches of CIFAR-10"
+        )
     return read_directory(directory)

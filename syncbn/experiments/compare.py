@@ -65,7 +65,7 @@ def compare(
 
 def check_images(config: CompareConfig, dataset: Dataset) -> None:
     """Raise ValueError unless every network of the comparison takes the images. Not collective."""
-    height, width = dataset.x_train.shape[1:]
+    height, width = dataset.x_train.shape[-2:]
     pool = POOL[config.network]
     if height % pool or width % pool:
         raise ValueError(

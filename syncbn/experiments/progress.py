@@ -9,6 +9,9 @@ class Progress:
     def begin(self, pieces: int, cost: float) -> None:
         """Handle the start of so many pieces with this cost in total."""
 
+    def extend(self, pieces: int, cost: float) -> None:
+        """Handle further pieces with this cost, whose need has shown during the work."""
+
     def show(self, description: str) -> None:
         """Handle the start of a piece or of some in parallel."""
 

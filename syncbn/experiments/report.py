@@ -32,7 +32,9 @@ class Report:
     """
 
     def __init__(self, directory: Path, config: CompareConfig, ranks: int, data: str) -> None:
-        self.json, self.text, self.figure = (directory / f"compare.{end}" for end in ("json", "txt", "png"))
+        self.json: Path = directory / "compare.json"
+        self.text: Path = directory / "compare.txt"
+        self.figure: Path = directory / "compare.png"
         self.config = config
         self.ranks = ranks
         self.data = data

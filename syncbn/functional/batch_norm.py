@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol, overload
 
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from syncbn._core import plans
 from syncbn._core.checks import Reduction
@@ -13,26 +12,51 @@ from syncbn.comm import CommLike, as_communicator
 from syncbn.comm.collective import collective
 from syncbn.functional._kinds import in_kind
 from syncbn.moments import Moments
-from syncbn.typing import FloatArray
-
-InferenceBackward = Callable[[FloatArray], Any]
+from syncbn.typing import FloatArray, ScalarT, ScalarT_co
 
 
-class BatchNormBackward(Protocol):
+class BatchNormBackward(Protocol[ScalarT_co]):
     """The backward of `batch_norm`: ``dx, dweight, dbias = backward(dy)``.
 
-    If the forward had a residual, the gradient of the residual follows. With ``total=True``, dweight and dbias are the
-    sums over all ranks. ``out`` is an array to which dx is written.
+    With ``total=True``, dweight and dbias are the sums over all ranks. ``out`` is an array to which dx is written.
     """
 
-    def __call__(self, dy: FloatArray, *, total: bool = False, out: FloatArray | None = None) -> Any:
+    def __call__(
+        self, dy: FloatArray, *, total: bool = False, out: FloatArray | None = None
+    ) -> tuple[NDArray[ScalarT_co], FloatArray | None, FloatArray | None]:
         """Return the gradients. Collective."""
 
 
-@collective(lambda passed: as_communicator(passed.get("comm")))
-@in_kind
+class BatchNormResidualBackward(Protocol[ScalarT_co]):
+    """The backward of `batch_norm` with a residual: ``dx, dweight, dbias, dresidual = backward(dy)``."""
+
+    def __call__(
+        self, dy: FloatArray, *, total: bool = False, out: FloatArray | None = None
+    ) -> tuple[NDArray[ScalarT_co], FloatArray | None, FloatArray | None, NDArray[ScalarT_co]]:
+        """Return the gradients. Collective."""
+
+
+class InferenceBackward(Protocol[ScalarT_co]):
+    """The backward of `batch_norm_inference`: ``dx, dweight, dbias = backward(dy)``."""
+
+    def __call__(
+        self, dy: FloatArray, *, out: FloatArray | None = None
+    ) -> tuple[NDArray[ScalarT_co], FloatArray | None, FloatArray | None]:
+        """Return the gradients. Not collective."""
+
+
+class InferenceResidualBackward(Protocol[ScalarT_co]):
+    """The backward of `batch_norm_inference` with a residual: ``dx, dweight, dbias, dresidual = backward(dy)``."""
+
+    def __call__(
+        self, dy: FloatArray, *, out: FloatArray | None = None
+    ) -> tuple[NDArray[ScalarT_co], FloatArray | None, FloatArray | None, NDArray[ScalarT_co]]:
+        """Return the gradients. Not collective."""
+
+
+@overload
 def batch_norm(
-    x: FloatArray,
+    x: NDArray[ScalarT],
     weight: FloatArray | None = None,
     bias: FloatArray | None = None,
     *,
@@ -42,10 +66,43 @@ def batch_norm(
     comm: CommLike = None,
     reduction: Reduction = "exact",
     name: str = "",
-    residual: FloatArray | None = None,
+    residual: None = None,
     relu: bool = False,
-    out: FloatArray | None = None,
-) -> tuple[FloatArray, Moments, BatchNormBackward]:
+    out: NDArray[ScalarT] | None = None,
+) -> tuple[NDArray[ScalarT], Moments, BatchNormBackward[ScalarT]]: ...
+@overload
+def batch_norm(
+    x: NDArray[ScalarT],
+    weight: FloatArray | None = None,
+    bias: FloatArray | None = None,
+    *,
+    eps: float = 1e-5,
+    channel_axis: int = 1,
+    mask: ArrayLike | None = None,
+    comm: CommLike = None,
+    reduction: Reduction = "exact",
+    name: str = "",
+    residual: NDArray[ScalarT],
+    relu: bool = False,
+    out: NDArray[ScalarT] | None = None,
+) -> tuple[NDArray[ScalarT], Moments, BatchNormResidualBackward[ScalarT]]: ...
+@collective(lambda passed: as_communicator(passed.get("comm")))
+@in_kind
+def batch_norm(
+    x: NDArray[ScalarT],
+    weight: FloatArray | None = None,
+    bias: FloatArray | None = None,
+    *,
+    eps: float = 1e-5,
+    channel_axis: int = 1,
+    mask: ArrayLike | None = None,
+    comm: CommLike = None,
+    reduction: Reduction = "exact",
+    name: str = "",
+    residual: NDArray[ScalarT] | None = None,
+    relu: bool = False,
+    out: NDArray[ScalarT] | None = None,
+) -> tuple[NDArray[ScalarT], Moments, BatchNormBackward[ScalarT] | BatchNormResidualBackward[ScalarT]]:
     r"""Normalize each channel with its mean and variance over the batches of all ranks.
 
     Collective. The returned backward is collective too.
@@ -138,15 +195,15 @@ def batch_norm(
     5
     """
     protocol = as_communicator(comm)._distributed
-    found: tuple[FloatArray, Moments, BatchNormBackward] = plans.batch_norm(
+    found: tuple[NDArray[ScalarT], Moments, BatchNormBackward[ScalarT]] = plans.batch_norm(
         x, weight, bias, eps, channel_axis, mask, reduction, residual, relu, out, None, protocol, name
     )
     return found
 
 
-@in_kind
+@overload
 def batch_norm_inference(
-    x: FloatArray,
+    x: NDArray[ScalarT],
     running_mean: FloatArray,
     running_var: FloatArray,
     weight: FloatArray | None = None,
@@ -154,10 +211,38 @@ def batch_norm_inference(
     *,
     eps: float = 1e-5,
     channel_axis: int = 1,
-    residual: FloatArray | None = None,
+    residual: None = None,
     relu: bool = False,
-    out: FloatArray | None = None,
-) -> tuple[FloatArray, InferenceBackward]:
+    out: NDArray[ScalarT] | None = None,
+) -> tuple[NDArray[ScalarT], InferenceBackward[ScalarT]]: ...
+@overload
+def batch_norm_inference(
+    x: NDArray[ScalarT],
+    running_mean: FloatArray,
+    running_var: FloatArray,
+    weight: FloatArray | None = None,
+    bias: FloatArray | None = None,
+    *,
+    eps: float = 1e-5,
+    channel_axis: int = 1,
+    residual: NDArray[ScalarT],
+    relu: bool = False,
+    out: NDArray[ScalarT] | None = None,
+) -> tuple[NDArray[ScalarT], InferenceResidualBackward[ScalarT]]: ...
+@in_kind
+def batch_norm_inference(
+    x: NDArray[ScalarT],
+    running_mean: FloatArray,
+    running_var: FloatArray,
+    weight: FloatArray | None = None,
+    bias: FloatArray | None = None,
+    *,
+    eps: float = 1e-5,
+    channel_axis: int = 1,
+    residual: NDArray[ScalarT] | None = None,
+    relu: bool = False,
+    out: NDArray[ScalarT] | None = None,
+) -> tuple[NDArray[ScalarT], InferenceBackward[ScalarT] | InferenceResidualBackward[ScalarT]]:
     r"""Normalize each channel with given statistics.
 
     Not collective. The returned backward is not collective either.
@@ -220,7 +305,7 @@ def batch_norm_inference(
     array([[0.5, 1. ],
            [0.5, 1. ]])
     """
-    found: tuple[FloatArray, InferenceBackward] = plans.batch_norm_inference(
+    found: tuple[NDArray[ScalarT], InferenceBackward[ScalarT]] = plans.batch_norm_inference(
         x, running_mean, running_var, weight, bias, eps, channel_axis, residual, relu, out, None
     )
     return found

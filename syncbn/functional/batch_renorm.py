@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from syncbn._core import plans
 from syncbn._core.checks import Reduction, check_eps, check_input, check_name, check_same_shape
@@ -15,7 +15,7 @@ from syncbn.comm import CollectiveSignature, CommLike, Communicator, as_communic
 from syncbn.comm.collective import collective
 from syncbn.functional._kinds import in_kind
 from syncbn.moments import Moments
-from syncbn.typing import Float64Array, FloatArray
+from syncbn.typing import Float64Array, FloatArray, ScalarT
 
 _BACKWARD = CollectiveSignature("backward of batch_renorm")
 
@@ -84,7 +84,7 @@ class BatchRenormBackward:
 @collective(lambda passed: as_communicator(passed.get("comm")))
 @in_kind
 def batch_renorm(
-    x: FloatArray,
+    x: NDArray[ScalarT],
     running_mean: FloatArray,
     running_var: FloatArray,
     weight: FloatArray | None = None,
@@ -98,7 +98,7 @@ def batch_renorm(
     comm: CommLike = None,
     reduction: Reduction = "exact",
     name: str = "",
-) -> tuple[FloatArray, Moments, BatchRenormBackward]:
+) -> tuple[NDArray[ScalarT], Moments, BatchRenormBackward]:
     r"""Normalize each channel with the statistics of the batch, corrected towards the running statistics.
 
     Collective. The returned backward is collective too.

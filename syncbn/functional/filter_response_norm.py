@@ -3,33 +3,38 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from syncbn._core import debug, plans
 from syncbn._core.checks import check_eps, check_input, check_same_shape
 from syncbn._core.conversion import Edge, memory_order, memory_orders, parameter64, parameter_gradient
 from syncbn.functional._kinds import in_kind
-from syncbn.typing import FloatArray
+from syncbn.typing import FloatArray, ScalarT, ScalarT_co
 
-FilterResponseBackward = Callable[
-    [FloatArray], tuple[FloatArray, FloatArray | None, FloatArray | None, FloatArray | None]
-]
+
+class FilterResponseBackward(Protocol[ScalarT_co]):
+    """The backward of `filter_response_norm`: ``dx, dweight, dbias, dtau = backward(dy)``."""
+
+    def __call__(
+        self, dy: FloatArray, /
+    ) -> tuple[NDArray[ScalarT_co], FloatArray | None, FloatArray | None, FloatArray | None]:
+        """Return the gradients of x, weight, bias and tau, given that of y; None for a missing parameter."""
 
 
 @in_kind
 @np.errstate(all="ignore")  # infinities and NaN are visible in the result
 def filter_response_norm(
-    x: FloatArray,
+    x: NDArray[ScalarT],
     weight: FloatArray | None = None,
     bias: FloatArray | None = None,
     tau: FloatArray | None = None,
     *,
     eps: float = 1e-6,
     channel_axis: int = 1,
-) -> tuple[FloatArray, FilterResponseBackward]:
+) -> tuple[NDArray[ScalarT], FilterResponseBackward[ScalarT]]:
     r"""Divide each channel of each sample by the root of its mean square over the trailing axes.
 
     Not collective: the statistics are those of one sample.
@@ -99,7 +104,7 @@ def filter_response_norm(
     def as_ncs(array: FloatArray) -> FloatArray:
         return np.reshape(array.transpose(order), shape)
 
-    def restored(result_ncs: FloatArray) -> FloatArray:
+    def restored(result_ncs: FloatArray) -> NDArray[Any]:
         return edge.restore(result_ncs.reshape(first).transpose(np.argsort(order)))
 
     wide = x.astype(np.float32) if x.dtype.itemsize < 4 else x
@@ -113,7 +118,8 @@ def filter_response_norm(
     @np.errstate(all="ignore")
     def backward(
         dy: FloatArray,
-    ) -> tuple[FloatArray, FloatArray | None, FloatArray | None, FloatArray | None]:
+    ) -> tuple[NDArray[Any], FloatArray | None, FloatArray | None, FloatArray | None]:
+        """Return dx, dweight, dbias and dtau, given dy."""
         if checksums is not None:
             checksums.check()
         dy_ncs: Any = as_ncs(check_same_shape(dy, x.shape)).astype(np.float64)

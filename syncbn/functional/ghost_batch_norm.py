@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from syncbn._core import plans
 from syncbn._core.checks import Reduction, check_input, check_integer, check_name, check_same_shape
@@ -15,7 +16,7 @@ from syncbn.comm import CollectiveSignature, CommLike, Communicator, as_communic
 from syncbn.comm.collective import collective
 from syncbn.functional._kinds import in_kind
 from syncbn.moments import Moments
-from syncbn.typing import FloatArray
+from syncbn.typing import FloatArray, ScalarT
 
 _BACKWARD = CollectiveSignature("backward of ghost_batch_norm")
 
@@ -74,7 +75,7 @@ class GhostBackward:
 @collective(lambda passed: as_communicator(passed.get("comm")))
 @in_kind
 def ghost_batch_norm(
-    x: FloatArray,
+    x: NDArray[ScalarT],
     virtual_batch_size: int,
     weight: FloatArray | None = None,
     bias: FloatArray | None = None,
@@ -84,7 +85,7 @@ def ghost_batch_norm(
     comm: CommLike = None,
     reduction: Reduction = "exact",
     name: str = "",
-) -> tuple[FloatArray, tuple[Moments, ...], GhostBackward]:
+) -> tuple[NDArray[ScalarT], tuple[Moments, ...], GhostBackward]:
     r"""Normalize each channel with its mean and variance over virtual batches, parts of the batch.
 
     Collective. The returned backward is collective too.
@@ -191,7 +192,7 @@ def _shares(counts: list[int], rank: int, virtual_batch_size: int) -> list[slice
     return [slice(start, stop) for start, stop in pairwise(own)]
 
 
-def _joined(arrays: Any, index: tuple[slice, ...]) -> FloatArray:
+def _joined(arrays: Any, index: tuple[slice, ...]) -> NDArray[Any]:
     """Join the arrays of the virtual batches along the sample axis, which ``index`` ends with."""
     arrays = [array for array in arrays if array.shape[len(index) - 1]] or arrays[:1]
     return arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=len(index) - 1)

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from syncbn._core import plans
 from syncbn.functional._kinds import in_kind
-from syncbn.typing import FloatArray
-
-AffineBackward = Callable[[FloatArray], tuple[FloatArray, FloatArray | None, FloatArray | None]]
+from syncbn.typing import AffineBackwardOf, FloatArray, ScalarT
 
 
 @in_kind
 def group_norm(
-    x: FloatArray,
+    x: NDArray[ScalarT],
     num_groups: int,
     weight: FloatArray | None = None,
     bias: FloatArray | None = None,
@@ -23,7 +19,7 @@ def group_norm(
     eps: float = 1e-5,
     channel_axis: int = 1,
     mask: ArrayLike | None = None,
-) -> tuple[FloatArray, AffineBackward]:
+) -> tuple[NDArray[ScalarT], AffineBackwardOf[ScalarT]]:
     r"""Normalize each sample over groups of C/num_groups consecutive channels and all trailing axes.
 
     Not collective: the statistics are those of one sample.

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from syncbn._core import plans
 from syncbn.functional._kinds import in_kind
-from syncbn.functional.group_norm import AffineBackward
-from syncbn.typing import FloatArray
+from syncbn.typing import AffineBackwardOf, FloatArray, ScalarT
 
 
 @in_kind
 def instance_norm(
-    x: FloatArray,
+    x: NDArray[ScalarT],
     weight: FloatArray | None = None,
     bias: FloatArray | None = None,
     *,
     eps: float = 1e-5,
     channel_axis: int = 1,
     mask: ArrayLike | None = None,
-) -> tuple[FloatArray, AffineBackward]:
+) -> tuple[NDArray[ScalarT], AffineBackwardOf[ScalarT]]:
     r"""Normalize each channel of each sample over its trailing axes.
 
     Not collective: the statistics are those of one sample.

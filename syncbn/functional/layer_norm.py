@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from syncbn._core import plans
 from syncbn.functional._kinds import in_kind
-from syncbn.typing import FloatArray
-
-FeaturesBackward = Callable[[FloatArray], tuple[FloatArray, FloatArray | None, FloatArray | None]]
+from syncbn.typing import AffineBackwardOf, FloatArray, ScalarT
 
 
 @in_kind
 def layer_norm(
-    x: FloatArray,
+    x: NDArray[ScalarT],
     normalized_shape: int | Sequence[int],
     weight: FloatArray | None = None,
     bias: FloatArray | None = None,
     *,
     eps: float = 1e-5,
     mask: ArrayLike | None = None,
-) -> tuple[FloatArray, FeaturesBackward]:
+) -> tuple[NDArray[ScalarT], AffineBackwardOf[ScalarT]]:
     r"""Normalize over the trailing axes ``normalized_shape``.
 
     Not collective: the statistics are those of one row.
@@ -82,5 +80,7 @@ def layer_norm(
     >>> dweight is None
     True
     """
-    found: tuple[FloatArray, FeaturesBackward] = plans.feature_norm(x, normalized_shape, weight, bias, eps, True, mask)
+    found: tuple[NDArray[ScalarT], AffineBackwardOf[ScalarT]] = plans.feature_norm(
+        x, normalized_shape, weight, bias, eps, True, mask
+    )
     return found

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from numpy.typing import NDArray
+
 from syncbn._core import plans
 from syncbn.functional._kinds import in_kind
-from syncbn.typing import FloatArray
+from syncbn.typing import FloatArray, ScalarT
 
 
 @in_kind
 def rms_norm(
-    x: FloatArray,
+    x: NDArray[ScalarT],
     normalized_shape: int | Sequence[int],
     weight: FloatArray | None = None,
     *,
     eps: float | None = None,
-) -> tuple[FloatArray, Callable[[FloatArray], tuple[FloatArray, FloatArray | None]]]:
+) -> tuple[NDArray[ScalarT], Callable[[FloatArray], tuple[NDArray[ScalarT], FloatArray | None]]]:
     r"""Divide by the root mean square over the trailing axes ``normalized_shape``.
 
     Not collective: the statistics are those of one row.
@@ -69,7 +71,8 @@ def rms_norm(
     """
     y, gradients = plans.feature_norm(x, normalized_shape, weight, None, eps, False)
 
-    def backward(dy: FloatArray) -> tuple[FloatArray, FloatArray | None]:
+    def backward(dy: FloatArray) -> tuple[NDArray[ScalarT], FloatArray | None]:
+        """Return dx and dweight, given dy."""
         dx, dweight, _ = gradients(dy)
         return dx, dweight
 

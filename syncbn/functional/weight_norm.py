@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 
 from syncbn._core.checks import check_axis, check_floating, check_same_shape
 from syncbn.functional._kinds import in_kind
-from syncbn.typing import Float64Array, FloatArray
+from syncbn.typing import Float64Array, FloatArray, ScalarT
 
 
 @in_kind
 @np.errstate(all="ignore")  # infinities and NaN are visible in the result
 def weight_norm(
-    v: FloatArray, g: FloatArray, *, axis: int | None = 0
-) -> tuple[FloatArray, Callable[[FloatArray], tuple[FloatArray, FloatArray]]]:
+    v: NDArray[ScalarT], g: FloatArray, *, axis: int | None = 0
+) -> tuple[NDArray[ScalarT], Callable[[FloatArray], tuple[NDArray[ScalarT], FloatArray]]]:
     r"""Return the weight of length g in the direction of v.
 
     Not collective.
@@ -83,7 +83,8 @@ def weight_norm(
     w = np.asarray(direction * length, dtype)
 
     @np.errstate(all="ignore")
-    def backward(dw: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def backward(dw: FloatArray) -> tuple[NDArray[ScalarT], FloatArray]:
+        """Return dv and dg, given dw."""
         dw64 = check_same_shape(dw, v.shape).astype(np.float64, order="C")
         along = np.sum(dw64 * direction, axis=others, keepdims=True)
         dv = np.ldexp(length / scaled_norm, -exponent) * (dw64 - direction * along)

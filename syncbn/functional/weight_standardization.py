@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from syncbn._core import plans
 from syncbn._core.checks import check_axis, check_floating, check_same_shape
 from syncbn.functional._kinds import in_kind
-from syncbn.typing import FloatArray
+from syncbn.typing import FloatArray, ScalarT
 
 
 @in_kind
 def weight_standardization(
-    v: FloatArray, *, axis: int = 0, eps: float = 1e-5
-) -> tuple[FloatArray, Callable[[FloatArray], FloatArray]]:
+    v: NDArray[ScalarT], *, axis: int = 0, eps: float = 1e-5
+) -> tuple[NDArray[ScalarT], Callable[[FloatArray], NDArray[ScalarT]]]:
     r"""Return the weight v with zero mean and unit variance for each index of an axis.
 
     Not collective: the weight is equal on all ranks.
@@ -74,12 +76,13 @@ def weight_standardization(
             f"weight standardization needs more than 1 value for each index of axis {kept}, got shape {v.shape}"
         )
 
-    def as_v(rows: FloatArray) -> FloatArray:
+    def as_v(rows: FloatArray) -> NDArray[Any]:
         return np.ascontiguousarray(rows.reshape(shape).transpose(np.argsort(order)))
 
     w_od, gradients = plans.feature_norm(v.transpose(order).reshape(outputs, size), size, None, None, eps, True)
 
-    def backward(dw: FloatArray) -> FloatArray:
+    def backward(dw: FloatArray) -> NDArray[ScalarT]:
+        """Return dv, given dw."""
         dw_od = check_same_shape(dw, v.shape, "dw").transpose(order).reshape(outputs, size)
         return as_v(gradients(dw_od)[0])
 

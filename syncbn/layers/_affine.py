@@ -10,7 +10,7 @@ from numpy.typing import DTypeLike
 
 from syncbn._core.checks import check_eps
 from syncbn.layers.module import Module
-from syncbn.layers.parameter import Parameter, unchanged
+from syncbn.layers.parameter import Parameter, floating_dtype, unchanged
 from syncbn.typing import FloatArray
 
 
@@ -41,11 +41,11 @@ class AffineNormalizer(Module):
         dtype: DTypeLike,
     ) -> None:
         super().__init__()
-        self.eps = None if eps is None else check_eps(eps)
+        self.eps: float | None = None if eps is None else check_eps(eps)
         self.affine = affine
         dtype = floating_dtype(dtype)
-        self.weight = Parameter(np.ones(shape, dtype), decay=False) if affine and weight else None
-        self.bias = Parameter(np.zeros(shape, dtype), decay=False) if affine and bias else None
+        self.weight: Parameter | None = Parameter(np.ones(shape, dtype), decay=False) if affine and weight else None
+        self.bias: Parameter | None = Parameter(np.zeros(shape, dtype), decay=False) if affine and bias else None
 
     def _repr_affine(self, name: str = "affine") -> str:
         """Return what `extra_repr` shows of γ and β."""
@@ -69,6 +69,7 @@ class AffineNormalizer(Module):
             gradients.check = unchanged(type(self).__name__, weight, bias)
 
         def backward(dy: FloatArray) -> Any:
+            """Return dL/dx, given dL/dy, with a residual also dL/dresidual; add to the gradients of the parameters."""
             dx, dweight, dbias, *dresidual = gradients(dy)
             if weight is not None:
                 weight.add_grad(dweight)
@@ -77,11 +78,3 @@ class AffineNormalizer(Module):
             return (dx, *dresidual) if dresidual else dx
 
         return backward
-
-
-def floating_dtype(dtype: DTypeLike) -> np.dtype[Any]:
-    """Return ``dtype`` in native byte order, or raise TypeError unless it is float16, float32 or float64."""
-    found: np.dtype[Any] = np.dtype(dtype).newbyteorder("=")
-    if found.name not in ("float16", "float32", "float64"):
-        raise TypeError(f"dtype must be float16, float32 or float64, got {found}")
-    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -62,12 +63,16 @@ class BatchNormalizer(RunningNormalizer):
             if moments.count:
                 self._track(moments.mean, moments.unbiased_var)
 
-    def __call__(self, *arguments: Any, **options: Any) -> Any:
+    def _call(self, *arguments: Any, **options: Any) -> Any:
         """Call `forward` and the forward hooks. Collective in training if the layer is, and so are its errors."""
-        return self._collective("forward", super().__call__)(*arguments, **options)
+        return self._collective("forward", super()._call)(*arguments, **options)
+
+    __call__ = _call
 
     def _backward(self, gradients: Any) -> Callable[[FloatArray], Any]:
-        return self._collective("backward", super()._backward(gradients))
+        backward = super()._backward(gradients)
+        call = self._collective("backward", backward)
+        return call if call is backward else functools.update_wrapper(call, backward, ("__doc__",), ())
 
     def _collective(self, direction: Direction, function: Callable[..., Any]) -> Callable[..., Any]:
         """Wrap ``function`` so that its errors, such as an unknown keyword, are raised on all ranks."""

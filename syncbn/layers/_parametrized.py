@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from numpy.typing import NDArray
 
 from syncbn.layers.module import Module
 from syncbn.layers.parameter import Parameter
-from syncbn.typing import Backward, FloatArray
+from syncbn.typing import Backward, BackwardOf, FloatArray, ScalarT
 
 
 class ParametrizedModule(Module):
@@ -50,14 +50,15 @@ class ParametrizedModule(Module):
     def _compute(self) -> tuple[FloatArray, Callable[[FloatArray], tuple[FloatArray, ...]]]:
         """Return the weight, and the function from its gradient to those of the sources."""
 
-    def forward(self, x: FloatArray) -> tuple[FloatArray, Backward]:
+    def forward(self, x: NDArray[ScalarT]) -> tuple[NDArray[ScalarT], BackwardOf[ScalarT]]:
         """Compute the weight, and return y of the module and its backward, which adds to the gradients."""
         weight, sources = self._hidden, self._sources().values()
         weight.data, gradients = self._compute()
         weight.version = self._version()
-        y, module_backward = self.module(x)
+        y, module_backward = cast("tuple[NDArray[Any], Backward]", self.module(x))
 
-        def backward(dy: FloatArray) -> FloatArray:
+        def backward(dy: FloatArray) -> NDArray[Any]:
+            """Return dL/dx, given dL/dy; add to the gradients of the parameters."""
             weight.grad = None
             weight.version = self._version()  # so the module's backward raises if a source has changed
             dx = module_backward(dy)
@@ -68,6 +69,9 @@ class ParametrizedModule(Module):
             return dx
 
         return y, backward
+
+    if TYPE_CHECKING:
+        __call__ = forward
 
     def _version(self) -> int:
         return sum(source.version for source in self._sources().values())

@@ -10,9 +10,10 @@ from numpy.typing import DTypeLike, NDArray
 
 from syncbn._core import plans
 from syncbn._core.checks import check_eps, check_integer
-from syncbn.layers._affine import AffineNormalizer, floating_dtype
+from syncbn.layers._affine import AffineNormalizer
+from syncbn.layers.parameter import floating_dtype
 from syncbn.moments import update_average
-from syncbn.typing import Float64Array, FloatArray
+from syncbn.typing import Float64Array, FloatArray, ScalarT
 
 
 class RunningNormalizer(AffineNormalizer):
@@ -40,7 +41,7 @@ class RunningNormalizer(AffineNormalizer):
         dtype: DTypeLike,
         channel_axis: int,
     ) -> None:
-        self.num_features = check_integer("num_features", num_features)
+        self.num_features: int = check_integer("num_features", num_features)
         super().__init__(self.num_features, check_eps(eps), affine, weight, bias, dtype)
         self.momentum = momentum
         self.track_running_stats = track = track_running_stats
@@ -80,11 +81,11 @@ class RunningNormalizer(AffineNormalizer):
 
     def _normalize_with_running(
         self,
-        x: FloatArray,
-        residual: FloatArray | None = None,
+        x: NDArray[ScalarT],
+        residual: NDArray[ScalarT] | None = None,
         relu: bool = False,
-        out: FloatArray | None = None,
-    ) -> tuple[FloatArray, Callable[[FloatArray], Any]]:
+        out: NDArray[ScalarT] | None = None,
+    ) -> tuple[NDArray[ScalarT], Callable[[FloatArray], Any]]:
         """Return y, normalized with the running statistics, and its backward."""
         y, gradients = plans.batch_norm_inference(
             x,

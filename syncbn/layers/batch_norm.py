@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from syncbn._core import plans
 from syncbn._core.checks import Reduction
 from syncbn.comm import CommLike, as_communicator, world
 from syncbn.layers._batch import BatchNormalizer
 from syncbn.pitfalls import see
-from syncbn.typing import FloatArray
+from syncbn.typing import BackwardOf, ResidualBackwardOf, ScalarT
 
 
 class BatchNorm(BatchNormalizer):
@@ -102,15 +102,35 @@ class BatchNorm(BatchNormalizer):
     ) -> None:
         super().__init__(num_features, eps, momentum, affine, weight, bias, track_running_stats, dtype, channel_axis)
 
+    @overload
     def forward(
         self,
-        x: FloatArray,
+        x: NDArray[ScalarT],
         mask: ArrayLike | None = None,
         *,
-        residual: FloatArray | None = None,
+        residual: None = None,
         relu: bool = False,
-        out: FloatArray | None = None,
-    ) -> tuple[FloatArray, Callable[[FloatArray], Any]]:
+        out: NDArray[ScalarT] | None = None,
+    ) -> tuple[NDArray[ScalarT], BackwardOf[ScalarT]]: ...
+    @overload
+    def forward(
+        self,
+        x: NDArray[ScalarT],
+        mask: ArrayLike | None = None,
+        *,
+        residual: NDArray[ScalarT],
+        relu: bool = False,
+        out: NDArray[ScalarT] | None = None,
+    ) -> tuple[NDArray[ScalarT], ResidualBackwardOf[ScalarT]]: ...
+    def forward(
+        self,
+        x: NDArray[ScalarT],
+        mask: ArrayLike | None = None,
+        *,
+        residual: NDArray[ScalarT] | None = None,
+        relu: bool = False,
+        out: NDArray[ScalarT] | None = None,
+    ) -> tuple[NDArray[ScalarT], Any]:
         """Return y and its backward, which returns dx, or with a residual (dx, dresidual).
 
         `syncbn.functional.batch_norm` describes ``mask``, ``residual``, ``relu`` and ``out``. A mask has no effect
@@ -135,6 +155,9 @@ class BatchNorm(BatchNormalizer):
         if self.training:
             self._observe([moments])
         return y, self._backward(gradients)
+
+    if TYPE_CHECKING:
+        __call__ = forward
 
     def load_keras_weights(self, weights: Sequence[ArrayLike]) -> None:
         """Copy the result of ``keras.layers.BatchNormalization.get_weights()`` into this layer.

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from syncbn._core.checks import Reduction, check_channels, check_input
 from syncbn.comm import CommLike, as_communicator
 from syncbn.functional.batch_renorm import batch_renorm
 from syncbn.layers._batch import BatchNormalizer
-from syncbn.typing import Backward, FloatArray
+from syncbn.typing import BackwardOf, ScalarT
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,9 @@ class BatchRenorm(BatchNormalizer):
             f"r_max={self.r_max}, d_max={self.d_max}"
         )
 
-    def forward(self, x: FloatArray, mask: ArrayLike | None = None) -> tuple[FloatArray, Backward]:
+    def forward(
+        self, x: NDArray[ScalarT], mask: ArrayLike | None = None
+    ) -> tuple[NDArray[ScalarT], BackwardOf[ScalarT]]:
         """Return y and its backward. Do not change x before the backward is called.
 
         `syncbn.functional.batch_norm` describes ``mask``, which has no effect in evaluation.
@@ -178,3 +180,6 @@ class BatchRenorm(BatchNormalizer):
         )
         self._observe([moments])
         return y, self._backward(gradients)
+
+    if TYPE_CHECKING:
+        __call__ = forward

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
-from numpy.typing import DTypeLike
+from numpy.typing import DTypeLike, NDArray
 
 from syncbn._core.checks import check_channels, check_eps, check_input, check_integer
 from syncbn.functional.filter_response_norm import filter_response_norm
-from syncbn.layers._affine import AffineNormalizer, floating_dtype
-from syncbn.layers.parameter import Parameter, unchanged
-from syncbn.typing import Backward, FloatArray
+from syncbn.layers._affine import AffineNormalizer
+from syncbn.layers.parameter import Parameter, floating_dtype, unchanged
+from syncbn.typing import BackwardOf, FloatArray, ScalarT
 
 
 class FilterResponseNorm(AffineNormalizer):
@@ -76,16 +78,17 @@ class FilterResponseNorm(AffineNormalizer):
         dtype: DTypeLike = np.float32,
         channel_axis: int = 1,
     ) -> None:
-        self.num_features = check_integer("num_features", num_features)
+        self.num_features: int = check_integer("num_features", num_features)
         super().__init__(self.num_features, check_eps(eps), True, weight, bias, dtype)
-        self.tau = Parameter(np.zeros(num_features, floating_dtype(dtype)), decay=False) if tlu else None
+        tau = np.zeros(num_features, floating_dtype(dtype))
+        self.tau: Parameter | None = Parameter(tau, decay=False) if tlu else None
         self.channel_axis = channel_axis
 
     def extra_repr(self) -> str:
         """Return the arguments that ``repr`` shows."""
         return f"{self.num_features}, eps={self.eps}, tlu={self.tau is not None}"
 
-    def forward(self, x: FloatArray) -> tuple[FloatArray, Backward]:
+    def forward(self, x: NDArray[ScalarT]) -> tuple[NDArray[ScalarT], BackwardOf[ScalarT]]:
         """Return y and its backward. Do not change x before the backward is called."""
         x, axis = check_input(x, self.channel_axis)
         check_channels(x.shape, axis, self.num_features)
@@ -95,7 +98,8 @@ class FilterResponseNorm(AffineNormalizer):
         arrays = (None if parameter is None else parameter.data for parameter in parameters)
         y, gradients = filter_response_norm(x, *arrays, eps=self.eps or 0.0, channel_axis=axis)
 
-        def backward(dy: FloatArray) -> FloatArray:
+        def backward(dy: FloatArray) -> NDArray[Any]:
+            """Return dL/dx, given dL/dy; add to the gradients of the parameters."""
             for check in checks:
                 check()
             dx, *found = gradients(dy)
@@ -105,3 +109,6 @@ class FilterResponseNorm(AffineNormalizer):
             return dx
 
         return y, backward
+
+    if TYPE_CHECKING:
+        __call__ = forward

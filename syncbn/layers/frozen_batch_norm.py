@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from syncbn._core import plans
 from syncbn._core.checks import check_eps, check_integer
-from syncbn.layers._affine import floating_dtype
 from syncbn.layers._batch import BatchNormalizer
 from syncbn.layers._replace import replace_modules
 from syncbn.layers.module import Module
-from syncbn.typing import FloatArray
+from syncbn.layers.parameter import floating_dtype
+from syncbn.typing import BackwardOf, FloatArray, ResidualBackwardOf, ScalarT
 
 
 class FrozenBatchNorm(Module):
@@ -78,8 +77,8 @@ class FrozenBatchNorm(Module):
         self, num_features: int, eps: float = 1e-5, *, dtype: DTypeLike = np.float32, channel_axis: int = 1
     ) -> None:
         super().__init__()
-        self.num_features = check_integer("num_features", num_features)
-        self.eps = check_eps(eps)
+        self.num_features: int = check_integer("num_features", num_features)
+        self.eps: float = check_eps(eps)
         self.channel_axis = channel_axis
         dtype = floating_dtype(dtype)
         for name, value in (("weight", 1), ("bias", 0), ("running_mean", 0), ("running_var", 1)):
@@ -124,15 +123,35 @@ class FrozenBatchNorm(Module):
         """Return the arguments that ``repr`` shows."""
         return f"{self.num_features}, eps={self.eps}"
 
+    @overload
     def forward(
         self,
-        x: FloatArray,
+        x: NDArray[ScalarT],
+        mask: ArrayLike | None = None,
+        *,
+        residual: None = None,
+        relu: bool = False,
+        out: NDArray[ScalarT] | None = None,
+    ) -> tuple[NDArray[ScalarT], BackwardOf[ScalarT]]: ...
+    @overload
+    def forward(
+        self,
+        x: NDArray[ScalarT],
+        mask: ArrayLike | None = None,
+        *,
+        residual: NDArray[ScalarT],
+        relu: bool = False,
+        out: NDArray[ScalarT] | None = None,
+    ) -> tuple[NDArray[ScalarT], ResidualBackwardOf[ScalarT]]: ...
+    def forward(
+        self,
+        x: NDArray[ScalarT],
         mask: ArrayLike | None = None,  # noqa: ARG002 (as BatchNorm)
         *,
-        residual: FloatArray | None = None,
+        residual: NDArray[ScalarT] | None = None,
         relu: bool = False,
-        out: FloatArray | None = None,
-    ) -> tuple[FloatArray, Callable[[FloatArray], Any]]:
+        out: NDArray[ScalarT] | None = None,
+    ) -> tuple[NDArray[ScalarT], Any]:
         """Return y and its backward, which returns dx, or with a residual (dx, dresidual).
 
         `syncbn.functional.batch_norm_inference` describes ``residual``, ``relu`` and ``out``. A mask has no effect, as
@@ -153,7 +172,11 @@ class FrozenBatchNorm(Module):
         )
 
         def backward(dy: FloatArray) -> Any:
+            """Return dL/dx, given dL/dy; add to the gradients of the parameters."""
             dx, _, _, *dresidual = gradients(dy)
             return (dx, *dresidual) if dresidual else dx
 
         return y, backward
+
+    if TYPE_CHECKING:
+        __call__ = forward

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-from numpy.typing import DTypeLike
+from numpy.typing import DTypeLike, NDArray
 
 from syncbn._core.checks import Reduction, check_channels, check_input, check_integer
 from syncbn.comm import SERIAL, CommLike, as_communicator
 from syncbn.functional.ghost_batch_norm import ghost_batch_norm
 from syncbn.layers._batch import BatchNormalizer
-from syncbn.typing import Backward, FloatArray
+from syncbn.typing import BackwardOf, ScalarT
 
 
 class GhostBatchNorm(BatchNormalizer):
@@ -95,14 +97,14 @@ class GhostBatchNorm(BatchNormalizer):
         reduction: Reduction = "exact",
     ) -> None:
         super().__init__(num_features, eps, momentum, affine, weight, bias, track_running_stats, dtype, channel_axis)
-        self.virtual_batch_size = check_integer("virtual_batch_size", virtual_batch_size)
+        self.virtual_batch_size: int = check_integer("virtual_batch_size", virtual_batch_size)
         self._synchronize(as_communicator(comm), reduction)
 
     def extra_repr(self) -> str:
         """Return the arguments that ``repr`` shows."""
         return f"{super().extra_repr()}, virtual_batch_size={self.virtual_batch_size}"
 
-    def forward(self, x: FloatArray) -> tuple[FloatArray, Backward]:
+    def forward(self, x: NDArray[ScalarT]) -> tuple[NDArray[ScalarT], BackwardOf[ScalarT]]:
         """Return y and its backward. Do not change x before the backward is called."""
         if self._uses_running_statistics:
             return self._normalize_with_running(x)
@@ -121,3 +123,6 @@ class GhostBatchNorm(BatchNormalizer):
         if self.training:
             self._observe(moments)
         return y, self._backward(gradients)
+
+    if TYPE_CHECKING:
+        __call__ = forward

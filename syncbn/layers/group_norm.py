@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from syncbn._core import plans
 from syncbn._core.checks import check_eps, check_integer
 from syncbn.layers._affine import AffineNormalizer
-from syncbn.typing import Backward, FloatArray
+from syncbn.typing import BackwardOf, ScalarT
 
 
 class GroupNorm(AffineNormalizer):
@@ -75,8 +77,8 @@ class GroupNorm(AffineNormalizer):
         dtype: DTypeLike = np.float32,
         channel_axis: int = 1,
     ) -> None:
-        self.num_groups = check_integer("num_groups", num_groups)
-        self.num_channels = check_integer("num_channels", num_channels)
+        self.num_groups: int = check_integer("num_groups", num_groups)
+        self.num_channels: int = check_integer("num_channels", num_channels)
         if num_channels % num_groups:
             raise ValueError(f"num_groups must divide num_channels, got {num_groups} and {num_channels}")
         super().__init__(self.num_channels, check_eps(eps), affine, weight, bias, dtype)
@@ -86,7 +88,9 @@ class GroupNorm(AffineNormalizer):
         """Return the arguments that ``repr`` shows."""
         return f"{self.num_groups}, {self.num_channels}, eps={self.eps}, {self._repr_affine()}"
 
-    def forward(self, x: FloatArray, mask: ArrayLike | None = None) -> tuple[FloatArray, Backward]:
+    def forward(
+        self, x: NDArray[ScalarT], mask: ArrayLike | None = None
+    ) -> tuple[NDArray[ScalarT], BackwardOf[ScalarT]]:
         """Return y and its backward. Do not change x before the backward is called.
 
         `syncbn.functional.group_norm` describes ``mask``.
@@ -95,3 +99,6 @@ class GroupNorm(AffineNormalizer):
             x, self.num_groups, *self._arrays(), self.eps, self.channel_axis, self.num_channels, mask
         )
         return y, self._backward(gradients)
+
+    if TYPE_CHECKING:
+        __call__ = forward

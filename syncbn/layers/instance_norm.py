@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from syncbn._core import plans
 from syncbn.layers._running import RunningNormalizer
-from syncbn.typing import Backward, FloatArray
+from syncbn.typing import BackwardOf, ScalarT
 
 
 class InstanceNorm(RunningNormalizer):
@@ -80,7 +82,9 @@ class InstanceNorm(RunningNormalizer):
     ) -> None:
         super().__init__(num_features, eps, momentum, affine, weight, bias, track_running_stats, dtype, channel_axis)
 
-    def forward(self, x: FloatArray, mask: ArrayLike | None = None) -> tuple[FloatArray, Backward]:
+    def forward(
+        self, x: NDArray[ScalarT], mask: ArrayLike | None = None
+    ) -> tuple[NDArray[ScalarT], BackwardOf[ScalarT]]:
         """Return y and its backward. Do not change x before the backward is called.
 
         `syncbn.functional.instance_norm` describes ``mask``. A mask has no effect if the running statistics are used.
@@ -95,3 +99,6 @@ class InstanceNorm(RunningNormalizer):
                 unbiased = (var * (count / np.maximum(count - 1, 1))).mean(axis=0)
             self._track(mean.mean(axis=0), unbiased)
         return y, self._backward(gradients)
+
+    if TYPE_CHECKING:
+        __call__ = forward

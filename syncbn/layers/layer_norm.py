@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from syncbn._core import plans
 from syncbn._core.checks import check_eps, check_shape
 from syncbn.layers._affine import AffineNormalizer
-from syncbn.typing import Backward, FloatArray
+from syncbn.typing import BackwardOf, ScalarT
 
 
 class LayerNorm(AffineNormalizer):
@@ -72,17 +73,22 @@ class LayerNorm(AffineNormalizer):
         weight: bool = True,
         dtype: DTypeLike = np.float32,
     ) -> None:
-        self.normalized_shape = check_shape(normalized_shape)
+        self.normalized_shape: tuple[int, ...] = check_shape(normalized_shape)
         super().__init__(self.normalized_shape, check_eps(eps), elementwise_affine, weight, bias, dtype)
 
     def extra_repr(self) -> str:
         """Return the arguments that ``repr`` shows."""
         return f"{self.normalized_shape}, eps={self.eps}, {self._repr_affine('elementwise_affine')}"
 
-    def forward(self, x: FloatArray, mask: ArrayLike | None = None) -> tuple[FloatArray, Backward]:
+    def forward(
+        self, x: NDArray[ScalarT], mask: ArrayLike | None = None
+    ) -> tuple[NDArray[ScalarT], BackwardOf[ScalarT]]:
         """Return y and its backward. Do not change x before the backward is called.
 
         `syncbn.functional.layer_norm` describes ``mask``.
         """
         y, gradients = plans.feature_norm(x, self.normalized_shape, *self._arrays(), self.eps, True, mask)
         return y, self._backward(gradients)
+
+    if TYPE_CHECKING:
+        __call__ = forward

@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from itertools import count
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from numpy.typing import ArrayLike, NDArray
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from syncbn.layers._losses import forget_losses
 from syncbn.layers._state import check_state, with_counters
-from syncbn.layers.parameter import Parameter
+from syncbn.layers.parameter import Parameter, floating_dtype
 from syncbn.pitfalls import see
 from syncbn.typing import Backward, FloatArray
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 T = TypeVar("T")
 
@@ -60,7 +64,7 @@ class Module:
     """
 
     def __init__(self) -> None:
-        self.training = True
+        self.training: bool = True
         self._buffer_names: list[str] = []
         self._forward_hooks: dict[int, ForwardHook] = {}
         self._transient_names: list[str] = []
@@ -77,7 +81,7 @@ class Module:
         """Return y and its backward, a function that returns dL/dx given dL/dy."""
         raise NotImplementedError(f"{type(self).__name__} has no forward")
 
-    def __call__(self, *arguments: Any, **options: Any) -> tuple[FloatArray, Backward]:
+    def _call(self, *arguments: Any, **options: Any) -> tuple[FloatArray, Backward]:
         """Return the result of `forward`, after calling the forward hooks with it.
 
         Raises
@@ -95,6 +99,10 @@ class Module:
                 f"{_shown(result)}{see('layers-return-two-values')}"
             )
         return result
+
+    # An assignment without a type, so that a subclass can give its calls the type of its forward: `__call__ = forward`
+    # under `if TYPE_CHECKING`.
+    __call__ = _call
 
     def register_forward_hook(self, hook: ForwardHook) -> HookHandle:
         """Register a function that every call of this module calls after `forward`, in the order of registration.
@@ -153,7 +161,7 @@ class Module:
         """Yield this module and all modules inside it, each once, in the order of `named_modules`."""
         yield from (module for _, module in self.named_modules())
 
-    def apply(self, function: Callable[[Module], object]) -> Module:
+    def apply(self, function: Callable[[Module], object]) -> Self:
         """Call ``function(module)`` for all modules inside this one, then for this one, as PyTorch does; return self.
 
         Examples
@@ -165,6 +173,34 @@ class Module:
         function(self)
         return self
 
+    def to(self, dtype: DTypeLike) -> Self:
+        """Convert all parameters, their gradients and the floating buffers to a dtype, and return self.
+
+        Call it before an optimizer is built, whose state has the old dtype.
+
+        Parameters
+        ----------
+        dtype : dtype
+            float16, float32 or float64. Values beyond its range become infinite.
+
+        Examples
+        --------
+        >>> model = model.to(numpy.float64)
+        """
+        found = floating_dtype(dtype)
+        with np.errstate(all="ignore"):
+            for module in self.modules():
+                for _, parameter in module.own_parameters():
+                    parameter.data = parameter.data.astype(found)
+                    parameter.version += 1
+                    if parameter.grad is not None:
+                        parameter.grad = parameter.grad.astype(found)
+                for name in module._buffer_names:
+                    buffer = getattr(module, name)
+                    if buffer is not None and buffer.dtype.kind == "f":
+                        setattr(module, name, buffer.astype(found))
+        return self
+
     def own_parameters(self) -> Iterator[tuple[str, Parameter]]:
         """Yield the name and the parameter of each parameter of this module, without the modules inside it."""
         yield from _find(Parameter, vars(self))
@@ -173,9 +209,9 @@ class Module:
         """Yield the dotted name and the parameter of each parameter of this module and all inside it, depth first."""
         yield from _unique(self._all_parameters(prefix))
 
-    def parameters(self) -> list[Parameter]:
-        """Return all parameters, in the order of `named_parameters`."""
-        return [parameter for _, parameter in self.named_parameters()]
+    def parameters(self) -> Iterator[Parameter]:
+        """Yield all parameters, in the order of `named_parameters`."""
+        yield from (parameter for _, parameter in self.named_parameters())
 
     def named_buffers(self, prefix: str = "") -> Iterator[tuple[str, NDArray[Any]]]:
         """Yield the dotted name and the array of each buffer, such as the running statistics."""
@@ -191,7 +227,7 @@ class Module:
         for parameter in self.parameters():
             parameter.grad = None
 
-    def train(self, mode: bool = True) -> Module:
+    def train(self, mode: bool = True) -> Self:
         """Set this module to training mode, or to evaluation mode if ``mode`` is False, and all modules inside it.
 
         It calls ``train`` of the modules directly inside, so a module that overrides ``train`` can stay frozen.
@@ -201,7 +237,7 @@ class Module:
             child.train(mode)
         return self
 
-    def eval(self) -> Module:
+    def eval(self) -> Self:
         """Set this module and all modules inside it to evaluation mode, which never communicates."""
         return self.train(False)
 

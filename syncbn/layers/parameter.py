@@ -62,11 +62,11 @@ class Parameter:
         check_unmasked(data, "data")
         if not isinstance(data, np.ndarray):
             raise TypeError(f"data must be a NumPy array, got {type(data).__name__}{hint(data)}")
-        self.data = data
-        self.decay = decay
-        self.replicated = False
+        self.data: FloatArray = data
+        self.decay: bool = decay
+        self.replicated: bool = False
         self.grad = None
-        self.version = 0
+        self.version: int = 0
 
     @property
     def grad(self) -> FloatArray | None:
@@ -77,7 +77,7 @@ class Parameter:
     def grad(self, value: FloatArray | None) -> None:
         self._grad = value
         if value is None:
-            self.summed = False
+            self.summed: bool = False
 
     def add_grad(self, grad: NDArray[np.floating]) -> None:
         """Add an array of the parameter's shape to the gradient, in the parameter's dtype."""
@@ -133,3 +133,11 @@ def unchanged(
 
 def _version(parameter: Parameter | None) -> int:
     return 0 if parameter is None else parameter.version
+
+
+def floating_dtype(dtype: DTypeLike) -> np.dtype[Any]:
+    """Return ``dtype`` in native byte order, or raise TypeError unless it is float16, float32 or float64."""
+    found: np.dtype[Any] = np.dtype(dtype).newbyteorder("=")
+    if found.name not in ("float16", "float32", "float64"):
+        raise TypeError(f"dtype must be float16, float32 or float64, got {found}")
+    return found

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import DTypeLike
+from numpy.typing import DTypeLike, NDArray
 
 from syncbn._core import plans
 from syncbn._core.checks import check_shape
 from syncbn.layers._affine import AffineNormalizer
-from syncbn.typing import Backward, FloatArray
+from syncbn.typing import BackwardOf, ScalarT
 
 
 class RMSNorm(AffineNormalizer):
@@ -66,14 +67,17 @@ class RMSNorm(AffineNormalizer):
         *,
         dtype: DTypeLike = np.float32,
     ) -> None:
-        self.normalized_shape = check_shape(normalized_shape)
+        self.normalized_shape: tuple[int, ...] = check_shape(normalized_shape)
         super().__init__(self.normalized_shape, eps, elementwise_affine, True, False, dtype)
 
     def extra_repr(self) -> str:
         """Return the arguments that ``repr`` shows."""
         return f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.affine}"
 
-    def forward(self, x: FloatArray) -> tuple[FloatArray, Backward]:
+    def forward(self, x: NDArray[ScalarT]) -> tuple[NDArray[ScalarT], BackwardOf[ScalarT]]:
         """Return y and its backward. Do not change x before the backward is called."""
         y, gradients = plans.feature_norm(x, self.normalized_shape, *self._arrays(), self.eps, False)
         return y, self._backward(gradients)
+
+    if TYPE_CHECKING:
+        __call__ = forward

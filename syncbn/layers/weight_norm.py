@@ -71,9 +71,9 @@ class WeightNorm(ParametrizedModule):
         with np.errstate(all="ignore"):  # a length beyond the range of the dtype is infinite
             _, norms, exponent = scaled_norms(weight.data, tuple(i for i in range(ndim) if i != kept))
             length = np.ldexp(norms, exponent).reshape(() if kept is None else norms.shape)
-            self.g = Parameter(np.asarray(length, weight.data.dtype), decay=weight.decay)
+            self.g: Parameter = Parameter(np.asarray(length, weight.data.dtype), decay=weight.decay)
         # Zeros have no direction: with v = 1 and g = 0, w is still 0, and g receives a gradient.
-        self.v = Parameter(np.where(norms == 0, weight.data.dtype.type(1), weight.data), decay=weight.decay)
+        self.v: Parameter = Parameter(np.where(norms == 0, weight.data.dtype.type(1), weight.data), decay=weight.decay)
 
     def extra_repr(self) -> str:
         """Return the arguments that ``repr`` shows."""

@@ -65,9 +65,9 @@ class WeightStandardization(ParametrizedModule):
     def __init__(self, module: Module, name: str = "weight", axis: int = 0, eps: float = 1e-5) -> None:
         super().__init__(module, name)
         weight = self._hidden
-        self.axis = check_axis(axis, weight.data.ndim, "axis")
-        self.eps = check_eps(eps)
-        self.v = Parameter(weight.data, decay=weight.decay)
+        self.axis: int = check_axis(axis, weight.data.ndim, "axis")
+        self.eps: float = check_eps(eps)
+        self.v: Parameter = Parameter(weight.data, decay=weight.decay)
         self._compute()
 
     def extra_repr(self) -> str:

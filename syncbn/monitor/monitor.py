@@ -11,7 +11,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from syncbn._core.checks import check_integer
-from syncbn.comm import CommLike
+from syncbn.comm import CommLike, Communicator
 from syncbn.layers import Module
 from syncbn.layers._batch import BatchNormalizer
 from syncbn.monitor.figure import plot
@@ -105,7 +105,7 @@ class Monitor:
     def __init__(
         self, model: Module, path: PathLike, comm: CommLike = None, *, every: int = 1, channel_axis: int = 1
     ) -> None:
-        self.comm = find_communicator(comm, model)
+        self.comm: Communicator = find_communicator(comm, model)
         self.steps = 0
         self._calls: dict[str, _Observation] = {}
         self._file: TextIO | None = None
@@ -114,9 +114,9 @@ class Monitor:
             with collective_errors(self.comm, "Monitor", every=every, channel_axis=channel_axis):
                 check_model(model)
                 self.model = model
-                self.every = check_integer("every", every)
-                self.channel_axis = check_integer("channel_axis", channel_axis, -(1 << 30))
-                self.path = Path(path)
+                self.every: int = check_integer("every", every)
+                self.channel_axis: int = check_integer("channel_axis", channel_axis, -(1 << 30))
+                self.path: Path = Path(path)
                 if self.comm.rank == 0:
                     self._file = self.path.open("w", encoding="utf-8")
         except BaseException:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from syncbn._core.checks import check_integer, check_unmasked, hint
 from syncbn.layers._losses import notice_backward
 from syncbn.pitfalls import see
-from syncbn.typing import FloatArray
+from syncbn.typing import FloatArray, ScalarT
 
 Pair = tuple[int, int]
 
@@ -40,7 +40,7 @@ def check_input(layer: str, x: FloatArray, expected: Sequence[str | int]) -> Non
         raise ValueError(f"{layer} expects x of shape ({', '.join(map(str, expected))}), got {x.shape}{last}")
 
 
-def check_grad(layer: str, dy: FloatArray, shape: tuple[int, ...], dtype: np.dtype[Any]) -> FloatArray:
+def check_grad(layer: str, dy: FloatArray, shape: tuple[int, ...], dtype: np.dtype[ScalarT]) -> NDArray[ScalarT]:
     """Return ``dy`` in the dtype of y; raise ValueError unless it has y's shape."""
     notice_backward(dy)
     check_unmasked(dy, "dy")

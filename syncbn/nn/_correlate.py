@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from syncbn.nn._checks import Pair
 from syncbn.nn._images import from_nhwc, is_channels_last, output_size, overlap
@@ -17,7 +19,7 @@ _BLOCK_ROWS = 2  # minimum of windows per kernel in a block, because every produ
 
 def correlate(
     x: FloatArray, w_oikl: FloatArray, stride: Pair, padding: Pair
-) -> tuple[FloatArray, Callable[[FloatArray], tuple[FloatArray, FloatArray]]]:
+) -> tuple[NDArray[Any], Callable[[FloatArray], tuple[NDArray[Any], FloatArray]]]:
     """Return y of shape (N, O, OH, OW) and a function that maps dy to (dx, dw).
 
     y is the product of all windows of x, each unrolled into a row, with the kernels (im2col). dx is computed from

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
+from numpy.typing import NDArray
 
-from syncbn.typing import FloatArray
+from syncbn.typing import FloatArray, ScalarT
 
 
 def is_channels_last(x_nchw: FloatArray) -> bool:
@@ -14,7 +13,7 @@ def is_channels_last(x_nchw: FloatArray) -> bool:
     return bool(x_nchw.transpose(0, 2, 3, 1).flags.c_contiguous)
 
 
-def empty_images(shape: tuple[int, ...], dtype: np.dtype[Any], channels_last: bool) -> FloatArray:
+def empty_images(shape: tuple[int, ...], dtype: np.dtype[ScalarT], channels_last: bool) -> NDArray[ScalarT]:
     """Allocate an (N, C, H, W) array in C order or in channels-last memory order."""
     if not channels_last:
         return np.empty(shape, dtype)
@@ -22,7 +21,7 @@ def empty_images(shape: tuple[int, ...], dtype: np.dtype[Any], channels_last: bo
     return from_nhwc(np.empty((n, h, w, c), dtype), channels_last)
 
 
-def from_nhwc(x_nhwc: FloatArray, channels_last: bool) -> FloatArray:
+def from_nhwc(x_nhwc: NDArray[ScalarT], channels_last: bool) -> NDArray[ScalarT]:
     """Return an (N, C, H, W) array: a view in channels-last memory, or a copy in C order."""
     x_nchw = x_nhwc.transpose(0, 3, 1, 2)
     return x_nchw if channels_last else np.ascontiguousarray(x_nchw)

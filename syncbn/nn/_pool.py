@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from types import EllipsisType
 
 from syncbn.layers.module import Module
-from syncbn.nn._checks import check_input, check_pair
+from syncbn.nn._checks import Pair, check_input, check_pair
 from syncbn.nn._images import output_size, overlap
 from syncbn.typing import FloatArray
 
@@ -24,9 +24,9 @@ class Pool2d(Module):
         padding: int | Sequence[int] = 0,
     ) -> None:
         super().__init__()
-        self.kernel_size = check_pair("kernel_size", kernel_size)
-        self.stride = check_pair("stride", self.kernel_size if stride is None else stride)
-        self.padding = check_pair("padding", padding, minimum=0)
+        self.kernel_size: Pair = check_pair("kernel_size", kernel_size)
+        self.stride: Pair = check_pair("stride", self.kernel_size if stride is None else stride)
+        self.padding: Pair = check_pair("padding", padding, minimum=0)
         if any(2 * p > k for p, k in zip(self.padding, self.kernel_size, strict=True)):
             raise ValueError(f"padding {self.padding} is more than half of kernel_size {self.kernel_size}")
 

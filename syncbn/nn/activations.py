@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from syncbn.layers.module import Module
 from syncbn.nn._checks import check_dtype, check_grad
 from syncbn.nn._select import select
-from syncbn.typing import Backward, FloatArray
+from syncbn.typing import BackwardOf, FloatArray, ScalarT
 
 
 class Activation(Module):
     """Base of the functions of each value, for any shape."""
 
     @np.errstate(all="ignore")  # NaN of the result say it
-    def forward(self, x: FloatArray) -> tuple[FloatArray, Backward]:
+    def forward(self, x: NDArray[ScalarT]) -> tuple[NDArray[ScalarT], BackwardOf[ScalarT]]:
         """Return y, in x's dtype and memory order, and its backward, until which y must not change.
 
         Raises
@@ -31,13 +33,17 @@ class Activation(Module):
         shape, dtype = x.shape, x.dtype
 
         @np.errstate(all="ignore")
-        def backward(dy: FloatArray) -> FloatArray:
+        def backward(dy: FloatArray) -> NDArray[Any]:
+            """Return dL/dx, given dL/dy."""
             return gradient(check_grad(name, dy, shape, dtype))
 
         return y, backward
 
+    if TYPE_CHECKING:
+        __call__ = forward
+
     @abstractmethod
-    def _apply(self, x: FloatArray) -> tuple[FloatArray, Callable[[FloatArray], FloatArray]]:
+    def _apply(self, x: FloatArray) -> tuple[NDArray[Any], Callable[[FloatArray], NDArray[Any]]]:
         """Return y, and the function from dy to dx."""
 
 
@@ -60,7 +66,7 @@ class ReLU(Activation):
     array([[0., 1.]])
     """
 
-    def _apply(self, x: FloatArray) -> tuple[FloatArray, Callable[[FloatArray], FloatArray]]:
+    def _apply(self, x: FloatArray) -> tuple[NDArray[Any], Callable[[FloatArray], NDArray[Any]]]:
         positive = x > 0
         return np.maximum(x, 0), lambda dy: select(dy, positive)
 
@@ -84,7 +90,7 @@ class Sigmoid(Activation):
     array([[0.197, 0.105]])
     """
 
-    def _apply(self, x: FloatArray) -> tuple[FloatArray, Callable[[FloatArray], FloatArray]]:
+    def _apply(self, x: FloatArray) -> tuple[NDArray[Any], Callable[[FloatArray], NDArray[Any]]]:
         small = np.exp(-np.abs(x))  # at most 1, so it cannot overflow
         y = np.where(x < 0, small, 1).astype(x.dtype, copy=False)
         y /= 1 + small
@@ -110,6 +116,6 @@ class Tanh(Activation):
     array([[0.42 , 0.071]])
     """
 
-    def _apply(self, x: FloatArray) -> tuple[FloatArray, Callable[[FloatArray], FloatArray]]:
+    def _apply(self, x: FloatArray) -> tuple[NDArray[Any], Callable[[FloatArray], NDArray[Any]]]:
         y = np.tanh(x)
         return y, lambda dy: dy * (1 - y * y)

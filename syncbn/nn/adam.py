@@ -69,8 +69,9 @@ class Adam(Optimizer):
         super().__init__(parameters, lr, weight_decay)
         if len(betas) != 2:
             raise ValueError(f"betas must be a pair, got {betas!r}")
+        self.betas: tuple[float, float]
         self.betas = check_number("betas[0]", betas[0], below=1.0), check_number("betas[1]", betas[1], below=1.0)
-        self.eps = check_number("eps", eps)
+        self.eps: float = check_number("eps", eps)
         self._means = self._add_buffers("exp_avg")
         self._squares = self._add_buffers("exp_avg_sq")
         self._steps = self._state["steps"] = np.zeros(len(self.parameters), np.int64)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from syncbn.nn._checks import check_grad
 from syncbn.nn._images import empty_images, is_channels_last
 from syncbn.nn._pool import Pool2d
-from syncbn.typing import Backward, FloatArray
+from syncbn.typing import BackwardOf, FloatArray, ScalarT
 
 
 class AvgPool2d(Pool2d):
@@ -40,7 +42,7 @@ class AvgPool2d(Pool2d):
     """
 
     @np.errstate(all="ignore")  # infinities and NaN of the result say it
-    def forward(self, x: FloatArray) -> tuple[FloatArray, Backward]:
+    def forward(self, x: NDArray[ScalarT]) -> tuple[NDArray[ScalarT], BackwardOf[ScalarT]]:
         """Return y of shape (N, C, OH, OW), in x's dtype and memory order, and its backward.
 
         Raises
@@ -60,7 +62,8 @@ class AvgPool2d(Pool2d):
         y /= area
 
         @np.errstate(all="ignore")
-        def backward(dy: FloatArray) -> FloatArray:
+        def backward(dy: FloatArray) -> NDArray[ScalarT]:
+            """Return dL/dx, given dL/dy."""
             share = check_grad("AvgPool2d", dy, y_shape, dtype) / area
             dx = empty_images(x_shape, dtype, channels_last)
             dx[...] = 0
@@ -69,3 +72,6 @@ class AvgPool2d(Pool2d):
             return dx
 
         return y, backward
+
+    if TYPE_CHECKING:
+        __call__ = forward

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import DTypeLike
+from numpy.typing import DTypeLike, NDArray
 
 from syncbn._core.checks import check_integer
 from syncbn.layers.module import Module
 from syncbn.layers.parameter import Parameter, unchanged
-from syncbn.nn._checks import check_grad, check_input, check_pair
+from syncbn.nn._checks import Pair, check_grad, check_input, check_pair
 from syncbn.nn._correlate import correlate
 from syncbn.nn.init import Initializer, he_normal
-from syncbn.typing import Backward, FloatArray
+from syncbn.typing import BackwardOf, FloatArray, ScalarT
 
 
 class Conv2d(Module):
@@ -63,14 +64,14 @@ class Conv2d(Module):
         dtype: DTypeLike = np.float32,
     ) -> None:
         super().__init__()
-        self.in_channels = check_integer("in_channels", in_channels)
-        self.out_channels = check_integer("out_channels", out_channels)
-        self.kernel_size = check_pair("kernel_size", kernel_size)
-        self.stride = check_pair("stride", stride)
-        self.padding = check_pair("padding", padding, minimum=0)
+        self.in_channels: int = check_integer("in_channels", in_channels)
+        self.out_channels: int = check_integer("out_channels", out_channels)
+        self.kernel_size: Pair = check_pair("kernel_size", kernel_size)
+        self.stride: Pair = check_pair("stride", stride)
+        self.padding: Pair = check_pair("padding", padding, minimum=0)
         rng = np.random.default_rng() if rng is None else rng
-        self.weight = Parameter(init((self.out_channels, self.in_channels, *self.kernel_size), rng, dtype))
-        self.bias = Parameter(np.zeros(self.out_channels, dtype)) if bias else None
+        self.weight: Parameter = Parameter(init((self.out_channels, self.in_channels, *self.kernel_size), rng, dtype))
+        self.bias: Parameter | None = Parameter(np.zeros(self.out_channels, dtype)) if bias else None
 
     def extra_repr(self) -> str:
         """Return the arguments that ``repr`` shows."""
@@ -80,7 +81,7 @@ class Conv2d(Module):
         )
 
     @np.errstate(all="ignore")  # infinities and NaN of the result say it
-    def forward(self, x: FloatArray) -> tuple[FloatArray, Backward]:
+    def forward(self, x: NDArray[ScalarT]) -> tuple[NDArray[ScalarT], BackwardOf[ScalarT]]:
         """Return y of shape (N, out_channels, OH, OW), in x's dtype and memory order, and its backward.
 
         OH = ⌊(H + 2·padding − KH)/stride⌋ + 1; OW is computed from W and KW by the same formula. x must not change
@@ -102,7 +103,8 @@ class Conv2d(Module):
         y_shape, dtype = y.shape, y.dtype
 
         @np.errstate(all="ignore")
-        def backward(dy: FloatArray) -> FloatArray:
+        def backward(dy: FloatArray) -> NDArray[Any]:
+            """Return dL/dx, given dL/dy; add to the gradients of the parameters."""
             check_unchanged()
             dy = check_grad("Conv2d", dy, y_shape, dtype)
             dx, dweight = gradients(dy)
@@ -112,3 +114,6 @@ class Conv2d(Module):
             return dx
 
         return y, backward
+
+    if TYPE_CHECKING:
+        __call__ = forward

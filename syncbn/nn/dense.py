@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
-from numpy.typing import DTypeLike
+from numpy.typing import DTypeLike, NDArray
 
 from syncbn._core.checks import check_integer
 from syncbn.layers.module import Module
 from syncbn.layers.parameter import Parameter, unchanged
 from syncbn.nn._checks import check_grad, check_input
 from syncbn.nn.init import Initializer, he_normal
-from syncbn.typing import Backward, FloatArray
+from syncbn.typing import BackwardOf, FloatArray, ScalarT
 
 
 class Dense(Module):
@@ -62,18 +64,18 @@ class Dense(Module):
         dtype: DTypeLike = np.float32,
     ) -> None:
         super().__init__()
-        self.in_features = check_integer("in_features", in_features)
-        self.out_features = check_integer("out_features", out_features)
+        self.in_features: int = check_integer("in_features", in_features)
+        self.out_features: int = check_integer("out_features", out_features)
         rng = np.random.default_rng() if rng is None else rng
-        self.weight = Parameter(init((self.out_features, self.in_features), rng, dtype))
-        self.bias = Parameter(np.zeros(self.out_features, dtype)) if bias else None
+        self.weight: Parameter = Parameter(init((self.out_features, self.in_features), rng, dtype))
+        self.bias: Parameter | None = Parameter(np.zeros(self.out_features, dtype)) if bias else None
 
     def extra_repr(self) -> str:
         """Return the arguments that ``repr`` shows."""
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
 
     @np.errstate(all="ignore")  # infinities and NaN of the result say it
-    def forward(self, x: FloatArray) -> tuple[FloatArray, Backward]:
+    def forward(self, x: NDArray[ScalarT]) -> tuple[NDArray[ScalarT], BackwardOf[ScalarT]]:
         """Return y of shape (N, out_features), in x's dtype, and its backward, until which x must not change.
 
         Raises
@@ -93,7 +95,8 @@ class Dense(Module):
         y_shape, dtype = y.shape, y.dtype
 
         @np.errstate(all="ignore")
-        def backward(dy: FloatArray) -> FloatArray:
+        def backward(dy: FloatArray) -> NDArray[Any]:
+            """Return dL/dx, given dL/dy; add to the gradients of the parameters."""
             check_unchanged()
             dy = check_grad("Dense", dy, y_shape, dtype)
             weight.add_grad(dy.T @ x)
@@ -102,3 +105,6 @@ class Dense(Module):
             return dy @ w_oi
 
         return y, backward
+
+    if TYPE_CHECKING:
+        __call__ = forward

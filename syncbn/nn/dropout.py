@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
+from numpy.typing import NDArray
 
 from syncbn.layers.module import Module
 from syncbn.nn._checks import check_dtype, check_grad
 from syncbn.nn._select import select
-from syncbn.typing import Backward, FloatArray
+from syncbn.typing import BackwardOf, FloatArray, ScalarT
 
 
 class Dropout(Module):
@@ -54,7 +57,7 @@ class Dropout(Module):
 
     def __init__(self, p: float = 0.5, *, rng: np.random.Generator | None = None) -> None:
         super().__init__()
-        self.p = float(p)
+        self.p: float = float(p)
         if not 0.0 <= self.p <= 1.0:
             raise ValueError(f"p must be in [0, 1], got {p!r}")
         seed = (np.random.default_rng() if rng is None else rng).integers(1 << 64, size=2, dtype=np.uint64)
@@ -74,7 +77,7 @@ class Dropout(Module):
         return f"p={self.p}"
 
     @np.errstate(all="ignore")  # infinities and NaN of the result say it
-    def forward(self, x: FloatArray) -> tuple[FloatArray, Backward]:
+    def forward(self, x: NDArray[ScalarT]) -> tuple[NDArray[ScalarT], BackwardOf[ScalarT]]:
         """Return y, in x's dtype, and its backward.
 
         Raises
@@ -94,7 +97,11 @@ class Dropout(Module):
         scale = 1.0 / (1.0 - self.p) if self.p < 1.0 else 0.0
 
         @np.errstate(all="ignore")
-        def backward(dy: FloatArray) -> FloatArray:
+        def backward(dy: FloatArray) -> NDArray[ScalarT]:
+            """Return dL/dx, given dL/dy."""
             return np.multiply(select(check_grad("Dropout", dy, shape, dtype), kept), scale, dtype=dtype)
 
         return np.multiply(select(x, kept), scale, dtype=dtype), backward
+
+    if TYPE_CHECKING:
+        __call__ = forward

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
+
+from numpy.typing import NDArray
 
 from syncbn.layers.module import Module
 from syncbn.nn._checks import check_dtype, check_grad
-from syncbn.typing import Backward, FloatArray
+from syncbn.typing import BackwardOf, FloatArray, ScalarT
 
 
 class Flatten(Module):
@@ -25,7 +28,7 @@ class Flatten(Module):
     ((2, 48), (2, 3, 4, 4))
     """
 
-    def forward(self, x: FloatArray) -> tuple[FloatArray, Backward]:
+    def forward(self, x: NDArray[ScalarT]) -> tuple[NDArray[ScalarT], BackwardOf[ScalarT]]:
         """Return y, a view of x if possible, and its backward.
 
         Raises
@@ -41,7 +44,11 @@ class Flatten(Module):
         x_shape, dtype = x.shape, x.dtype
         y_shape = len(x), math.prod(x.shape[1:])  # not -1, which is ambiguous for an empty batch
 
-        def backward(dy: FloatArray) -> FloatArray:
+        def backward(dy: FloatArray) -> NDArray[ScalarT]:
+            """Return dL/dx, given dL/dy."""
             return check_grad("Flatten", dy, y_shape, dtype).reshape(x_shape)
 
         return x.reshape(y_shape), backward
+
+    if TYPE_CHECKING:
+        __call__ = forward

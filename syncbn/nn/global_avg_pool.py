@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
+from numpy.typing import NDArray
 
 from syncbn.layers.module import Module
 from syncbn.nn._checks import check_grad, check_input
 from syncbn.nn._images import empty_images, is_channels_last
-from syncbn.typing import Backward, FloatArray
+from syncbn.typing import BackwardOf, FloatArray, ScalarT
 
 
 class GlobalAvgPool2d(Module):
@@ -27,7 +30,7 @@ class GlobalAvgPool2d(Module):
     """
 
     @np.errstate(all="ignore")  # infinities and NaN of the result say it
-    def forward(self, x: FloatArray) -> tuple[FloatArray, Backward]:
+    def forward(self, x: NDArray[ScalarT]) -> tuple[NDArray[ScalarT], BackwardOf[ScalarT]]:
         """Return y, in x's dtype, and its backward.
 
         Raises
@@ -44,9 +47,13 @@ class GlobalAvgPool2d(Module):
         channels_last, dtype = is_channels_last(x), x.dtype
 
         @np.errstate(all="ignore")
-        def backward(dy: FloatArray) -> FloatArray:
+        def backward(dy: FloatArray) -> NDArray[ScalarT]:
+            """Return dL/dx, given dL/dy."""
             dx = empty_images(x_shape, dtype, channels_last)
             dx[...] = (check_grad("GlobalAvgPool2d", dy, (n, c), dtype) / (h * w))[:, :, None, None]
             return dx
 
         return np.mean(x, axis=(2, 3)), backward
+
+    if TYPE_CHECKING:
+        __call__ = forward

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from syncbn.nn._checks import check_grad
 from syncbn.nn._images import empty_images, is_channels_last
 from syncbn.nn._pool import Pool2d
 from syncbn.nn._select import select
-from syncbn.typing import Backward, FloatArray
+from syncbn.typing import BackwardOf, FloatArray, ScalarT
 
 
 class MaxPool2d(Pool2d):
@@ -38,7 +41,7 @@ class MaxPool2d(Pool2d):
     """
 
     @np.errstate(all="ignore")  # infinities and NaN of the result say it
-    def forward(self, x: FloatArray) -> tuple[FloatArray, Backward]:
+    def forward(self, x: NDArray[ScalarT]) -> tuple[NDArray[ScalarT], BackwardOf[ScalarT]]:
         """Return y of shape (N, C, OH, OW), in x's dtype and memory order, and its backward.
 
         The gradient of each output is added to the first maximum of its window; NaN is larger than all numbers.
@@ -63,7 +66,8 @@ class MaxPool2d(Pool2d):
             np.maximum(argmax[to], np.multiply(larger, tap, dtype=argmax.dtype), out=argmax[to])
 
         @np.errstate(all="ignore")
-        def backward(dy: FloatArray) -> FloatArray:
+        def backward(dy: FloatArray) -> NDArray[Any]:
+            """Return dL/dx, given dL/dy."""
             dy = check_grad("MaxPool2d", dy, y_shape, dtype)
             dx = empty_images(x_shape, dtype, channels_last)
             dx[...] = 0
@@ -72,3 +76,6 @@ class MaxPool2d(Pool2d):
             return dx
 
         return y, backward
+
+    if TYPE_CHECKING:
+        __call__ = forward

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import overload
+from typing import TYPE_CHECKING, overload
 
 from syncbn.layers.module import Module
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class ModuleList(Module):
@@ -42,7 +45,7 @@ class ModuleList(Module):
         super().__init__()
         self._layers = [self._checked(layer, position) for position, layer in enumerate(layers)]
 
-    def append(self, layer: Module) -> ModuleList:
+    def append(self, layer: Module) -> Self:
         """Add a layer at the end, and return the list."""
         self._layers.append(self._checked(layer, len(self)))
         return self

@@ -61,7 +61,7 @@ class Optimizer:
     def __init__(self, parameters: Iterable[Parameter], lr: float, weight_decay: float = 0.0) -> None:
         if isinstance(parameters, Module) or not isinstance(parameters, Iterable):
             raise TypeError(_NOT_PARAMETERS.format(type(parameters).__name__))
-        self.parameters = list(parameters)
+        self.parameters: list[Parameter] = list(parameters)
         for position, parameter in enumerate(self.parameters):
             if not isinstance(parameter, Parameter):
                 raise TypeError(_NOT_PARAMETERS.format(f"{type(parameter).__name__} at {position}"))
@@ -70,7 +70,7 @@ class Optimizer:
         if len(set(map(id, self.parameters))) != len(self.parameters):
             raise ValueError("a Parameter is given twice to an optimizer, expected once")
         self.lr = lr
-        self.weight_decay = check_number("weight_decay", weight_decay)
+        self.weight_decay: float = check_number("weight_decay", weight_decay)
         self._state: dict[str, NDArray[Any]] = {}
 
     @property

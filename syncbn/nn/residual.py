@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import DTypeLike
+from numpy.typing import DTypeLike, NDArray
 
 from syncbn.layers.module import Module
+from syncbn.layers.parameter import Parameter
 from syncbn.nn._checks import Pair, check_pair
 from syncbn.nn.activations import ReLU
 from syncbn.nn.conv2d import Conv2d
 from syncbn.nn.init import Initializer, he_normal
 from syncbn.nn.sequential import Sequential
-from syncbn.typing import Backward, FloatArray
+from syncbn.typing import BackwardOf, FloatArray, ScalarT
 
 
 class ResidualBlock(Module):
@@ -32,6 +34,9 @@ class ResidualBlock(Module):
         bias, which the bias of a normalizer would make redundant.
     init, rng, dtype
         Arguments of the convolutions, as in `Dense`.
+    zero_init_residual : bool
+        Whether the weight γ of the last normalizer of the branch begins as 0 instead of 1, so that the block begins as
+        its shortcut (Goyal et al. 2017, arXiv:1706.02677; the name is torchvision's).
 
     Attributes
     ----------
@@ -42,6 +47,8 @@ class ResidualBlock(Module):
     ------
     TypeError
         ``norm`` does not return a Module.
+    ValueError
+        ``zero_init_residual`` is True, and the normalizer has no weight.
 
     See Also
     --------
@@ -71,6 +78,7 @@ class ResidualBlock(Module):
         init: Initializer = he_normal,
         rng: np.random.Generator | None = None,
         dtype: DTypeLike = np.float32,
+        zero_init_residual: bool = False,
     ) -> None:
         super().__init__()
         rng = np.random.default_rng() if rng is None else rng
@@ -82,21 +90,30 @@ class ResidualBlock(Module):
             return [conv] if norm is None else [conv, norm(out_channels)]
 
         first, second = convolution(in_channels, 3, stride), convolution(out_channels, 3, (1, 1))
-        self.branch = Sequential(*first, ReLU(), *second)
+        self.branch: Sequential = Sequential(*first, ReLU(), *second)
         same = in_channels == out_channels and stride == (1, 1)
-        self.shortcut = Sequential(*([] if same else convolution(in_channels, 1, stride)))
-        self.relu = ReLU()
+        self.shortcut: Sequential = Sequential(*([] if same else convolution(in_channels, 1, stride)))
+        self.relu: ReLU = ReLU()
+        if zero_init_residual:
+            weight = getattr(self.branch[-1], "weight", None)
+            if norm is None or not isinstance(weight, Parameter):
+                raise ValueError("zero_init_residual needs a norm with a weight, the initial value of which is to be 0")
+            weight.data[...] = 0
 
     @np.errstate(all="ignore")  # infinities and NaN of the result say it
-    def forward(self, x: FloatArray) -> tuple[FloatArray, Backward]:
+    def forward(self, x: NDArray[ScalarT]) -> tuple[NDArray[ScalarT], BackwardOf[ScalarT]]:
         """Return y of shape (N, out_channels, OH, OW), in x's dtype, and its backward; errors as in `Conv2d`."""
         branch, branch_backward = self.branch(x)
         shortcut, shortcut_backward = self.shortcut(x)
         y, relu_backward = self.relu(branch + shortcut)
 
         @np.errstate(all="ignore")
-        def backward(dy: FloatArray) -> FloatArray:
+        def backward(dy: FloatArray) -> NDArray[ScalarT]:
+            """Return dL/dx, given dL/dy; add to the gradients of the parameters."""
             dsum = relu_backward(dy)
             return branch_backward(dsum) + shortcut_backward(dsum)
 
         return y, backward
+
+    if TYPE_CHECKING:
+        __call__ = forward

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
+
 from syncbn.layers.module import Module
 from syncbn.nn.module_list import ModuleList
-from syncbn.typing import Backward, FloatArray
+from syncbn.typing import BackwardOf, FloatArray, ScalarT
 
 
 class Sequential(ModuleList):
@@ -40,7 +44,7 @@ class Sequential(ModuleList):
     def __init__(self, *layers: Module) -> None:
         super().__init__(layers)
 
-    def forward(self, x: FloatArray) -> tuple[FloatArray, Backward]:
+    def forward(self, x: NDArray[ScalarT]) -> tuple[NDArray[ScalarT], BackwardOf[ScalarT]]:
         """Return y of the last layer and the backward through all layers.
 
         Raises
@@ -48,16 +52,18 @@ class Sequential(ModuleList):
         TypeError, ValueError
             The error of a layer, with its position and class.
         """
+        y: NDArray[Any] = x
         backwards = []
         for position, layer in enumerate(self._layers):
             try:
-                x, layer_backward = layer(x)
+                y, layer_backward = layer(y)
             except (TypeError, ValueError) as error:
                 _add_position(error, position, layer)
                 raise
             backwards.append(layer_backward)
 
-        def backward(dy: FloatArray) -> FloatArray:
+        def backward(dy: FloatArray) -> NDArray[Any]:
+            """Return dL/dx, given dL/dy; add to the gradients of the parameters."""
             for position, layer_backward in reversed(list(enumerate(backwards))):
                 try:
                     dy = layer_backward(dy)
@@ -66,7 +72,10 @@ class Sequential(ModuleList):
                     raise
             return dy
 
-        return x, backward
+        return y, backward
+
+    if TYPE_CHECKING:
+        __call__ = forward
 
     def _slice(self, layers: list[Module]) -> Sequential:
         return Sequential(*layers)

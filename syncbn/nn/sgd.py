@@ -61,7 +61,7 @@ class SGD(Optimizer):
         weight_decay: float = 0.0,
     ) -> None:
         super().__init__(parameters, lr, weight_decay)
-        self.momentum = check_number("momentum", momentum, below=1.0)
+        self.momentum: float = check_number("momentum", momentum, below=1.0)
         self.nesterov = nesterov
         if nesterov and not self.momentum:
             raise ValueError("nesterov needs a momentum above 0, got 0")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
@@ -15,9 +16,13 @@ from numpy.typing import NDArray
 
 from syncbn.comm import Communicator
 from syncbn.comm.arguments import check_timeout
+from syncbn.comm.errors import SyncLostRankError
 from syncbn.comm.protocol import Protocol
 from syncbn.comm.transport import Op, Test, Transport
 from syncbn.pitfalls import see
+
+GRACE_SECONDS = 1.0
+"""Time after an error of gloo in which the liveness checks can raise theirs, which says why a rank is lost."""
 
 
 class TorchTransport(Transport):
@@ -38,7 +43,9 @@ class TorchTransport(Transport):
     """
 
     def __init__(self, store: Any, rank: int, size: int, name: str, timeout: float | None = None) -> None:
-        self.rank, self.size, self.name = rank, size, name
+        self.rank: int = rank
+        self.size: int = size
+        self.name: str = name
         self._store = store
         self._splits = count()
         self._gloo = dist.ProcessGroupGloo(
@@ -83,13 +90,20 @@ class TorchTransport(Transport):
 
 
 def _test(work: Any) -> Test:
-    """Return the test of an operation, which raises the error of one that failed."""
+    """Return the test of an operation, which raises `SyncLostRankError` if gloo has lost a connection."""
+    failures: list[tuple[float, RuntimeError]] = []
 
     def test() -> bool:
-        if not work.is_completed():
-            return False
-        work.wait()
-        return True
+        if not failures and work.is_completed():
+            try:
+                work.wait()
+                return True
+            except RuntimeError as error:
+                failures.append((time.monotonic(), error))
+        for since, error in failures:
+            if time.monotonic() > since + GRACE_SECONDS:
+                raise SyncLostRankError(f"a rank was lost, since gloo failed: {error}{see('lost-ranks')}") from error
+        return False
 
     return test
 
@@ -163,7 +177,7 @@ class TorchComm(Communicator):
     def of(process_group: Any) -> TorchComm:
         """Return the communicator of a process group, which is made once. Collective at the first call."""
         comm = _made.get(process_group)
-        if comm is None or comm._protocol.closed:
+        if comm is None or comm._protocol.freed:
             comm = _made[process_group] = TorchComm(process_group)
         return comm
 

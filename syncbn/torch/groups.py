@@ -47,7 +47,7 @@ class Group(Signatures):
     def __init__(self, comm: Communicator | None = None, process_group: Any = None) -> None:
         self._comm = comm
         self.process_group = process_group
-        self.key = next(_keys)
+        self.key: int = next(_keys)
         _groups[self.key] = self
 
     def find(self) -> Communicator:

@@ -21,8 +21,9 @@ _COMPARED_SAMPLES = 256
 
 def describe_model(model: Module) -> dict[str, str]:
     """Return the repr of every innermost layer, and dtype and shape of every parameter and buffer, by name."""
+    layers = {name: repr(layer) for name, layer in model.named_modules() if not any(layer.children())}
     return {
-        **{f"layer '{name}'": repr(layer) for name, layer in model.named_modules() if not any(layer.children())},
+        **{f"layer '{name}'" if name else "model": text for name, text in layers.items()},
         **{name: f"{array.dtype} {array.shape}" for name, array in model.state_dict().items()},
     }
 

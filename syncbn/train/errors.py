@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 from syncbn.comm import SERIAL, CollectiveSignature, CommLike, Communicator, as_communicator, world
 from syncbn.comm.cache import latest
-from syncbn.comm.collective import collective
+from syncbn.comm.collective import FunctionT, collective
 from syncbn.comm.errors import mark_repeated
 from syncbn.comm.launcher import check_launcher
 from syncbn.comm.mpi_import import import_mpi
@@ -112,5 +112,7 @@ def communicators(model: Module) -> list[Communicator]:
     return list(dict.fromkeys(comm for comm in of_layers if isinstance(comm, Communicator)))
 
 
-of_all_ranks = collective(lambda passed: find_communicator(passed.get("comm"), passed.get("model")))
+of_all_ranks: Callable[[FunctionT], FunctionT] = collective(
+    lambda passed: find_communicator(passed.get("comm"), passed.get("model"))
+)
 """Decorator of collective functions whose arguments ``comm`` and ``model`` determine the communicator."""

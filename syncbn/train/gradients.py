@@ -55,7 +55,7 @@ class FlatGradients:
     """
 
     def __init__(self, parameters: Sequence[Parameter], dtype: DTypeLike | None = None, scalars: int = 1) -> None:
-        self.parameters = list(parameters)
+        self.parameters: list[Parameter] = list(parameters)
         if dtype is None:
             dtype = np.result_type(np.float32, *(p.data.dtype for p in self.parameters))  # MPI has no float16
         wire = np.dtype(dtype)
@@ -63,12 +63,13 @@ class FlatGradients:
             raise TypeError(f"gradients are added in float32 or float64, got {wire}")
         ends = np.cumsum([0, *(parameter.data.size for parameter in self.parameters)], dtype=int)
         self.buffer: NDArray[np.floating] = np.zeros(int(ends[-1]) + scalars, wire)
+        self.scalars: NDArray[np.floating]
         *pieces, self.scalars = np.split(self.buffer, ends[1:])
         self._views = [
             piece.reshape(parameter.data.shape) for piece, parameter in zip(pieces, self.parameters, strict=True)
         ]
         arguments = ("gradients", self.buffer.size), ("dtype", str(wire))
-        self.signature = CollectiveSignature("sum of gradients", arguments, has_data=True)
+        self.signature: CollectiveSignature = CollectiveSignature("sum of gradients", arguments, has_data=True)
 
     def take(self, *scalars: float) -> None:
         """Copy all gradients and ``scalars`` to the buffer. A parameter without gradient contributes zeros."""

@@ -69,7 +69,7 @@ def broadcast_parameters(model: Module, comm: CommLike = None, optimizer: Optimi
         check_model(model)
         if not (optimizer is None or isinstance(optimizer, Optimizer)):
             raise TypeError(f"optimizer must be an Optimizer, got {type(optimizer).__name__}")
-        parameters = model.parameters()
+        parameters = list(model.parameters())
         state = {} if optimizer is None else optimizer.state_dict()
         described = {**describe_model(model), **{f"optimizer's {k}": f"{a.dtype} {a.shape}" for k, a in state.items()}}
     check_same(comm, "broadcast_parameters", {"names": list(described), **described})
@@ -186,7 +186,7 @@ def _check_ready(model: Module) -> None:
     check_model(model)
     if not model.training:
         raise ValueError("the model is in evaluation mode: call model.train() after an evaluation")
-    parameters = model.parameters()
+    parameters = list(model.parameters())
     if any(parameter.summed for parameter in parameters):
         raise RuntimeError("gradients are summed already: call zero_grad, forward and backward before the next sum")
     if all(parameter.grad is None for parameter in parameters):
@@ -217,7 +217,7 @@ _sums: WeakKeyDictionary[Module, _Sums] = WeakKeyDictionary()
 
 def _sums_of(model: Module) -> _Sums:
     """Return the sums of this model, which are made again if its parameters are others than at the last call."""
-    parameters = model.parameters() if isinstance(model, Module) else []
+    parameters = list(model.parameters()) if isinstance(model, Module) else []
     sums = _sums.get(model) if parameters else None
     if sums is None or sums.flat.parameters != parameters:
         sums = _Sums(FlatGradients(parameters, scalars=4))

@@ -61,8 +61,10 @@ class TrainingStep:
         self.model = model
         self.optimizer = optimizer
         self.comm = comm
-        self.updating = False
-        self.gradients = FlatGradients(optimizer.parameters, wire_dtype, scalars=2)  # the loss, and wrong classes
+        self.updating: bool = False
+        self.gradients: FlatGradients = FlatGradients(
+            optimizer.parameters, wire_dtype, scalars=2
+        )  # the loss, and wrong classes
         self._parameters = [*model.parameters(), *optimizer.parameters]  # listing them in every step would take long
         self._signature = replace(self.gradients.signature, operation="training step")
         self._names = {id(parameter): name for name, parameter in model.named_parameters()}

@@ -9,7 +9,7 @@ from pathlib import Path
 from numpy.typing import DTypeLike
 
 from syncbn._core.checks import check_integer
-from syncbn.comm import CommLike
+from syncbn.comm import CommLike, Communicator
 from syncbn.comm.collective import collective
 from syncbn.layers import Module
 from syncbn.nn import Optimizer
@@ -124,17 +124,17 @@ class Trainer:
     ) -> None:
         self.model = model
         self.optimizer = optimizer
-        self.comm = find_communicator(comm, model)
+        self.comm: Communicator = find_communicator(comm, model)
         self.schedule = schedule
         self.seed = seed
         self.drop_last = drop_last
         self.check_every = check_every
-        self.position = Position()
-        self.history = History()
+        self.position: Position = Position()
+        self.history: History = History()
         self._data: dict[str, str] = {}
         with collective_errors(self.comm, "Trainer"):
             check_model(model)
-            self.global_batch = check_integer("batch_per_rank", batch_per_rank) * self.comm.size
+            self.global_batch: int = check_integer("batch_per_rank", batch_per_rank) * self.comm.size
             check_integer("seed", seed, 0)
             if check_every is not None:
                 check_integer("check_every", check_every)
@@ -397,7 +397,9 @@ class Trainer:
         if snapshot is None:
             return False
         restore(file, snapshot, self.model, self.optimizer, self.comm, self._config)
-        self.position, self.history, self._data = snapshot.position, History(snapshot.history), snapshot.data
+        self.position = snapshot.position
+        self.history = History(snapshot.history)
+        self._data = snapshot.data
         self._step.updating = False
         return True
 

@@ -180,7 +180,7 @@ def test_images_that_are_too_few_are_refused(tmp_path: Path) -> None:
 
 def test_the_bar_shows_what_is_left(tmp_path: Path) -> None:
     command = OnTerminal([*COMMAND, "learning-rate", "--quick", "--ranks", "2", "--output", str(tmp_path / "output")])
-    command.read_until(lambda: b"2/42 pieces" in command.shown)
+    command.read_until(lambda: b"2/56 pieces" in command.shown)
     os.write(command.terminal, b"\x03")
     assert command.wait() == 130
     assert b"left" in command.shown

@@ -266,6 +266,20 @@ def test_any_name_of_a_directory(tmp_path: Path, name: str) -> None:
     assert all(character.isprintable() or character == "\n" for character in result.stdout)
 
 
+@pytest.mark.parametrize("network", ["mlp", "resnet"])
+def test_colour_images(tmp_path: Path, network: str) -> None:
+    """The binary format of CIFAR-10, whose images have three channels."""
+    rng = np.random.default_rng(0)
+    for name, count in (*((f"data_batch_{number}", 8) for number in range(1, 6)), ("test_batch", 20)):
+        records = rng.integers(0, 256, (count, 1 + 3 * 32 * 32), dtype=np.uint8)
+        records[:, 0] %= 3
+        (tmp_path / f"{name}.bin").write_bytes(records.tobytes())
+    few = ["--seeds", "1", "--norms", "bn", "--epochs", "1", "--batches", "16", "--network", network]
+    result = compare("--ranks", "1", *few, "--data", str(tmp_path), "--output", str(tmp_path / "output"))
+    assert result.returncode == 0, result.stderr
+    assert complete(tmp_path / "output")
+
+
 @pytest.mark.parametrize(
     ("side", "value", "options", "problem"),
     [

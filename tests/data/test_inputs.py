@@ -52,6 +52,19 @@ def test_flat_changes_only_the_shape(data):
     np.testing.assert_array_equal(flat.x_test, images.x_test.reshape(5, 24))
 
 
+@pytest.mark.parametrize("pool", [1, 2])
+def test_colours_are_channels(data, rng, pool):
+    """Each channel is pooled by itself; mean and standard deviation are those of all channels."""
+    x_train, x_test = (rng.integers(0, 256, (n, 3, 8, 12), dtype=np.uint8) for n in (20, 5))
+    colours = dataclasses.replace(data, x_train=x_train, x_test=x_test)
+    inputs, flat = prepare(colours, pool=pool), prepare(colours, pool=pool, flat=True)
+    train = np.stack([pooled(x_train[:, channel], pool) for channel in range(3)], axis=1)
+    np.testing.assert_allclose([inputs.mean, inputs.std], [train.mean(), train.std()], rtol=1e-13)
+    np.testing.assert_allclose(inputs.x_train, (train - train.mean()) / train.std(), rtol=1e-6, atol=1e-6)
+    assert inputs.x_test.shape == (5, 3, 8 // pool, 12 // pool)
+    np.testing.assert_array_equal(flat.x_test, inputs.x_test.reshape(5, -1))
+
+
 def test_bits_do_not_depend_on_the_order_of_the_images(data, rng):
     order = rng.permutation(20)
     other = dataclasses.replace(data, x_train=data.x_train[order], y_train=data.y_train[order])

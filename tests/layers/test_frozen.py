@@ -25,7 +25,7 @@ def test_it_is_the_evaluation_of_batch_norm_in_both_modes(rng):
     frozen = FrozenBatchNorm.convert_frozen_batchnorm(layer)
     x, residual, dy = rng.standard_normal((3, 4, 5, 3))
     assert isinstance(frozen, FrozenBatchNorm)
-    assert frozen.parameters() == []
+    assert list(frozen.parameters()) == []
     layer.eval()
     for mode in (True, False):
         frozen.train(mode)

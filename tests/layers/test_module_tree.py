@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from syncbn import BatchNorm, LayerNorm, Module, Parameter, WeightNorm
+from syncbn import BatchNorm, FrozenBatchNorm, GroupNorm, LayerNorm, Module, Parameter, WeightNorm
 from syncbn.nn import SGD, Dense, ModuleList, ReLU, Sequential
 
 
@@ -52,7 +53,7 @@ def test_modules_in_containers_are_found(container):
 
 def test_modules_that_are_appended_later_are_found():
     model = Holder(layers=[])
-    assert model.parameters() == []
+    assert list(model.parameters()) == []
     model.layers.append([Dense(2, 3)])
     assert [name for name, _ in model.named_parameters()] == ["layers.0.0.weight", "layers.0.0.bias"]
 
@@ -61,14 +62,14 @@ def test_parameters_in_containers_are_found():
     scales = [Parameter(np.ones(2)), Parameter(np.ones(3))]
     model = Holder(scales=scales, named={"a": Parameter(np.ones(1))})
     assert list(model.state_dict()) == ["scales.0", "scales.1", "named.a"]
-    assert model.parameters()[:2] == scales
+    assert list(model.parameters())[:2] == scales
 
 
 @pytest.mark.parametrize("member", [BatchNorm(2), Parameter(np.ones(2))])
 def test_a_set_is_refused(member):
     with pytest.raises(TypeError, match=r"things is a set of .*: use a list"):
-        Holder(things={member}).parameters()
-    assert Holder(things={1, 2}).parameters() == []
+        list(Holder(things={member}).parameters())
+    assert list(Holder(things={1, 2}).parameters()) == []
 
 
 def test_what_is_used_twice_is_listed_once_and_saved_under_both_names():
@@ -125,7 +126,7 @@ def test_module_list(rng):
 
 
 def test_other_attributes_are_ignored():
-    assert Holder(a=3, b=[1, (2, None)], c={"k": "v"}, d=SimpleNamespace()).parameters() == []
+    assert not list(Holder(a=3, b=[1, (2, None)], c={"k": "v"}, d=SimpleNamespace()).parameters())
 
 
 def test_modules_children_and_buffers_are_those_that_have_names():
@@ -142,3 +143,44 @@ def test_apply_calls_a_function_for_each_module_from_the_inside_outwards():
     called = []
     assert model.apply(called.append) is model
     assert called == [model[0], model[1][0], model[1], model]
+
+
+def test_parameters_is_an_iterator():
+    """As in PyTorch: ``next(model.parameters()).dtype``."""
+    layer = Dense(2, 3)
+    assert next(layer.parameters()) is layer.weight
+    assert list(layer.parameters()) == [layer.weight, layer.bias]
+
+
+@pytest.mark.parametrize("build", [BatchNorm, FrozenBatchNorm, lambda n: WeightNorm(Dense(n, n))])
+def test_to_converts_parameters_gradients_and_floating_buffers(build, rng):
+    model = Sequential(build(3), BatchNorm(3))
+    x = rng.standard_normal((4, 3)).astype(np.float32)
+    y, backward = model(x)
+    backward(y)
+    arrays = model.state_dict()
+    assert model.to(np.float64) is model
+    for name, array in model.state_dict().items():
+        assert array.dtype == (np.int64 if name.endswith("num_batches_tracked") else np.float64)
+        np.testing.assert_array_equal(array, arrays[name])
+    assert all(parameter.grad.dtype == np.float64 for parameter in model.parameters())
+    model(x.astype(np.float64))[1](y)
+    assert all(parameter.grad.dtype == np.float64 for parameter in model.parameters())
+    assert model.to(np.float16).state_dict()["1.weight"].dtype == np.float16
+    with pytest.raises(TypeError, match="dtype must be float16, float32 or float64, got int32"):
+        model.to(np.int32)
+
+
+def test_to_between_forward_and_backward_is_detected(rng):
+    layer = BatchNorm(3)
+    y, backward = layer(rng.standard_normal((4, 3)))
+    layer.to(np.float64)
+    with pytest.raises(RuntimeError, match="have changed since the forward"):
+        backward(y)
+
+
+@pytest.mark.parametrize("layer", [BatchNorm(3), GroupNorm(1, 3), Dense(3, 3), ReLU(), Sequential(BatchNorm(3))])
+def test_a_backward_has_a_signature_and_a_docstring(layer):
+    _, backward = layer(np.ones((2, 3), np.float32))
+    assert list(inspect.signature(backward).parameters) == ["dy"]
+    assert backward.__doc__.startswith("Return dL/dx, given dL/dy")

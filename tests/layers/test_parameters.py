@@ -45,7 +45,7 @@ def forward(layer, rng):
 def step(layer, optimizer):
     for parameter in layer.parameters():
         parameter.grad = np.ones_like(parameter.data)
-    optimizer(layer.parameters()).step()
+    optimizer(list(layer.parameters())).step()
 
 
 CHANGES = {

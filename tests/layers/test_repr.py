@@ -113,7 +113,7 @@ def test_layers_of_users():
 
 
 def test_optimizers():
-    parameters = Dense(2, 2).parameters()
+    parameters = list(Dense(2, 2).parameters())
     sgd = SGD(parameters, 0.1, momentum=0.9)
     assert repr(sgd) == "SGD(lr=0.1, weight_decay=0.0, momentum=0.9, nesterov=False)"
     sgd.lr = np.float64(0.05)

@@ -78,7 +78,7 @@ def test_a_layer_with_a_bias_alone(build, rng):
         results.append((y, backward(dy), each.bias.grad))
     for one, other in zip(*results, strict=True):
         np.testing.assert_array_equal(one, other)
-    assert build(weight=False, bias=False).parameters() == []
+    assert list(build(weight=False, bias=False).parameters()) == []
 
 
 def test_keras_without_scale_or_center():

@@ -76,7 +76,7 @@ def test_dense(x, bias, options, dtype, after):
     layers = [dense, norm] if after else [ReLU(), norm, dense]
     fused = assert_fused(Sequential(*layers), x.astype(dtype))
     assert fused[-1].weight.data.dtype == dtype
-    assert len(fused.parameters()) == 2
+    assert len(list(fused.parameters())) == 2
 
 
 @pytest.mark.parametrize("options", [{}, {"channel_axis": -3}])
@@ -94,8 +94,8 @@ def test_a_convolution_with_padding_does_not_take_the_normalization_before_it(im
 def test_nested_networks(images):
     model = Sequential(ResidualBlock(3, 6, 2, BatchNorm), Sequential(Conv2d(6, 4, 1), BatchNorm(4)), Flatten())
     fused = assert_fused(model, images)
-    assert len(model.parameters()) == 3 * 3 + 4
-    assert len(fused.parameters()) == 3 * 2 + 2
+    assert len(list(model.parameters())) == 3 * 3 + 4
+    assert len(list(fused.parameters())) == 3 * 2 + 2
 
 
 def test_a_synchronized_layer_shares_its_communicator(x):

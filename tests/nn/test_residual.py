@@ -53,3 +53,16 @@ def test_a_normalizer_replaces_the_biases():
 def test_norm_must_return_modules():
     with pytest.raises(TypeError, match="expects a Module at position 1, got int"):
         ResidualBlock(3, 3, norm=lambda channels: channels)
+
+
+def test_zero_init_residual_begins_as_the_shortcut(rng):
+    block = ResidualBlock(3, 3, norm=BatchNorm, rng=rng, zero_init_residual=True)
+    x = rng.standard_normal((4, 3, 5, 5)).astype(np.float32)
+    np.testing.assert_array_equal(block(x)[0], np.maximum(x, 0))
+    assert [norm.weight.data.any() for norm in (block.branch[1], block.branch[4])] == [True, False]
+
+
+@pytest.mark.parametrize("norm", [None, lambda channels: BatchNorm(channels, affine=False)])
+def test_zero_init_residual_needs_a_weight(norm):
+    with pytest.raises(ValueError, match="zero_init_residual needs a norm with a weight"):
+        ResidualBlock(3, 3, norm=norm, zero_init_residual=True)

@@ -128,7 +128,7 @@ def test_what_is_not_a_model(call):
 
 def test_what_is_not_an_optimizer(model):
     with pytest.raises(TypeError, match="optimizer must be an Optimizer, got list"):
-        broadcast_parameters(model, SerialComm(), model.parameters())
+        broadcast_parameters(model, SerialComm(), list(model.parameters()))
 
 
 def test_regression_with_the_mean_squared_error(rng):

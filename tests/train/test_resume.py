@@ -227,8 +227,8 @@ def test_the_target_of_a_link_is_saved_and_resumed(build, data, state, tmp_path)
         ({"optimizer": "adam"}, r"optimizer: SGD\(.*\) in the checkpoint, Adam\(.*\) here"),
         ({"schedule": ConstantSchedule(0.2)}, "schedule: None in the checkpoint, ConstantSchedule"),
         ({"wire_dtype": np.float32}, "wire_dtype: float64 in the checkpoint, float32 here"),
-        ({"norm": "ln"}, r"layer '1': \w+\(6, eps=.* in the checkpoint, LayerNorm\(.* here"),
-        ({"norm": "none"}, r"; and \d more"),
+        ({"norm": "ln"}, r"layer '1': \w+\(8, eps=.* in the checkpoint, LayerNorm\(.* here"),
+        ({"norm": "none"}, r"; and \d+ more"),
     ],
 )
 def test_other_choices_are_refused(build, data, state, tmp_path, options, problem):

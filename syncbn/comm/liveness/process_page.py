@@ -55,7 +55,7 @@ class ProcessPage:
 
     def __init__(self, address: PageAddress, memory: mmap.mmap) -> None:
         self.address = address
-        self.words = memoryview(memory).cast("q")
+        self.words: memoryview[int] = memoryview(memory).cast("q")
         self._memory = memory
 
     @staticmethod

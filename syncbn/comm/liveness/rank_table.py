@@ -13,6 +13,7 @@ from syncbn.comm.liveness import shutdown
 from syncbn.comm.liveness.construction import Construction, group_key
 from syncbn.comm.liveness.process_page import SLOTS, WORDS, PageAddress, ProcessPage
 from syncbn.pitfalls import see
+from syncbn.typing import Int64Array
 
 CLOSED, CASCADING = -1, -2
 """Values of a slot after the rank has closed the communicator: after its own error, or the loss of another rank."""
@@ -82,10 +83,10 @@ class RankTable:
         page = ProcessPage.own()
         self._slot = Slot(page, _free_words.pop())
         self._members = members
-        self.thread = threading.get_ident()
+        self.thread: int = threading.get_ident()
         self.own: Slot | Construction = self._slot
         self.others: dict[int, Slot] | dict[int, Construction] = {}
-        self.calls = np.asarray(page.words[self._slot.word : self._slot.word + 1])
+        self.calls: Int64Array = np.asarray(page.words[self._slot.word : self._slot.word + 1])
         self.calls[0] = 0
         if size > 1 and members:
             self._enter_construction(page, group_key(members))

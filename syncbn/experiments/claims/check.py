@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from syncbn.experiments.statistics import CONFIDENCE, Interval, interval
@@ -26,12 +26,16 @@ class Check:
         The numbers, as text.
     interval : Interval or None
         Interval of the difference that decides; None for a check without statistics.
+    fact : bool
+        Whether it follows from definitions, so that no data could contradict it. A fact is reported, but does not count
+        in the verdict.
     """
 
     text: str
     outcome: bool | None
     evidence: str
     interval: Interval | None = None
+    fact: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """Return JSON values."""
@@ -39,14 +43,14 @@ class Check:
 
 
 def verdict(checks: Sequence[Check]) -> Verdict:
-    """Return the verdict of the checks.
+    """Return the verdict of the checks that are not facts.
 
     "holds": the data confirm all of them. "holds in part": they confirm some. "does not hold": they confirm none and
     contradict at least one. "not seen here": they neither confirm nor contradict any.
     """
-    outcomes = [check.outcome for check in checks]
+    outcomes = [check.outcome for check in checks if not check.fact]
     if not outcomes:
-        raise ValueError("a verdict needs at least one check")
+        raise ValueError("a verdict needs at least one check that is not a fact")
     if all(outcomes):
         return "holds"
     if any(outcomes):
@@ -60,6 +64,8 @@ def less(
     b: Sequence[float],
     *,
     margin: float = 0.0,
+    grid: float = 0.0,
+    lost: tuple[Sequence[bool], Sequence[bool]] = ((), ()),
     unit: str = "points",
     factor: float = 100.0,
     confidence: float = CONFIDENCE,
@@ -67,7 +73,9 @@ def less(
     """Return the check that a − b is below a margin, from values that are paired by seed.
 
     It is confirmed if the whole interval of the mean of a − b is below ``margin``, contradicted if it is above, and
-    neither if the margin is inside, or if there is a single pair.
+    neither if the margin is inside, or if there is a single pair. The interval is never narrower than ± one step of the
+    grid on which the values lie. A run that diverged never counts in favour of its side: the difference counts as at
+    least the margin where the run of a is lost, and as at most the margin where that of b is.
 
     Parameters
     ----------
@@ -76,6 +84,11 @@ def less(
         Values with equal seeds at equal positions.
     margin : float
         0 for "a is less than b", a positive number for "a is at most that much more than b".
+    grid : float
+        Step of the grid on which the values lie; 0 if they are continuous. If all seeds choose the same point of a
+        grid, their spread is 0, though the true value may lie anywhere within a step.
+    lost : pair of sequences of bool
+        Whether the runs of a and of b diverged, for each seed; empty if none did.
     unit : str
         Unit of ``factor`` times the values, for the evidence.
     factor : float
@@ -88,16 +101,24 @@ def less(
     ValueError
         Different numbers of values, or none.
     """
-    difference = interval([x - y for x, y in zip(a, b, strict=True)], confidence)
+    excess = [x - y - margin for x, y in zip(a, b, strict=True)]
+    lost_a, lost_b = (flags or [False] * len(a) for flags in lost)
+    for at, (a_lost, b_lost) in enumerate(zip(lost_a, lost_b, strict=True)):
+        if a_lost:
+            excess[at] = max(excess[at], 0.0)
+        if b_lost:
+            excess[at] = min(excess[at], 0.0)
+    found = interval(excess, confidence)
     shown = f"{sum(a) / len(a) * factor:.3g} against {sum(b) / len(b) * factor:.3g} {unit}"
-    if difference.half_width is None:
-        return Check(text, None, f"{shown}; one seed, so no interval", difference)
-    outcome = None
-    if difference.mean + difference.half_width < margin:
-        outcome = True
-    elif difference.mean - difference.half_width > margin:
-        outcome = False
-    shown += f"; difference {difference.mean * factor:+.3g} ± {difference.half_width * factor:.2g}"
+    if found.half_width is None:
+        return Check(text, None, f"{shown}; one seed, so no interval", replace(found, mean=found.mean + margin))
+    half = max(found.half_width, grid * (1 + 1e-9))  # a difference of one step, but for rounding, is inside
+    outcome = True if found.mean + half < 0 else False if found.mean - half > 0 else None
+    mean = found.mean + margin
+    shown += f"; difference {mean * factor:+.3g} ± {half * factor:.2g}"
     if margin:
         shown += f", margin {margin * factor:.3g}"
-    return Check(text, outcome, f"{shown} ({100 * confidence:.3g} % interval, {difference.count} seeds)", difference)
+    if count := sum(map(bool, (*lost_a, *lost_b))):
+        shown += f", {count} of {2 * len(excess)} runs diverged"
+    shown += f" ({100 * confidence:.3g} % interval, {found.count} seeds)"
+    return Check(text, outcome, shown, Interval(mean, half, found.count))

@@ -88,8 +88,8 @@ S = TypeVar("S")
 class Claim(ABC, Generic[S]):
     """A claim.
 
-    A subclass defines the class variables, `pieces`, `measure` and `conclude`, and `search` if it has settings that
-    depend on earlier results, such as a learning rate for each normalizer.
+    A subclass defines the class variables, `pieces`, `measure` and `conclude`, and `search` with its table and notes if
+    it has settings that depend on earlier results, such as a learning rate for each normalizer.
 
     Attributes
     ----------
@@ -131,8 +131,20 @@ class Claim(ABC, Generic[S]):
     def check(self, setup: Setup) -> None:
         """Raise ValueError if the claim cannot be measured with this setup. Not collective."""
 
-    def search(self, setup: Setup) -> list[Piece]:  # noqa: ARG002 (for those that override it)
-        """Return the pieces that are done first, on whose results `pieces` depends."""
+    def search(self, setup: Setup, found: Sequence[Result] = ()) -> list[Piece]:  # noqa: ARG002 (for overriding)
+        """Return the pieces of the search, on whose results `pieces` depends.
+
+        ``found`` has the results so far. The search ends when it returns no further piece, so those of earlier calls
+        must be among the later ones.
+        """
+        return []
+
+    def search_table(self, setup: Setup, found: Sequence[Result]) -> list[Numbers]:  # noqa: ARG002 (for overriding)
+        """Return the report of the search as JSON values, one row for each piece."""
+        return []
+
+    def search_notes(self, setup: Setup, found: Sequence[Result]) -> list[str]:  # noqa: ARG002 (for overriding)
+        """Return what the reader of the search has to know, such as a choice at the edge of a grid."""
         return []
 
     @abstractmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -9,18 +10,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from syncbn.experiments.claims.chart import Chart, Series, point
-from syncbn.experiments.claims.check import less
 from syncbn.experiments.claims.claim import Conclusion, Key, Numbers, Result
 from syncbn.experiments.claims.models import batch_norms, mlp, normalizer
 from syncbn.experiments.claims.searched import SearchedClaim
 from syncbn.experiments.claims.setup import SEARCH_SEED, Context, Effort, Setup
-from syncbn.experiments.claims.work import (
-    fit,
-    fit_batches,
-    images,
-    summary,
-    values,
-)
+from syncbn.experiments.claims.summaries import compare_errors, one_image, summary, values
+from syncbn.experiments.claims.work import counted, fit, fit_batches, images, tested
 from syncbn.layers import Module
 from syncbn.train import predict
 from syncbn.train.evaluation import count_wrong
@@ -84,20 +79,26 @@ class Drift(SearchedClaim[Settings]):
 
     def measure(self, key: Mapping[str, Any], context: Context) -> Numbers:
         """Train and classify the stream."""
-        settings, data, seed = self.settings(context.setup), images(context), key["seed"]
+        settings, seed = self.settings(context.setup), key["seed"]
+        data = images(context, seed)
         model = mlp(data.pixels, context.setup.classes, seed, normalizer(key["norm"]))
         search = seed == SEARCH_SEED
         if key["part"] == "online":
-            x, y = (data.x_search, data.y_search) if search else (data.x, data.y)
-            sections = _online(model, settings, x, y, key["lr"], seed)
-            return {"error": float(np.mean(sections)), "stream": sections}
-        options = {"lr": key["lr"], "batch": settings.batch, "epochs": settings.epochs, "seed": seed}
-        diverged = fit(model, data.x, data.y, context.comm, **options)
-        if search:  # without drift, which nobody can foresee
-            return {"error": count_wrong(predict(model, data.x_search), data.y_search) / len(data.x_search)}
-        frozen = _classify(model, settings, data.x_test, data.y_test, seed, adapt=False)
-        adapted = _classify(model, settings, data.x_test, data.y_test, seed, adapt=True)
-        return {"error": float(np.mean(frozen)), "stream": frozen, "adapted": adapted, "diverged": diverged}
+            x, y = (data.x_held_out, data.y_held_out) if search else (data.x, data.y)
+            sections, diverged = _online(model, settings, x, y, key["lr"], seed)
+            streams = {"stream": sections}
+        else:
+            options = {"lr": key["lr"], "batch": settings.batch, "epochs": settings.epochs, "seed": seed}
+            diverged = fit(model, data.x, data.y, context.comm, **options)
+            if search:  # without drift, which nobody can foresee
+                return tested(model, data, context, diverged)
+            streams = {
+                name: _classify(model, settings, data.x_held_out, data.y_held_out, seed, adapt=name == "adapted")
+                for name in ("stream", "adapted")
+            }
+        streams = {name: [counted(error, context, diverged) for error in errors] for name, errors in streams.items()}
+        late = {f"late_{name}": float(np.mean(errors[SECTIONS // 2 :])) for name, errors in streams.items()}
+        return {"error": float(np.mean(streams["stream"])), **streams, **late, "diverged": diverged}
 
     def conclude(self, setup: Setup, found: Sequence[Result], results: Sequence[Result]) -> Conclusion:  # noqa: ARG002
         """Compare the second halves of the streams."""
@@ -108,20 +109,39 @@ class Drift(SearchedClaim[Settings]):
             "online, no BN": values(results, "stream", part="online", norm="none"),
             "online, BN": values(results, "stream", part="online", norm="bn"),
         }
-        late = {name: [float(np.mean(seed[SECTIONS // 2 :])) for seed in stream] for name, stream in streams.items()}
+        bn, none, online_bn, online_none = ({"part": part, "norm": norm} for part in PARTS for norm in ("bn", "none"))
+        adapted, frozen = "late_adapted", "late_stream"
+        half = {"grid": 2 * one_image(setup)}
         checks = [
-            less(
+            compare_errors(
+                setup,
                 "At test, adapted averages have a smaller error than frozen ones.",
-                late["BN, adapted"],
-                late["BN, frozen"],
+                results,
+                bn,
+                bn,
+                (adapted, frozen),
+                **half,
             ),
-            less(
+            compare_errors(
+                setup,
                 "At test, BN with adapted averages has a smaller error than no BN.",
-                late["BN, adapted"],
-                late["no BN"],
+                results,
+                bn,
+                none,
+                (adapted, frozen),
+                **half,
             ),
-            less("Online, BN has a smaller error than no BN.", late["online, BN"], late["online, no BN"]),
+            compare_errors(
+                setup,
+                "Online, BN has a smaller error than no BN.",
+                results,
+                online_bn,
+                online_none,
+                (frozen, frozen),
+                **half,
+            ),
         ]
+        late = {name: [float(np.mean(seed[SECTIONS // 2 :])) for seed in stream] for name, stream in streams.items()}
         axis = [100 * (section + 0.5) / SECTIONS for section in range(SECTIONS)]
         charts = []
         for part, names in (("test", list(streams)[:3]), ("online", list(streams)[3:])):
@@ -156,8 +176,10 @@ def _classify(model: Module, settings: Settings, x: FloatArray, y: Labels, seed:
     return _sections(wrong)
 
 
-def _online(model: Module, settings: Settings, x: FloatArray, y: Labels, lr: float, seed: int) -> list[float]:
-    """Return the errors on the sections of a stream, each batch classified before the step on it."""
+def _online(
+    model: Module, settings: Settings, x: FloatArray, y: Labels, lr: float, seed: int
+) -> tuple[list[float], bool]:
+    """Return the errors on the sections of a stream, each batch classified before the step on it, and divergence."""
     stream, order = _drifted(settings, x, seed)
     labels = y[order]
     wrong: list[float] = []
@@ -167,9 +189,8 @@ def _online(model: Module, settings: Settings, x: FloatArray, y: Labels, lr: flo
 
     starts = range(0, len(stream) - settings.batch + 1, settings.batch)
     batches = [np.arange(start, start + settings.batch) for start in starts]
-    fit_batches(model, stream, labels, batches, lr, test)
-    wrong += [1.0] * (len(batches) - len(wrong))  # after divergence
-    return _sections(wrong)
+    diverged = fit_batches(model, stream, labels, batches, lr, test)
+    return [math.nan] * SECTIONS if diverged else _sections(wrong), diverged
 
 
 def _sections(wrong: Sequence[float]) -> list[float]:

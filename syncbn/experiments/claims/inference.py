@@ -9,13 +9,14 @@ from typing import Any, ClassVar
 import numpy as np
 
 from syncbn.experiments.claims.chart import Chart, Series, point
-from syncbn.experiments.claims.check import Check, less
+from syncbn.experiments.claims.check import Check
 from syncbn.experiments.claims.claim import Conclusion, Key, Numbers, Result
 from syncbn.experiments.claims.models import mlp
 from syncbn.experiments.claims.searched import SearchedClaim
-from syncbn.experiments.claims.setup import SEARCH_SEED, Context, Effort, Setup
-from syncbn.experiments.claims.sources import Statistics, TrackingBatchNorm, averages, evaluated_with, population
-from syncbn.experiments.claims.work import Images, error, fit, images, summary
+from syncbn.experiments.claims.setup import Context, Effort, Setup
+from syncbn.experiments.claims.sources import Statistics, TrackingBatchNorm, averages, evaluated_with, recalibrated
+from syncbn.experiments.claims.summaries import compare_errors, summary, values
+from syncbn.experiments.claims.work import Images, counted, error, fit, images
 from syncbn.experiments.config import LR_BATCH
 from syncbn.layers import Module
 
@@ -23,6 +24,9 @@ MOMENTA: Mapping[str, float | None] = {"0.9": 0.1, "0.99": 0.01, "0.999": 0.001,
 """Moving averages by the weight of the old value, as Keras names the momentum, with that of the new one."""
 
 SOURCES = (*MOMENTA, "recalibrated", "batch")
+
+CHANGES = ("change_in_evaluation", "change_in_training")
+"""Changes of the outputs of a sample if its companions change."""
 
 
 @dataclass(frozen=True)
@@ -53,15 +57,18 @@ class Inference(SearchedClaim[Settings]):
         "measured."
     )
     rule = (
-        "Three checks: in evaluation the outputs of a sample keep their bits when its companions change, and in "
-        "training they do not; at the smallest batch recalibrated statistics have a smaller error than the default "
-        "average (0.9); and batch statistics have a larger error at the smallest batch than the best average there."
+        "Two checks at the smallest batch: recalibrated statistics have a smaller error than the default average "
+        "(0.9); and batch statistics have a larger error than the average that was best on the images of the search. "
+        "That in evaluation the outputs of a sample keep their bits when its companions change, and in training do "
+        "not, follows from the definition: it is reported as a fact, which does not count."
     )
     published = (
         "Wu & Johnson 2021: population statistics from 1,000 to 10,000 samples beat the moving average. Singh & "
         "Shrivastava 2019 (EvalNorm): +6 points at batch 2 by the statistics of evaluation alone."
     )
     caveats = (
+        "The rule was changed after a quick run had been seen: the fact counted as a check, and the best average was "
+        "chosen on the runs that were compared.",
         "The statistics are those of rank 0.",
         "The momentum is named as in Keras, by the weight of the old value; in PyTorch and syncbn 0.9 is 0.1.",
     )
@@ -90,7 +97,7 @@ class Inference(SearchedClaim[Settings]):
     def measure(self, key: Mapping[str, Any], context: Context) -> Numbers:
         """Train, and evaluate with each source. Collective."""
         settings, comm, batch = self.settings(context.setup), context.comm, key["batch"]
-        data = images(context).first(settings.samples)
+        data = images(context, key["seed"], samples=settings.samples)
         model = mlp(
             data.pixels,
             context.setup.classes,
@@ -107,61 +114,52 @@ class Inference(SearchedClaim[Settings]):
             epochs=1,
             seed=key["seed"],
         )
-        if diverged:
-            chance = context.setup.chance
-            return {
-                "error": chance,
-                "errors": dict.fromkeys(SOURCES, chance),
-                "diverged": True,
-                "change_in_evaluation": None,
-                "change_in_training": None,
-            }
-        held_out = data.held_out(key["seed"] == SEARCH_SEED)
         sources: dict[str, Statistics | None] = {name: averages(model, at) for at, name in enumerate(MOMENTA)}
-        sources["recalibrated"] = population(model, data.x[: settings.recalibration], batch)
+        sources["recalibrated"] = recalibrated(model, data.x[: settings.recalibration], batch)
         sources["batch"] = None
-        errors = {name: _error(model, statistics, held_out, batch) for name, statistics in sources.items()}
-        return {
-            "error": min(errors.values()),
-            "errors": errors,
-            "diverged": False,
-            **_dependence(model, data, batch),
+        errors = {
+            name: counted(_error(model, statistics, data, batch), context, diverged)
+            for name, statistics in sources.items()
         }
+        changes = dict.fromkeys(CHANGES) if diverged else _dependence(model, data, batch)
+        return {"error": min(errors.values()), "errors": errors, "diverged": diverged, **changes}
 
-    def conclude(self, setup: Setup, found: Sequence[Result], results: Sequence[Result]) -> Conclusion:  # noqa: ARG002
+    def conclude(self, setup: Setup, found: Sequence[Result], results: Sequence[Result]) -> Conclusion:
         """Compare the sources."""
         batches = self.settings(setup).batches
-        smallest = batches[0]
+        smallest: Key = {"batch": batches[0]}
         errors = {
-            (name, batch): [
-                result.numbers["errors"][name]
-                for result in sorted(results, key=lambda result: result.key["seed"])
-                if result.key["batch"] == batch
-            ]
-            for name in SOURCES
-            for batch in batches
+            (name, batch): values(results, f"errors/{name}", batch=batch) for name in SOURCES for batch in batches
         }
         complete = [result.numbers for result in results if not result.numbers["diverged"]]
-        changes = [numbers["change_in_training"] for numbers in complete]
-        fixed = all(numbers["change_in_evaluation"] == 0 for numbers in complete)
-        moved = min(changes, default=0.0)
-        best = min(MOMENTA, key=lambda name: np.mean(errors[name, smallest]))
+        evaluation, training = ([numbers[change] for numbers in complete] for change in CHANGES)
+        best = self._best_average(setup, found, smallest)
+
+        def less_at_smallest(text: str, a: str, b: str) -> Check:
+            return compare_errors(
+                setup,
+                f"With {batches[0]} per rank, {text}",
+                results,
+                smallest,
+                smallest,
+                (f"errors/{a}", f"errors/{b}"),
+            )
+
         checks = [
+            less_at_smallest("recalibration has a smaller error than the moving average (0.9).", "recalibrated", "0.9"),
+            less_at_smallest(
+                f"the average that the search found best ({best}) has a smaller error than batch statistics.",
+                best,
+                "batch",
+            ),
             Check(
                 "In evaluation the outputs of a sample do not depend on its batch, in training they do.",
-                fixed and moved > 0,
-                f"change of the outputs in evaluation: {'exactly 0' if fixed else 'not 0'}; "
-                f"in training at least {moved:.2g} times their norm",
-            ),
-            less(
-                f"With {smallest} per rank, recalibration has a smaller error than the moving average (0.9).",
-                errors["recalibrated", smallest],
-                errors["0.9", smallest],
-            ),
-            less(
-                f"With {smallest} per rank, the best average ({best}) has a smaller error than batch statistics.",
-                errors[best, smallest],
-                errors["batch", smallest],
+                (not any(evaluation) and min(training) > 0) if complete else None,
+                f"change of the outputs in evaluation: {'not 0' if any(evaluation) else 'exactly 0'}; "
+                f"in training at least {min(training):.2g} times their norm"
+                if complete
+                else "nothing was compared: all runs diverged",
+                fact=True,
             ),
         ]
         series = [
@@ -177,18 +175,24 @@ class Inference(SearchedClaim[Settings]):
         )
         numbers = {
             "errors": [{"source": name, "batch": batch, **summary(found)} for (name, batch), found in errors.items()],
-            "change_in_training": summary(changes) if changes else None,
+            "change_in_training": summary(training) if training else None,
+            "best_average": best,
         }
         return Conclusion(checks, numbers, [chart])
+
+    def _best_average(self, setup: Setup, found: Sequence[Result], variant: Key) -> str:
+        """Return the momentum with the smallest error on the images of the search, at the chosen learning rate."""
+        (run,) = (result for result in found if result.matches(**variant, lr=self.rate(setup, found, variant)))
+        return min(MOMENTA, key=run.numbers["errors"].__getitem__)
 
 
 def _label(name: str) -> str:
     return f"average, {name}" if name in MOMENTA else {"recalibrated": "recalibrated", "batch": "test batch"}[name]
 
 
-def _error(model: Module, statistics: Statistics | None, held_out: tuple[Any, Any], batch: int) -> float:
+def _error(model: Module, statistics: Statistics | None, data: Images, batch: int) -> float:
     """Return the error with these statistics; with those of batches, an incomplete last one is left out."""
-    x, y = held_out
+    x, y = data.x_held_out, data.y_held_out
     whole = len(x) // batch * batch if statistics is None else len(x)
     with evaluated_with(model, statistics):
         return error(model, x[:whole], y[:whole], batch if statistics is None else 256)
@@ -196,9 +200,10 @@ def _error(model: Module, statistics: Statistics | None, held_out: tuple[Any, An
 
 def _dependence(model: Module, data: Images, batch: int) -> Numbers:
     """Return by how much the outputs of one sample change, relative to their norm, if its companions change."""
-    first, second = data.x_test[:batch], np.concatenate([data.x_test[:1], data.x_test[batch : 2 * batch - 1]])
+    x = data.x_held_out
+    first, second = x[:batch], np.concatenate([x[:1], x[batch : 2 * batch - 1]])
     changes = {}
-    for name, statistics in (("change_in_evaluation", averages(model, 0)), ("change_in_training", None)):
+    for name, statistics in zip(CHANGES, (averages(model, 0), None), strict=True):
         with evaluated_with(model, statistics), model.evaluating():
             (a, _), (b, _) = model(first), model(second)
         changes[name] = float(np.linalg.norm(a[0] - b[0]) / np.linalg.norm(a[0]))

@@ -6,22 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
-
 from syncbn.experiments.claims.chart import Chart
-from syncbn.experiments.claims.check import less
 from syncbn.experiments.claims.claim import Conclusion, Key, Numbers, Piece, Result
 from syncbn.experiments.claims.models import mlp, normalizer
 from syncbn.experiments.claims.searched import SearchedClaim
 from syncbn.experiments.claims.setup import Context, Effort, Setup
-from syncbn.experiments.claims.work import (
-    cells,
-    images,
-    lines,
-    summary,
-    trained,
-    values,
-)
+from syncbn.experiments.claims.summaries import by_seed, cells, compare_errors, lines, summary
+from syncbn.experiments.claims.work import images, trained
 from syncbn.experiments.normalizers import NORMALIZERS
 
 NORMS = ("none", "bn")
@@ -60,7 +51,7 @@ class Initialization(SearchedClaim[Settings]):
     )
     caveats = (
         "The last layer is not scaled, since nothing normalizes it.",
-        "The rule was changed once, after a quick run had been seen: it compared the ranges of the errors over the "
+        "The rule was changed after a quick run had been seen: it compared the ranges of the errors over the "
         "scales, which favours a network that trains at no scale, and gave 'holds in part' where it now gives 'holds'.",
         "The average also contains what BN gains at He's scale, which the charts show at 1.",
         "A learning rate per scale would help both networks; one rate per depth is what a user would try first.",
@@ -93,7 +84,7 @@ class Initialization(SearchedClaim[Settings]):
 
     def measure(self, key: Mapping[str, Any], context: Context) -> Numbers:
         """Train, and return the error."""
-        settings, data = self.settings(context.setup), images(context)
+        settings, data = self.settings(context.setup), images(context, key["seed"])
         model = mlp(
             data.pixels,
             context.setup.classes,
@@ -107,22 +98,20 @@ class Initialization(SearchedClaim[Settings]):
     def conclude(self, setup: Setup, found: Sequence[Result], results: Sequence[Result]) -> Conclusion:  # noqa: ARG002
         """Compare the errors averaged over the scales."""
         settings = self.settings(setup)
-        averages = {
-            (norm, depth): _averages(results, settings.gains, norm, depth)
-            for norm in NORMS
-            for depth in settings.depths
-        }
+        networks: list[Key] = [{"norm": norm, "depth": depth} for norm in NORMS for depth in settings.depths]
         checks = [
-            less(
+            compare_errors(
+                setup,
                 f"With {depth} hidden layers, the error over all scales is smaller with BN.",
-                averages["bn", depth],
-                averages["none", depth],
+                results,
+                {"norm": "bn", "depth": depth},
+                {"norm": "none", "depth": depth},
             )
             for depth in settings.depths
         ]
         numbers = {
             "error_over_all_scales": [
-                {"norm": norm, "depth": depth, **summary(values)} for (norm, depth), values in averages.items()
+                {**network, **summary(by_seed(results, "error", **network))} for network in networks
             ],
             "cells": cells(results, "error", "diverged"),
         }
@@ -145,9 +134,3 @@ class Initialization(SearchedClaim[Settings]):
             for depth in settings.depths
         ]
         return Conclusion(checks, numbers, charts)
-
-
-def _averages(results: Sequence[Result], gains: Sequence[float], norm: str, depth: int) -> list[float]:
-    """Return the error averaged over the scales, for each seed."""
-    errors_gs = np.array([values(results, "error", norm=norm, depth=depth, gain=gain) for gain in gains])
-    return errors_gs.mean(axis=0).tolist()  # type: ignore[no-any-return]

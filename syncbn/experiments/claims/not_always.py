@@ -9,19 +9,13 @@ from typing import Any, ClassVar
 import numpy as np
 
 from syncbn.experiments.claims.chart import Chart, Series, point
-from syncbn.experiments.claims.check import Check, less
+from syncbn.experiments.claims.check import Check
 from syncbn.experiments.claims.claim import Conclusion, Key, Numbers, Result
 from syncbn.experiments.claims.models import mlp, normalizer
 from syncbn.experiments.claims.searched import SearchedClaim
-from syncbn.experiments.claims.setup import SEARCH_SEED, Context, Effort, Setup
-from syncbn.experiments.claims.work import (
-    Images,
-    cells,
-    error,
-    fit_batches,
-    images,
-    values,
-)
+from syncbn.experiments.claims.setup import Context, Effort, Setup
+from syncbn.experiments.claims.summaries import cells, compare_errors, values
+from syncbn.experiments.claims.work import Images, fit_batches, images, tested
 from syncbn.experiments.normalizers import NORMALIZERS
 from syncbn.experiments.statistics import CONFIDENCE
 from syncbn.layers import BatchNorm, Module
@@ -103,20 +97,26 @@ class NotAlways(SearchedClaim[Settings]):
     def measure(self, key: Mapping[str, Any], context: Context) -> Numbers:
         """Train, and return the error."""
         settings, case, seed = self.settings(context.setup), CASES[key["case"]], key["seed"]
-        data = images(context).first(case.samples or settings.samples)
+        data = images(context, seed, samples=case.samples or settings.samples)
         model = _model(case, key["norm"], data, context.setup.classes, seed)
         epochs = settings.tiny_epochs if case.samples else settings.epochs
         batches = _batches(case, data.y, epochs, seed)
         diverged = fit_batches(model, data.x, data.y, batches, key["lr"], lambda _: None)
-        held_out = data.held_out(seed == SEARCH_SEED)
-        return {"error": context.setup.chance if diverged else error(model, *held_out), "diverged": diverged}
+        return tested(model, data, context, diverged)
 
     def conclude(self, setup: Setup, found: Sequence[Result], results: Sequence[Result]) -> Conclusion:  # noqa: ARG002
         """Compare the cases."""
         confidence = 1 - (1 - CONFIDENCE) / len(CASES)
         errors = {(c, norm): values(results, "error", case=c, norm=norm) for c in CASES for norm in NORMS}
         worse = {
-            name: less(f"{case.title}: larger with BN", errors[name, "none"], errors[name, "bn"], confidence=confidence)
+            name: compare_errors(
+                setup,
+                f"{case.title}: larger with BN",
+                results,
+                {"case": name, "norm": "none"},
+                {"case": name, "norm": "bn"},
+                confidence=confidence,
+            )
             for name, case in CASES.items()
         }
         outcomes = [check.outcome for check in worse.values()]

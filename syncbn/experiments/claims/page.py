@@ -74,7 +74,8 @@ def page(report: Mapping[str, Any], svg: Mapping[str, str]) -> str:
 {"".join(_line(claim) for claim in claims)}</ol>
 <p class="faint">A claim <em>holds</em> if the data confirm all of its checks, <em>holds in part</em> if some,
 <em>does not hold</em> if none and at least one is contradicted, and is <em>not seen here</em> if the data neither
-confirm nor contradict any. The rules and the default seeds are fixed in the code.</p>
+confirm nor contradict any. A <em>fact</em> follows from definitions, and does not count. The rules and the default
+seeds are fixed in the code. Where a rule was changed after a first quick run had been seen, the caveats say so.</p>
 {sections}
 <h2 id="repeat">How to repeat it</h2>
 <pre>{escape(_command(report))}</pre>
@@ -130,6 +131,7 @@ def _section(claim: Mapping[str, Any], svg: Mapping[str, str]) -> str:
 def _check(check: Mapping[str, Any]) -> str:
     mark, meaning = MARKS[check["outcome"]]
     text, evidence = escape(check["text"]), escape(check["evidence"])
+    text += ' <span class="faint">(a fact, not counted in the verdict)</span>' if check["fact"] else ""
     return f'<li><b title="{meaning}">{mark}</b>{text}<br><span class="faint">{evidence}</span></li>'
 
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from syncbn.experiments.claims.chart import Chart, Series, point
-from syncbn.experiments.claims.check import less
 from syncbn.experiments.claims.claim import Conclusion, Key, Numbers, Result
 from syncbn.experiments.claims.models import mlp, normalizer
 from syncbn.experiments.claims.searched import SearchedClaim
 from syncbn.experiments.claims.setup import Context, Effort, Setup
-from syncbn.experiments.claims.work import cells, images, trained, values
+from syncbn.experiments.claims.summaries import cells, compare_errors, values
+from syncbn.experiments.claims.work import images, trained
 from syncbn.nn import ReLU, Sigmoid
 from syncbn.nn.activations import Activation
 
@@ -64,7 +64,7 @@ class Placement(SearchedClaim[Settings]):
 
     def measure(self, key: Mapping[str, Any], context: Context) -> Numbers:
         """Train, and return the error."""
-        settings, data, place = self.settings(context.setup), images(context), key["place"]
+        settings, data, place = self.settings(context.setup), images(context, key["seed"]), key["place"]
         model = mlp(
             data.pixels,
             context.setup.classes,
@@ -84,10 +84,12 @@ class Placement(SearchedClaim[Settings]):
             for place in PLACES
         }
         checks = [
-            less(
+            compare_errors(
+                setup,
                 f"With {name}, the error is smaller with BN before the activation than {text}.",
-                errors[name, "before"],
-                errors[name, other],
+                results,
+                {"activation": name, "place": "before"},
+                {"activation": name, "place": other},
             )
             for name in ACTIVATIONS
             for other, text in (("none", "without BN"), ("after", "with BN after it"))

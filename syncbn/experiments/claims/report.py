@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from syncbn.experiments.claims.chart import Chart, save_chart
-from syncbn.experiments.claims.check import verdict
+from syncbn.experiments.claims.check import Check, verdict
 from syncbn.experiments.claims.page import page
 from syncbn.experiments.claims.runner import Finished
 from syncbn.experiments.claims.setup import Setup
-from syncbn.experiments.claims.work import search_table
 from syncbn.experiments.config import counted
 from syncbn.experiments.report import dumps, write_text
 from syncbn.experiments.versions import versions
@@ -69,7 +68,7 @@ class ClaimsReport:
         for finished in self.finished:
             checks = finished.conclusion.checks
             lines += ["", f"{finished.claim.name}: {verdict(checks)}", f"  {finished.claim.statement}"]
-            lines += [f"  {MARKS[check.outcome]} {check.text} {check.evidence}" for check in checks]
+            lines += [f"  {MARKS[check.outcome]} {_kind(check)}{check.text} {check.evidence}" for check in checks]
         return "\n".join(lines)
 
     @property
@@ -116,6 +115,10 @@ MARKS = {True: "+", False: "-", None: "?"}
 """Marks of the outcomes of checks in text."""
 
 
+def _kind(check: Check) -> str:
+    return "(fact, not counted) " if check.fact else ""
+
+
 def _claim_as_json(finished: Finished, setup: Setup) -> dict[str, Any]:
     claim, conclusion = finished.claim, finished.conclusion
     return {
@@ -128,12 +131,12 @@ def _claim_as_json(finished: Finished, setup: Setup) -> dict[str, Any]:
         "rule": claim.rule,
         "published": claim.published,
         "caveats": list(claim.caveats),
-        "notes": list(conclusion.notes),
+        "notes": [*conclusion.notes, *claim.search_notes(setup, finished.search)],
         "checks": [check.as_json() for check in conclusion.checks],
         "numbers": conclusion.numbers,
         "charts": [chart.as_json() for chart in conclusion.charts],
         "settings": asdict(claim.settings(setup)),
-        "search": search_table(finished.search),
+        "search": claim.search_table(setup, finished.search),
         "pieces": [_piece_as_json(result.key, result.numbers, result.seconds) for result in finished.results],
         "seconds": finished.seconds,
     }

@@ -16,6 +16,7 @@ from syncbn.experiments.claims.claim import Claim, Conclusion, Key, Piece, Resul
 from syncbn.experiments.claims.setup import Context, Setup
 from syncbn.experiments.claims.store import Store
 from syncbn.experiments.progress import Progress
+from syncbn.train.errors import collective_errors
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,8 @@ def run_claims(
 ) -> list[Finished]:
     """Measure all claims.
 
-    Collective. Rank 0 keeps finished pieces in ``store`` and takes from it those that an earlier run has finished.
+    Collective, and so are its errors. Rank 0 keeps finished pieces in ``store`` and takes from it those that an earlier
+    run has finished.
 
     Parameters
     ----------
@@ -78,12 +80,13 @@ def run_claims(
     finished = []
     try:
         for claim in claims:
-            search = worker.run(claim, claim.search(setup), done)
+            search = worker.search(claim, done)
             results = worker.run(claim, claim.pieces(setup, search), done)
-            if comm.rank == 0:
-                finished.append(Finished(claim, claim.conclude(setup, search, results), search, results))
-                if keep is not None:
-                    keep(finished[-1])
+            with collective_errors(comm, f"conclude {claim.name}"):
+                if comm.rank == 0:
+                    finished.append(Finished(claim, claim.conclude(setup, search, results), search, results))
+                    if keep is not None:
+                        keep(finished[-1])
         worker.free()
     finally:
         progress.end()
@@ -105,6 +108,16 @@ class _Worker:
         """Free the communicators that claims have made. Collective."""
         for group in self.contexts[True].groups.values():
             group.free()
+
+    def search(self, claim: Claim[Any], done: dict[str, Result]) -> list[Result]:
+        """Return the results of the search, with the pieces by which it grows. Collective."""
+        setup, found = self.contexts[False].setup, list[Result]()
+        while pieces := _further(claim, setup, found):
+            if found:
+                width = 1 if claim.collective else self.comm.size
+                self.progress.extend(len(pieces), sum(piece.cost for piece in pieces) / width)
+            found += self.run(claim, pieces, done)
+        return found
 
     def run(self, claim: Claim[Any], pieces: Sequence[Piece], done: dict[str, Result]) -> list[Result]:
         """Return the results of the pieces in their order. Collective."""
@@ -128,12 +141,13 @@ class _Worker:
         """Return the results of pieces, one on all ranks or one on each rank. Collective."""
         own = 0 if claim.collective else self.comm.rank
         result = None
-        if own < len(part):
-            start = time.perf_counter()
-            with np.errstate(all="ignore"):  # divergence is a valid result
-                numbers = claim.measure(part[own].key, self.contexts[claim.collective])
-            numbers = json.loads(json.dumps(numbers, allow_nan=False))  # as the store gives them later
-            result = Result(part[own].key, numbers, time.perf_counter() - start)
+        with collective_errors(self.comm, f"measure {claim.name}"):
+            if own < len(part):
+                start = time.perf_counter()
+                with np.errstate(all="ignore"):  # divergence is a valid result
+                    numbers = claim.measure(part[own].key, self.contexts[claim.collective])
+                numbers = json.loads(json.dumps(numbers, allow_nan=False))  # as the store gives them later
+                result = Result(part[own].key, numbers, time.perf_counter() - start)
         gathered = self.comm.allgather(result)
         return [found for found in gathered[: len(part)] if found is not None]
 
@@ -143,10 +157,21 @@ def _kept(claims: Sequence[Claim[Any]], setup: Setup, comm: Communicator, store:
     found: dict[str, Result] = {}
     if comm.rank == 0 and store is not None:
         for claim in claims:
-            search = _stored(store, claim, claim.search(setup), found)
-            if search is not None:  # all of it, so the keys of the pieces are known
+            search: list[Result] = []
+            while pieces := _further(claim, setup, search):
+                results = _stored(store, claim, pieces, found)
+                if results is None:
+                    break
+                search += results
+            else:  # the search is complete, so the keys of the pieces are known
                 _stored(store, claim, claim.pieces(setup, search), found)
     return comm.allgather(found)[0]
+
+
+def _further(claim: Claim[Any], setup: Setup, found: Sequence[Result]) -> list[Piece]:
+    """Return the pieces of the search that have no result yet."""
+    known = {_identity(claim, result.key) for result in found}
+    return [piece for piece in claim.search(setup, found) if _identity(claim, piece.key) not in known]
 
 
 def _stored(store: Store, claim: Claim[Any], pieces: Sequence[Piece], found: dict[str, Result]) -> list[Result] | None:

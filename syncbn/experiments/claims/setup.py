@@ -100,7 +100,7 @@ def check_images(dataset: Dataset, effort: Effort) -> None:
             f"{dataset.name} has {len(dataset.x_train)} training and {len(dataset.x_test)} test images: the "
             f"claims need {train + search} and {test}"
         )
-    height, width = dataset.x_train.shape[1:]
+    height, width = dataset.x_train.shape[-2:]
     if height % POOL or width % POOL:
         raise ValueError(
             f"{dataset.name} has images of {height} x {width} pixels: the claims average squares of up to {POOL} x "

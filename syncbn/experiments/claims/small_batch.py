@@ -8,17 +8,12 @@ from typing import Any, ClassVar
 
 from syncbn.comm import Communicator
 from syncbn.experiments.claims.chart import Chart, Point, Series
-from syncbn.experiments.claims.check import Check, less
+from syncbn.experiments.claims.check import Check
 from syncbn.experiments.claims.claim import Conclusion, Key, Numbers, Result
 from syncbn.experiments.claims.searched import SearchedClaim
 from syncbn.experiments.claims.setup import Context, Effort, Setup
-from syncbn.experiments.claims.work import (
-    cells,
-    images,
-    lines,
-    trained,
-    values,
-)
+from syncbn.experiments.claims.summaries import cells, compare_errors, lines
+from syncbn.experiments.claims.work import images, trained
 from syncbn.experiments.compare import POOL
 from syncbn.experiments.config import LR_BATCH
 from syncbn.experiments.networks import build_network
@@ -146,7 +141,7 @@ class SmallBatch(SearchedClaim[Settings]):
     def measure(self, key: Mapping[str, Any], context: Context) -> Numbers:
         """Train on all ranks, and return the error. Collective."""
         settings, comm, network = self.settings(context.setup), context.comm, key["network"]
-        data = images(context, POOL[network]).first(settings.samples[network])
+        data = images(context, key["seed"], POOL[network], settings.samples[network])
         model_comm, norm = self._groups(context, key["norm"])
         model = build_network(
             network,
@@ -176,15 +171,15 @@ class SmallBatch(SearchedClaim[Settings]):
             norms = [norm for norm in settings.norms[network] if GROUPED.get(norm, 0) < setup.ranks]
             if not norms:
                 continue
-            smallest = {norm: values(results, "error", network=network, norm=norm, batch=batches[0]) for norm in norms}
+            smallest: dict[str, Key] = {norm: {"network": network, "norm": norm, "batch": batches[0]} for norm in norms}
             if "bn" in norms:
-                largest = values(results, "error", network=network, norm="bn", batch=batches[-1])
                 text = f"{network}: BN has a smaller error with {batches[-1]} per rank than with {batches[0]}."
-                checks.append(less(text, largest, smallest["bn"]))
+                largest = {**smallest["bn"], "batch": batches[-1]}
+                checks.append(compare_errors(setup, text, results, largest, smallest["bn"]))
             for norm in ("syncbn", "gn", "ln"):
                 if norm in norms:
                     text = f"{network}: with {batches[0]} per rank, {_label(norm)} has a smaller error than BN."
-                    checks.append(less(text, smallest[norm], smallest["bn"]))
+                    checks.append(compare_errors(setup, text, results, smallest[norm], smallest["bn"]))
             series = lines(
                 results,
                 "error",

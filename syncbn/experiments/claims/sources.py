@@ -7,9 +7,11 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from syncbn.comm import SERIAL
 from syncbn.experiments.claims.models import batch_norms
 from syncbn.layers import BatchNorm, Module
 from syncbn.moments import update_average
+from syncbn.train import update_bn
 from syncbn.typing import Float64Array, FloatArray
 
 Statistics = list[tuple[FloatArray, FloatArray]]
@@ -28,26 +30,23 @@ class TrackingBatchNorm(BatchNorm):
     Attributes
     ----------
     averages : list of (mean, var)
-        Moving averages for each momentum.
-    observing : bool
-        Whether a forward in training updates the averages.
+        Moving averages for each momentum, which are buffers.
     """
 
     def __init__(self, num_features: int, momenta: Sequence[float | None]) -> None:
         super().__init__(num_features)
         self.momenta = momenta
-        self.averages = [(np.zeros(num_features), np.ones(num_features)) for _ in momenta]
-        self.batches = 0
-        self.observing = True
+        self.averages: Statistics = [(np.zeros(num_features), np.ones(num_features)) for _ in momenta]
+        for number, (mean, var) in enumerate(self.averages):
+            self.register_buffer(f"mean_{number}", mean)
+            self.register_buffer(f"var_{number}", var)
 
     def _track(self, mean: Float64Array, unbiased_var: Float64Array) -> None:
         super()._track(mean, unbiased_var)
-        if not self.observing:
-            return
-        self.batches += 1
+        batches = float(self.num_batches_tracked)  # type: ignore[arg-type]  # it has running statistics
         for averages, momentum in zip(self.averages, self.momenta, strict=True):
             for average, value in zip(averages, (mean, unbiased_var), strict=True):
-                update_average(average, value, 1.0 / self.batches if momentum is None else momentum)
+                update_average(average, value, 1.0 / batches if momentum is None else momentum)
 
 
 def averages(model: Module, position: int) -> Statistics:
@@ -55,33 +54,13 @@ def averages(model: Module, position: int) -> Statistics:
     return [layer.averages[position] for layer in batch_norms(model) if isinstance(layer, TrackingBatchNorm)]
 
 
-def population(model: Module, x: FloatArray, batch: int) -> Statistics:
-    """Return the averages of the statistics of all batches of x with the present weights, which do not change.
-
-    This recalibration is called PreciseBN (Wu & Johnson 2021). The mean of the variances of batches estimates the
-    population's variance for batches as in training.
-    """
-    layers = list(batch_norms(model))
-    state, momenta = model.state_dict(), [layer.momentum for layer in layers]
-    modes = [(module, module.training) for _, module in model.named_modules()]
-    for layer in layers:
-        layer.momentum = None
-        layer.reset_running_stats()
-        if isinstance(layer, TrackingBatchNorm):
-            layer.observing = False
-    model.train()
-    try:
-        for start in range(0, len(x) // batch * batch, batch):
-            model(x[start : start + batch])
-        return [(np.array(layer.running_mean), np.array(layer.running_var)) for layer in layers]
-    finally:
-        model.load_state_dict(state)
-        for layer, momentum in zip(layers, momenta, strict=True):
-            layer.momentum = momentum
-            if isinstance(layer, TrackingBatchNorm):
-                layer.observing = True
-        for module, training in modes:
-            module.training = training
+def recalibrated(model: Module, x: FloatArray, batch: int) -> Statistics:
+    """Return the statistics that `syncbn.train.update_bn` finds in x, in this process. The model does not change."""
+    state = model.state_dict()
+    update_bn(x, model, SERIAL, batch_size=batch)
+    found = [(np.array(layer.running_mean), np.array(layer.running_var)) for layer in batch_norms(model)]
+    model.load_state_dict(state)
+    return found
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from typing import Any
 
 from syncbn.experiments.claims.claim import Claim, Key, Result
 from syncbn.experiments.claims.setup import Setup
+from syncbn.experiments.claims.source import source_hash
 from syncbn.experiments.report import dumps
 from syncbn.files import write_atomically
 
@@ -19,8 +20,8 @@ class Store:
     """A directory with one JSON file for each finished piece.
 
     The name of a file is a hash of all that determines the numbers: the claim, its settings, the key of the piece, the
-    data, the version of syncbn and, for a collective piece, the number of ranks. So a piece of another setup is never
-    taken for one of this.
+    data, the version of syncbn, the code that measures (`source_hash`) and, for a collective piece, the number of
+    ranks. So a piece of another setup, or of an older rule of measurement, is never taken for one of this.
 
     Parameters
     ----------
@@ -56,6 +57,7 @@ class Store:
         known = {
             **self.identity,
             "claim": claim.name,
+            "code": source_hash(claim),
             "settings": asdict(claim.settings(self.setup)),
             "ranks": self.setup.ranks if claim.collective else None,
             "key": key,

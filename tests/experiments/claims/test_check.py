@@ -32,9 +32,14 @@ def test_verdict(checks, expected):
     assert verdict(outcomes(*reversed(checks))) == expected
 
 
-def test_a_verdict_needs_a_check():
-    with pytest.raises(ValueError, match="at least one check"):
-        verdict([])
+@pytest.mark.parametrize("facts", [(), (True,), (False,), (None, True)])
+def test_facts_do_not_count(facts):
+    known = [Check("", outcome, "", fact=True) for outcome in facts]
+    assert verdict([*known, *outcomes(False)]) == "does not hold"
+    assert verdict([*outcomes(None), *known]) == "not seen here"
+    assert verdict([*outcomes(True), *known]) == "holds"
+    with pytest.raises(ValueError, match="at least one check that is not a fact"):
+        verdict(known)
 
 
 @pytest.mark.parametrize(
@@ -77,3 +82,39 @@ def test_the_evidence_has_the_numbers():
     evidence = less(TEXT, [0.10, 0.12], [0.20, 0.22], margin=0.05).evidence
     assert evidence.startswith("11 against 21 points; difference -10 ± ")
     assert evidence.endswith(", margin 5 (95 % interval, 2 seeds)")
+
+
+@pytest.mark.parametrize(
+    ("difference", "grid", "outcome"),
+    [(-1.0, 1.0, None), (-1.0, 0.5, True), (-2.0, 1.0, True), (1.0, 1.0, None), (2.0, 1.0, False), (-1.0, 0.0, True)],
+)
+@pytest.mark.parametrize("scale", [1.0, 0.1, np.log10(3), 1e5])
+def test_equal_values_on_a_grid_are_known_to_one_step(difference, grid, outcome, scale):
+    """All seeds choose the same points, so the spread is 0; the difference of one step decides nothing."""
+    b = np.full(5, 7.0 * scale)
+    found = less(TEXT, b + difference * scale, b, grid=grid * scale)
+    assert found.outcome is outcome
+    assert found.interval.half_width == pytest.approx(grid * scale, rel=1e-6, abs=1e-9)
+
+
+YES, NO, SOME = [True] * 3, [False] * 3, [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "lost", "margin", "outcome"),
+    [
+        ([0.9, 0.9, 0.9], [0.9, 0.9, 0.9], (YES, YES), 0.01, None),  # within the margin, but nothing was trained
+        ([0.9, 0.9, 0.9], [0.91, 0.91, 0.91], (YES, NO), 0.0, None),  # a guess is not better than a poor network
+        ([0.91, 0.91, 0.91], [0.9, 0.9, 0.9], (NO, YES), 0.0, None),
+        ([0.2, 0.3, 0.2], [0.9, 0.9, 0.9], (NO, YES), 0.0, True),  # a divergence counts
+        ([0.9, 0.9, 0.9], [0.2, 0.3, 0.2], (YES, NO), 0.0, False),
+        ([0.9, 0.3, 0.3], [0.9, 0.3, 0.3], (SOME, SOME), 0.1, None),
+        ([0.3, 0.3, 0.3], [0.3, 0.3, 0.3], (NO, NO), 0.1, True),
+        ([0.0, 0.0, 0.0], [0.5, 0.5, 0.5], (YES, YES), 0.0, None),
+    ],
+)
+def test_a_run_that_diverged_does_not_count_for_its_side(a, b, lost, margin, outcome):
+    found = less(TEXT, a, b, lost=lost, margin=margin)
+    assert found.outcome is outcome
+    count = sum(map(sum, lost))
+    assert (f"{count} of 6 runs diverged" in found.evidence) == (count > 0)

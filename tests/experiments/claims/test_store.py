@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import replace
 
 import pytest
 
-from syncbn.experiments.claims import CLAIMS
+from syncbn.experiments.claims import CLAIMS, check, learning_rate, placement, source, work
 from syncbn.experiments.claims.claim import Result
 from syncbn.experiments.claims.setup import Setup
 from syncbn.experiments.claims.store import Store
@@ -63,3 +64,31 @@ def test_a_directory_that_cannot_be_written_stops_nothing(tmp_path):
     store = Store(tmp_path / "pieces", SETUP, IDENTITY)
     store.put(LOCAL, RESULT)
     assert store.get(LOCAL, RESULT.key) is None
+
+
+def test_code_that_measures_determines_the_name_of_a_piece(tmp_path, monkeypatch):
+    """A change of a module with which claims train invalidates its pieces; texts and rules of verdicts do not."""
+    store = Store(tmp_path, SETUP, IDENTITY)
+    store.put(LOCAL, RESULT)
+    originals = {module.__name__: inspect.getsource(module) for module in (work, learning_rate, check, placement)}
+
+    def kept(module, old, new):
+        changed = {**originals, module.__name__: originals[module.__name__].replace(old, new)}
+        assert changed != originals
+        monkeypatch.setattr(source.inspect, "getsource", lambda module: changed.get(module.__name__, ""))
+        source._code.cache_clear()
+        return store.get(LOCAL, RESULT.key) is not None
+
+    real = inspect.getsource
+    originals |= {module.__name__: real(module) for module in source.SHARED}
+    try:
+        assert kept(check, "< 0 else", "<= 0 else")
+        assert kept(placement, "batch: int = 32", "batch: int = 33")
+        assert kept(learning_rate, "Up to which learning rate", "At which learning rates")
+        assert kept(learning_rate, "decades[", "other[")  # in conclude
+        assert kept(learning_rate, '"""Train, and return', '# a comment\n        """Return')
+        assert not kept(learning_rate, "if goal is None and", "if")
+        assert not kept(work, "MOMENTUM = 0.9", "MOMENTUM = 0.8")
+    finally:
+        monkeypatch.undo()
+        source._code.cache_clear()

@@ -1,0 +1,347 @@
+"""The verdict of every claim on made results: confirmed, contradicted, undecided, and all runs diverged."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from syncbn.experiments.claims import CLAIMS
+from syncbn.experiments.claims.check import verdict
+from syncbn.experiments.claims.claim import Result
+from syncbn.experiments.claims.epsilon import EPSILONS, STDS
+from syncbn.experiments.claims.inference import MOMENTA, SOURCES
+from syncbn.experiments.claims.momentum import NAMES
+from syncbn.experiments.claims.setup import SEARCH_SEED, Setup
+
+SETUP = Setup("quick", (0, 1, 2, 3, 4), 4, 10)
+CHANCE = SETUP.chance
+
+CASES = {"holds": "holds", "contradicted": "does not hold", "undecided": "not seen here", "diverged": "not seen here"}
+"""Cases of the made results, and the verdict of each."""
+
+
+def made(case, seed, favoured, less=0.2, more=0.4):
+    """Return a number of a run: less for the favoured side if the claim holds, more if it is contradicted."""
+    if case == "undecided":
+        return (less + more) / 2 + (more - less) / 2 * favoured * (-1) ** seed
+    return (less if favoured == (case == "holds") else more) + 1e-4 * seed * favoured
+
+
+def error_of(case, seed, favoured, **numbers):
+    if case == "diverged":
+        return {"error": CHANCE, "diverged": True, **numbers}
+    return {"error": made(case, seed, favoured), "diverged": False, **numbers}
+
+
+def learning_rate(key, case):
+    limits = {"holds": (0.1, 1.0), "contradicted": (1.0, 0.1), "undecided": (0.3, 0.3), "diverged": (0, 0)}[case]
+    works = key["lr"] <= limits[key["norm"] == "bn"]
+    steps = made(case, key["seed"], key["norm"] == "bn", 100, 200) if works else 279
+    return {"error": 0.1 if works else CHANCE, "diverged": not works, "steps": steps, "reached": works}
+
+
+def covariate_shift(key, case):
+    name, seed = key["variant"], key["seed"]
+    order = {"holds": ("BN", "none", "noisy BN"), "contradicted": ("none", "BN", "noisy BN")}.get(case)
+    if case == "diverged":
+        return {"error": CHANCE, "diverged": True, "shift": 0.0, "layers": [0.0], "roughness": 0.0}
+    shift = 0.2 + 0.1 * (-1) ** seed * (name == "none") if order is None else 0.1 * (1 + order.index(name))
+    by_error = ("BN", "none", "noisy BN") if case != "contradicted" else ("BN", "noisy BN", "none")
+    error = 0.2 + 0.1 * by_error.index(name) + 1e-4 * seed * (name == "BN")
+    return {"error": error, "diverged": False, "shift": shift, "layers": [shift], "roughness": 1.0 + 1e-3 * seed}
+
+
+def regularization(key, case):
+    favoured = key["variant"] == "BN"
+    if case == "diverged":
+        return {"error": CHANCE, "training_error": CHANCE, "gap": 0.0, "diverged": True}
+    gap = made(case, key["seed"], favoured)
+    if favoured and case != "undecided":
+        gap += {"holds": 1e-4, "contradicted": -1e-4}[case] * key["batch"]
+    return {**error_of(case, key["seed"], favoured), "training_error": 0.1, "gap": gap}
+
+
+def small_batch(key, case):
+    weak = key["norm"] == "bn" and key["batch"] == 2
+    return error_of(case, key["seed"], not weak)
+
+
+def inference(key, case):
+    seed = key["seed"]
+    favoured = {"recalibrated": 2, "0.9": 1, "batch": 0}
+    if case == "diverged":
+        errors, changes = dict.fromkeys(SOURCES, CHANCE), (None, None)
+    else:
+        errors = dict.fromkeys(SOURCES, 0.35)
+        errors |= {name: made(case, seed, at, 0.2, 0.4) if at != 1 else 0.3 for name, at in favoured.items()}
+        if case != "undecided":
+            errors["recalibrated"], errors["batch"] = (0.2, 0.5) if case == "holds" else (0.5, 0.2)
+        changes = (0.0, 1.0)
+    return {
+        "error": 0.2,
+        "errors": errors,
+        "diverged": case == "diverged",
+        **dict(zip(("change_in_evaluation", "change_in_training"), changes, strict=True)),
+    }
+
+
+def placement(key, case):
+    return error_of(case, key["seed"], key["place"] == "before")
+
+
+def epsilon(key, case):
+    if key["part"] == "layer":
+        channels = [
+            {"std": std, "formula_finite": std > 0 or key["eps"] > 0, "finite": True, "gain": 1.0} for std in STDS
+        ]
+        return {"channels": channels}
+    return error_of(case, key["seed"], key["eps"] == EPSILONS[3])
+
+
+def overhead(key, case):
+    share = {"holds": 0.02, "contradicted": 0.3, "undecided": 0.1 + 0.05 * (-1) ** key["seed"], "diverged": 0.0}[case]
+    shares = {"none": 0.0, **dict.fromkeys(("bn", "syncbn", "gn", "ln"), share + 1e-4 * key["seed"])}
+    counts = {"units": [64], "parameters": 128, "statistics": 128, "as_stated": True}
+    folding = {"difference": 1e-7, "seconds": 1.0, "seconds_folded": 0.5}
+    return {
+        "time_share": shares,
+        "memory_share": shares,
+        "counts": counts,
+        "folding": folding,
+        "diverged": case == "diverged",
+    }
+
+
+def drift(key, case):
+    seed, bn = key["seed"], key["norm"] == "bn"
+    if case == "diverged":
+        errors = dict.fromkeys(("error", "late_stream", "late_adapted"), CHANCE)
+    else:
+        online = made(case, seed, bn)
+        frozen = online if key["part"] == "online" else 0.3
+        adapted = {"holds": 0.2, "contradicted": 0.4, "undecided": 0.3 + 0.1 * (-1) ** seed}[case] + 1e-4 * seed
+        errors = {"error": 0.3, "late_stream": frozen, "late_adapted": adapted}
+    return {
+        **errors,
+        "stream": [errors["late_stream"]] * 8,
+        "adapted": [errors["late_adapted"]] * 8,
+        "diverged": case == "diverged",
+    }
+
+
+def not_always(key, case):
+    return error_of(case, key["seed"], key["norm"] == "none")
+
+
+def momentum(key, case):
+    errors = {**dict.fromkeys(NAMES, 0.3), "recalibrated": CHANCE if case == "diverged" else 0.3}
+    errors["0.99"] = CHANCE if case == "diverged" else made(case, key["seed"], True, 0.2999, 0.4)
+    if case == "undecided":
+        errors["0.99"] = 0.3 + 0.1 * (-1) ** key["seed"]
+    one = {"errors": errors, "distances": dict.fromkeys(NAMES, 0.1)}
+    return {"lengths": [one] * 5, "monitored": {"steps": [1], "mean_distance": [0.5]}, "diverged": case == "diverged"}
+
+
+def exact(key, case):
+    if key["part"] == "bits":
+        equal = {"holds": 5, "contradicted": 4}.get(case, 0)
+        compared = 0 if case in ("undecided", "diverged") else 5
+        return {"compared": compared, "equal": {"exact": equal, "float64": 1}, "diverged": case == "diverged"}
+    distances = {
+        name: 0.0 if case == "diverged" else made(case, key["seed"], name == "syncbn", 1e-6, 0.1)
+        for name in ("syncbn", "bn")
+    }
+    lists = {name: [distance] * 3 for name, distance in distances.items()}
+    return {**lists, "last": distances, "diverged": case == "diverged"}
+
+
+MADE = {
+    "learning-rate": learning_rate,
+    "covariate-shift": covariate_shift,
+    "initialization": lambda key, case: error_of(case, key["seed"], key["norm"] == "bn"),
+    "regularization": regularization,
+    "small-batch": small_batch,
+    "inference": inference,
+    "placement": placement,
+    "epsilon": epsilon,
+    "overhead": overhead,
+    "drift": drift,
+    "not-always": not_always,
+    "momentum": momentum,
+    "exact": exact,
+}
+
+
+def concluded(name, numbers, setup=SETUP):
+    """Return the conclusion of a claim on results whose numbers ``numbers(key)`` makes."""
+    claim, found = CLAIMS[name], []
+    while len(pieces := claim.search(setup, found)) > len(found):
+        known = [result.key for result in found]
+        found += [Result(piece.key, numbers(piece.key), 1.0) for piece in pieces if piece.key not in known]
+    results = [Result(piece.key, numbers(piece.key), 1.0) for piece in claim.pieces(setup, found)]
+    return claim.conclude(setup, found, results)
+
+
+def outcomes(name, numbers, setup=SETUP):
+    """Return the outcomes of the checks that count."""
+    return [check.outcome for check in concluded(name, numbers, setup).checks if not check.fact]
+
+
+def changed(name, case, **changes):
+    """Return a function that makes the numbers of a case, and changes those that ``changes`` computes from the key."""
+    return lambda key: {**MADE[name](key, case), **{number: make(key) for number, make in changes.items()}}
+
+
+def test_every_claim_has_made_results():
+    assert list(MADE) == list(CLAIMS)
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("name", MADE)
+def test_verdict(name, case):
+    conclusion = concluded(name, lambda key: MADE[name](key, case))
+    assert verdict(conclusion.checks) == CASES[case], [(check.text, check.evidence) for check in conclusion.checks]
+    counted = [check for check in conclusion.checks if not check.fact]
+    expected = {"holds": {True}, "contradicted": {False}}.get(case, {None})
+    assert {check.outcome for check in counted} == expected
+    assert all(chart.series for chart in conclusion.charts)
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_one_seed_decides_nothing(name):
+    if name == "exact":  # whose first check has no interval
+        return
+    assert set(outcomes(name, lambda key: MADE[name](key, "holds"), replace(SETUP, seeds=(0,)))) == {None}
+
+
+FACTS = {"inference": 1, "epsilon": 2, "overhead": 2}
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_facts_are_marked(name):
+    checks = concluded(name, lambda key: MADE[name](key, "contradicted")).checks
+    assert sum(check.fact for check in checks) == FACTS.get(name, 0)
+    assert all(check.outcome for check in checks if check.fact)  # and yet the verdict is not "holds in part"
+    assert verdict(checks) == "does not hold"
+
+
+def shift_and_error(shift, error):
+    """Return made numbers of covariate-shift: drift and error of none, BN and noisy BN."""
+    names = ("none", "BN", "noisy BN")
+    return changed(
+        "covariate-shift",
+        "holds",
+        shift=lambda key: shift[names.index(key["variant"])],
+        error=lambda key: error[names.index(key["variant"])] + 1e-4 * key["seed"] * (key["variant"] == "BN"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("shift", "error", "outcome"),
+    [
+        ((0.3, 0.1, 0.5), (0.3, 0.2, 0.4), True),
+        ((0.3, 0.1, 0.5), (0.3, 0.4, 0.4), False),  # BN does not train better, so no reason is needed
+        ((0.3, 0.1, 0.5), (0.3, 0.2998, 0.4), None),  # whether BN trains better is not known
+        ((0.3, 0.1, 0.2), (0.3, 0.2, 0.4), None),  # noise does not raise the drift above that without BN
+        ((0.3, 0.1, 0.5), (0.3, 0.2, 0.25), False),  # the noisy network trains better, though it drifts more
+    ],
+)
+def test_the_reason_needs_a_gain_and_a_drift(shift, error, outcome):
+    assert outcomes("covariate-shift", shift_and_error(shift, error)) == [True, outcome]
+
+
+@pytest.mark.parametrize(("error", "outcome"), [(0.2, True), (0.2001, True), (0.4, None)])
+def test_a_smaller_gap_needs_a_test_error_that_is_not_worse(error, outcome):
+    numbers = changed("regularization", "holds", error=lambda key: error if key["variant"] == "BN" else 0.2)
+    assert outcomes("regularization", numbers)[0] is outcome
+
+
+def test_a_gap_of_a_run_that_diverged_counts_for_neither_side():
+    numbers = changed(
+        "regularization",
+        "holds",
+        diverged=lambda key: key["variant"] == "BN" and key["batch"] == 250,
+        gap=lambda key: (
+            0.0 if key["variant"] == "BN" and key["batch"] == 250 else 0.4 - 0.01 * (key["variant"] == "BN")
+        ),
+    )
+    assert outcomes("regularization", numbers)[::2] == [None, None]
+
+
+def learning_rates(limit, steps):
+    """Return made numbers of learning-rate: the largest rate that works, and the steps, of none and BN."""
+    return changed(
+        "learning-rate",
+        "holds",
+        error=lambda key: 0.1 if key["lr"] <= limit[key["norm"] == "bn"] else CHANCE,
+        diverged=lambda key: key["lr"] > limit[key["norm"] == "bn"],
+        steps=lambda key: steps[key["norm"] == "bn"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("limit", "steps", "expected"),
+    [
+        ((0.1, 0.3), (110, 100), [None, None]),  # one step of each grid
+        ((0.1, 1.0), (120, 100), [True, True]),  # two
+        ((0.1, 0.3), (100, 110), [None, None]),
+        ((1.0, 0.1), (100, 120), [False, False]),
+    ],
+)
+def test_an_interval_is_not_narrower_than_the_grid(limit, steps, expected):
+    assert outcomes("learning-rate", learning_rates(limit, steps)) == expected
+
+
+def test_a_network_that_never_trains_has_no_learning_rate_that_works():
+    numbers = changed(
+        "learning-rate", "holds", error=lambda key: CHANCE if key["norm"] == "bn" else 0.1, diverged=lambda _: False
+    )
+    assert outcomes("learning-rate", numbers)[0] is False
+
+
+@pytest.mark.parametrize("seeds", [(SEARCH_SEED,), (0, 1, 2, 3, 4)])
+def test_the_fastest_learning_rate_is_that_of_the_search(seeds):
+    """At 0.01, BN is fast in the runs with these seeds and slow in all others."""
+
+    def steps(key):
+        return 50 if key["norm"] == "bn" and (key["lr"] == 0.01) == (key["seed"] in seeds) else 100
+
+    numbers = changed("learning-rate", "holds", error=lambda _: 0.1, diverged=lambda _: False, steps=steps)
+    fastest = concluded("learning-rate", numbers).numbers["fastest_rate"]["bn"]
+    assert (fastest == 0.01) == (seeds == (SEARCH_SEED,))
+
+
+@pytest.mark.parametrize("best", MOMENTA)
+def test_the_best_average_is_that_of_the_search(best):
+    def errors(key):
+        others = dict.fromkeys(SOURCES, 0.3)
+        if key["seed"] == SEARCH_SEED:
+            return {**others, best: 0.1}
+        return {**others, **dict.fromkeys(MOMENTA, 0.1), best: 0.35 + 1e-4 * key["seed"]}
+
+    conclusion = concluded("inference", changed("inference", "holds", errors=errors))
+    assert conclusion.numbers["best_average"] == best
+    assert conclusion.checks[1].outcome is False
+
+
+def test_nothing_was_compared():
+    (fact,) = (
+        check for check in concluded("inference", lambda key: MADE["inference"](key, "diverged")).checks if check.fact
+    )
+    assert fact.outcome is None
+    assert "nothing was compared" in fact.evidence
+
+
+@pytest.mark.parametrize(("exact", "control", "outcome"), [(5, 1, True), (4, 1, False), (5, 5, None), (4, 5, False)])
+def test_equal_bits_need_a_control_that_differs(exact, control, outcome):
+    numbers = changed("exact", "holds", equal=lambda _: {"exact": exact, "float64": control})
+    assert outcomes("exact", numbers)[0] is outcome
+
+
+@pytest.mark.parametrize("name", ["momentum", "epsilon", "overhead"])
+def test_a_margin_does_not_help_a_run_that_diverged(name):
+    """Both sides have the error of a guess: the difference is 0, and within any margin."""
+    found = outcomes(name, lambda key: MADE[name](key, "diverged" if key["seed"] else "holds"))
+    assert found
+    assert not any(found)
