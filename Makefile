@@ -60,7 +60,7 @@ lint: .venv/.with-lint  ## check style and types
 	$(BIN)/mypy
 
 docs: .venv/.with-docs  ## build the documentation into site/, with the output of its programs
-	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -d build/doctrees docs site
+	$(BIN)/python -m sphinx --quiet --fresh-env --fail-on-warning --keep-going -d build/doctrees docs site
 
 build: $(INSTALLED)  ## install into .venv and compile changed kernels
 

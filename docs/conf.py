@@ -95,7 +95,7 @@ for project_name, address in {
 
 # Programs run with the interpreter and the mpiexec of this environment, and one thread on each rank.
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", COLUMNS="100")
+os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", COLUMNS="80")
 programoutput_prompt_template = "$ {command}\n{output}"
 
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
