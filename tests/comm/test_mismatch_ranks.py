@@ -130,6 +130,7 @@ def test_different_calls(comm, last, others, text):
             "forward",
             r"\. train\.evaluate is a call of all ranks; on .*pass comm=SerialComm\(\) \(docs.*-on-one",
         ),
+        ("free", "forward", r"free is a call of all ranks, not of one alone \(docs/sharp-bits\.md#collective-calls\)"),
         ("sum_of_6", "sum_of_5", r"the same calls in the same order \(docs/sharp-bits\.md#different-calls\)$"),
     ],
 )
