@@ -37,6 +37,11 @@ def as_communicator(comm: CommLike) -> Communicator:
 
     Collective at the first call with an mpi4py communicator.
 
+    See Also
+    --------
+    syncbn.MPIComm : The ranks of MPI.
+    syncbn.SerialComm : One process.
+
     Examples
     --------
     >>> from mpi4py import MPI
@@ -88,6 +93,11 @@ def exact_sum(array: FloatArray, comm: CommLike = None, *, axis: int | tuple[int
         Another rank had invalid input, or made a different call.
     SyncLostRankError, SyncTimeoutError
         Another rank did not enter the call.
+
+    See Also
+    --------
+    syncbn.comm.Communicator : Its method ``exact_sum``.
+    syncbn.functional.batch_norm : Exact sums of a layer.
 
     Notes
     -----

@@ -60,6 +60,12 @@ class MPIComm(Communicator):
         MPI is not initialized or is finalized; or a launcher started several processes, but each has an MPI
         world of size 1.
 
+    See Also
+    --------
+    syncbn.SerialComm : One process, without MPI.
+    syncbn.comm.world : The communicator of all ranks.
+    syncbn.torch.TorchComm : The ranks of torch.distributed.
+
     Examples
     --------
     >>> import numpy as np

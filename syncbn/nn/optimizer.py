@@ -40,6 +40,11 @@ class Optimizer:
     TypeError
         An element of ``parameters`` is not a Parameter.
 
+    See Also
+    --------
+    syncbn.nn.SGD : Stochastic gradient descent.
+    syncbn.nn.Adam : Adaptive moments.
+
     Examples
     --------
     >>> import numpy as np

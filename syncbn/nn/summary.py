@@ -24,6 +24,10 @@ class Summary(str):
     html : str
         The same as an HTML table.
 
+    See Also
+    --------
+    syncbn.nn.summary : The function that returns it.
+
     Examples
     --------
     >>> from syncbn import nn
@@ -69,6 +73,10 @@ def summary(model: Module, input_shape: Sequence[int], file: TextIO | None = Non
     ------
     ValueError, TypeError
         The network does not accept samples of ``input_shape``; raised by the layer concerned.
+
+    See Also
+    --------
+    syncbn.nn.Summary : Its result.
 
     Examples
     --------

@@ -131,6 +131,10 @@ class TorchComm(Communicator):
     ValueError
         This process does not belong to the group, or ``timeout`` is not a positive number.
 
+    See Also
+    --------
+    syncbn.MPIComm : The ranks of MPI.
+
     Examples
     --------
     >>> import torch
