@@ -178,8 +178,8 @@ def check_count(count: int, shape: tuple[int, ...], protocol: Any = None, signat
     if count == 1:
         raise ValueError(
             f"batch normalization needs more than 1 value per channel over all ranks, got 1 "
-            f"(x of shape {shape} on this rank): drop a last batch of one sample, as drop_last=True of a Trainer does"
-            f"{see('one-value-per-channel')}"
+            f"(x of shape {shape} on this rank): drop a last batch of one sample, as drop_last=True of a Trainer does, "
+            f"or call model.eval() if you evaluate{see('one-value-per-channel')}"
         )
     unselected = float(0 not in shape)
     if protocol is not None:

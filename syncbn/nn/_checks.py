@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +49,15 @@ def check_grad(layer: str, dy: FloatArray, shape: tuple[int, ...], dtype: np.dty
         raise ValueError(f"backward of {layer} expects dy of y's shape {shape}, got {np.shape(dy)}")
     with np.errstate(all="ignore"):  # what the dtype can't hold becomes infinite, as in every conversion
         return np.asarray(dy, dtype)
+
+
+def hint_labels(name: str, labels: NDArray[Any]) -> str:
+    """Return how labels of two axes become class numbers of shape (N,)."""
+    if labels.ndim != 2:
+        return ""
+    if labels.shape[1] == 1:
+        return f": a column of class numbers becomes an array of shape (N,) by {name}[:, 0]"
+    return f": one-hot labels become class numbers by {name}.argmax(axis=1)"
 
 
 def check_pair(name: str, value: int | Sequence[int], minimum: int = 1) -> Pair:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from syncbn._core.checks import check_unmasked
 from syncbn.layers._losses import Loss, remember_loss
-from syncbn.nn._checks import check_dtype, check_input
+from syncbn.nn._checks import check_dtype, check_input, hint_labels
 from syncbn.pitfalls import see
 from syncbn.typing import FloatArray
 
@@ -69,10 +69,9 @@ def softmax_cross_entropy(
     labels = np.asarray(labels)
     n, k = logits.shape
     if labels.shape != (n,):
-        one_hot = ": one-hot labels become class numbers by labels.argmax(axis=1)" if labels.ndim == 2 else ""
         raise ValueError(
-            f"labels have shape {labels.shape}, expected {(n,)} for logits of shape {logits.shape}{one_hot}"
-            f"{see('labels')}"
+            f"labels have shape {labels.shape}, expected {(n,)} for logits of shape {logits.shape}"
+            f"{hint_labels('labels', labels)}{see('labels')}"
         )
     if not np.issubdtype(labels.dtype, np.integer):
         raise TypeError(f"labels must be integers, got {labels.dtype}: convert them, as by astype(int){see('labels')}")

@@ -16,8 +16,9 @@ from syncbn.nn._checks import check_number
 from syncbn.pitfalls import see
 from syncbn.typing import FloatArray
 
-_NOT_PARAMETERS = "an optimizer expects Parameters, got {}: pass model.parameters(), or a list of Parameters" + see(
-    "optimizers"
+_NOT_PARAMETERS = (
+    "an optimizer expects syncbn Parameters, got {}: pass model.parameters(), or a list of Parameters"
+    + see("optimizers")
 )
 
 
@@ -64,7 +65,8 @@ class Optimizer:
         self.parameters: list[Parameter] = list(parameters)
         for position, parameter in enumerate(self.parameters):
             if not isinstance(parameter, Parameter):
-                raise TypeError(_NOT_PARAMETERS.format(f"{type(parameter).__name__} at {position}"))
+                kind = type(parameter)  # with its module: PyTorch has a Parameter too
+                raise TypeError(_NOT_PARAMETERS.format(f"{kind.__module__}.{kind.__qualname__} at {position}"))
         if not self.parameters:
             raise ValueError("an optimizer expects at least one Parameter, got none")
         if len(set(map(id, self.parameters))) != len(self.parameters):
@@ -97,9 +99,15 @@ class Optimizer:
         Raises
         ------
         RuntimeError
-            A gradient is that of this rank alone, though all ranks have copies of the parameter. No parameter has
-            changed.
+            No parameter has a gradient, or a gradient is that of this rank alone, though all ranks have copies of the
+            parameter. No parameter has changed.
         """
+        if all(p.grad is None for p in self.parameters):
+            raise RuntimeError(
+                "no parameter of the optimizer has a gradient: call the backward of the model before "
+                "optimizer.step(), and zero_grad() after it; an optimizer made of another model's parameters does not "
+                f"train this one{see('optimizers')}"
+            )
         if any(p.replicated and p.grad is not None and not p.summed for p in self.parameters):
             raise RuntimeError(
                 "gradients are those of this rank alone, so the parameters of the ranks would drift apart: call "

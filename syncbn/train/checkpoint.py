@@ -73,6 +73,11 @@ def decode(stored: bytes) -> dict[str, NDArray[Any]]:
         raise CheckpointError(f"not a checkpoint: it starts with {stored[:4]!r}")
     body, trailer = stored[:-TRAILER_BYTES], stored[-TRAILER_BYTES:]
     if not trailer.startswith(LABEL):
+        if _is_other_npz(stored):
+            raise CheckpointError(
+                "an .npz file of arrays, not a checkpoint of a Trainer: if it holds the state_dict of a model, call "
+                "model.load_state_dict(dict(numpy.load(path)))"
+            )
         raise CheckpointError(f"truncated, or not written by syncbn: no checksum at the end of {len(stored)} bytes")
     if trailer != _trailer(body):
         raise CheckpointError("damaged: its checksum does not fit")
@@ -83,6 +88,16 @@ def decode(stored: bytes) -> dict[str, NDArray[Any]]:
             return {info.filename.removesuffix(".npy"): _array(archive, info) for info in members}
     except Exception as error:  # a forged file may have a valid checksum
         raise CheckpointError(f"not the contents of a checkpoint ({type(error).__name__}: {error})") from error
+
+
+def _is_other_npz(stored: bytes) -> bool:
+    """Return whether these are the bytes of an .npz file whose names are not those of a checkpoint."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(stored)) as archive:
+            names = archive.namelist()
+    except Exception:  # not an archive, or a forged one
+        return False
+    return bool(names) and all(name.endswith(".npy") for name in names) and "meta.npy" not in names
 
 
 def _check_members(members: Sequence[zipfile.ZipInfo], size: int) -> None:

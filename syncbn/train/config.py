@@ -5,7 +5,6 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable
 from dataclasses import is_dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from syncbn._core.checks import check_unmasked, hint
 from syncbn.layers import Module
 from syncbn.nn import Optimizer
+from syncbn.nn._checks import hint_labels
 from syncbn.pitfalls import see
 from syncbn.typing import FloatArray
 
@@ -73,16 +73,12 @@ def check_samples(x: FloatArray, y: NDArray[np.integer]) -> None:
         what = hint(y if isinstance(x, np.ndarray) else x)
         raise TypeError(f"expected NumPy arrays, got {type(x).__name__} and {type(y).__name__}{what}")
     if not np.issubdtype(x.dtype, np.floating) or not np.issubdtype(y.dtype, np.integer):
-        dtypes = f"{x.dtype} and {y.dtype}{_one_hot(y)}{see('labels')}"
+        dtypes = f"{x.dtype} and {y.dtype}{hint_labels('y', y)}{see('labels')}"
         if not np.issubdtype(x.dtype, np.floating):
             dtypes = f"{x.dtype} and {y.dtype}: convert samples, as by x.astype(numpy.float32){see('dtypes')}"
         raise TypeError(f"expected samples of floats and labels of integers, got {dtypes}")
     if x.ndim < 2 or y.shape != x.shape[:1]:
         raise ValueError(
-            f"expected samples of shape (N, ...) and labels of shape (N,), got {x.shape} and {y.shape}{_one_hot(y)}"
-            f"{see('labels')}"
+            f"expected samples of shape (N, ...) and labels of shape (N,), got {x.shape} and {y.shape}"
+            f"{hint_labels('y', y)}{see('labels')}"
         )
-
-
-def _one_hot(y: NDArray[Any]) -> str:
-    return ": one-hot labels become class numbers by y.argmax(axis=1)" if y.ndim == 2 else ""

@@ -57,6 +57,16 @@ def test_an_archive_from_elsewhere():
         decode(file.getvalue())
 
 
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_a_state_dict_in_a_file(save):
+    file = io.BytesIO()
+    save(file, **{"0.weight": ARRAYS["model.0.weight"]})
+    with pytest.raises(CheckpointError, match=r"call model\.load_state_dict\(dict\(numpy\.load\(path\)\)\)"):
+        decode(file.getvalue())
+    with pytest.raises(CheckpointError, match="truncated"):
+        decode(file.getvalue()[:-1])
+
+
 def test_objects_are_not_written():
     with pytest.raises(ValueError, match="Object arrays cannot be saved"):
         encode({"meta": np.array([{}])})
