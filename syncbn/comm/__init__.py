@@ -113,6 +113,7 @@ def exact_sum(array: FloatArray, comm: CommLike = None, *, axis: int | tuple[int
     Examples
     --------
     >>> import numpy as np
+    >>> from syncbn import exact_sum
     >>> exact_sum(np.array([1e100, 1.0, -1e100]))
     np.float64(1.0)
     >>> exact_sum(np.full((2, 3), 0.1, np.float32), axis=0)

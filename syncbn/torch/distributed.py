@@ -100,9 +100,10 @@ def _test(work: Any) -> Test:
                 return True
             except RuntimeError as error:
                 failures.append((time.monotonic(), error))
-        for since, error in failures:
+        for since, failure in failures:
             if time.monotonic() > since + GRACE_SECONDS:
-                raise SyncLostRankError(f"a rank was lost, since gloo failed: {error}{see('lost-ranks')}") from error
+                lost = f"a rank was lost, since gloo failed: {failure}{see('lost-ranks')}"
+                raise SyncLostRankError(lost) from failure
         return False
 
     return test
@@ -150,6 +151,8 @@ class TorchComm(Communicator):
     >>> comm.free()
     >>> torch.distributed.destroy_process_group()
     """
+
+    _protocol: Protocol
 
     def __init__(self, process_group: Any = None, *, timeout: float | None = None) -> None:
         if not (dist.is_available() and dist.is_initialized()):
