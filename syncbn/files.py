@@ -6,6 +6,7 @@ import errno
 import fcntl
 import glob
 import os
+import reprlib
 import secrets
 import stat
 from collections.abc import Iterator
@@ -16,6 +17,13 @@ from typing import BinaryIO
 DRAFT = ".partial"
 LOCKS = Path("/proc/locks")
 _TOKEN_BYTES = 8
+
+
+def check_path(name: str, path: object) -> Path:
+    """Return the argument ``name`` as a path; raise TypeError unless it is a str or an ``os.PathLike`` of one."""
+    if isinstance(path, (str, os.PathLike)) and isinstance(os.fspath(path), str):
+        return Path(path)
+    raise TypeError(f"{name} must be a path, a str or an os.PathLike, got {reprlib.repr(path)}")
 
 
 def printable(text: str) -> str:

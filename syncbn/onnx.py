@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from syncbn._core.checks import check_integer
-from syncbn.files import write_atomically
+from syncbn.files import check_path, write_atomically
 from syncbn.layers import (
     BatchNorm,
     FrozenBatchNorm,
@@ -37,6 +35,7 @@ from syncbn.nn import (
     Sigmoid,
     Tanh,
 )
+from syncbn.nn._checks import check_sample_shape, sample_of_shape
 
 OPSET = 21
 """Version of the ONNX operators: the first one whose GroupNormalization has a scale for each channel."""
@@ -70,7 +69,7 @@ def export(model: Module, path: str | os.PathLike[str], input_shape: Sequence[in
     TypeError
         A layer has no equivalent in ONNX, such as a Module of your own; the message has its name.
     ValueError
-        The network does not accept samples of ``input_shape``; raised by the layer concerned.
+        The network does not accept samples of ``input_shape``; the message ends with that of the layer concerned.
     OSError
         The file cannot be written.
 
@@ -100,10 +99,11 @@ def export(model: Module, path: str | os.PathLike[str], input_shape: Sequence[in
             known = ", ".join(sorted(kind.__name__ for kind in _CONVERTERS))
             where = f"layer {name}, " if name else ""
             raise TypeError(f"{where}{type(layer).__name__}, has no equivalent in ONNX: export a network of {known}")
-    shape = [check_integer("input_shape", size) for size in input_shape]
+    shape = check_sample_shape(input_shape)
+    file = check_path("path", path)
     dtype = np.result_type(np.float32, *(parameter.data for parameter in model.parameters()))
     graph = _Graph(onnx.helper, dtype)
-    with model.evaluating():
+    with model.evaluating(), sample_of_shape(shape):
         # Two samples, because normalizers without running statistics raise for one value per channel.
         y = graph.add(model, _Value("x", np.zeros((2, *shape), dtype)))
     graph.nodes.append(onnx.helper.make_node("Identity", [y.name], ["y"]))
@@ -118,7 +118,7 @@ def export(model: Module, path: str | os.PathLike[str], input_shape: Sequence[in
     opsets = [onnx.helper.make_opsetid("", OPSET)]
     made = onnx.helper.make_model(content, opset_imports=opsets, ir_version=IR_VERSION, producer_name="syncbn")
     onnx.checker.check_model(made, full_check=True)
-    write_atomically(Path(path), made.SerializeToString())
+    write_atomically(file, made.SerializeToString())
 
 
 class _Value(NamedTuple):

@@ -12,10 +12,24 @@ import pytest
 from syncbn import BatchNorm, GroupNorm, InstanceNorm, SerialComm
 from syncbn import functional as F
 from syncbn.data import load as load_data
+from syncbn.data import prepare, read_idx
 from syncbn.layers import Module, Parameter
-from syncbn.nn import SGD, Conv2d, Dense, ReLU, Sequential, softmax_cross_entropy
+from syncbn.monitor import Monitor, read_records
+from syncbn.nn import (
+    SGD,
+    Conv2d,
+    CosineSchedule,
+    Dense,
+    Dropout,
+    ReLU,
+    ResidualBlock,
+    Sequential,
+    StepSchedule,
+    softmax_cross_entropy,
+    summary,
+)
 from syncbn.pitfalls import PAGE, see
-from syncbn.train import CheckpointError, Trainer, evaluate
+from syncbn.train import CheckpointError, DataOrder, History, Trainer, evaluate
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / PAGE).read_text(encoding="utf-8")
@@ -24,6 +38,7 @@ NAMED = {entry for path in SOURCES for entry in re.findall(r"""\bsee\(["'](.*?)[
 
 X = np.random.default_rng(0).standard_normal((8, 4)).astype(np.float32)
 Y = np.zeros(8, int)
+SCHEDULE = CosineSchedule(0.1, total_steps=10)
 NHWC = np.ones((2, 8, 8, 9), np.float32)
 
 
@@ -56,6 +71,15 @@ def train(model=None, x=X, y=Y, **options):
     Trainer(model, SGD(model.parameters(), 0.1), SerialComm(), **options).fit(x, y, 1)
 
 
+def trainer():
+    model = Sequential(Dense(4, 3))
+    return Trainer(model, SGD(model.parameters(), 0.1), SerialComm())
+
+
+def train_with(**options):
+    trainer().fit(X, Y, 1, **options)
+
+
 def other_parameters():
     Trainer(Sequential(Dense(4, 3)), SGD(Dense(4, 3).parameters(), 0.1), SerialComm())
 
@@ -75,6 +99,10 @@ def load(**state):
 
 def tensor():
     return type("Tensor", (), {"__module__": "torch"})()
+
+
+def checkpoint():
+    return {"meta": X, "buffers": X, "model.weight": X, "optimizer.lr": np.array(0.1)}
 
 
 class Bfloat16:
@@ -126,6 +154,43 @@ MISTAKES = {  # the mistake, what its error says, and the entry
     ),
     "optimizer of names": (lambda: SGD(Dense(4, 3).named_parameters(), 0.1), r"model\.parameters\(\)", "optimizers"),
     "optimizer of another model": (other_parameters, r"model\.parameters\(\) of this model", "optimizers"),
+    "optimizer of a trainer": (
+        lambda: Trainer(Dense(4, 3), "sgd", SerialComm()),
+        r"optimizer must be .*nn\.SGD\(model\.parameters\(\), lr=0\.1\), got str",
+        "optimizers",
+    ),
+    "schedule of an optimizer": (
+        lambda: SGD(Dense(4, 3).parameters(), SCHEDULE),
+        r"lr must be a number, got CosineSchedule: .*set optimizer\.lr = schedule\(step\)",
+        "learning-rates",
+    ),
+    "schedule as a learning rate": (
+        lambda: setattr(SGD(Dense(4, 3).parameters(), 0.1), "lr", SCHEDULE),
+        r"lr must be a number, got CosineSchedule: .*set optimizer\.lr = schedule\(step\)",
+        "learning-rates",
+    ),
+    "schedule of PyTorch": (
+        lambda: CosineSchedule(SGD(Dense(4, 3).parameters(), 0.1), total_steps=10),
+        r"lr must be a number, got SGD: .*set optimizer\.lr = schedule\(step\)",
+        "learning-rates",
+    ),
+    "items of a parameter": (
+        lambda: Dense(4, 3).weight.__setitem__(slice(None), 3),
+        r"weight\.data\[\.\.\.\]",
+        "values-of-parameters",
+    ),
+    "product of a parameter": (lambda: Dense(4, 3).weight * 2, r"2 \* layer\.weight\.data", "values-of-parameters"),
+    "product with a parameter": (lambda: 2 * Dense(4, 3).weight, r"2 \* layer\.weight\.data", "values-of-parameters"),
+    "checkpoint of a trainer as a state": (
+        lambda: Dense(4, 3).load_state_dict(checkpoint(), strict=False),
+        r"call Trainer\.resume\(path\), or load its arrays 'model\.NAME'",
+        "checkpoints",
+    ),
+    "checkpoint of a trainer as a state of an optimizer": (
+        lambda: SGD(Dense(4, 3).parameters(), 0.1).load_state_dict(checkpoint()),
+        r"those of the optimizer are 'optimizer\.NAME'",
+        "checkpoints",
+    ),
     "unused layer": (
         lambda: train(WithUnusedLayer()),
         r"'unused\.weight' has no gradient",
@@ -173,11 +238,85 @@ def test_a_mistake_names_the_way_out(kind):
         (lambda: Sequential([ReLU()]), r"got list: pass the layers themselves, Sequential\(\*layers\)"),
         (lambda: Sequential(ReLU), r"got type: call the class, ReLU\(\.\.\.\)"),
         (lambda: BatchNorm(4, momentum="0.1"), r"momentum must be in \[0, 1\] or None, got '0\.1'"),
+        (lambda: SGD(Dense(4, 3).parameters(), "fast"), "lr must be a number, got 'fast'$"),
+        (lambda: StepSchedule(0.1, milestones=5), r"milestones must be a tuple of integers, such as \(5, 10\), got 5"),
+        (lambda: CosineSchedule(0.1), "total_steps"),
+        (lambda: CosineSchedule(0.1, 0, 10), "positional"),
+        (lambda: Dense(4, 3, rng="0"), "rng must be a numpy.random.Generator, a seed of at least 0, or None, got '0'"),
+        (lambda: Conv2d(1, 1, 3, rng=-1), "rng must be .* got -1"),
+        (lambda: Dropout(rng=RuntimeError()), "rng must be .* got RuntimeError"),
+        (lambda: Dense(4, 3).to("cuda"), r"dtype must be .* got 'cuda' \(there are no devices"),
+        (lambda: train_with(on_step=3), "on_step must be a function or None, got 3"),
+        (lambda: train_with(on_epoch="x"), "on_epoch must be a function or None, got 'x'"),
+        (lambda: train_with(checkpoint=True), "checkpoint must be a path, .*got True"),
+        (lambda: trainer().save(None), "path must be a path, .*got None"),
+        (lambda: trainer().resume(None), "path must be a path, .*got None"),
+        (lambda: trainer().resume(b"run.npz"), "path must be a path, .*got b'run.npz'"),
+        (lambda: load_data(None), "source must be a path, .*got None"),
+        (lambda: read_idx(3, ndim=1), "path must be a path, .*got 3"),
+        (lambda: read_records(None), "path must be a path, .*got None"),
+        (lambda: Monitor(Dense(4, 3), None, SerialComm()), "path must be a path, .*got None"),
+        (lambda: prepare(prepare(load_data())), "dataset must be a Dataset, .*got Inputs"),
+        (lambda: History()["loss"], r"no item 'loss': .*\[record\.train_loss for record in history\]"),
+        (lambda: list(DataOrder(8, 4, 0)), r"iterate over order\.batches\(epoch\)"),
+        (lambda: summary(Dense(4, 3), X), r"shape of one sample, .*x\.shape\[1:\].*, got ndarray of shape \(8, 4\)"),
+        (lambda: summary(Dense(4, 3), 4), r"shape of one sample, .*x\.shape\[1:\].*, got 4"),
+        (
+            lambda: summary(Dense(4, 3), X.shape),
+            r"shape of one sample, .*x\.shape\[1:\].*, got \(8, 4\): Dense expects x of shape",
+        ),
     ],
 )
 def test_a_mistake_that_needs_no_entry(call, text):
     with pytest.raises((TypeError, ValueError), match=text):
         call()
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "text"),
+    [
+        (Dense(4, 3), "summary", r"nn\.summary\(model, x\.shape\[1:\]\)"),
+        (Dense(4, 3), "fit", r"train\.Trainer\(model, optimizer\)\.fit\(x, y, epochs\)"),
+        (Dense(4, 3), "predict", r"train\.predict\(model, x\)"),
+        (Dense(4, 3), "cuda", "memory of the CPU"),
+        (History(), "history", r"\[record\.train_loss for record in history\]"),
+    ],
+)
+def test_a_name_of_another_library_points_to_that_of_this_one(owner, name, text):
+    with pytest.raises(AttributeError, match=f"no attribute '{name}': .*{text}"):
+        getattr(owner, name)
+    assert not hasattr(owner, name)
+
+
+def test_an_array_times_a_parameter_is_an_array():
+    weight = Dense(4, 3).weight
+    np.testing.assert_array_equal(np.ones((3, 4), np.float32) * weight, weight.data)
+    np.testing.assert_array_equal(np.multiply(weight, 2), weight.data * 2)
+    assert bool(weight)
+
+
+@pytest.mark.parametrize(
+    "layer", [lambda rng: Dense(4, 3, rng=rng), lambda rng: ResidualBlock(1, 2, rng=rng), lambda rng: Dropout(rng=rng)]
+)
+def test_a_seed_is_a_generator_with_it(layer):
+    made, same, other = ([*each.parameters(), *each.buffers()] for each in map(layer, (1, np.random.default_rng(1), 2)))
+    assert all(map(np.array_equal, made, same))
+    assert not all(map(np.array_equal, made, other))
+
+
+def test_the_page_shows_how_to_take_the_state_out_of_a_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made = trainer()
+    made.fit(X, Y, 1, checkpoint="run.npz")
+    model = Sequential(Dense(4, 3))
+    with np.load("run.npz") as file, pytest.raises(ValueError, match=r"Trainer\.resume"):
+        model.load_state_dict(file)
+    for page in ("sharp-bits", "checkpoints"):
+        (code,) = re.findall(r"```python\n(with np.load.*?)```", (ROOT / f"docs/{page}.md").read_text(), re.DOTALL)
+        model = Sequential(Dense(4, 3))
+        exec(code, {"np": np, "model": model})
+        for name, value in made.model.state_dict().items():
+            np.testing.assert_array_equal(model.state_dict()[name], value)
 
 
 def test_an_error_of_a_backward_names_the_layer():

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from syncbn import nn, train
 from syncbn.cli.mpiexec import mpiexec_command
 
 ROOT = Path(__file__).parents[1]
@@ -74,15 +75,33 @@ def test_the_loop_of_the_how_to_guide_goes_on_where_it_has_stopped(tmp_path, ran
     loop, loading = code_blocks(section)
     begin, train = loop.split("train.broadcast_parameters(model, world)\n")
     for shown, shorter in (
-        ("range(2)", "range(1)"),
+        ("range(2)", "range(start, start + 1)"),
         ("order.batches(epoch)", "order.batches(epoch, order.steps - 100)"),
         ("optimizer.zero_grad()", "optimizer.zero_grad(); world.rank or print(f'{loss=}')"),
     ):
         assert train.count(shown) == 1
         train = train.replace(shown, shorter)
-    script = begin + loading.replace("...\n", train)
-    losses = [float(re.findall(r"loss=(\S+)\n", run(script, tmp_path, ranks))[0]) for _ in range(2)]
+    script = begin + loading.replace("...\n", train) + "print(f'epoch {epoch} of rank {world.rank}.')\n"
+    outputs = [run(script, tmp_path, ranks) for _ in range(2)]
+    for epoch, output in enumerate(outputs):
+        assert all(f"epoch {epoch} of rank {rank}." in output for rank in range(max(ranks, 1)))
+    losses = [float(re.findall(r"loss=(\S+)\n", output)[0]) for output in outputs]
     assert losses[1] < 0.7 * losses[0]  # the first step of the second run begins where the first run has stopped
+
+
+def test_the_schedule_of_the_how_to_guide():
+    section = (ROOT / "docs/training.md").read_text().split("## Change the learning rate")[1].split("\n## ")[0]
+    (code,) = code_blocks(section)
+    optimizer = nn.SGD(nn.Dense(2, 1).parameters(), lr=1.0)
+    used = []
+    exec(
+        code.replace("...", "used.append(optimizer.lr)"),
+        {"nn": nn, "optimizer": optimizer, "order": train.DataOrder(100, 5, 0), "used": used},
+    )
+    assert len(used) == 200
+    assert max(used) == used[100] == 0.05
+    assert used[0] == pytest.approx(0.0005)
+    assert used[-1] < 0.0001
 
 
 def test_package_indexes_see_no_relative_links(tmp_path):

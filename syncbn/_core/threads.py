@@ -43,7 +43,14 @@ def usable_cores(allowed: Collection[int] | None = None) -> int:
 
 @cache
 def thread_limit() -> int:
-    """Return ``OMP_NUM_THREADS`` if it is set, else this rank's share of the usable cores. It is computed once."""
+    """Return ``OMP_NUM_THREADS`` if it is set, else this rank's share of the usable cores. It is computed once.
+
+    Raises
+    ------
+    SettingError
+        ``OMP_NUM_THREADS`` is not a number of threads.
+    """
+    check_threads(["OMP_NUM_THREADS"])
     if threads := _number("OMP_NUM_THREADS"):
         return threads
     if ranks := next((number for name in LOCAL_RANKS if (number := _number(name))), 0):
@@ -69,5 +76,5 @@ def check_threads(names: Iterable[str]) -> None:
 
 def _number(name: str) -> int:
     """Return the first number in an environment variable such as ``2`` or ``2,1``; 0 if there is none."""
-    text = os.environ.get(name, "").split(",")[0]
+    text = os.environ.get(name, "").split(",")[0].strip()
     return int(text) if text.isdecimal() else 0

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syncbn.data.errors import DataError
-from syncbn.files import open_regular
+from syncbn.files import check_path, open_regular
 
 GZIP_MAGIC = b"\x1f\x8b"
 GZIP_RATIO = 1032
@@ -62,7 +62,7 @@ def read_idx(path: str | Path, ndim: int) -> NDArray[np.uint8]:
     >>> read_idx("labels", ndim=1)
     array([7, 2, 1], dtype=uint8)
     """
-    path = Path(path)
+    path = check_path("path", path)
     try:
         with open_regular(path) as file:
             size = os.fstat(file.fileno()).st_size

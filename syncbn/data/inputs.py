@@ -63,7 +63,7 @@ def prepare(dataset: Dataset, *, pool: int = 1, flat: bool = False, dtype: DType
     ValueError
         ``pool`` does not divide the images, or all training pixels are equal.
     TypeError
-        ``dtype`` is not float32 or float64.
+        ``dataset`` is not a Dataset, such as one that is prepared already, or ``dtype`` is not float32 or float64.
 
     See Also
     --------
@@ -79,6 +79,8 @@ def prepare(dataset: Dataset, *, pool: int = 1, flat: bool = False, dtype: DType
     >>> abs(float(images.x_train.mean())) < 1e-4
     True
     """
+    if not isinstance(dataset, Dataset):
+        raise TypeError(f"dataset must be a Dataset, as data.load() returns, got {type(dataset).__name__}")
     dtype = np.dtype(dtype)
     if dtype not in (np.float32, np.float64):
         raise TypeError(f"dtype must be float32 or float64, got {dtype}")

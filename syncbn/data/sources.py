@@ -9,7 +9,7 @@ from syncbn.data.dataset import Dataset
 from syncbn.data.directory import read_directory
 from syncbn.data.errors import DataError
 from syncbn.data.packaged import read_packaged
-from syncbn.files import is_directory
+from syncbn.files import check_path, is_directory
 
 NAMES = ("fashion-mnist-10k", "fashion-mnist")
 """Names that `load` accepts."""
@@ -73,7 +73,7 @@ def load(source: str | os.PathLike[str] = "fashion-mnist-10k") -> Dataset:
             class_names=CLASS_NAMES,
             how_to_get="get it with: apt install dataset-fashion-mnist; or give a directory with its four idx files",
         )
-    directory = Path(source)
+    directory = check_path("source", source)
     try:
         found = is_directory(directory)
     except OSError as error:

@@ -58,11 +58,17 @@ def check_state(
     Raises
     ------
     ValueError
-        Keys are missing or unexpected, or arrays have another shape. The message has their names.
+        Keys are missing or unexpected, arrays have another shape, or the state is a checkpoint of a trainer. The
+        message has their names.
     TypeError
         A dtype cannot be converted: complex to real, real to integer, or not numeric.
     """
     check_mapping(state)
+    if {"meta", "buffers"} <= state.keys() - targets.keys():
+        raise ValueError(
+            "a checkpoint of a Trainer is not a state_dict: call Trainer.resume(path), or load its arrays 'model.NAME' "
+            f"as NAME (those of the optimizer are 'optimizer.NAME'){see('checkpoints')}"
+        )
     values = {name: _as_array(owner, name, state[name]) for name in targets if name in state}
     missing = [name for name in targets if name not in state]
     unexpected = [name for name in state if name not in targets]

@@ -77,6 +77,15 @@ class Module:
             )
         super().__setattr__(name, value)
 
+    if not TYPE_CHECKING:  # a type checker reports unknown names by itself
+
+        def __getattr__(self, name: str) -> Any:
+            """Raise AttributeError, which says what there is instead of a well-known name of Keras or PyTorch."""
+            advice = f": {_ELSEWHERE[name]}" if name in _ELSEWHERE else ""
+            raise AttributeError(
+                f"{type(self).__name__!r} object has no attribute {name!r}{advice}", name=name, obj=self
+            )
+
     def forward(self, x: FloatArray) -> tuple[FloatArray, Backward]:
         """Return y and its backward, a function that returns dL/dx given dL/dy."""
         raise NotImplementedError(f"{type(self).__name__} has no forward")
@@ -338,6 +347,27 @@ class HookHandle(AbstractContextManager["HookHandle"]):
 
 
 _numbers = count()
+
+_ON_THE_CPU = "leave it out, all arrays are in the memory of the CPU"
+
+_ELSEWHERE = {
+    "summary": "call nn.summary(model, x.shape[1:])",
+    "compile": "pass the optimizer to train.Trainer(model, optimizer), whose loss is nn.softmax_cross_entropy",
+    "fit": "call train.Trainer(model, optimizer).fit(x, y, epochs)",
+    "evaluate": "call train.evaluate(model, x, y)",
+    "predict": "call train.predict(model, x)",
+    "save": "call numpy.savez(path, **model.state_dict())",
+    "load_weights": "call model.load_state_dict(numpy.load(path))",
+    "get_weights": "call model.state_dict()",
+    "set_weights": "call model.load_state_dict(state)",
+    "backward": "a call returns it, y, backward = model(x)",
+    "half": "call model.to(numpy.float16)",
+    "float": "call model.to(numpy.float32)",
+    "double": "call model.to(numpy.float64)",
+    "cuda": _ON_THE_CPU,
+    "cpu": _ON_THE_CPU,
+}
+"""What there is instead of well-known methods of models of Keras and PyTorch."""
 
 
 def _shown(result: object) -> str:

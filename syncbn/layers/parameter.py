@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -99,6 +99,19 @@ class Parameter:
         """Return ``data``, so that NumPy converts a parameter to its array."""
         return np.array(self.data, dtype, copy=copy)
 
+    if not TYPE_CHECKING:  # a type checker reports them by itself
+
+        def _refuse(self, *_: object) -> NoReturn:
+            """Raise TypeError: operations are those of the array."""
+            raise TypeError(
+                "a Parameter is not an array: use its values, parameter.data, as in layer.weight.data[...] = values or "
+                f"2 * layer.weight.data{see('values-of-parameters')}"
+            )
+
+        __getitem__ = __setitem__ = __neg__ = _refuse
+        __add__ = __sub__ = __mul__ = __truediv__ = __matmul__ = __pow__ = _refuse
+        __radd__ = __rsub__ = __rmul__ = __rtruediv__ = __rmatmul__ = __rpow__ = _refuse
+
     def __repr__(self) -> str:
         return f"Parameter(shape={self.data.shape}, dtype={self.data.dtype}, decay={self.decay})"
 
@@ -137,7 +150,13 @@ def _version(parameter: Parameter | None) -> int:
 
 def floating_dtype(dtype: DTypeLike) -> np.dtype[Any]:
     """Return ``dtype`` in native byte order, or raise TypeError unless it is float16, float32 or float64."""
-    found: np.dtype[Any] = np.dtype(dtype).newbyteorder("=")
+    try:
+        found: np.dtype[Any] = np.dtype(dtype).newbyteorder("=")
+    except TypeError:
+        raise TypeError(
+            f"dtype must be float16, float32 or float64 of NumPy, got {dtype!r} (there are no devices: all arrays "
+            "are in the memory of the CPU)"
+        ) from None
     if found.name not in ("float16", "float32", "float64"):
         raise TypeError(f"dtype must be float16, float32 or float64, got {found}")
     return found

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
+from syncbn.files import check_path
 from syncbn.monitor.records import PathLike, Record, read_records
 
 _STYLES = ("-", "--", ":", "-.")
@@ -100,5 +100,5 @@ def plot(path: PathLike, output: PathLike | None = None) -> Any:
     labels = [names[layer].replace("$", r"\$") for layer in layers if layer in drawn]
     figure.legend(handles, labels, loc="outside right upper", ncols=-(-len(handles) // 30), fontsize="small")
     if output is not None:
-        figure.savefig(Path(output))
+        figure.savefig(check_path("output", output))
     return figure

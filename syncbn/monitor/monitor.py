@@ -12,6 +12,7 @@ import numpy as np
 
 from syncbn._core.checks import check_integer
 from syncbn.comm import CommLike, Communicator
+from syncbn.files import check_path
 from syncbn.layers import Module
 from syncbn.layers._batch import BatchNormalizer
 from syncbn.monitor.figure import plot
@@ -116,7 +117,7 @@ class Monitor:
                 self.model = model
                 self.every: int = check_integer("every", every)
                 self.channel_axis: int = check_integer("channel_axis", channel_axis, -(1 << 30))
-                self.path: Path = Path(path)
+                self.path: Path = check_path("path", path)
                 if self.comm.rank == 0:
                     self._file = self.path.open("w", encoding="utf-8")
         except BaseException:

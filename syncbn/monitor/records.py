@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from syncbn.files import open_regular
+from syncbn.files import check_path, open_regular
 from syncbn.layers._batch import BatchNormalizer
 
 Record = dict[str, Any]
@@ -78,7 +77,7 @@ def read_records(path: PathLike) -> list[Record]:
     >>> [record["type"] for record in read_records("run.jsonl")]
     ['Dense', 'BatchNorm', 'ReLU']
     """
-    with open_regular(Path(path)) as file:
+    with open_regular(check_path("path", path)) as file:
         *lines, _ = file.read().decode().split("\n")
     try:
         return [json.loads(line) for line in lines]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,27 @@ def hint_labels(name: str, labels: NDArray[Any]) -> str:
     return f": one-hot labels become class numbers by {name}.argmax(axis=1)"
 
 
+def check_sample_shape(input_shape: Sequence[int]) -> list[int]:
+    """Return the shape of one sample; raise TypeError unless it is a sequence of integers."""
+    if not isinstance(input_shape, Sequence) or isinstance(input_shape, str):
+        shape = getattr(input_shape, "shape", None)
+        found = repr(input_shape) if shape is None else f"{type(input_shape).__name__} of shape {tuple(shape)}"
+        raise TypeError(f"{_SAMPLE_SHAPE}, got {found}")
+    return [check_integer("input_shape", size) for size in input_shape]
+
+
+@contextmanager
+def sample_of_shape(shape: Sequence[int]) -> Iterator[None]:
+    """Return a context in which a network gets a sample of ``shape``, whose errors say what ``input_shape`` is."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{_SAMPLE_SHAPE}, and fit the network, got {tuple(shape)}: {error}") from error
+
+
+_SAMPLE_SHAPE = "input_shape must be the shape of one sample, without the batch axis, such as x.shape[1:] or (784,)"
+
+
 def check_pair(name: str, value: int | Sequence[int], minimum: int = 1) -> Pair:
     """Return (vertical, horizontal) from one integer for both or from a pair."""
     if not isinstance(value, Sequence):
@@ -71,8 +93,32 @@ def check_pair(name: str, value: int | Sequence[int], minimum: int = 1) -> Pair:
 
 def check_number(name: str, value: float, *, below: float = math.inf) -> float:
     """Return ``value`` as a float in [0, below)."""
-    number = float(value)
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        advice = ""
+        if callable(value) or hasattr(value, "lr"):  # a schedule, or the optimizer that PyTorch's schedules take
+            advice = (
+                ": a schedule is a function of the step; before each step, set optimizer.lr = schedule(step), or pass "
+                f"Trainer(schedule=schedule){see('learning-rates')}"
+            )
+        raise TypeError(f"{name} must be a number, got {_shown(value)}{advice}") from None
     if not 0.0 <= number < below:  # NaN fails too
         expected = "a finite number of at least 0" if below == math.inf else f"in [0, {below:g})"
         raise ValueError(f"{name} must be {expected}, got {value!r}")
     return number
+
+
+def check_rng(rng: np.random.Generator | int | None) -> np.random.Generator:
+    """Return ``rng`` itself, a random number generator with this seed, or for None one that differs in each run."""
+    try:
+        return np.random.default_rng(rng)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"rng must be a numpy.random.Generator, a seed of at least 0, or None, got {_shown(rng)}"
+        ) from None
+
+
+def _shown(value: object) -> str:
+    """Return a string or number as it is, and the type of anything else."""
+    return repr(value) if isinstance(value, (str, int, float)) else type(value).__name__

@@ -11,7 +11,7 @@ from numpy.typing import DTypeLike, NDArray
 from syncbn._core.checks import check_integer
 from syncbn.layers.module import Module
 from syncbn.layers.parameter import Parameter, unchanged
-from syncbn.nn._checks import Pair, check_grad, check_input, check_pair
+from syncbn.nn._checks import Pair, check_grad, check_input, check_pair, check_rng
 from syncbn.nn._correlate import correlate
 from syncbn.nn.init import Initializer, he_normal
 from syncbn.typing import BackwardOf, FloatArray, ScalarT
@@ -60,7 +60,7 @@ class Conv2d(Module):
         bias: bool = True,
         *,
         init: Initializer = he_normal,
-        rng: np.random.Generator | None = None,
+        rng: np.random.Generator | int | None = None,
         dtype: DTypeLike = np.float32,
     ) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ class Conv2d(Module):
         self.kernel_size: Pair = check_pair("kernel_size", kernel_size)
         self.stride: Pair = check_pair("stride", stride)
         self.padding: Pair = check_pair("padding", padding, minimum=0)
-        rng = np.random.default_rng() if rng is None else rng
+        rng = check_rng(rng)
         self.weight: Parameter = Parameter(init((self.out_channels, self.in_channels, *self.kernel_size), rng, dtype))
         self.bias: Parameter | None = Parameter(np.zeros(self.out_channels, dtype)) if bias else None
 

@@ -10,7 +10,7 @@ from numpy.typing import DTypeLike, NDArray
 from syncbn._core.checks import check_integer
 from syncbn.layers.module import Module
 from syncbn.layers.parameter import Parameter, unchanged
-from syncbn.nn._checks import check_grad, check_input
+from syncbn.nn._checks import check_grad, check_input, check_rng
 from syncbn.nn.init import Initializer, he_normal
 from syncbn.typing import BackwardOf, FloatArray, ScalarT
 
@@ -26,9 +26,10 @@ class Dense(Module):
         Whether to add b, which is initialized to 0.
     init : Initializer
         Function that draws W, such as `he_normal`.
-    rng : numpy.random.Generator, optional
-        Random number generator for W. None means a new generator, so that values differ between ranks until the
-        trainer broadcasts those of rank 0. Pass a seeded generator for reproducible runs.
+    rng : numpy.random.Generator or int, optional
+        Random number generator for W, or its seed. None means a new generator, so that values differ between runs and
+        between ranks, until the trainer broadcasts those of rank 0. For reproducible runs, pass one seeded generator to
+        all layers. ``numpy.random.seed`` has no effect.
     dtype : dtype
         Dtype of the parameters, float32 or float64.
 
@@ -60,13 +61,13 @@ class Dense(Module):
         bias: bool = True,
         *,
         init: Initializer = he_normal,
-        rng: np.random.Generator | None = None,
+        rng: np.random.Generator | int | None = None,
         dtype: DTypeLike = np.float32,
     ) -> None:
         super().__init__()
         self.in_features: int = check_integer("in_features", in_features)
         self.out_features: int = check_integer("out_features", out_features)
-        rng = np.random.default_rng() if rng is None else rng
+        rng = check_rng(rng)
         self.weight: Parameter = Parameter(init((self.out_features, self.in_features), rng, dtype))
         self.bias: Parameter | None = Parameter(np.zeros(self.out_features, dtype)) if bias else None
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syncbn.layers.module import Module
-from syncbn.nn._checks import check_dtype, check_grad
+from syncbn.nn._checks import check_dtype, check_grad, check_rng
 from syncbn.nn._select import select
 from syncbn.typing import BackwardOf, FloatArray, ScalarT
 
@@ -22,10 +22,10 @@ class Dropout(Module):
     ----------
     p : float
         Probability, in [0, 1].
-    rng : numpy.random.Generator, optional
-        Random number generator that draws the seed of this layer. None means a new generator. On several ranks,
-        `syncbn.train.broadcast_parameters` and the trainer copy the seed of rank 0 to all ranks, and each rank draws
-        its own random numbers with it.
+    rng : numpy.random.Generator or int, optional
+        Random number generator that draws the seed of this layer, or the seed of that. None means a new generator.
+        On several ranks, `syncbn.train.broadcast_parameters` and the trainer copy the seed of rank 0 to all ranks, and
+        each rank draws its own random numbers with it.
 
     Attributes
     ----------
@@ -55,12 +55,12 @@ class Dropout(Module):
 
     random_state: np.ndarray[tuple[int], np.dtype[np.uint64]]
 
-    def __init__(self, p: float = 0.5, *, rng: np.random.Generator | None = None) -> None:
+    def __init__(self, p: float = 0.5, *, rng: np.random.Generator | int | None = None) -> None:
         super().__init__()
         self.p: float = float(p)
         if not 0.0 <= self.p <= 1.0:
             raise ValueError(f"p must be in [0, 1], got {p!r}")
-        seed = (np.random.default_rng() if rng is None else rng).integers(1 << 64, size=2, dtype=np.uint64)
+        seed = check_rng(rng).integers(1 << 64, size=2, dtype=np.uint64)
         self.register_buffer("random_state", np.array([*seed, 0, 0], np.uint64), persistent=False)
 
     @property

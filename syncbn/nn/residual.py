@@ -10,7 +10,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from syncbn.layers.module import Module
 from syncbn.layers.parameter import Parameter
-from syncbn.nn._checks import Pair, check_pair
+from syncbn.nn._checks import Pair, check_pair, check_rng
 from syncbn.nn.activations import ReLU
 from syncbn.nn.conv2d import Conv2d
 from syncbn.nn.init import Initializer, he_normal
@@ -76,12 +76,12 @@ class ResidualBlock(Module):
         norm: Callable[[int], Module] | None = None,
         *,
         init: Initializer = he_normal,
-        rng: np.random.Generator | None = None,
+        rng: np.random.Generator | int | None = None,
         dtype: DTypeLike = np.float32,
         zero_init_residual: bool = False,
     ) -> None:
         super().__init__()
-        rng = np.random.default_rng() if rng is None else rng
+        rng = check_rng(rng)
         stride = check_pair("stride", stride)
         bias = norm is None
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from syncbn._core.checks import check_integer
 from syncbn.nn._checks import check_number
@@ -113,6 +113,8 @@ class StepSchedule(Schedule):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_number("factor", self.factor)
+        if not isinstance(self.milestones, (tuple, list)):
+            raise TypeError(f"milestones must be a tuple of integers, such as (5, 10), got {self.milestones!r}")
         if list(self.milestones) != sorted(set(self.milestones)) or min(self.milestones, default=1) < 1:
             raise ValueError(f"milestones must be positive and ascending, got {self.milestones}")
         if min(self.milestones, default=self.warmup_steps) < self.warmup_steps:
@@ -131,7 +133,7 @@ class CosineSchedule(Schedule):
     lr, warmup_steps
         As `Schedule`.
     total_steps : int
-        Steps of the whole training, including the warm-up. Required: the default is not a training.
+        Steps of the whole training, including the warm-up.
     final_lr : float
 
     See Also
@@ -151,13 +153,13 @@ class CosineSchedule(Schedule):
     [0.1, 0.0854, 0.05, 0.0146, 0.0]
     """
 
-    total_steps: int = 0
-    final_lr: float = 0.0
+    total_steps: int = field(kw_only=True)
+    final_lr: float = field(default=0.0, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_number("final_lr", self.final_lr)
-        if check_integer("total_steps", self.total_steps, minimum=0) <= self.warmup_steps:
+        if check_integer("total_steps", self.total_steps) <= self.warmup_steps:
             raise ValueError(f"total_steps must exceed warmup_steps {self.warmup_steps}, got {self.total_steps}")
 
     def _after_warmup(self, step: int) -> float:

@@ -7,8 +7,8 @@ from typing import TextIO
 
 import numpy as np
 
-from syncbn._core.checks import check_integer
 from syncbn.layers.module import Module
+from syncbn.nn._checks import check_sample_shape, sample_of_shape
 from syncbn.nn._html import html_table
 from syncbn.nn.sequential import Sequential
 
@@ -71,8 +71,10 @@ def summary(model: Module, input_shape: Sequence[int], file: TextIO | None = Non
 
     Raises
     ------
-    ValueError, TypeError
-        The network does not accept samples of ``input_shape``; raised by the layer concerned.
+    ValueError
+        The network does not accept samples of ``input_shape``; the message ends with that of the layer concerned.
+    TypeError
+        ``input_shape`` is not a sequence of integers.
 
     See Also
     --------
@@ -96,7 +98,7 @@ def summary(model: Module, input_shape: Sequence[int], file: TextIO | None = Non
     Non-trainable params: 128
     __________________________________________________________________
     """
-    shape = [check_integer("input_shape", size) for size in input_shape]
+    shape = check_sample_shape(input_shape)
     layers = list(model.named_children()) if isinstance(model, Sequential) else [("", model)]
     rows: list[tuple[str, ...]] = [("Layer (type)", "Output Shape", "Param #")]
     for (name, layer), output in zip(layers, _output_shapes(model, [layer for _, layer in layers], shape), strict=True):
@@ -120,7 +122,7 @@ def _output_shapes(model: Module, layers: list[Module], shape: list[int]) -> lis
     # Two samples, because normalizers without running statistics raise for one value per channel.
     x = np.zeros((2, *shape), dtype)
     shapes = []
-    with model.evaluating():
+    with model.evaluating(), sample_of_shape(shape):
         for layer in layers:
             x, _ = layer(x)
             shapes.append(x.shape[1:])

@@ -155,22 +155,13 @@ class TorchComm(Communicator):
     _protocol: Protocol
 
     def __init__(self, process_group: Any = None, *, timeout: float | None = None) -> None:
+        _check_group(process_group)
         if not (dist.is_available() and dist.is_initialized()):
             raise RuntimeError(
                 "torch.distributed has no process group: call torch.distributed.init_process_group('gloo') first"
                 f"{see('processes-without-their-ranks')}"
             )
         group = dist.group.WORLD if process_group is None else process_group
-        if group is dist.GroupMember.NON_GROUP_MEMBER:
-            raise ValueError(
-                "this process does not belong to process_group: call only on the ranks of the group"
-                f"{see('communicators-that-cannot-be-used')}"
-            )
-        if not isinstance(group, dist.ProcessGroup):
-            raise TypeError(
-                f"process_group must be a torch.distributed.ProcessGroup, got {type(group).__name__}"
-                f"{see('communicators-that-cannot-be-used')}"
-            )
         timeout = check_timeout(timeout)
         store = dist.PrefixStore(f"syncbn {next(_numbers[group])}", group.get_group_store())
         transport = TorchTransport(store, group.rank(), group.size(), f"process group of {group.size()} ranks", timeout)
@@ -179,10 +170,27 @@ class TorchComm(Communicator):
     @staticmethod
     def of(process_group: Any) -> TorchComm:
         """Return the communicator of a process group, which is made once. Collective at the first call."""
+        _check_group(process_group)
         comm = _made.get(process_group)
         if comm is None or comm._protocol.freed:
             comm = _made[process_group] = TorchComm(process_group)
         return comm
+
+
+def _check_group(process_group: Any) -> None:
+    """Raise unless this is None or a process group to which this process belongs."""
+    if process_group is None or not dist.is_available():
+        return
+    if process_group is dist.GroupMember.NON_GROUP_MEMBER:
+        raise ValueError(
+            "this process does not belong to process_group: call only on the ranks of the group"
+            f"{see('communicators-that-cannot-be-used')}"
+        )
+    if not isinstance(process_group, dist.ProcessGroup):
+        raise TypeError(
+            "process_group must be a torch.distributed.ProcessGroup, as torch.distributed.new_group() returns, got "
+            f"{type(process_group).__name__} {process_group!r}{see('communicators-that-cannot-be-used')}"
+        )
 
 
 _numbers: defaultdict[Any, Iterator[int]] = defaultdict(count)

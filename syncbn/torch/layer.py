@@ -162,6 +162,7 @@ class SyncBatchNorm(BatchNorm):
                 raise
 
     def _normalize(self, x: Tensor) -> Tensor:
+        operators.check_input(x)
         running = (self.running_mean, self.running_var) if not self.training else (None, None)
         parameters = self.weight, self.bias
         mode, anchor = operators.EVALUATION, None

@@ -19,6 +19,7 @@ from torch import Tensor
 from syncbn._core import plans
 from syncbn.comm import CollectiveSignature
 from syncbn.moments import Moments, update_average
+from syncbn.pitfalls import see
 from syncbn.torch.agreement import AgreedProtocol
 from syncbn.torch.differentiable import differentiable, is_traced
 from syncbn.torch.groups import communicator_of, find_group
@@ -59,6 +60,20 @@ class Settings(NamedTuple):
     def identity(self, x: Tensor) -> str:
         """Return the identity that ranks compare. Half precision is converted to float32, but must agree too."""
         return f"{self.name} in {str(x.dtype)[6:]}" if x.dtype in _HALF else self.name
+
+
+def check_input(x: Any) -> None:
+    """Raise TypeError unless x is a tensor of floating-point numbers."""
+    if not isinstance(x, Tensor):
+        raise TypeError(
+            f"x must be a tensor of PyTorch, got {type(x).__name__}: convert it, an array by torch.from_numpy()"
+            f"{see('arrays-of-other-libraries')}"
+        )
+    if x.dtype not in (*_HALF, torch.float32, torch.float64):
+        raise TypeError(
+            f"x must have dtype bfloat16, float16, float32 or float64, got {str(x.dtype)[6:]}: convert it, as by "
+            f".float(){see('dtypes')}"
+        )
 
 
 def array_of(tensor: Tensor) -> NDArray[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from os import PathLike
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from syncbn.nn._html import html_table
 from syncbn.train.records import EpochRecord
@@ -14,6 +14,11 @@ _CURVES = {
     "accuracy": {"training": "train_accuracy", "validation": "test_accuracy"},
 }
 """Attributes of the records, by what they are of and by the name of their data."""
+
+_RECORDS = (
+    ": it is a list of EpochRecords, one for each epoch; the losses are [record.train_loss for record in history], and "
+    "other fields train_accuracy, test_loss and test_accuracy"
+)
 
 
 class History(list[EpochRecord]):
@@ -31,6 +36,17 @@ class History(list[EpochRecord]):
     0.3
     >>> axes = history.plot()  # with matplotlib
     """
+
+    if not TYPE_CHECKING:  # a type checker reports them by itself
+
+        def __getitem__(self, index: Any) -> Any:
+            """Return an item or a slice, as that of a list."""
+            if isinstance(index, str):
+                raise TypeError(f"a History has no item {index!r}{_RECORDS}")
+            return super().__getitem__(index)
+
+        def __getattr__(self, name: str) -> Any:
+            raise AttributeError(f"a History has no attribute {name!r}{_RECORDS}", name=name, obj=self)
 
     def plot(self, axes: Any = None) -> Any:
         """Draw loss and accuracy over the epochs, in training and on the validation data.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NoReturn
 
 import numpy as np
 
@@ -70,8 +71,8 @@ class DataOrder:
     --------
     >>> from syncbn.train import DataOrder
     >>> order = DataOrder(samples=10, global_batch=4, seed=0)
-    >>> order.steps
-    3
+    >>> order.steps, len(order)
+    (3, 3)
     >>> [len(batch) for batch in order.batches(epoch=0)]
     [4, 4, 2]
     """
@@ -85,6 +86,13 @@ class DataOrder:
         if self.steps < 1:
             least = self.global_batch if self.drop_last else 1
             raise ValueError(f"an epoch needs at least {least} samples, got {self.samples}")
+
+    def __len__(self) -> int:
+        """Return the number of steps of an epoch."""
+        return self.steps
+
+    def __iter__(self) -> NoReturn:
+        raise TypeError("the order of a DataOrder differs between epochs: iterate over order.batches(epoch)")
 
     @property
     def steps(self) -> int:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syncbn._core.checks import check_integer
+from syncbn.files import check_path
 from syncbn.pitfalls import see
 from syncbn.train.config import check_samples, describe_data
 from syncbn.train.order import DataOrder
@@ -56,7 +57,7 @@ class Run:
     @cached_property
     def file(self) -> Path | None:
         """File to which checkpoints are written."""
-        return None if self.checkpoint is None else Path(self.checkpoint)
+        return None if self.checkpoint is None else check_path("checkpoint", self.checkpoint)
 
     @cached_property
     def data(self) -> dict[str, str]:

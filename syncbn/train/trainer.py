@@ -11,6 +11,7 @@ from numpy.typing import DTypeLike
 from syncbn._core.checks import check_integer
 from syncbn.comm import CommLike, Communicator
 from syncbn.comm.collective import collective
+from syncbn.files import check_path
 from syncbn.layers import Module
 from syncbn.nn import Optimizer
 from syncbn.pitfalls import see
@@ -143,6 +144,11 @@ class Trainer:
                     f"schedule must be a function of the step or None, got {schedule!r}: a constant learning rate is "
                     "that of the optimizer"
                 )
+            if not isinstance(optimizer, Optimizer):
+                raise TypeError(
+                    "optimizer must be one of syncbn.nn, such as nn.SGD(model.parameters(), lr=0.1), got "
+                    f"{type(optimizer).__name__}{see('optimizers')}"
+                )
             known = {id(parameter) for parameter in model.parameters()}
             if not all(id(parameter) in known for parameter in optimizer.parameters):
                 raise ValueError(
@@ -233,6 +239,9 @@ class Trainer:
             On rank 0, once: the loss or a parameter is not finite after an epoch. Training goes on.
         """
         with collective_errors(self.comm, "fit"):
+            for name, function in (("on_step", on_step), ("on_epoch", on_epoch)):
+                if not (function is None or callable(function)):
+                    raise TypeError(f"{name} must be a function or None, got {function!r}")
             check_samples(x, y)  # before their number is asked for
             order = DataOrder(len(x), self.global_batch, self.seed, self.drop_last)
             run = Run(x, y, epochs, order, validation_data, checkpoint, checkpoint_steps)
@@ -355,7 +364,7 @@ class Trainer:
             The file cannot be written. An earlier file remains.
         """
         with collective_errors(self.comm, "save"):
-            file = Path(path)
+            file = check_path("path", path)
             self._check_whole_steps()
         check_same(self.comm, "save", self._done())
         history = self.history[: self.position.epoch]  # one more after an interrupt at the end of an epoch
@@ -392,7 +401,7 @@ class Trainer:
             nothing has changed.
         """
         with collective_errors(self.comm, "resume"):
-            file = Path(path)
+            file = check_path("path", path)
         snapshot = read_snapshot(file, self.comm, missing_ok=missing_ok)
         if snapshot is None:
             return False

@@ -8,6 +8,7 @@ import pytest
 from exact.bits import same_bits
 from syncbn import functional as F
 from syncbn._core import kernels, threads
+from syncbn._core.environment import SettingError
 
 SHAPES = [(5, 19, 6, 7), (33, 130), (2, 3, 1000)]
 SCALES = {"float32": [1.0], "float64": [1.0, 1e-155, 1e-158]}
@@ -64,4 +65,17 @@ def test_threads_come_from_the_environment(monkeypatch, tmp_path):
     assert limit() == 1
     monkeypatch.setenv("OMP_NUM_THREADS", "5,2")
     assert limit() == 5
+    monkeypatch.setenv("OMP_NUM_THREADS", " 4 ")
+    assert limit() == 4
     assert threads.threads_for(threads.LEAST_BYTES - 1) == 1
+
+
+@pytest.mark.parametrize("text", ["abc", "0", "-1", "1.5", "", "2,x"])
+def test_a_number_of_threads_that_is_none_is_an_error_of_a_call(text, monkeypatch):
+    x = np.random.default_rng(0).standard_normal((threads.LEAST_BYTES // 8, 2))
+    threads.thread_limit.cache_clear()
+    monkeypatch.setenv("OMP_NUM_THREADS", text)
+    with pytest.raises(SettingError, match=f"OMP_NUM_THREADS must be a number of threads .* such as 2, got '{text}'"):
+        F.batch_norm(x)
+    monkeypatch.undo()
+    F.batch_norm(x)

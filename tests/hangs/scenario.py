@@ -196,6 +196,15 @@ def all_raise() -> None:
         Dense(5, 4)(np.zeros((3, 6 + comm.rank)))
 
 
+def calls_after_free() -> None:
+    comm.free()
+    last(x)
+
+
+def raises_in_the_standard_library() -> None:
+    json.loads("{")
+
+
 def ends_with_a_thread() -> None:
     if culprit:
         threading.Thread(target=queue.Queue().get).start()

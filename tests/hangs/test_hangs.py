@@ -136,6 +136,8 @@ def test_a_rank_that_makes_a_communicator_alone(ranks, tmp_path):
         ("has_bad_input", "SyncMismatchError: "),
         ("has_too_few_values", "ValueError: "),
         ("all_raise", "ValueError: "),
+        ("calls_after_free", "ValueError: the communicator was freed"),
+        ("raises_in_the_standard_library", "JSONDecodeError: "),
         ("mismatch", "SyncMismatchError: "),
     ],
 )

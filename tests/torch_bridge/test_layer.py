@@ -16,7 +16,7 @@ from torch_bridge.cases import CLASSES, FORMATS, close, random_parameters, run, 
 # isort: split
 from syncbn import SerialComm
 from syncbn import functional as F
-from syncbn.torch import BatchNorm, SyncBatchNorm
+from syncbn.torch import BatchNorm, SyncBatchNorm, TorchComm
 
 DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
 SHAPES = [(6, 3), (4, 3, 5), (4, 3, 5, 2), (2, 3, 4, 2, 3)]
@@ -297,7 +297,8 @@ def test_the_class_is_found_by_tools_and_takes_any_number_of_axes():
     [
         (torch.zeros(4, 2), ValueError, "x must have 3 channels"),
         (torch.zeros(3), ValueError, "2 or more axes"),
-        (torch.zeros(4, 3, dtype=torch.int64), TypeError, "float16, float32 or float64"),
+        (torch.zeros(4, 3, dtype=torch.int64), TypeError, r"float16, float32 or float64, got int64: .* by \.float\(\)"),
+        (np.zeros((4, 3), np.float32), TypeError, r"x must be a tensor .*, got ndarray: .* by torch\.from_numpy\(\)"),
         (torch.zeros(1, 3), ValueError, "more than 1 value per channel"),
         (torch.zeros(4, 3, device="meta"), TypeError, "on the CPU, got one on meta"),
     ],
@@ -305,6 +306,14 @@ def test_the_class_is_found_by_tools_and_takes_any_number_of_axes():
 def test_invalid_inputs(x, error, text):
     with pytest.raises(error, match=text):
         SyncBatchNorm(3)(x)
+
+
+@pytest.mark.parametrize("make", [TorchComm, lambda group: SyncBatchNorm(3, process_group=group)])
+@pytest.mark.parametrize(("group", "shown"), [(4, "int 4"), ([0, 1], r"list \[0, 1\]"), ("gloo", "str 'gloo'")])
+def test_a_process_group_that_is_none(make, group, shown):
+    """The error is this one without an initialized torch.distributed too."""
+    with pytest.raises(TypeError, match=f"process_group must be a torch.distributed.ProcessGroup, .*got {shown} "):
+        make(group)
 
 
 def test_second_derivatives_with_a_mask_are_refused():

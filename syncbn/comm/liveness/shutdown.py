@@ -39,6 +39,9 @@ wait for ranks that have exited. The second one begins when all other ranks of t
 _open: list[RankTable] = []
 """Rank tables of the communicators of several ranks that were not freed."""
 
+_freed: RankTable | None = None
+"""Rank table of the communicator that was freed last, which names this rank if none is open."""
+
 _unfinished_constructions = 0
 """Number of multi-rank communicators whose construction failed or has not ended."""
 
@@ -66,8 +69,10 @@ def register(table: RankTable) -> None:
 
 def unregister(table: RankTable) -> None:
     """Remove the ranks of a freed communicator."""
+    global _freed
     if table in _open:
         _open.remove(table)
+        _freed = table
 
 
 def keep_until_exit(pending: object) -> None:
@@ -95,8 +100,8 @@ def _install() -> None:
             return
         _record(error)
         _report_end()
-        if hook is sys.__excepthook__ and _open:
-            table = _open[0]
+        if hook is sys.__excepthook__ and (tables := _known()):
+            table = tables[0]
             print_uncaught(table.rank, error, repeated=is_of_another_rank(error) or _repeats_a_lower_rank(table, error))
         else:
             hook(kind, error, traceback)
@@ -108,6 +113,11 @@ def _install() -> None:
     # Called before Python waits for threads; `atexit` calls its functions after that.
     threading._register_atexit(in_this_process(_end_script))  # type: ignore[attr-defined]
     atexit.register(in_this_process(_shut_down))
+
+
+def _known() -> list[RankTable]:
+    """Return the rank tables by which other ranks are observed."""
+    return _open or [_freed] * (_freed is not None)
 
 
 def _record(error: BaseException) -> None:
@@ -155,7 +165,7 @@ def _shut_down() -> None:
     crashed it would wait for that.
     """
     _report_end()
-    others = {slot.page for table in _open for slot in table.others.values()}
+    others = {slot.page for table in _known() for slot in table.others.values()}
     failed = _uncaught is not None or any(other.crashed for other in others)
     if failed and (_open or _unfinished_constructions):
         _wait_for(others, GRACE_SECONDS)
@@ -164,12 +174,15 @@ def _shut_down() -> None:
     elif _given_up:
         _wait_for(others, math.inf)
         _end_after(FINALIZE_SECONDS)
+    elif _uncaught is not None:
+        _wait_for(others, GRACE_SECONDS)
+        _abort_at_exit(others, only_if_asked=True)
 
 
-def _abort_at_exit(others: Collection[ProcessPage]) -> None:
+def _abort_at_exit(others: Collection[ProcessPage], *, only_if_asked: bool = False) -> None:
     """Let mpi4py end all ranks when it finalizes MPI, unless all have finished and nothing is pending.
 
-    ``python -m mpi4py`` has asked for it after every uncaught exception.
+    ``python -m mpi4py`` has asked for it after every uncaught exception; ``only_if_asked`` leaves it at that.
     """
     mpi: Any = sys.modules.get("mpi4py.MPI")
     if mpi is None:
@@ -177,8 +190,9 @@ def _abort_at_exit(others: Collection[ProcessPage]) -> None:
     from mpi4py.run import set_abort_status
 
     complete = not (_given_up or _unfinished_constructions) and all(page.words[FINISHED] == COMPLETE for page in others)
-    mpi._set_abort_status(0)
-    if not complete or len(others) < mpi.COMM_WORLD.Get_size() - 1:
+    if complete and len(others) == mpi.COMM_WORLD.Get_size() - 1:
+        mpi._set_abort_status(0)
+    elif not only_if_asked:
         set_abort_status(_uncaught or 1)
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sys
 import traceback
+from pathlib import Path
 from types import FrameType, TracebackType
 
 from syncbn.comm.errors import SyncError, SyncMismatchError, SyncTimeoutError, is_repeated
 
-_LIBRARIES = {"syncbn", "numpy", "torch", "jax", "keras"}
+_LIBRARIES = {"syncbn"} | sys.stdlib_module_names
+_INSTALLED = {"site-packages", "dist-packages"}
+"""Directories of installed packages."""
 
 
 def describe_uncaught(rank: int, error: BaseException, *, repeated: bool) -> str:
@@ -29,8 +32,13 @@ def _own_frames(frames: TracebackType | None) -> TracebackType | None:
 
 def _position(frames: TracebackType | None) -> str:
     """Return the last line of the user's code."""
-    outside = [(frame, line) for frame, line in traceback.walk_tb(frames) if _package(frame) not in _LIBRARIES]
-    return f" ({outside[-1][0].f_code.co_filename}, line {outside[-1][1]})" if outside else ""
+    own = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(frames) if _is_own(frame)]
+    return "" if not own else f" ({own[-1][0]}, line {own[-1][1]})"
+
+
+def _is_own(frame: FrameType) -> bool:
+    """Return whether a frame is of the user's code: not of this library, the standard library, or another package."""
+    return _package(frame) not in _LIBRARIES and _INSTALLED.isdisjoint(Path(frame.f_code.co_filename).parts)
 
 
 def _package(frame: FrameType) -> str:
