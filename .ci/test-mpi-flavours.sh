@@ -25,7 +25,9 @@ for flavour in openmpi mpich; do
             --disable-pip-version-check install --no-cache-dir --no-binary mpi4py "mpi4py>=4"
         "$root/bin/python" -m pip --quiet --disable-pip-version-check install \
             "numpy>=2" hypothesis mpmath pytest pytest-timeout
-        ln -s "$(command -v mpiexec.$flavour)" "$root/bin/mpiexec"
+        # A script, not a link: MPICH's mpiexec looks for its other programs beside itself.
+        printf '#!/bin/sh\nexec %s "$@"\n' "$(command -v mpiexec.$flavour)" >"$root/bin/mpiexec"
+        chmod +x "$root/bin/mpiexec"
         "$root/bin/python" -c 'import pathlib, sys, sysconfig
 pathlib.Path(sysconfig.get_path("purelib"), "syncbn.pth").write_text(sys.argv[1])' "$PWD"
         touch "$root/.complete"
