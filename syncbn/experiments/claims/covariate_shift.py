@@ -112,7 +112,7 @@ class CovariateShift(SearchedClaim[Settings]):
         "The drift is that of means; Santurkar et al. also use changes of gradients as a definition.",
     )
     efforts: ClassVar[Mapping[Effort, Settings]] = {
-        "smoke": Settings(depth=2, rates=(0.01, 0.1), epochs=1, every=4, probe=64),
+        "smoke": Settings(depth=2, rates=(0.03,), epochs=1, every=4, probe=64),
         "quick": Settings(rates=(0.01, 0.03, 0.1), epochs=3),
         "full": Settings(),
     }

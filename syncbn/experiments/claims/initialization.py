@@ -57,7 +57,7 @@ class Initialization(SearchedClaim[Settings]):
         "A learning rate per scale would help both networks; one rate per depth is what a user would try first.",
     )
     efforts: ClassVar[Mapping[Effort, Settings]] = {
-        "smoke": Settings(gains=(0.1, 1.0), depths=(2, 4), rates=(0.01, 0.1), epochs=1),
+        "smoke": Settings(gains=(0.1, 1.0), depths=(2, 4), rates=(0.03,), epochs=1),
         "quick": Settings(rates=(0.003, 0.01, 0.03)),
         "full": Settings(epochs=4),
     }

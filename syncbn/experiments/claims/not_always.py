@@ -79,7 +79,7 @@ class NotAlways(SearchedClaim[Settings]):
     )
     caveats = ("The cases were chosen because the literature suggests them, before anything was measured here.",)
     efforts: ClassVar[Mapping[Effort, Settings]] = {
-        "smoke": Settings(rates=(0.01, 0.1), samples=256, epochs=1, tiny_epochs=2),
+        "smoke": Settings(rates=(0.03,), samples=256, epochs=1, tiny_epochs=2),
         "quick": Settings(rates=(0.003, 0.01, 0.03), samples=2000),
         "full": Settings(samples=6000),
     }

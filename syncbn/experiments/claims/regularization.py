@@ -67,7 +67,7 @@ class Regularization(SearchedClaim[Settings]):
         "Dropout and weight decay have one strength each, which is not searched: they are drawn for scale.",
     )
     efforts: ClassVar[Mapping[Effort, Settings]] = {
-        "smoke": Settings(samples=64, batches=(4, 16), rates=(0.01, 0.1), epochs=2),
+        "smoke": Settings(samples=64, batches=(4, 16), rates=(0.03,), epochs=1),
         "quick": Settings(batches=(4, 32, 250), rates=(0.01, 0.03, 0.1), epochs=15),
         "full": Settings(),
     }

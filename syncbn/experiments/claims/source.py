@@ -26,7 +26,7 @@ of all efforts, of which those in use are part of the name of a piece."""
 def source_hash(claim: Claim[Any]) -> str:
     """Return a hash of the source code that determines the numbers of a claim.
 
-    It consists of the claim's module, without texts and the rule of the verdict, and of `SHARED`. Comments, docstrings
+    It consists of the claim's module, without `NOT_MEASURED`, and of `SHARED`. Comments, docstrings
     and the layout of the code are left out. The code of layers and kernels is not included.
     """
     return hashlib.sha256("\n".join(map(_code, (sys.modules[type(claim).__module__], *SHARED))).encode()).hexdigest()
@@ -51,4 +51,5 @@ def _names(node: ast.stmt) -> set[str]:
     """Return the names that a statement of a class defines."""
     if isinstance(node, ast.FunctionDef):
         return {node.name}
-    return {target.id for target in getattr(node, "targets", []) if isinstance(target, ast.Name)}
+    targets = [node.target] if isinstance(node, ast.AnnAssign) else getattr(node, "targets", [])
+    return {target.id for target in targets if isinstance(target, ast.Name)}

@@ -85,6 +85,7 @@ def test_code_that_measures_determines_the_name_of_a_piece(tmp_path, monkeypatch
         assert kept(check, "< 0 else", "<= 0 else")
         assert kept(placement, "batch: int = 32", "batch: int = 33")
         assert kept(learning_rate, "Up to which learning rate", "At which learning rates")
+        assert kept(learning_rate, "rates=(0.03, 3.0), depth=2", "rates=(0.03, 3.0), depth=3")  # a setting of an effort
         assert kept(learning_rate, "decades[", "other[")  # in conclude
         assert kept(learning_rate, '"""Train, and return', '# a comment\n        """Return')
         assert not kept(learning_rate, "if goal is None and", "if")
