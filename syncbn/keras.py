@@ -24,9 +24,9 @@ from syncbn.comm.launcher import check_launcher
 
 @keras.saving.register_keras_serializable("syncbn")
 class BatchNormalization(keras.layers.BatchNormalization):
-    """Batch normalization of Keras, with the statistics of the batches of all ranks.
+    r"""Batch normalization of Keras, with the statistics of the batches of all ranks.
 
-        y = γ·(x − μ)/√(var + epsilon) + β
+    .. math:: y = γ\,\frac{x - μ}{\sqrt{\mathrm{var} + \mathrm{epsilon}}} + β
 
     Collective in training, if ``synchronized``: every rank must call the layer and then differentiate. Inference never
     communicates, nor does a layer with ``trainable = False``, which uses its moving statistics as in Keras.
@@ -68,6 +68,10 @@ class BatchNormalization(keras.layers.BatchNormalization):
     SyncMismatchError, SyncLostRankError, SyncTimeoutError
         From the call: another rank had invalid input, made a different call or did not enter it. From a function that
         JAX has compiled, it is a ``jax.errors.JaxRuntimeError`` with its text.
+
+    See Also
+    --------
+    syncbn.keras.distribute : Synchronize the training too.
 
     Notes
     -----
@@ -179,6 +183,10 @@ def distribute(model: keras.Model, comm: CommLike = None) -> None:
         ``model`` is not a Keras model, or is not built or not compiled.
     SyncMismatchError
         Ranks have different models, or another rank had an invalid argument.
+
+    See Also
+    --------
+    syncbn.keras.BatchNormalization : The layer.
 
     Examples
     --------

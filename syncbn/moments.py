@@ -24,6 +24,10 @@ class Moments:
     var : ndarray of float64, shape (C,)
         Biased variance, Σ(x−μ)²/M. Read-only.
 
+    See Also
+    --------
+    syncbn.functional.batch_norm : The function that returns them.
+
     Examples
     --------
     >>> import numpy as np

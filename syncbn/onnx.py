@@ -73,6 +73,10 @@ def export(model: Module, path: str | os.PathLike[str], input_shape: Sequence[in
     OSError
         The file cannot be written.
 
+    See Also
+    --------
+    syncbn.nn.fuse : Fold batch normalization before.
+
     References
     ----------
     ONNX operators: https://onnx.ai/onnx/operators

@@ -17,7 +17,10 @@ def visit_math(self: HTML5Translator, node: nodes.math) -> None:
 def visit_math_block(self: HTML5Translator, node: nodes.math_block) -> None:
     """Write a formula of its own, which scrolls by itself where it is wider than the page."""
     self.body.append(self.starttag(node, "div", CLASS="math-block"))
-    self.body.append(tex2mathml(node.astext(), as_block=True))
+    formula = node.astext()
+    if r"\\" in formula and r"\begin" not in formula:
+        formula = rf"\begin{{aligned}} {formula} \end{{aligned}}"  # the lines of a directive
+    self.body.append(tex2mathml(formula, as_block=True))
     self.body.append("</div>\n")
     raise nodes.SkipNode
 

@@ -6,6 +6,7 @@ import os
 from importlib import import_module
 from importlib.util import find_spec
 from inspect import isfunction
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -15,8 +16,13 @@ from syncbn._core.environment import SettingError
 from syncbn.pitfalls import see
 
 _NOT_BUILT = (
-    "syncbn's compiled modules are missing ({}): build them with `pip install .`, which needs a C and a C++ compiler"
+    "syncbn's compiled modules are missing ({}): build them with `pip install .`, which needs a C and a C++ compiler{}"
     + see("compiled-modules")
+)
+_ROOT = Path(__file__).parents[2]
+_IN_CLONE = (
+    ". Python has imported the sources in {}, where nothing is compiled: from another directory, `import syncbn` finds "
+    "the package that is installed; `pip install --editable .` compiles here"
 )
 
 
@@ -31,7 +37,8 @@ def compiled(name: str) -> Any:
     try:
         return import_module(f"syncbn._kernels.{name}")
     except ModuleNotFoundError as error:
-        raise ImportError(_NOT_BUILT.format(error)) from error
+        clone = _IN_CLONE.format(_ROOT) if (_ROOT / "setup.py").exists() else ""
+        raise ImportError(_NOT_BUILT.format(error, clone)) from error
 
 
 def load_kernels(which: str) -> SimpleNamespace:

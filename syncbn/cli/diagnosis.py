@@ -15,7 +15,7 @@ from syncbn._core.threads import affinity, thread_limit, usable_cores
 from syncbn.cli.launch import THREAD_VARIABLES
 from syncbn.cli.mpiexec import find_mpiexec, mpi_library, mpiexec_on_path
 from syncbn.comm import Communicator
-from syncbn.comm.launcher import PERMISSION, single_process_problem
+from syncbn.comm.launcher import PERMISSION, single_process_problem, torchrun_problem
 from syncbn.experiments.latency import SIZES, allreduce_microseconds
 from syncbn.experiments.machine import cpu_model, host_name, instruction_sets
 from syncbn.experiments.versions import versions
@@ -59,7 +59,7 @@ def diagnose(comm: Communicator) -> dict[str, Any]:
         "kernels": {"used": which, "builds": available(), "threads": thread_limit()},
         "allreduce": [],
     }
-    problems = [text] if (text := single_process_problem(comm.size)) else []
+    problems = list(filter(None, [single_process_problem(comm.size), torchrun_problem(comm.size)]))
     if comm.size > 1:
         try:
             found["allreduce"] = [

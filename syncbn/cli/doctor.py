@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import Any
 
+from syncbn.cli import ranks
 from syncbn.cli.command import Command
 from syncbn.cli.diagnosis import diagnose
 from syncbn.cli.output import check_json, show
 from syncbn.cli.parser import add_json, add_ranks
-from syncbn.comm import Communicator
+from syncbn.comm import Communicator, SerialComm
+from syncbn.comm.launcher import single_process_problem
+from syncbn.comm.mpi_import import import_mpi
 
 DESCRIPTION = "Report MPI, cores, threads and kernels and the time of an allreduce, and warn of problems."
 
@@ -42,12 +46,25 @@ class DoctorCommand(Command):
         super().__init__(options)
         check_json(options.json)
 
+    def start(self, arguments: Sequence[str]) -> int:
+        """Do the work, also in a process that has no MPI ranks because of a wrong launcher, which is diagnosed."""
+        if ranks.under_mpiexec() and single_process_problem(_mpi_ranks()):
+            return self.run(SerialComm())
+        return super().start(arguments)
+
     def run(self, comm: Communicator) -> int:
         """Print the findings on rank 0; return exit code 1 if there are problems. Collective."""
         found = diagnose(comm)
-        if comm.rank == 0:
+        if comm.rank == 0 and (comm.size > 1 or ranks.rank() == 0):
             show(as_text(found), found, self.options.json)
         return 1 if found["problems"] else 0
+
+
+def _mpi_ranks() -> int:
+    try:
+        return int(import_mpi().COMM_WORLD.Get_size())
+    except ImportError:
+        return 1
 
 
 def as_text(found: dict[str, Any]) -> str:

@@ -37,6 +37,11 @@ def as_communicator(comm: CommLike) -> Communicator:
 
     Collective at the first call with an mpi4py communicator.
 
+    See Also
+    --------
+    syncbn.MPIComm : The ranks of MPI.
+    syncbn.SerialComm : One process.
+
     Examples
     --------
     >>> from mpi4py import MPI
@@ -89,6 +94,11 @@ def exact_sum(array: FloatArray, comm: CommLike = None, *, axis: int | tuple[int
     SyncLostRankError, SyncTimeoutError
         Another rank did not enter the call.
 
+    See Also
+    --------
+    syncbn.comm.Communicator : Its method ``exact_sum``.
+    syncbn.functional.batch_norm : Exact sums of a layer.
+
     Notes
     -----
     Ranks first exchange the range of the exponents, by MAX, and then the sums as integers of as many 48-bit limbs as
@@ -103,6 +113,7 @@ def exact_sum(array: FloatArray, comm: CommLike = None, *, axis: int | tuple[int
     Examples
     --------
     >>> import numpy as np
+    >>> from syncbn import exact_sum
     >>> exact_sum(np.array([1e100, 1.0, -1e100]))
     np.float64(1.0)
     >>> exact_sum(np.full((2, 3), 0.1, np.float32), axis=0)

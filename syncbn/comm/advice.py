@@ -15,6 +15,25 @@ _EVALUATION = "evaluation"
 _ONE_RANK_EVALUATES = (
     f"train.evaluate is a call of all ranks; on one rank alone, pass comm=SerialComm(){see('evaluation-on-one-rank')}"
 )
+_SAVES = f"save is a call of all ranks, of which rank 0 writes the file{see('collective-calls')}"
+_OF_ALL_RANKS = {
+    _EVALUATION: _ONE_RANK_EVALUATES,
+    "save": _SAVES,
+    "write a checkpoint": _SAVES,
+    **{
+        operation: f"{name} is a call of all ranks, not of one alone{see('collective-calls')}"
+        for operation, name in {
+            "Trainer": "Trainer(...)",
+            "fit": "fit",
+            "resume": "resume",
+            "free": "free",
+            "update_bn": "update_bn",
+            "broadcast of parameters": "broadcast_parameters",
+        }.items()
+    },
+}
+"""Advice by operation, for calls that users make on one rank by mistake."""
+
 _SAME_LAYERS = f"All ranks must build the same layers in the same order; {_ONE_RANK}"
 _SAME_COMMUNICATORS = f"All ranks must construct a communicator together; {_ONE_RANK}"
 
@@ -22,8 +41,8 @@ _SAME_COMMUNICATORS = f"All ranks must construct a communicator together; {_ONE_
 def on_mismatch(calls: Collection[CollectiveSignature]) -> str:
     """Return the advice if ranks are in these calls, of which no rank has raised an error of its own."""
     operations = {call.operation for call in calls}
-    if _EVALUATION in operations and len(operations) > 1:
-        return _ONE_RANK_EVALUATES
+    if len(operations) > 1 and (found := [_OF_ALL_RANKS[each] for each in operations if each in _OF_ALL_RANKS]):
+        return min(found)  # the same on all ranks
     if operations == {"forward"} and len({call.layer for call in calls}) > 1:
         return _SAME_LAYERS
     if "forward" in operations and len(operations) > 1:
@@ -47,8 +66,8 @@ def on_absence(call: CollectiveSignature, rank: int, *, alone: bool, exited: boo
     """
     if call == CONSTRUCTION:
         return _SAME_COMMUNICATORS
-    if call.operation == _EVALUATION and alone:
-        return _ONE_RANK_EVALUATES
+    if call.operation in _OF_ALL_RANKS and alone:
+        return _OF_ALL_RANKS[call.operation]
     evaluating = call.operation == "forward" and alone
     if exited:
         alone_text = f", or rank {rank} evaluates alone, which needs model.eval() first{see('evaluation-on-one-rank')}"

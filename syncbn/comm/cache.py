@@ -16,6 +16,10 @@ _keyval: int | None = None
 def world() -> MPIComm:
     """Return the cached wrapper of ``MPI.COMM_WORLD``. Collective at its first call.
 
+    See Also
+    --------
+    syncbn.MPIComm : A communicator of one's own, such as with a timeout.
+
     Examples
     --------
     >>> from syncbn.comm import world

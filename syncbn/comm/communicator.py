@@ -38,6 +38,11 @@ class Communicator:
     protocol : Protocol or SerialProtocol
         Implementation of the calls.
 
+    See Also
+    --------
+    syncbn.MPIComm : The ranks of MPI.
+    syncbn.SerialComm : One process.
+
     Examples
     --------
     >>> import numpy as np

@@ -13,6 +13,12 @@ class SyncError(RuntimeError):
 
     The base class of `SyncMismatchError`, `SyncLostRankError` and `SyncTimeoutError`.
 
+    See Also
+    --------
+    syncbn.SyncMismatchError : Ranks disagree.
+    syncbn.SyncLostRankError : A rank cannot enter the call.
+    syncbn.SyncTimeoutError : A rank is late.
+
     Examples
     --------
     >>> import numpy as np
@@ -35,6 +41,11 @@ class SyncMismatchError(SyncError):
     errors : mapping of int to str
         Texts of the errors that ranks raised instead of making the call, by rank.
 
+    See Also
+    --------
+    syncbn.SyncLostRankError : A rank cannot enter the call.
+    syncbn.SyncTimeoutError : A rank is late.
+
     Examples
     --------
     >>> import numpy as np
@@ -56,6 +67,11 @@ class SyncLostRankError(SyncError):
     That rank has exited, crashed or closed the communicator, or it is blocked in another communicator, waiting for
     this one.
 
+    See Also
+    --------
+    syncbn.SyncMismatchError : Ranks disagree.
+    syncbn.SyncTimeoutError : A rank is late.
+
     Examples
     --------
     >>> from syncbn import SyncError, SyncLostRankError
@@ -66,6 +82,11 @@ class SyncLostRankError(SyncError):
 
 class SyncTimeoutError(SyncError):
     """A rank waited longer than the ``timeout`` of the communicator, which is closed.
+
+    See Also
+    --------
+    syncbn.SyncLostRankError : A rank cannot enter the call.
+    syncbn.MPIComm : Its argument ``timeout``.
 
     Examples
     --------

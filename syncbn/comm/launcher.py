@@ -55,8 +55,20 @@ def single_process_problem(ranks: int) -> str:
     )
 
 
+def torchrun_problem(ranks: int) -> str:
+    """Return what is wrong where MPI has one rank and torchrun started several processes; "" if nothing is."""
+    processes = _integer("WORLD_SIZE")
+    if ranks > 1 or is_set(PERMISSION) or "TORCHELASTIC_RUN_ID" not in os.environ or processes < 2:
+        return ""
+    return (
+        f"WORLD_SIZE={processes}: torchrun started {processes} processes, but MPI has only one rank in this one, so "
+        "each would train alone. Start them with mpiexec, or use comm=syncbn.torch.TorchComm(), which communicates "
+        f"over torch.distributed. {PERMISSION}=1 allows single processes{see('processes-without-their-ranks')}"
+    )
+
+
 def check_launcher(ranks: int) -> None:
-    """Raise RuntimeError where a launcher started several processes and MPI has one rank."""
+    """Raise RuntimeError where a launcher of MPI started several processes and MPI has one rank."""
     if problem := single_process_problem(ranks):
         raise RuntimeError(problem)
 

@@ -9,7 +9,7 @@ from weakref import WeakValueDictionary
 from syncbn.comm.arguments import is_timeout
 from syncbn.comm.collective import collective
 from syncbn.comm.communicator import Communicator
-from syncbn.comm.launcher import check_launcher
+from syncbn.comm.launcher import check_launcher, torchrun_problem
 from syncbn.comm.mpi_import import check_intracommunicator, import_mpi
 from syncbn.comm.mpi_transport import MPITransport
 from syncbn.comm.protocol import Protocol
@@ -60,6 +60,12 @@ class MPIComm(Communicator):
         MPI is not initialized or is finalized; or a launcher started several processes, but each has an MPI
         world of size 1.
 
+    See Also
+    --------
+    syncbn.SerialComm : One process, without MPI.
+    syncbn.comm.world : The communicator of all ranks.
+    syncbn.torch.TorchComm : The ranks of torch.distributed.
+
     Examples
     --------
     >>> import numpy as np
@@ -77,7 +83,10 @@ class MPIComm(Communicator):
     def __init__(self, comm: MPI.Intracomm | None = None, *, timeout: float | None = None) -> None:
         mpi: Any = import_mpi()
         if mpi.Comm.Get_parent() == mpi.COMM_NULL:  # the launcher did not start processes that MPI spawned
-            check_launcher(mpi.COMM_WORLD.Get_size())
+            ranks = mpi.COMM_WORLD.Get_size()
+            check_launcher(ranks)
+            if problem := torchrun_problem(ranks):
+                raise RuntimeError(problem)
         base = mpi.COMM_WORLD if comm is None else comm
         check_intracommunicator(base, "an mpi4py intracommunicator")
         transport = MPITransport(base, base.Get_name(), duplicate=True)

@@ -83,6 +83,10 @@ _NO_CONTEXT = nullcontext()
 class SerialComm(Communicator):
     """The communicator of one process, which sends nothing and needs no MPI.
 
+    See Also
+    --------
+    syncbn.MPIComm : The ranks of MPI.
+
     Examples
     --------
     >>> import numpy as np

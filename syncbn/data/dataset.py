@@ -34,6 +34,10 @@ class Dataset:
     DataError
         The arrays are inconsistent or empty.
 
+    See Also
+    --------
+    syncbn.data.prepare : Convert it to inputs.
+
     Examples
     --------
     >>> from syncbn import data

@@ -9,6 +9,10 @@ from syncbn.pitfalls import see
 class DataError(ValueError):
     """Data is missing, damaged or of another format; the message has the file, the problem and how to get the data.
 
+    See Also
+    --------
+    syncbn.data.load : Raises it.
+
     Examples
     --------
     >>> from syncbn import data

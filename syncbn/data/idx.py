@@ -49,6 +49,10 @@ def read_idx(path: str | Path, ndim: int) -> NDArray[np.uint8]:
         The file is not readable or not regular, is not an idx file, has another type or number of axes, is longer or
         shorter than its header declares, or its gzip stream is damaged.
 
+    See Also
+    --------
+    syncbn.data.load : Load images and labels.
+
     Examples
     --------
     >>> import struct

@@ -23,6 +23,10 @@ class Inputs:
     mean, std : float
         Mean and standard deviation of all values of the training images (0 to 255, after pooling), used to standardize.
 
+    See Also
+    --------
+    syncbn.data.prepare : The function that returns them.
+
     Examples
     --------
     >>> from syncbn import data
@@ -60,6 +64,11 @@ def prepare(dataset: Dataset, *, pool: int = 1, flat: bool = False, dtype: DType
         ``pool`` does not divide the images, or all training pixels are equal.
     TypeError
         ``dataset`` is not a Dataset, such as one that is prepared already, or ``dtype`` is not float32 or float64.
+
+    See Also
+    --------
+    syncbn.data.load : Load images.
+    syncbn.data.Inputs : The result.
 
     Examples
     --------

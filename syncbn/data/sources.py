@@ -48,6 +48,10 @@ def load(source: str | os.PathLike[str] = "fashion-mnist-10k") -> Dataset:
     DataError
         A file or directory is missing or damaged.
 
+    See Also
+    --------
+    syncbn.data.prepare : Convert the images to inputs.
+
     References
     ----------
     Xiao, Rasul & Vollgraf 2017, Fashion-MNIST, arXiv:1708.07747; Krizhevsky 2009, Learning multiple layers of features

@@ -60,7 +60,7 @@ def interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interva
     mean = float(np.mean(values))
     if n == 1:
         return Interval(mean, None, 1)
-    from scipy import stats
+    from scipy.special import stdtrit
 
-    t = float(stats.t.ppf(0.5 + confidence / 2, n - 1))
+    t = float(stdtrit(n - 1, 0.5 + confidence / 2))
     return Interval(mean, t * float(np.std(values, ddof=1)) / math.sqrt(n), n)

@@ -103,11 +103,11 @@ def batch_norm(
     relu: bool = False,
     out: NDArray[ScalarT] | None = None,
 ) -> tuple[NDArray[ScalarT], Moments, BatchNormBackward[ScalarT] | BatchNormResidualBackward[ScalarT]]:
-    """Normalize each channel with its mean and variance over the batches of all ranks.
+    r"""Normalize each channel with its mean and variance over the batches of all ranks.
 
     Collective. The returned backward is collective too.
 
-        y = γ·(x − μ)/√(var + eps) + β
+    .. math:: y = γ\,\frac{x - μ}{\sqrt{\mathrm{var} + \mathrm{eps}}} + β
 
     μ and var are the mean and the biased variance of a channel over all axes except the channel axis and over
     all ranks of ``comm``. Do not change x or residual before the backward is called.
@@ -165,6 +165,11 @@ def batch_norm(
         Another rank had invalid input, or made a different call.
     SyncLostRankError, SyncTimeoutError
         Another rank did not enter the call.
+
+    See Also
+    --------
+    syncbn.SyncBatchNorm : The layer.
+    syncbn.functional.batch_norm_inference : With given statistics.
 
     References
     ----------
@@ -238,11 +243,11 @@ def batch_norm_inference(
     relu: bool = False,
     out: NDArray[ScalarT] | None = None,
 ) -> tuple[NDArray[ScalarT], InferenceBackward[ScalarT] | InferenceResidualBackward[ScalarT]]:
-    """Normalize each channel with given statistics.
+    r"""Normalize each channel with given statistics.
 
     Not collective. The returned backward is not collective either.
 
-        y = γ·(x − running_mean)/√(running_var + eps) + β
+    .. math:: y = γ\,\frac{x - \text{running_mean}}{\sqrt{\text{running_var} + \mathrm{eps}}} + β
 
     Parameters
     ----------
@@ -276,6 +281,11 @@ def batch_norm_inference(
     ------
     ValueError, TypeError
         Invalid input.
+
+    See Also
+    --------
+    syncbn.functional.batch_norm : With the statistics of the batch.
+    syncbn.FrozenBatchNorm : The layer.
 
     References
     ----------

@@ -99,14 +99,18 @@ def batch_renorm(
     reduction: Reduction = "exact",
     name: str = "",
 ) -> tuple[NDArray[ScalarT], Moments, BatchRenormBackward]:
-    """Normalize each channel with the statistics of the batch, corrected towards the running statistics.
+    r"""Normalize each channel with the statistics of the batch, corrected towards the running statistics.
 
     Collective. The returned backward is collective too.
 
-        y = γ·(x̂·r + d) + β,   x̂ = (x − μ)/√(var + eps)
+    .. math:: y = γ\,(\hat{x} r + d) + β, \qquad \hat{x} = \frac{x - μ}{\sqrt{\mathrm{var} + \mathrm{eps}}}
 
-        r = clip(√(var + eps)/√(running_var + eps), 1/r_max, r_max)
-        d = clip((μ − running_mean)/√(running_var + eps), −d_max, d_max)
+    .. math::
+
+        r &= \mathrm{clip}\left(\sqrt{\mathrm{var} + \mathrm{eps}} \,/ \sqrt{\text{running_var} + \mathrm{eps}},
+            \; 1/r_\mathrm{max}, \; r_\mathrm{max}\right) \\
+        d &= \mathrm{clip}\left((μ - \text{running_mean}) \,/ \sqrt{\text{running_var} + \mathrm{eps}},
+            \; -d_\mathrm{max}, \; d_\mathrm{max}\right)
 
     μ and var are the mean and the biased variance of a channel over the batches of all ranks of ``comm``. In the
     backward, r and d are constants. Where neither is clipped, y is the result of `batch_norm_inference`, so training
@@ -152,6 +156,10 @@ def batch_renorm(
         Invalid input of this rank, or a single value per channel over all ranks (on every rank).
     SyncMismatchError
         Another rank had invalid input, or made a different call.
+
+    See Also
+    --------
+    syncbn.BatchRenorm : The layer.
 
     References
     ----------

@@ -35,11 +35,11 @@ def filter_response_norm(
     eps: float = 1e-6,
     channel_axis: int = 1,
 ) -> tuple[NDArray[ScalarT], FilterResponseBackward[ScalarT]]:
-    """Divide each channel of each sample by the root of its mean square over the trailing axes.
+    r"""Divide each channel of each sample by the root of its mean square over the trailing axes.
 
     Not collective: the statistics are those of one sample.
 
-        y = max(γ·x/√(ν² + eps) + β, τ)
+    .. math:: y = \max\left(γ\,\frac{x}{\sqrt{ν^2 + \mathrm{eps}}} + β,\; τ\right)
 
     ν² is the mean of x² over the S values of one channel of one sample. Without τ, y is the first argument of the
     maximum. With one value (S = 1), x/√(x² + eps) is little more than the sign of x, so take a larger eps.
@@ -70,6 +70,10 @@ def filter_response_norm(
     ------
     ValueError, TypeError
         Invalid input.
+
+    See Also
+    --------
+    syncbn.FilterResponseNorm : The layer.
 
     References
     ----------

@@ -86,11 +86,11 @@ def ghost_batch_norm(
     reduction: Reduction = "exact",
     name: str = "",
 ) -> tuple[NDArray[ScalarT], tuple[Moments, ...], GhostBackward]:
-    """Normalize each channel with its mean and variance over virtual batches, parts of the batch.
+    r"""Normalize each channel with its mean and variance over virtual batches, parts of the batch.
 
     Collective. The returned backward is collective too.
 
-        y = γ·(x − μ)/√(var + eps) + β
+    .. math:: y = γ\,\frac{x - μ}{\sqrt{\mathrm{var} + \mathrm{eps}}} + β
 
     The N samples of all ranks of ``comm``, in the order of the ranks, are divided into the fewest virtual batches of at
     most ``virtual_batch_size`` consecutive samples, whose sizes differ by at most one. μ and var are the mean and the
@@ -131,6 +131,10 @@ def ghost_batch_norm(
         Invalid input of this rank, or a single value per channel in a virtual batch (on every rank).
     SyncMismatchError
         Another rank had invalid input, or made a different call.
+
+    See Also
+    --------
+    syncbn.GhostBatchNorm : The layer.
 
     References
     ----------

@@ -20,11 +20,11 @@ def group_norm(
     channel_axis: int = 1,
     mask: ArrayLike | None = None,
 ) -> tuple[NDArray[ScalarT], AffineBackwardOf[ScalarT]]:
-    """Normalize each sample over groups of C/num_groups consecutive channels and all trailing axes.
+    r"""Normalize each sample over groups of C/num_groups consecutive channels and all trailing axes.
 
     Not collective: the statistics are those of one sample.
 
-        y = γ·(x − μ)/√(var + eps) + β
+    .. math:: y = γ\,\frac{x - μ}{\sqrt{\mathrm{var} + \mathrm{eps}}} + β
 
     Each group of each sample has a mean μ and a biased variance var. γ and β have one value for each channel.
 
@@ -58,6 +58,10 @@ def group_norm(
     ------
     ValueError, TypeError
         Invalid input, ``num_groups`` does not divide C, or the mask selects no element of a sample.
+
+    See Also
+    --------
+    syncbn.GroupNorm : The layer.
 
     References
     ----------

@@ -19,11 +19,11 @@ def instance_norm(
     channel_axis: int = 1,
     mask: ArrayLike | None = None,
 ) -> tuple[NDArray[ScalarT], AffineBackwardOf[ScalarT]]:
-    """Normalize each channel of each sample over its trailing axes.
+    r"""Normalize each channel of each sample over its trailing axes.
 
     Not collective: the statistics are those of one sample.
 
-        y = γ·(x − μ)/√(var + eps) + β
+    .. math:: y = γ\,\frac{x - μ}{\sqrt{\mathrm{var} + \mathrm{eps}}} + β
 
     Each channel of each sample has a mean μ and a biased variance var. γ and β have one value for each channel.
 
@@ -55,6 +55,10 @@ def instance_norm(
     ------
     ValueError, TypeError
         Invalid input, or a single value, or with a mask a single selected value, per channel and sample.
+
+    See Also
+    --------
+    syncbn.InstanceNorm : The layer.
 
     References
     ----------

@@ -21,11 +21,11 @@ def layer_norm(
     eps: float = 1e-5,
     mask: ArrayLike | None = None,
 ) -> tuple[NDArray[ScalarT], AffineBackwardOf[ScalarT]]:
-    """Normalize over the trailing axes ``normalized_shape``.
+    r"""Normalize over the trailing axes ``normalized_shape``.
 
     Not collective: the statistics are those of one row.
 
-        y = γ·(x − μ)/√(var + eps) + β
+    .. math:: y = γ\,\frac{x - μ}{\sqrt{\mathrm{var} + \mathrm{eps}}} + β
 
     A row is the values in the trailing axes at one position of the other axes. Each row has a mean μ and a biased
     variance var; γ and β have one value for each position in a row.
@@ -57,6 +57,11 @@ def layer_norm(
     ------
     ValueError, TypeError
         Invalid input, or the shape of x does not end in ``normalized_shape``.
+
+    See Also
+    --------
+    syncbn.LayerNorm : The layer.
+    syncbn.functional.rms_norm : Without the mean.
 
     References
     ----------

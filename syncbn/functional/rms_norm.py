@@ -19,11 +19,11 @@ def rms_norm(
     *,
     eps: float | None = None,
 ) -> tuple[NDArray[ScalarT], Callable[[FloatArray], tuple[NDArray[ScalarT], FloatArray | None]]]:
-    """Divide by the root mean square over the trailing axes ``normalized_shape``.
+    r"""Divide by the root mean square over the trailing axes ``normalized_shape``.
 
     Not collective: the statistics are those of one row.
 
-        y = γ·x/√(Σx²/D + eps)
+    .. math:: y = γ\,\frac{x}{\sqrt{\frac{1}{D}\sum x^2 + \mathrm{eps}}}
 
     A row is the D values in the trailing axes at one position of the other axes. The sum is over a row.
 
@@ -50,6 +50,11 @@ def rms_norm(
     ------
     ValueError, TypeError
         Invalid input, or the shape of x does not end in ``normalized_shape``.
+
+    See Also
+    --------
+    syncbn.RMSNorm : The layer.
+    syncbn.functional.layer_norm : With the mean.
 
     References
     ----------

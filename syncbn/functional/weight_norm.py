@@ -17,11 +17,11 @@ from syncbn.typing import Float64Array, FloatArray, ScalarT
 def weight_norm(
     v: NDArray[ScalarT], g: FloatArray, *, axis: int | None = 0
 ) -> tuple[NDArray[ScalarT], Callable[[FloatArray], tuple[NDArray[ScalarT], FloatArray]]]:
-    """Return the weight of length g in the direction of v.
+    r"""Return the weight of length g in the direction of v.
 
     Not collective.
 
-        w = g·v/‖v‖
+    .. math:: w = g\,\frac{v}{\|v\|}
 
     There is one norm for each index of ``axis``, over all other axes.
 
@@ -46,6 +46,10 @@ def weight_norm(
     ------
     ValueError, TypeError
         Invalid input.
+
+    See Also
+    --------
+    syncbn.WeightNorm : The layer.
 
     References
     ----------

@@ -19,11 +19,11 @@ from syncbn.typing import FloatArray, ScalarT
 def weight_standardization(
     v: NDArray[ScalarT], *, axis: int = 0, eps: float = 1e-5
 ) -> tuple[NDArray[ScalarT], Callable[[FloatArray], NDArray[ScalarT]]]:
-    """Return the weight v with zero mean and unit variance for each index of an axis.
+    r"""Return the weight v with zero mean and unit variance for each index of an axis.
 
     Not collective: the weight is equal on all ranks.
 
-        w = (v − μ)/√(var + eps)
+    .. math:: w = \frac{v - μ}{\sqrt{\mathrm{var} + \mathrm{eps}}}
 
     Each index of ``axis`` has a mean μ and a biased variance var over all other axes.
 
@@ -48,6 +48,10 @@ def weight_standardization(
     ------
     ValueError, TypeError
         Invalid input, or a single value per index of the axis, whose variance is 0.
+
+    See Also
+    --------
+    syncbn.WeightStandardization : The layer.
 
     References
     ----------

@@ -17,9 +17,9 @@ from syncbn.typing import BackwardOf, ResidualBackwardOf, ScalarT
 
 
 class BatchNorm(BatchNormalizer):
-    """Batch normalization with the statistics of this process alone.
+    r"""Batch normalization with the statistics of this process alone.
 
-        y = γ·(x − μ)/√(var + eps) + β
+    .. math:: y = γ\,\frac{x - μ}{\sqrt{\mathrm{var} + \mathrm{eps}}} + β
 
     Not collective.
 
@@ -62,6 +62,11 @@ class BatchNorm(BatchNormalizer):
     ------
     ValueError, TypeError
         From the constructor or the call: invalid arguments; in training also a single value per channel.
+
+    See Also
+    --------
+    syncbn.SyncBatchNorm : The layer with the statistics of all ranks.
+    syncbn.functional.batch_norm : The function.
 
     References
     ----------
@@ -194,12 +199,12 @@ class BatchNorm(BatchNormalizer):
 
 
 class SyncBatchNorm(BatchNorm):
-    """Batch normalization with the statistics of the batches of all ranks.
+    r"""Batch normalization with the statistics of the batches of all ranks.
 
     Collective in training: every rank must call forward and then backward, in the same order of layers.
     Evaluation never communicates.
 
-        y = γ·(x − μ)/√(var + eps) + β
+    .. math:: y = γ\,\frac{x - μ}{\sqrt{\mathrm{var} + \mathrm{eps}}} + β
 
     The result is that of `BatchNorm` on the concatenated batch. With ``reduction="exact"`` it has the same
     bits, for every number of ranks and every split of the samples; ranks may have different numbers of
@@ -240,6 +245,12 @@ class SyncBatchNorm(BatchNorm):
         From the call: another rank had invalid input, or made a different call.
     SyncLostRankError, SyncTimeoutError
         From the call: another rank did not enter it.
+
+    See Also
+    --------
+    syncbn.BatchNorm : The layer with the statistics of one process.
+    syncbn.functional.batch_norm : The function.
+    syncbn.torch.SyncBatchNorm : The layer for PyTorch.
 
     References
     ----------

@@ -26,6 +26,10 @@ class LinearRamp:
     start, stop : int
         Steps, counted from 0.
 
+    See Also
+    --------
+    syncbn.BatchRenorm : The layer whose limits grow.
+
     Examples
     --------
     >>> from syncbn.layers import LinearRamp
@@ -49,9 +53,9 @@ Limit = float | Callable[[int], float]
 
 
 class BatchRenorm(BatchNormalizer):
-    """Batch normalization whose statistics are corrected towards the running statistics in training.
+    r"""Batch normalization whose statistics are corrected towards the running statistics in training.
 
-        y = γ·(x̂·r + d) + β,   x̂ = (x − μ)/√(var + eps)
+    .. math:: y = γ\,(\hat{x} r + d) + β, \qquad \hat{x} = \frac{x - μ}{\sqrt{\mathrm{var} + \mathrm{eps}}}
 
     Collective in training if there is a ``comm``. Evaluation never communicates.
 
@@ -95,6 +99,11 @@ class BatchRenorm(BatchNormalizer):
         From the constructor or the call: invalid arguments of this rank, or a single value per channel over all ranks.
     SyncMismatchError
         From the call: another rank had invalid input, or made a different call.
+
+    See Also
+    --------
+    syncbn.functional.batch_renorm : The function.
+    syncbn.layers.LinearRamp : The growth of the limits.
 
     References
     ----------

@@ -15,11 +15,11 @@ from syncbn.typing import BackwardOf, FloatArray, ScalarT
 
 
 class FilterResponseNorm(AffineNormalizer):
-    """Filter response normalization of each channel of each sample, with a thresholded linear unit (TLU).
+    r"""Filter response normalization of each channel of each sample, with a thresholded linear unit (TLU).
 
     Not collective. Training and evaluation mode give the same result.
 
-        y = max(γ·x/√(ν² + eps) + β, τ)
+    .. math:: y = \max\left(γ\,\frac{x}{\sqrt{ν^2 + \mathrm{eps}}} + β,\; τ\right)
 
     ν² is the mean of x² over the trailing axes of one channel of one sample. The TLU is the activation: no ReLU
     follows.
@@ -48,6 +48,10 @@ class FilterResponseNorm(AffineNormalizer):
     ------
     ValueError, TypeError
         From the constructor or the call: invalid arguments.
+
+    See Also
+    --------
+    syncbn.functional.filter_response_norm : The function.
 
     References
     ----------

@@ -17,9 +17,9 @@ from syncbn.typing import BackwardOf, FloatArray, ResidualBackwardOf, ScalarT
 
 
 class FrozenBatchNorm(Module):
-    """Batch normalization whose statistics, γ and β never change.
+    r"""Batch normalization whose statistics, γ and β never change.
 
-        y = γ·(x − running_mean)/√(running_var + eps) + β
+    .. math:: y = γ\,\frac{x - \text{running_mean}}{\sqrt{\text{running_var} + \mathrm{eps}}} + β
 
     Not collective. Training and evaluation mode give the same result. γ, β and the statistics are buffers instead of
     parameters: they receive no gradient and are loaded by ``load_state_dict``, which ignores
@@ -48,6 +48,11 @@ class FrozenBatchNorm(Module):
     ------
     ValueError, TypeError
         From the constructor or the call: invalid arguments.
+
+    See Also
+    --------
+    syncbn.functional.batch_norm_inference : The function.
+    syncbn.nn.fuse : Fold the layer into an adjacent one.
 
     References
     ----------

@@ -15,9 +15,9 @@ from syncbn.typing import BackwardOf, ScalarT
 
 
 class GhostBatchNorm(BatchNormalizer):
-    """Batch normalization with the statistics of virtual batches, parts of the batch, as if the batch were smaller.
+    r"""Batch normalization with the statistics of virtual batches, parts of the batch, as if the batch were smaller.
 
-        y = γ·(x − μ)/√(var + eps) + β
+    .. math:: y = γ\,\frac{x - μ}{\sqrt{\mathrm{var} + \mathrm{eps}}} + β
 
     Collective in training if there is a ``comm``. Evaluation never communicates.
 
@@ -63,6 +63,10 @@ class GhostBatchNorm(BatchNormalizer):
         batch.
     SyncMismatchError
         From the call: another rank had invalid input, or made a different call.
+
+    See Also
+    --------
+    syncbn.functional.ghost_batch_norm : The function.
 
     References
     ----------

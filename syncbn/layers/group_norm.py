@@ -14,11 +14,11 @@ from syncbn.typing import BackwardOf, ScalarT
 
 
 class GroupNorm(AffineNormalizer):
-    """Group normalization, with the statistics of groups of channels of each sample.
+    r"""Group normalization, with the statistics of groups of channels of each sample.
 
     Not collective. Training and evaluation mode give the same result.
 
-        y = γ·(x − μ)/√(var + eps) + β
+    .. math:: y = γ\,\frac{x - μ}{\sqrt{\mathrm{var} + \mathrm{eps}}} + β
 
     Each group of each sample has a mean μ and a biased variance var. γ and β have one value for each channel.
 
@@ -43,6 +43,11 @@ class GroupNorm(AffineNormalizer):
     ------
     ValueError, TypeError
         From the constructor or the call: invalid arguments.
+
+    See Also
+    --------
+    syncbn.functional.group_norm : The function.
+    syncbn.WeightStandardization : Often used together.
 
     References
     ----------

@@ -13,11 +13,11 @@ from syncbn.typing import BackwardOf, ScalarT
 
 
 class InstanceNorm(RunningNormalizer):
-    """Instance normalization, with the statistics of each channel of each sample.
+    r"""Instance normalization, with the statistics of each channel of each sample.
 
     Not collective.
 
-        y = γ·(x − μ)/√(var + eps) + β
+    .. math:: y = γ\,\frac{x - μ}{\sqrt{\mathrm{var} + \mathrm{eps}}} + β
 
     Each channel of each sample has a mean μ and a biased variance var. γ and β have one value for each channel.
 
@@ -48,6 +48,10 @@ class InstanceNorm(RunningNormalizer):
     ------
     ValueError, TypeError
         From the constructor or the call: invalid arguments, or a single value per channel and sample.
+
+    See Also
+    --------
+    syncbn.functional.instance_norm : The function.
 
     References
     ----------

@@ -15,11 +15,11 @@ from syncbn.typing import BackwardOf, ScalarT
 
 
 class LayerNorm(AffineNormalizer):
-    """Layer normalization over the trailing axes.
+    r"""Layer normalization over the trailing axes.
 
     Not collective. Training and evaluation mode give the same result.
 
-        y = γ·(x − μ)/√(var + eps) + β
+    .. math:: y = γ\,\frac{x - μ}{\sqrt{\mathrm{var} + \mathrm{eps}}} + β
 
     A row is the values in the trailing axes at one position of the other axes. Each row has a mean μ and a biased
     variance var; γ and β have one value for each position in a row.
@@ -43,6 +43,11 @@ class LayerNorm(AffineNormalizer):
     ------
     ValueError, TypeError
         From the constructor or the call: invalid arguments.
+
+    See Also
+    --------
+    syncbn.functional.layer_norm : The function.
+    syncbn.RMSNorm : Without the mean.
 
     References
     ----------

@@ -34,6 +34,11 @@ class Module:
     attributes, joined by dots through nested modules; items are named by position or key. A module, parameter or buffer
     that is found twice is yielded once, under its first name, but ``state_dict`` has all names.
 
+    See Also
+    --------
+    syncbn.nn.Sequential : Layers one after the other.
+    syncbn.Parameter : Values that are trained.
+
     Examples
     --------
     >>> import numpy as np

@@ -41,6 +41,10 @@ class Parameter:
         Number of changes of ``data`` by optimizers and by ``load_state_dict``. A backward raises RuntimeError if the
         parameters of its layer have changed since the forward.
 
+    See Also
+    --------
+    syncbn.Module : The layers that have parameters.
+
     Examples
     --------
     >>> import numpy as np

@@ -15,11 +15,11 @@ from syncbn.typing import BackwardOf, ScalarT
 
 
 class RMSNorm(AffineNormalizer):
-    """Root-mean-square normalization over the trailing axes.
+    r"""Root-mean-square normalization over the trailing axes.
 
     Not collective. Training and evaluation mode give the same result.
 
-        y = γ·x/√(Σx²/D + eps)
+    .. math:: y = γ\,\frac{x}{\sqrt{\frac{1}{D}\sum x^2 + \mathrm{eps}}}
 
     The sum is over the D values in the trailing axes.
 
@@ -39,6 +39,11 @@ class RMSNorm(AffineNormalizer):
     ------
     ValueError, TypeError
         From the constructor or the call: invalid arguments.
+
+    See Also
+    --------
+    syncbn.functional.rms_norm : The function.
+    syncbn.LayerNorm : With the mean.
 
     References
     ----------

@@ -15,11 +15,11 @@ from syncbn.typing import FloatArray
 
 
 class WeightNorm(ParametrizedModule):
-    """A wrapper that replaces the weight w of a layer by a trainable length g and a trainable direction v.
+    r"""A wrapper that replaces the weight w of a layer by a trainable length g and a trainable direction v.
 
     Not collective.
 
-        w = g·v/‖v‖
+    .. math:: w = g\,\frac{v}{\|v\|}
 
     Parameters
     ----------
@@ -43,6 +43,10 @@ class WeightNorm(ParametrizedModule):
     ------
     ValueError, TypeError
         The module has no such parameter, or the parameter has no such axis.
+
+    See Also
+    --------
+    syncbn.functional.weight_norm : The function.
 
     References
     ----------

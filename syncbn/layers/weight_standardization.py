@@ -13,11 +13,11 @@ from syncbn.typing import FloatArray
 
 
 class WeightStandardization(ParametrizedModule):
-    """A wrapper that gives the weights w of each output of a layer zero mean and unit variance.
+    r"""A wrapper that gives the weights w of each output of a layer zero mean and unit variance.
 
     Not collective.
 
-        w = (v − μ)/√(var + eps)
+    .. math:: w = \frac{v - μ}{\sqrt{\mathrm{var} + \mathrm{eps}}}
 
     It is used with a normalizer after the layer, most often `GroupNorm`.
 
@@ -42,6 +42,11 @@ class WeightStandardization(ParametrizedModule):
     ------
     ValueError, TypeError
         The module has no such parameter, the parameter has no such axis, or a single value for each of its indices.
+
+    See Also
+    --------
+    syncbn.functional.weight_standardization : The function.
+    syncbn.GroupNorm : Often used together.
 
     References
     ----------

@@ -53,6 +53,10 @@ def plot(path: PathLike, output: PathLike | None = None) -> Any:
     OSError
         A file cannot be read or written.
 
+    See Also
+    --------
+    syncbn.monitor.read_records : Read the records.
+
     Examples
     --------
     >>> import numpy as np

@@ -83,6 +83,11 @@ class Monitor:
     SyncMismatchError
         Another rank has raised one of these errors, or has other arguments.
 
+    See Also
+    --------
+    syncbn.monitor.plot : Draw the records.
+    syncbn.monitor.read_records : Read them.
+
     Examples
     --------
     >>> import numpy as np

@@ -60,6 +60,10 @@ def read_records(path: PathLike) -> list[Record]:
     ValueError
         A line is not JSON.
 
+    See Also
+    --------
+    syncbn.monitor.plot : Draw the records.
+
     Examples
     --------
     >>> import numpy as np

@@ -50,6 +50,11 @@ class Activation(Module):
 class ReLU(Activation):
     """Rectified linear unit for any shape: y = max(x, 0), with derivative 0 at 0; NaN gives NaN.
 
+    See Also
+    --------
+    syncbn.nn.Sigmoid : Logistic function.
+    syncbn.nn.Tanh : Hyperbolic tangent.
+
     Examples
     --------
     >>> import numpy as np
@@ -68,6 +73,11 @@ class ReLU(Activation):
 
 class Sigmoid(Activation):
     """Logistic sigmoid for any shape: y = 1/(1 + exp(−x)), with derivative y·(1 − y).
+
+    See Also
+    --------
+    syncbn.nn.ReLU : Rectifier.
+    syncbn.nn.Tanh : Hyperbolic tangent.
 
     Examples
     --------
@@ -89,6 +99,11 @@ class Sigmoid(Activation):
 
 class Tanh(Activation):
     """Hyperbolic tangent for any shape: y = tanh(x), with derivative 1 − y².
+
+    See Also
+    --------
+    syncbn.nn.ReLU : Rectifier.
+    syncbn.nn.Sigmoid : Logistic function.
 
     Examples
     --------

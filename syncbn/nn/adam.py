@@ -37,6 +37,10 @@ class Adam(Optimizer):
     TypeError
         An element of ``parameters`` is not a Parameter.
 
+    See Also
+    --------
+    syncbn.nn.SGD : Stochastic gradient descent.
+
     References
     ----------
     Kingma & Ba 2015, Adam: a method for stochastic optimization.

@@ -25,6 +25,11 @@ class AvgPool2d(Pool2d):
     padding : int or pair of int
         Zeros, which the mean includes (PyTorch's default); at most half of ``kernel_size``.
 
+    See Also
+    --------
+    syncbn.nn.MaxPool2d : Maxima instead of means.
+    syncbn.nn.GlobalAvgPool2d : The mean of the whole image.
+
     Examples
     --------
     >>> import numpy as np

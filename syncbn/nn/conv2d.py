@@ -35,6 +35,11 @@ class Conv2d(Module):
     weight : Parameter, shape (out_channels, in_channels, KH, KW)
     bias : Parameter or None, shape (out_channels,)
 
+    See Also
+    --------
+    syncbn.nn.Dense : Matrix product.
+    syncbn.nn.he_normal : The default initial weights.
+
     Examples
     --------
     >>> import numpy as np

@@ -38,6 +38,11 @@ class Dense(Module):
     weight : Parameter, shape (out_features, in_features)
     bias : Parameter or None, shape (out_features,)
 
+    See Also
+    --------
+    syncbn.nn.Conv2d : Convolution.
+    syncbn.nn.he_normal : The default initial weights.
+
     Examples
     --------
     >>> import numpy as np

@@ -33,6 +33,10 @@ class Dropout(Module):
         State of the random numbers: the seed (two numbers), the rank, and the number of forwards in training. It is
         part of a trainer's checkpoints but not of ``state_dict``, which in PyTorch has no entry for dropout either.
 
+    See Also
+    --------
+    syncbn.train.broadcast_parameters : From then on, ranks draw different numbers.
+
     References
     ----------
     Srivastava et al. 2014, Dropout: a simple way to prevent neural networks from overfitting.

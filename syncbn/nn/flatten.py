@@ -15,6 +15,10 @@ from syncbn.typing import BackwardOf, FloatArray, ScalarT
 class Flatten(Module):
     """Layer that flattens all axes but the first, in C order for every memory order of x.
 
+    See Also
+    --------
+    syncbn.nn.Dense : Layer for vectors.
+
     Examples
     --------
     >>> import numpy as np

@@ -24,16 +24,19 @@ _NORMS = (BatchNorm, SyncBatchNorm, FrozenBatchNorm)
 
 
 def fuse(model: ModuleT) -> ModuleT:
-    """Return a copy of a network for evaluation, with batch normalization folded into adjacent layers.
+    r"""Return a copy of a network for evaluation, with batch normalization folded into adjacent layers.
 
-        after a layer:   s·(Wx + b − μ) + β = (s·W)x + [s·(b − μ) + β]    with s = γ/√(var + eps)
-        before a layer:  W(s·(x − μ) + β) + b = (W·s)x + [W(β − s·μ) + b]
+    .. math::
+
+        \text{after a layer:} \quad s\,(W x + b - μ) + β &= (s W)\,x + [s\,(b - μ) + β] \\
+        \text{before a layer:} \quad W (s\,(x - μ) + β) + b &= (W s)\,x + [W (β - s μ) + b], \\
+        s &= γ / \sqrt{\mathrm{var} + \mathrm{eps}}
 
     Not collective. In each `Sequential` of ``model``, also inside of other modules, a `BatchNorm`, `SyncBatchNorm` or
     `FrozenBatchNorm` with running statistics is removed if it follows a `Dense` or `Conv2d`, or else precedes a
     `Dense`, or a `Conv2d` without padding. That layer takes the new weight and bias, which are computed in float64 and
     rounded once, so the outputs are those of ``model`` in evaluation except for rounding: relative to σ, an error of
-    about |mean|·2⁻²⁴ in float32, where the mean of x is large against σ. Layers that occur several times, and
+    about 2⁻²⁴·abs(mean) in float32, where the mean of x is large against σ. Layers that occur several times, and
     subclasses of these layers, remain as they are. `summary` shows the numbers of parameters.
 
     Parameters
@@ -50,6 +53,10 @@ def fuse(model: ModuleT) -> ModuleT:
     ------
     TypeError
         ``model`` isn't a Module.
+
+    See Also
+    --------
+    syncbn.onnx.export : Write the network for inference.
 
     References
     ----------

@@ -16,6 +16,10 @@ from syncbn.typing import BackwardOf, FloatArray, ScalarT
 class GlobalAvgPool2d(Module):
     """Global average pooling from (N, C, H, W) to (N, C): y[n,c] is the mean of all pixels of x[n,c].
 
+    See Also
+    --------
+    syncbn.nn.AvgPool2d : Means of parts of the image.
+
     Examples
     --------
     >>> import numpy as np

@@ -15,6 +15,10 @@ from syncbn.typing import FloatArray
 class Initializer(Protocol):
     """A function that draws initial weights, such as `he_normal`.
 
+    See Also
+    --------
+    syncbn.nn.he_normal : An initializer.
+
     Examples
     --------
     >>> import numpy as np
@@ -45,6 +49,11 @@ def he_normal(shape: Sequence[int], rng: np.random.Generator, dtype: DTypeLike =
     ValueError
         ``shape`` has fewer than 2 axes or an axis of size 0.
 
+    See Also
+    --------
+    syncbn.nn.he_uniform : Uniform instead of normal.
+    syncbn.nn.glorot_normal : For layers without ReLU.
+
     References
     ----------
     He, Zhang, Ren & Sun 2015, Delving deep into rectifiers, equation 10.
@@ -64,6 +73,11 @@ def he_normal(shape: Sequence[int], rng: np.random.Generator, dtype: DTypeLike =
 def he_uniform(shape: Sequence[int], rng: np.random.Generator, dtype: DTypeLike = np.float32) -> FloatArray:
     """Draw from U(−a, a) with a = √(6/fan_in), whose variance is that of `he_normal`; arguments as `he_normal`.
 
+    See Also
+    --------
+    syncbn.nn.he_normal : Normal instead of uniform.
+    syncbn.nn.glorot_uniform : For layers without ReLU.
+
     Examples
     --------
     >>> import numpy as np
@@ -79,6 +93,11 @@ def he_uniform(shape: Sequence[int], rng: np.random.Generator, dtype: DTypeLike 
 def glorot_normal(shape: Sequence[int], rng: np.random.Generator, dtype: DTypeLike = np.float32) -> FloatArray:
     """Draw from N(0, 2/(fan_in + fan_out)) (Glorot & Bengio 2010); arguments as `he_normal`.
 
+    See Also
+    --------
+    syncbn.nn.glorot_uniform : Uniform instead of normal.
+    syncbn.nn.he_normal : For layers with ReLU.
+
     Examples
     --------
     >>> import numpy as np
@@ -92,6 +111,11 @@ def glorot_normal(shape: Sequence[int], rng: np.random.Generator, dtype: DTypeLi
 
 def glorot_uniform(shape: Sequence[int], rng: np.random.Generator, dtype: DTypeLike = np.float32) -> FloatArray:
     """Draw from U(−a, a), a = √(6/(fan_in + fan_out)) (Glorot & Bengio 2010, equation 16); arguments as `he_normal`.
+
+    See Also
+    --------
+    syncbn.nn.glorot_normal : Normal instead of uniform.
+    syncbn.nn.he_uniform : For layers with ReLU.
 
     Examples
     --------

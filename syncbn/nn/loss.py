@@ -46,6 +46,11 @@ def softmax_cross_entropy(
     TypeError
         Logits are not float32 or float64, or labels are not integers.
 
+    See Also
+    --------
+    syncbn.nn.mean_squared_error : The loss of a regression.
+    syncbn.train.sum_gradients : Sums over ranks.
+
     Examples
     --------
     >>> import numpy as np
@@ -119,6 +124,11 @@ def mean_squared_error(
         The shapes differ, or the normalizer is not positive and finite.
     TypeError
         y is not float32 or float64, or targets are not real numbers.
+
+    See Also
+    --------
+    syncbn.nn.softmax_cross_entropy : The loss of a classification.
+    syncbn.train.sum_gradients : Sums over ranks.
 
     Examples
     --------

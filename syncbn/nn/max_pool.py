@@ -25,6 +25,10 @@ class MaxPool2d(Pool2d):
     padding : int or pair of int
         Padding, which is never the maximum; at most half of ``kernel_size``, so that every window has a pixel.
 
+    See Also
+    --------
+    syncbn.nn.AvgPool2d : Means instead of maxima.
+
     Examples
     --------
     >>> import numpy as np

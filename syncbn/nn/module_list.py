@@ -27,6 +27,10 @@ class ModuleList(Module):
     TypeError
         A layer isn't a Module.
 
+    See Also
+    --------
+    syncbn.nn.Sequential : Layers one after the other.
+
     Examples
     --------
     >>> import numpy as np

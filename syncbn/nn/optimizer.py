@@ -41,6 +41,11 @@ class Optimizer:
     TypeError
         An element of ``parameters`` is not a Parameter.
 
+    See Also
+    --------
+    syncbn.nn.SGD : Stochastic gradient descent.
+    syncbn.nn.Adam : Adaptive moments.
+
     Examples
     --------
     >>> import numpy as np
@@ -94,9 +99,15 @@ class Optimizer:
         Raises
         ------
         RuntimeError
-            A gradient is that of this rank alone, though all ranks have copies of the parameter. No parameter has
-            changed.
+            No parameter has a gradient, or a gradient is that of this rank alone, though all ranks have copies of the
+            parameter. No parameter has changed.
         """
+        if all(p.grad is None for p in self.parameters):
+            raise RuntimeError(
+                "no parameter of the optimizer has a gradient: call the backward of the model before "
+                "optimizer.step(), and zero_grad() after it; an optimizer made of another model's parameters does not "
+                f"train this one{see('optimizers')}"
+            )
         if any(p.replicated and p.grad is not None and not p.summed for p in self.parameters):
             raise RuntimeError(
                 "gradients are those of this rank alone, so the parameters of the ranks would drift apart: call "

@@ -50,6 +50,10 @@ class ResidualBlock(Module):
     ValueError
         ``zero_init_residual`` is True, and the normalizer has no weight.
 
+    See Also
+    --------
+    syncbn.nn.Sequential : Layers one after the other.
+
     References
     ----------
     He, Zhang, Ren & Sun 2016, Deep residual learning for image recognition.

@@ -29,6 +29,12 @@ class Schedule(ABC):
     ValueError, TypeError
         An argument is out of range or has another type.
 
+    See Also
+    --------
+    syncbn.nn.ConstantSchedule : Constant.
+    syncbn.nn.StepSchedule : Steps.
+    syncbn.nn.CosineSchedule : Half a cosine.
+
     Examples
     --------
     >>> from syncbn import nn
@@ -59,6 +65,11 @@ class Schedule(ABC):
 class ConstantSchedule(Schedule):
     """Constant learning rate after the warm-up; parameters as `Schedule`.
 
+    See Also
+    --------
+    syncbn.nn.StepSchedule : Steps.
+    syncbn.nn.CosineSchedule : Half a cosine.
+
     Examples
     --------
     >>> from syncbn import nn
@@ -82,6 +93,11 @@ class StepSchedule(Schedule):
     milestones : tuple of int
         Steps in ascending order, counted from the start of training, after the warm-up.
     factor : float
+
+    See Also
+    --------
+    syncbn.nn.ConstantSchedule : Constant.
+    syncbn.nn.CosineSchedule : Half a cosine.
 
     Examples
     --------
@@ -119,6 +135,11 @@ class CosineSchedule(Schedule):
     total_steps : int
         Steps of the whole training, including the warm-up.
     final_lr : float
+
+    See Also
+    --------
+    syncbn.nn.ConstantSchedule : Constant.
+    syncbn.nn.StepSchedule : Steps.
 
     References
     ----------

@@ -25,6 +25,11 @@ class Sequential(ModuleList):
     TypeError
         A layer isn't a Module.
 
+    See Also
+    --------
+    syncbn.nn.ModuleList : Layers that a forward of your own calls.
+    syncbn.Module : The base class.
+
     Examples
     --------
     >>> import numpy as np

@@ -34,6 +34,11 @@ class SGD(Optimizer):
     TypeError
         An element of ``parameters`` is not a Parameter.
 
+    See Also
+    --------
+    syncbn.nn.Adam : Adaptive moments.
+    syncbn.nn.CosineSchedule : A learning rate that decreases.
+
     Examples
     --------
     >>> import numpy as np

@@ -24,6 +24,10 @@ class Summary(str):
     html : str
         The same as an HTML table.
 
+    See Also
+    --------
+    syncbn.nn.summary : The function that returns it.
+
     Examples
     --------
     >>> from syncbn import nn
@@ -71,6 +75,10 @@ def summary(model: Module, input_shape: Sequence[int], file: TextIO | None = Non
         The network does not accept samples of ``input_shape``; the message ends with that of the layer concerned.
     TypeError
         ``input_shape`` is not a sequence of integers.
+
+    See Also
+    --------
+    syncbn.nn.Summary : Its result.
 
     Examples
     --------

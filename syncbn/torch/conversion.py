@@ -48,6 +48,10 @@ def convert_sync_batchnorm(module: nn.Module, process_group: Any = None, comm: C
     TypeError, ValueError
         ``module`` is not a Module, or the group is invalid.
 
+    See Also
+    --------
+    syncbn.torch.revert_sync_batchnorm : The other direction.
+
     Examples
     --------
     >>> import torch
@@ -79,6 +83,10 @@ def revert_sync_batchnorm(module: nn.Module) -> nn.Module:
     ------
     TypeError
         ``module`` is not a Module.
+
+    See Also
+    --------
+    syncbn.torch.convert_sync_batchnorm : The other direction.
 
     Examples
     --------

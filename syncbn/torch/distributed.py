@@ -100,9 +100,10 @@ def _test(work: Any) -> Test:
                 return True
             except RuntimeError as error:
                 failures.append((time.monotonic(), error))
-        for since, error in failures:
+        for since, failure in failures:
             if time.monotonic() > since + GRACE_SECONDS:
-                raise SyncLostRankError(f"a rank was lost, since gloo failed: {error}{see('lost-ranks')}") from error
+                lost = f"a rank was lost, since gloo failed: {failure}{see('lost-ranks')}"
+                raise SyncLostRankError(lost) from failure
         return False
 
     return test
@@ -131,6 +132,10 @@ class TorchComm(Communicator):
     ValueError
         This process does not belong to the group, or ``timeout`` is not a positive number.
 
+    See Also
+    --------
+    syncbn.MPIComm : The ranks of MPI.
+
     Examples
     --------
     >>> import torch
@@ -146,6 +151,8 @@ class TorchComm(Communicator):
     >>> comm.free()
     >>> torch.distributed.destroy_process_group()
     """
+
+    _protocol: Protocol
 
     def __init__(self, process_group: Any = None, *, timeout: float | None = None) -> None:
         _check_group(process_group)

@@ -22,6 +22,10 @@ class BatchNorm(_BatchNorm):
     Not collective. `revert_sync_batchnorm` makes it of a layer whose original class is unknown. The parameters are
     those of ``torch.nn.BatchNorm2d``.
 
+    See Also
+    --------
+    syncbn.torch.SyncBatchNorm : The synchronized layer.
+
     Examples
     --------
     >>> import torch
@@ -36,9 +40,9 @@ class BatchNorm(_BatchNorm):
 
 
 class SyncBatchNorm(BatchNorm):
-    """Batch normalization of CPU tensors with the statistics of the batches of all ranks.
+    r"""Batch normalization of CPU tensors with the statistics of the batches of all ranks.
 
-        y = γ·(x − μ)/√(var + eps) + β
+    .. math:: y = γ\,\frac{x - μ}{\sqrt{\mathrm{var} + \mathrm{eps}}} + β
 
     Collective in training: every rank must call forward, and then backward. Evaluation never communicates.
 
@@ -83,6 +87,11 @@ class SyncBatchNorm(BatchNorm):
         From the call: another rank did not enter it.
     RuntimeError
         From the call: several processes were launched, but neither MPI nor torch.distributed connects them.
+
+    See Also
+    --------
+    syncbn.torch.convert_sync_batchnorm : Convert a model.
+    syncbn.torch.TorchComm : The ranks of torch.distributed.
 
     Examples
     --------

@@ -43,6 +43,10 @@ def broadcast_parameters(module: nn.Module, comm: CommLike = None) -> None:
     SyncMismatchError
         Ranks have models with different names, shapes or dtypes, or another rank had an invalid argument.
 
+    See Also
+    --------
+    syncbn.torch.average_gradients : After each backward.
+
     Examples
     --------
     >>> import torch
@@ -85,6 +89,11 @@ def average_gradients(module: nn.Module, comm: CommLike = None) -> None:
         ``module`` is not a Module, or a gradient is sparse.
     SyncMismatchError
         Ranks have models with different parameters, or another rank had an invalid argument.
+
+    See Also
+    --------
+    syncbn.torch.broadcast_parameters : Before the training.
+    syncbn.torch.loss_weight : Batches of unequal sizes.
 
     Examples
     --------
@@ -132,6 +141,10 @@ def loss_weight(samples: int, comm: CommLike = None) -> float:
         ``samples`` is not an integer, or negative.
     SyncMismatchError
         Another rank had an invalid argument.
+
+    See Also
+    --------
+    syncbn.torch.average_gradients : The averages.
 
     Examples
     --------

@@ -26,6 +26,10 @@ TRAILER_BYTES = len(LABEL) + 64
 class CheckpointError(ValueError):
     """A checkpoint cannot be written, read or used; the message has the file and the reason. Raised on all ranks.
 
+    See Also
+    --------
+    syncbn.train.Trainer : Its ``save`` and ``resume``.
+
     Examples
     --------
     >>> from syncbn import SerialComm, nn

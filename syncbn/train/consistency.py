@@ -18,6 +18,10 @@ class ParameterMismatchError(RuntimeError):
 
     The message has the ranks and the name of the first parameter that differs.
 
+    See Also
+    --------
+    syncbn.train.check_parameters : Raises it.
+
     Examples
     --------
     >>> from syncbn import nn
@@ -46,6 +50,10 @@ def check_parameters(model: Module, comm: CommLike = None) -> None:
     ------
     ParameterMismatchError
         Ranks differ from the majority. Raised on all ranks.
+
+    See Also
+    --------
+    syncbn.train.broadcast_parameters : Makes them equal.
 
     Examples
     --------

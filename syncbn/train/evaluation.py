@@ -32,6 +32,10 @@ class Evaluation:
     samples : int
         Number of samples.
 
+    See Also
+    --------
+    syncbn.train.evaluate : The function that returns it.
+
     Examples
     --------
     >>> from syncbn.train import Evaluation
@@ -83,6 +87,11 @@ def evaluate(
     SyncMismatchError
         Another rank has raised one of these errors.
 
+    See Also
+    --------
+    syncbn.train.predict : The outputs of the network.
+    syncbn.train.Evaluation : The result.
+
     Examples
     --------
     >>> from syncbn import SyncBatchNorm, data, nn, train
@@ -131,6 +140,10 @@ def predict(model: Module, x: FloatArray, *, batch_size: int = 256) -> FloatArra
     ------
     ValueError, TypeError
         Samples do not fit the model.
+
+    See Also
+    --------
+    syncbn.train.evaluate : Loss and error.
 
     Examples
     --------

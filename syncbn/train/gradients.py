@@ -36,6 +36,10 @@ class FlatGradients:
     signature : CollectiveSignature
         Description of `add_over_ranks`, which must be equal on all ranks.
 
+    See Also
+    --------
+    syncbn.train.sum_gradients : The sums for a model, with checks.
+
     Examples
     --------
     >>> import numpy as np

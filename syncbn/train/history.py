@@ -24,6 +24,10 @@ _RECORDS = (
 class History(list[EpochRecord]):
     """List of the records of all epochs. ``print`` and notebooks show it as a table, and `plot` draws it.
 
+    See Also
+    --------
+    syncbn.train.EpochRecord : Its items.
+
     Examples
     --------
     >>> from syncbn.train import EpochRecord, History

@@ -26,6 +26,10 @@ def shard(samples: int, rank: int, size: int) -> slice:
     ValueError
         The rank is not in 0 to size − 1, or the number of samples is negative.
 
+    See Also
+    --------
+    syncbn.train.DataOrder : The batches of all ranks.
+
     Examples
     --------
     >>> from syncbn.train import shard
@@ -58,6 +62,10 @@ class DataOrder:
         Seed of the random order.
     drop_last : bool
         Whether to leave out the last batch of an epoch if it is smaller than the others.
+
+    See Also
+    --------
+    syncbn.train.shard : The share of a rank.
 
     Examples
     --------

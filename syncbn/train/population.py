@@ -24,12 +24,15 @@ Batches = FloatArray | Iterable[FloatArray | tuple[Any, ...] | list[Any]]
 
 @of_all_ranks
 def update_bn(loader: Batches, model: Module, comm: CommLike = None, *, batch_size: int = 256) -> None:
-    """Replace the running statistics of batch normalization by those of all samples, as PreciseBN does.
+    r"""Replace the running statistics of batch normalization by those of all samples, as PreciseBN does.
 
     Collective. Moving averages follow the weights of earlier steps with a delay, and weight recent batches more. This
     computes the statistics of the current weights: the samples pass the model once, and
 
-        running_mean = Σ mᵢ·μᵢ/M,   running_var = Σ mᵢ·(varᵢ + (μᵢ − running_mean)²)/(M − 1),   M = Σ mᵢ
+    .. math::
+
+        \text{running_mean} &= \frac{1}{M} \sum_i m_i μ_i, \qquad M = \sum_i m_i \\
+        \text{running_var} &= \frac{1}{M - 1} \sum_i m_i \left(\mathrm{var}_i + (μ_i - \text{running_mean})^2\right)
 
     over all batches i, with the number of values mᵢ, the mean μᵢ and the variance varᵢ of the input of a layer. All
     ranks get the same bits, for local layers too. A layer with the same global batches has the same bits on any number
@@ -59,6 +62,10 @@ def update_bn(loader: Batches, model: Module, comm: CommLike = None, *, batch_si
         channel.
     SyncMismatchError
         Another rank has raised one of these errors.
+
+    See Also
+    --------
+    syncbn.SyncBatchNorm : Its running statistics.
 
     References
     ----------

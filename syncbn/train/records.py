@@ -29,6 +29,10 @@ class EpochRecord:
         Fraction of the samples of the epoch (0 to 1) with a wrong class, each predicted in its own step, in training
         mode; None in records of older checkpoints.
 
+    See Also
+    --------
+    syncbn.train.History : The list of all epochs.
+
     Examples
     --------
     >>> from syncbn.train import EpochRecord
@@ -83,6 +87,10 @@ class Progress:
     wrong : int
         Number of samples of the global batch with a wrong class.
 
+    See Also
+    --------
+    syncbn.train.Trainer : Its ``fit`` calls ``on_step`` with it.
+
     Examples
     --------
     >>> from syncbn.train import Progress
@@ -117,6 +125,10 @@ class Position:
         Sum of the losses of these steps, each multiplied by its number of samples.
     samples, seconds, bytes_sent, wrong : int, float, int and int
         Sums over these steps, as described in `EpochRecord` and `Progress`.
+
+    See Also
+    --------
+    syncbn.train.Trainer : Its attribute ``position``.
 
     Examples
     --------

@@ -42,6 +42,11 @@ def broadcast_parameters(model: Module, comm: CommLike = None, optimizer: Optimi
     SyncMismatchError
         Another rank has an invalid argument.
 
+    See Also
+    --------
+    syncbn.train.sum_gradients : After each backward.
+    syncbn.train.Trainer : Makes these calls.
+
     Examples
     --------
     >>> from syncbn import SyncBatchNorm, data, nn, train
@@ -113,6 +118,11 @@ def sum_gradients(model: Module, comm: CommLike = None, loss: float = 0.0) -> fl
         Ranks have different parameters.
     SyncMismatchError
         Another rank has raised one of these errors, or has another model.
+
+    See Also
+    --------
+    syncbn.train.broadcast_parameters : Before the training.
+    syncbn.train.FlatGradients : The sums without the checks.
 
     Examples
     --------

@@ -70,6 +70,6 @@ class Run:
         return {
             "epochs": self.epochs,
             "validation_data": self.validation_data is None or describe_data(*self.validation_data),
-            "checkpoint": self.file is None,
+            "checkpoint": None if self.file is None else "a path",
             "checkpoint_steps": self.checkpoint_steps,
         }

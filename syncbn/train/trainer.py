@@ -87,6 +87,11 @@ class Trainer:
     ValueError, TypeError
         An argument is invalid, or differs between ranks.
 
+    See Also
+    --------
+    syncbn.train.sum_gradients : For a loop of your own.
+    syncbn.monitor.Monitor : Records of the layers.
+
     Examples
     --------
     >>> from syncbn import SyncBatchNorm, data, nn, train

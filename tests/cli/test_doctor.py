@@ -244,3 +244,15 @@ def test_ranks_that_are_bound_to_cores_of_their_own_share_none(tmp_path: Path) -
         env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
     )
     assert result.returncode == 0, result.stderr
+
+
+def test_a_process_of_another_mpi_is_diagnosed(monkeypatch) -> None:
+    """Each process of a foreign mpiexec has one rank. One prints the whole report."""
+    monkeypatch.setenv("PMI_SIZE", "2")
+    for rank in "01":
+        monkeypatch.setenv("PMI_RANK", rank)
+        result = doctor()
+        assert result.returncode == 1
+        assert result.stderr == ""
+        assert ("\nPROBLEM    PMI_SIZE=2: a launcher started 2 processes" in result.stdout) == (rank == "0")
+        assert ("\nkernels " in result.stdout) == (rank == "0")

@@ -11,7 +11,7 @@ import pytest
 from syncbn._core.environment import SettingError
 from syncbn.cli.diagnosis import diagnose
 from syncbn.comm import SERIAL
-from syncbn.comm.launcher import PERMISSION, check_launcher
+from syncbn.comm.launcher import PERMISSION, check_launcher, torchrun_problem
 
 STARTED = {
     "srun": {"SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "0"},
@@ -74,3 +74,20 @@ def test_a_wrong_value_of_the_permission(monkeypatch, value):
     monkeypatch.setenv(PERMISSION, value)
     with pytest.raises(SettingError, match=f"SYNCBN_SINGLE_PROCESS must be 1 or 0, got '{value}'"):
         check_launcher(1)
+
+
+def test_processes_of_torchrun_are_refused(launched, monkeypatch):
+    launched({"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "2"})
+    assert "torchrun started 2 processes" in torchrun_problem(1)
+    assert any("use comm=syncbn.torch.TorchComm()" in problem for problem in diagnose(SERIAL)["problems"])
+    assert not torchrun_problem(2)
+    check_launcher(1)  # layers of PyTorch may communicate over torch.distributed
+    pytest.importorskip("mpi4py")
+    script = "from syncbn import SyncBatchNorm; SyncBatchNorm(3)"
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
+    assert "torchrun started 2 processes" in ended.stderr
+    launched({"WORLD_SIZE": "1"})
+    assert not torchrun_problem(1)
+    monkeypatch.setenv(PERMISSION, "1")
+    launched({"WORLD_SIZE": "2"})
+    assert not torchrun_problem(1)

@@ -23,7 +23,8 @@ from pathlib import Path
 import numpy as np
 
 from syncbn import MPIComm, SyncBatchNorm, SyncError, SyncLostRankError
-from syncbn.nn import Dense
+from syncbn.nn import SGD, Dense
+from syncbn.train import Trainer
 
 comm = MPIComm()
 culprit = comm.rank == comm.size - 1
@@ -40,6 +41,14 @@ def evaluates_in_training_mode() -> None:
     """The culprit alone computes outputs after the training, without having called eval()."""
     if culprit:
         last(x)
+
+
+def saves() -> None:
+    """The usual `if rank == 0: save` of other libraries."""
+    layer = Dense(4, 2)
+    trainer = Trainer(layer, SGD(layer.parameters(), 0.1), comm, batch_per_rank=2)
+    if culprit:
+        trainer.save(Path(sys.argv[2], "checkpoint.npz"))
 
 
 def evaluates_while_others_train() -> None:

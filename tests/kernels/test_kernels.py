@@ -165,6 +165,16 @@ def test_kernels_are_compiled_by_default_and_others_are_refused():
         load_kernels("fast")
 
 
+@pytest.mark.parametrize("in_clone", [True, False])
+def test_missing_compiled_modules_are_reported(in_clone, monkeypatch, tmp_path):
+    monkeypatch.setattr(_core.kernels, "_ROOT", tmp_path)
+    if in_clone:
+        (tmp_path / "setup.py").touch()
+    with pytest.raises(ImportError, match=r"compiled modules are missing .*pip install \.`") as raised:
+        _core.kernels.compiled("absent")
+    assert (f"imported the sources in {tmp_path}" in str(raised.value)) == in_clone
+
+
 def test_an_instruction_set_without_a_module_is_not_available(monkeypatch):
     """The compiler may not know all instruction sets of the processor."""
     fastest, *others = available()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from syncbn.layers.parameter import Parameter
-from syncbn.nn import SGD, Adam
+from syncbn.nn import SGD, Adam, Dense
 
 STEPS = 6
 
@@ -195,6 +195,15 @@ def test_parameters_without_gradient_and_their_state_are_unchanged(make, rng):
             separate.grad = grads[0]
             separate_optimizer.step()
     np.testing.assert_array_equal(late.data, separate.data)
+
+
+def test_a_step_without_any_gradient_is_an_error(rng):
+    layer, other = Dense(3, 2), Dense(3, 2)
+    optimizer = SGD(layer.parameters(), 0.1)
+    _, backward = other(rng.standard_normal((4, 3)).astype(np.float32))
+    backward(np.ones((4, 2), np.float32))  # of another model
+    with pytest.raises(RuntimeError, match=r"no parameter of the optimizer has a gradient: call the backward"):
+        optimizer.step()
 
 
 @pytest.mark.parametrize(

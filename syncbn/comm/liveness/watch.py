@@ -63,6 +63,7 @@ class Watch:
         self._lost: set[int] = set()
         self._cycle = Cycle()
         self._noticed = False
+        self._accompanied = False
 
     def poll(self, now: float) -> float:
         """Poll the other ranks and return the time of the next poll.
@@ -77,6 +78,7 @@ class Watch:
         elapsed = now - self._latest
         self._waited += elapsed if elapsed < SUSPENDED_SECONDS else 0.0
         self._latest = now
+        self._accompanied = self._accompanied or bool(self._table.entered())  # a rank that times out leaves the call
         self._raise_if_lost()
         self._report_absent()
         self._raise_if_in_a_cycle()
@@ -151,7 +153,7 @@ class Watch:
 
     def _advice(self, otherwise: str, *, exited: bool = False) -> str:
         """Return the end of a text about others that have not entered the call: advice if there is any."""
-        alone = not self._table.unknown and not self._table.entered()
+        alone = not self._table.unknown and not self._accompanied
         advice = on_absence(self._signature, self._table.rank, alone=alone, exited=exited)
         return f". {advice}" if advice else otherwise
 

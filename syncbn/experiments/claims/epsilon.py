@@ -33,7 +33,7 @@ IMPLEMENTATIONS = ("formula", "syncbn")
 class FormulaBatchNorm(BatchNorm):
     """Batch normalization by the textbook's formula in NumPy, which divides by √(var + ε) whatever that is."""
 
-    def forward(self, x: FloatArray, *_: Any, **__: Any) -> tuple[FloatArray, Backward]:
+    def forward(self, x: FloatArray, *_: Any, **__: Any) -> tuple[FloatArray, Backward]:  # type: ignore[override]  # no options
         """Return y and its backward."""
         if not self.training:
             return super().forward(x)

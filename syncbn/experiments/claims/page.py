@@ -149,13 +149,15 @@ def _search(rows: list[Mapping[str, Any]]) -> str:
         "<tr>" + "".join(f"<td>{escape(_cell(value))}</td>" for value in row.values()) + "</tr>" for row in rows
     )
     return (
-        '<details><summary>Search of the learning rates</summary><p class="faint">Error on images that are neither '
-        "trained on nor tested, with a seed of its own; the lowest error decides.</p>"
+        '<details><summary>Search of the learning rates</summary><p class="faint">On images that are neither '
+        "trained on nor tested, with a seed of its own. The lowest error decides; if steps are given, the fewest.</p>"
         f'<div class="scroll" tabindex="0"><table><tr>{head}</tr>{body}</table></div></details>\n'
     )
 
 
 def _cell(value: Any) -> str:
+    if isinstance(value, bool):
+        return "✓" if value else ""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

@@ -103,7 +103,7 @@ class ScaleReport:
             if m.oversubscribed and m.ranks > 1 and not all(other.oversubscribed for other in self.measurements)
         ]
         lines += busy_warning(self.load) if self.measurements else []
-        if self.fitted is self.machine and self.fitted:
+        if self.fitted is not None and self.fitted is self.machine:
             lines.append(
                 "The ranks here share memory, so predictions assume a network as fast as this memory: a lower bound for"
             )

@@ -96,7 +96,8 @@ def test_verdicts_and_values_are_on_the_page(page):
         assert f'<h2 id="{name}">' in text
     assert len(re.findall(r'class="verdict [a-z-]+">(?:holds|does|not)', top)) == 2
     assert len(re.findall(r"<title>[^<]*test error \(%\)", text)) == 4 + 6
-    assert "Search of the learning rates" in text
+    assert text.count("Search of the learning rates") == 2
+    assert text.count("<td>✓</td>") == 2 + 6  # the choice of each network
 
 
 BLOCK = "no browser: install chromium for this test"

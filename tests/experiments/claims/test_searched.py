@@ -23,15 +23,15 @@ SEARCHED = [name for name, claim in CLAIMS.items() if isinstance(claim, Searched
 
 def searched(claim, setup, error):
     """Return the results of a search in which ``error(variant, lr)`` is the error of a run."""
-    found = []
+    found, known = [], set()
     while True:
-        known = [result.key for result in found]
-        new = [piece.key for piece in claim.search(setup, found) if piece.key not in known]
-        if not new:
+        keys = {json.dumps(piece.key): piece.key for piece in claim.search(setup, found)}
+        if keys.keys() == known:
             return found
-        for key in new:
-            variant = {name: value for name, value in key.items() if name not in ("lr", "seed")}
-            found.append(Result(key, {"error": error(variant, key["lr"])}, 1.0))
+        for text in keys.keys() - known:
+            variant = {name: value for name, value in keys[text].items() if name not in ("lr", "seed")}
+            found.append(Result(keys[text], {"error": error(variant, keys[text]["lr"])}, 1.0))
+        known = set(keys)
 
 
 def rates_of(found, variant):
