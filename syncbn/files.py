@@ -6,7 +6,6 @@ import errno
 import fcntl
 import glob
 import os
-import reprlib
 import secrets
 import stat
 from collections.abc import Iterator
@@ -23,7 +22,7 @@ def check_path(name: str, path: object) -> Path:
     """Return the argument ``name`` as a path; raise TypeError unless it is a str or an ``os.PathLike`` of one."""
     if isinstance(path, (str, os.PathLike)) and isinstance(os.fspath(path), str):
         return Path(path)
-    raise TypeError(f"{name} must be a path, a str or an os.PathLike, got {reprlib.repr(path)}")
+    raise TypeError(f"{name} must be a path, a str or an os.PathLike, got {type(path).__name__}")
 
 
 def printable(text: str) -> str:

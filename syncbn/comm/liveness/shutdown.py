@@ -39,7 +39,7 @@ wait for ranks that have exited. The second one begins when all other ranks of t
 _open: list[RankTable] = []
 """Rank tables of the communicators of several ranks that were not freed."""
 
-_freed: RankTable | None = None
+_freed: list[RankTable] = []
 """Rank table of the communicator that was freed last, which names this rank if none is open."""
 
 _unfinished_constructions = 0
@@ -69,10 +69,9 @@ def register(table: RankTable) -> None:
 
 def unregister(table: RankTable) -> None:
     """Remove the ranks of a freed communicator."""
-    global _freed
     if table in _open:
         _open.remove(table)
-        _freed = table
+        _freed[:] = [table]
 
 
 def keep_until_exit(pending: object) -> None:
@@ -117,7 +116,7 @@ def _install() -> None:
 
 def _known() -> list[RankTable]:
     """Return the rank tables by which other ranks are observed."""
-    return _open or [_freed] * (_freed is not None)
+    return _open or _freed
 
 
 def _record(error: BaseException) -> None:
