@@ -82,6 +82,8 @@ def _read_python(content: bytes) -> Batch:
         raise DataError(f"images have {images.shape[1]} values, expected {PIXELS}")
     if not (isinstance(labels, list) and all(type(label) is int and 0 <= label <= 255 for label in labels)):
         raise DataError("labels must be a list of integers from 0 to 255")
+    if len(images) != len(labels):
+        raise DataError(f"{len(images)} images and {len(labels)} labels")
     return images.reshape(-1, *IMAGE), np.array(labels, np.uint8)
 
 

@@ -49,7 +49,7 @@ def read_directory(
                 {key: read_idx(find_file(directory, stem), ndim) for key, (stem, ndim) in FILES.items()},
                 None,
             )
-        class_names = class_names or names
+        class_names = class_names or names or None
         if class_names is None:
             class_names = tuple(map(str, range(int(arrays["y_train"].max(initial=0)) + 1)))
         return Dataset(name=name or directory.resolve().name, source=str(directory), class_names=class_names, **arrays)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,7 +62,22 @@ def read_pickle(content: bytes) -> Any:
         raise DataError(f"not a pickle, or a damaged one ({type(error).__name__}: {error})") from None
 
 
+_REFUSED = (
+    "BYTEARRAY8 NEXT_BUFFER READONLY_BUFFER EXT1 EXT2 EXT4 PERSID BINPERSID EMPTY_SET FROZENSET ADDITEMS INST OBJ "
+    "NEWOBJ NEWOBJ_EX"
+)
+"""Instructions of pickles that data files do not have: they allocate memory, make other objects, or hash values."""
+
+
 class _Unpickler(pickle._Unpickler):  # the one in C allocates what a file asks for
+    dispatch: ClassVar[dict[int, Any]] = {
+        code: load
+        for code, load in pickle._Unpickler.dispatch.items()
+        if code not in {getattr(pickle, name)[0] for name in _REFUSED.split()}
+    }
+
+    stack: list[Any]
+
     def __init__(self, file: io.BytesIO, encoding: str) -> None:
         super().__init__(file, encoding=encoding)
         self.known = {  # new functions for each file, which could set their attributes
@@ -78,3 +93,29 @@ class _Unpickler(pickle._Unpickler):  # the one in C allocates what a file asks 
         if (module, name) not in self.known:
             raise DataError(f"it names {module}.{name}, which a file of arrays does not need, so it was not read")
         return self.known[module, name]
+
+    def load_setitem(self) -> None:
+        """Set an entry of a dictionary."""
+        _check_keys(self.stack[-2:-1])
+        super().load_setitem()  # type: ignore[misc]  # the stubs do not have it
+
+    def load_setitems(self) -> None:
+        """Set the entries of a dictionary that follow the last mark."""
+        _check_keys(self.stack[::2])
+        super().load_setitems()  # type: ignore[misc]
+
+    def load_dict(self) -> None:
+        """Make a dictionary of the entries that follow the last mark."""
+        _check_keys(self.stack[::2])
+        super().load_dict()  # type: ignore[misc]
+
+    dispatch[pickle.DICT[0]] = load_dict
+    dispatch[pickle.SETITEM[0]] = load_setitem
+    dispatch[pickle.SETITEMS[0]] = load_setitems
+
+
+def _check_keys(keys: list[Any]) -> None:
+    """Raise `DataError` for keys that are not text: hashing nested tuples can take any time, or crash."""
+    for key in keys:
+        if type(key) not in (bytes, str):
+            raise DataError(f"a key of a dictionary is of type {type(key).__name__}, expected text")

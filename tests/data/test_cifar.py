@@ -144,6 +144,7 @@ def test_a_pickle_cannot_change_the_reader():
     [
         b"\x80\x04\x8e\xff\xff\xff\xff\xff\xff\x00\x00.",  # bytes of an enormous length
         b"\x80\x02X\xff\xff\xff\x7f.",
+        b"\x80\x05\x96" + (1 << 28).to_bytes(8, "little") + b".",  # a bytearray
     ],
 )
 def test_lengths_in_the_file_are_not_allocated(content):
@@ -154,6 +155,25 @@ def test_lengths_in_the_file_are_not_allocated(content):
         assert tracemalloc.get_traced_memory()[1] < 1 << 20
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x80\x02}N" + b"\x85" * 100_000 + b"Ns.",  # a key of nested tuples, whose hash is computed by recursion
+        b"\x80\x02}(N" + b"2\x86" * 60 + b"Nu.",  # a key of 2^60 items
+        b"((tNd.",
+    ],
+)
+def test_keys_are_text(content):
+    with pytest.raises(DataError, match="a key of a dictionary is of type tuple, expected text"):
+        read_pickle(content)
+
+
+@pytest.mark.parametrize("content", [b"\x80\x02\x8f.", b"\x80\x02}\x81.", b"\x80\x02\x82\x01."])
+def test_other_instructions_are_refused(content):
+    with pytest.raises(DataError, match="not a pickle, or a damaged one"):
+        read_pickle(content)
 
 
 def test_the_memo_takes_no_more_memory_than_its_entries():
@@ -205,5 +225,5 @@ def test_labels_and_images_of_different_numbers(directory, parts):
         return
     x, y = parts[TEST]
     (directory / TEST).write_bytes(as_python3(x, y[:2]))
-    with pytest.raises(DataError, match="3 test images have 2 labels"):
+    with pytest.raises(DataError, match="test_batch: 3 images and 2 labels"):
         load(directory)
