@@ -24,6 +24,9 @@ from syncbn.pitfalls import see
 GRACE_SECONDS = 1.0
 """Time after an error of gloo in which the liveness checks can raise theirs, which says why a rank is lost."""
 
+UNLIMITED = timedelta(days=1000)
+"""Timeout of gloo's operations: the protocol has its own, which does not count the time in which a job is suspended."""
+
 
 class TorchTransport(Transport):
     """Ranks of a process group of torch.distributed, which communicate through a gloo group of their own.
@@ -38,19 +41,16 @@ class TorchTransport(Transport):
         Rank of this process, and number of ranks.
     name : str
         Name of the group in messages.
-    timeout : float, optional
-        Maximum time in seconds that gloo waits for the other ranks. Default: that of gloo.
     """
 
-    def __init__(self, store: Any, rank: int, size: int, name: str, timeout: float | None = None) -> None:
+    def __init__(self, store: Any, rank: int, size: int, name: str) -> None:
         self.rank: int = rank
         self.size: int = size
         self.name: str = name
         self._store = store
         self._splits = count()
-        self._gloo = dist.ProcessGroupGloo(
-            store, rank, size, *([] if timeout is None else [timedelta(seconds=timeout)])
-        )
+        self._gloo = dist.ProcessGroupGloo(store, rank, size)
+        self._gloo._set_default_timeout(UNLIMITED)
         self._ops = {"sum": dist.ReduceOp.SUM, "min": dist.ReduceOp.MIN, "max": dist.ReduceOp.MAX}
 
     def allreduce(self, array: NDArray[Any], op: Op) -> Test:
@@ -120,8 +120,8 @@ class TorchComm(Communicator):
     process_group : torch.distributed.ProcessGroup, optional
         Default: the default process group.
     timeout : float, optional
-        Maximum time in seconds that a call waits for other ranks before it raises `SyncTimeoutError`. Default: the
-        30 minutes after which gloo raises an error.
+        Maximum time in seconds that a call waits for other ranks before it raises `SyncTimeoutError`. Default: no
+        limit. While the communicator is made, gloo raises an error after 30 minutes.
 
     Raises
     ------
@@ -164,7 +164,7 @@ class TorchComm(Communicator):
         group = dist.group.WORLD if process_group is None else process_group
         timeout = check_timeout(timeout)
         store = dist.PrefixStore(f"syncbn {next(_numbers[group])}", group.get_group_store())
-        transport = TorchTransport(store, group.rank(), group.size(), f"process group of {group.size()} ranks", timeout)
+        transport = TorchTransport(store, group.rank(), group.size(), f"process group of {group.size()} ranks")
         super().__init__(Protocol(transport, timeout=timeout))
 
     @staticmethod
