@@ -85,7 +85,7 @@ class MPIComm(Communicator):
         if mpi.Comm.Get_parent() == mpi.COMM_NULL:  # the launcher did not start processes that MPI spawned
             ranks = mpi.COMM_WORLD.Get_size()
             check_launcher(ranks)
-            if problem := torchrun_problem(ranks):
+            if (problem := torchrun_problem(ranks)) and (comm is None or comm == mpi.COMM_WORLD):
                 raise RuntimeError(problem)
         base = mpi.COMM_WORLD if comm is None else comm
         check_intracommunicator(base, "an mpi4py intracommunicator")

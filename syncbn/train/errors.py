@@ -103,7 +103,9 @@ def find_communicator(comm: CommLike, model: object) -> Communicator:
         return SERIAL
     if not isinstance(model, Module):
         return latest()
-    return next((found for found in communicators(model) if found.size == processes > 1), None) or world()
+    of_layers = communicators(model)
+    # One with more ranks than MPI is a TorchComm.
+    return next((found for found in of_layers if found.size > 1 and found.size >= processes), None) or world()
 
 
 def communicators(model: Module) -> list[Communicator]:

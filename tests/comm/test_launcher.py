@@ -86,6 +86,8 @@ def test_processes_of_torchrun_are_refused(launched, monkeypatch):
     script = "from syncbn import SyncBatchNorm; SyncBatchNorm(3)"
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
     assert "torchrun started 2 processes" in ended.stderr
+    alone = "from mpi4py import MPI; from syncbn import MPIComm; MPIComm(MPI.COMM_SELF)"
+    subprocess.run([sys.executable, "-c", alone], check=True, timeout=60)
     launched({"WORLD_SIZE": "1"})
     assert not torchrun_problem(1)
     monkeypatch.setenv(PERMISSION, "1")
