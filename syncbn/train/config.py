@@ -20,8 +20,15 @@ _COMPARED_SAMPLES = 256
 
 
 def describe_model(model: Module) -> dict[str, str]:
-    """Return the repr of every innermost layer, and dtype and shape of every parameter and buffer, by name."""
-    layers = {name: repr(layer) for name, layer in model.named_modules() if not any(layer.children())}
+    """Return class and arguments of every layer, and dtype and shape of every parameter and buffer, by name.
+
+    Layers that only contain others, and have no arguments, are left out: what they are called does not matter.
+    """
+    layers = {
+        name: f"{type(layer).__name__}({arguments})"
+        for name, layer in model.named_modules()
+        if (arguments := layer.extra_repr()) or next(layer.children(), None) is None
+    }
     return {
         **{f"layer '{name}'" if name else "model": text for name, text in layers.items()},
         **{name: f"{array.dtype} {array.shape}" for name, array in model.state_dict().items()},

@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from syncbn.nn import SGD, ConstantSchedule, ReLU, Tanh
+from syncbn import WeightStandardization
+from syncbn.nn import SGD, ConstantSchedule, Dense, ReLU, Tanh
 from syncbn.train import CheckpointError, Trainer, snapshot
 from syncbn.train.checkpoint import decode, encode
+from syncbn.train.config import describe_model
 from syncbn.train.records import EpochRecord, Position
 
 
@@ -250,6 +252,12 @@ def test_another_activation_of_equal_shapes_is_refused(build, data, tmp_path):
     other = Trainer(other.model, other.optimizer, other.comm, batch_per_rank=12, check_every=2)
     with pytest.raises(CheckpointError, match=rf"layer '{index}': ReLU\(\) in the checkpoint, Tanh\(\) here"):
         other.resume(tmp_path / "run.npz")
+
+
+def test_other_arguments_of_a_layer_that_contains_one_are_described():
+    described = [describe_model(WeightStandardization(Dense(3, 2), eps=eps)) for eps in (1e-5, 1e-3)]
+    assert described[0] != described[1]
+    assert list(described[0])[:2] == ["model", "layer 'module'"]
 
 
 def test_other_data_is_refused(build, data, tmp_path):
