@@ -198,6 +198,7 @@ class _Sums:
 
     def __init__(self, flat: FlatGradients) -> None:
         self.flat = flat
+        self.dtypes = [parameter.data.dtype for parameter in flat.parameters]
         self.calls = 0
         self.versions = [0] * len(flat.parameters)
 
@@ -216,10 +217,10 @@ _sums: WeakKeyDictionary[Module, _Sums] = WeakKeyDictionary()
 
 
 def _sums_of(model: Module) -> _Sums:
-    """Return the sums of this model, which are made again if its parameters are others than at the last call."""
+    """Return the sums of this model, made again if its parameters or their dtypes are others than at the last call."""
     parameters = list(model.parameters()) if isinstance(model, Module) else []
     sums = _sums.get(model) if parameters else None
-    if sums is None or sums.flat.parameters != parameters:
+    if sums is None or sums.flat.parameters != parameters or sums.dtypes != [each.data.dtype for each in parameters]:
         sums = _Sums(FlatGradients(parameters, scalars=4))
         if parameters:
             _sums[model] = sums

@@ -167,3 +167,14 @@ def test_predict_of_a_trainer_uses_the_running_statistics(build, data):
     wrong = trainer.predict(data[0]).argmax(axis=1) != data[1]
     assert wrong.mean() == trainer.evaluate(*data).error
     assert all(np.array_equal(value, before[name]) for name, value in trainer.model.state_dict().items())
+
+
+def test_gradients_are_summed_in_the_dtype_that_the_parameters_have_now():
+    model = Dense(2, 1)
+    for dtype in (np.float32, np.float64):
+        model.to(dtype)
+        model.zero_grad()
+        model.weight.add_grad(np.full((1, 2), 1 / 3, dtype))
+        model.bias.add_grad(np.zeros(1, dtype))
+        sum_gradients(model, SerialComm())
+    assert model.weight.grad[0, 0] == 1 / 3
