@@ -71,7 +71,7 @@ def unregister(table: RankTable) -> None:
     """Remove the ranks of a freed communicator."""
     if table in _open:
         _open.remove(table)
-        _freed[:] = [table]
+        _freed[:] = [max([*_freed, table], key=lambda each: each.size)]  # ranks of groups have other numbers
 
 
 def keep_until_exit(pending: object) -> None:
@@ -184,7 +184,7 @@ def _abort_at_exit(others: Collection[ProcessPage], *, only_if_asked: bool = Fal
     ``python -m mpi4py`` has asked for it after every uncaught exception; ``only_if_asked`` leaves it at that.
     """
     mpi: Any = sys.modules.get("mpi4py.MPI")
-    if mpi is None:
+    if mpi is None or mpi.Is_finalized():
         return
     from mpi4py.run import set_abort_status
 
