@@ -81,6 +81,8 @@ class Module:
 
         def __getattr__(self, name: str) -> Any:
             """Raise AttributeError, which says what there is instead of a well-known name of Keras or PyTorch."""
+            if isinstance(getattr(type(self), name, None), property):  # it has raised an AttributeError itself
+                return object.__getattribute__(self, name)
             advice = f": {_ELSEWHERE[name]}" if name in _ELSEWHERE else ""
             raise AttributeError(
                 f"{type(self).__name__!r} object has no attribute {name!r}{advice}", name=name, obj=self

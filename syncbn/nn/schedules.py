@@ -115,6 +115,7 @@ class StepSchedule(Schedule):
         check_number("factor", self.factor)
         if not isinstance(self.milestones, (tuple, list)):
             raise TypeError(f"milestones must be a tuple of integers, such as (5, 10), got {self.milestones!r}")
+        object.__setattr__(self, "milestones", tuple(self.milestones))  # equal in descriptions, and hashable
         if list(self.milestones) != sorted(set(self.milestones)) or min(self.milestones, default=1) < 1:
             raise ValueError(f"milestones must be positive and ascending, got {self.milestones}")
         if min(self.milestones, default=self.warmup_steps) < self.warmup_steps:

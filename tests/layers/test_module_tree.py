@@ -184,3 +184,13 @@ def test_a_backward_has_a_signature_and_a_docstring(layer):
     _, backward = layer(np.ones((2, 3), np.float32))
     assert list(inspect.signature(backward).parameters) == ["dy"]
     assert backward.__doc__.startswith("Return dL/dx, given dL/dy")
+
+
+def test_the_error_of_a_property_is_not_hidden():
+    class Misspelt(Module):
+        @property
+        def scale(self):
+            return self.wieght
+
+    with pytest.raises(AttributeError, match="'wieght'"):
+        _ = Misspelt().scale

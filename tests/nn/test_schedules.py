@@ -68,3 +68,11 @@ def test_bad_steps():
         ConstantSchedule(1.0)(-1)
     with pytest.raises(TypeError, match=r"step must be an integer, got 0\.5"):
         ConstantSchedule(1.0)(0.5)
+
+
+def test_milestones_of_a_list_are_those_of_a_tuple():
+    """Descriptions are compared when a training is resumed."""
+    schedule = StepSchedule(0.1, milestones=[2, 4])
+    assert schedule == StepSchedule(0.1, milestones=(2, 4))
+    assert repr(schedule) == repr(StepSchedule(0.1, milestones=(2, 4)))
+    assert hash(schedule) == hash(StepSchedule(0.1, milestones=(2, 4)))
