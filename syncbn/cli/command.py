@@ -10,6 +10,7 @@ from syncbn.cli import ranks
 from syncbn.cli.errors import CommandError, UsageError
 from syncbn.cli.launch import run_on_ranks
 from syncbn.comm import Communicator, SerialComm, world
+from syncbn.comm.mpi_import import import_mpi
 
 RANKS_PER_CORE = 32
 """Ranks that this command starts at most: more processes would use up the memory of the machine."""
@@ -84,4 +85,12 @@ def _ranks(options: argparse.Namespace) -> int:
     started = ranks.world_size()
     if requested is not None and started is not None and requested != started:
         raise UsageError(f"argument --ranks: got {requested}, but mpiexec started {started}")
-    return started or requested or world().size
+    return started or requested or mpi_ranks()
+
+
+def mpi_ranks() -> int:
+    """Return the number of ranks of MPI; 1 without mpi4py."""
+    try:
+        return int(import_mpi().COMM_WORLD.Get_size())
+    except ImportError:
+        return 1

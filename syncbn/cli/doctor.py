@@ -7,13 +7,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from syncbn.cli import ranks
-from syncbn.cli.command import Command
+from syncbn.cli.command import Command, mpi_ranks
 from syncbn.cli.diagnosis import diagnose
 from syncbn.cli.output import check_json, show
 from syncbn.cli.parser import add_json, add_ranks
 from syncbn.comm import Communicator, SerialComm
 from syncbn.comm.launcher import single_process_problem
-from syncbn.comm.mpi_import import import_mpi
 
 DESCRIPTION = "Report MPI, cores, threads and kernels and the time of an allreduce, and warn of problems."
 
@@ -48,7 +47,7 @@ class DoctorCommand(Command):
 
     def start(self, arguments: Sequence[str]) -> int:
         """Do the work, also in a process that has no MPI ranks because of a wrong launcher, which is diagnosed."""
-        if ranks.under_mpiexec() and single_process_problem(_mpi_ranks()):
+        if ranks.under_mpiexec() and single_process_problem(mpi_ranks()):
             return self.run(SerialComm())
         return super().start(arguments)
 
@@ -58,13 +57,6 @@ class DoctorCommand(Command):
         if comm.rank == 0 and (comm.size > 1 or ranks.rank() == 0):
             show(as_text(found), found, self.options.json)
         return 1 if found["problems"] else 0
-
-
-def _mpi_ranks() -> int:
-    try:
-        return int(import_mpi().COMM_WORLD.Get_size())
-    except ImportError:
-        return 1
 
 
 def as_text(found: dict[str, Any]) -> str:
