@@ -3,7 +3,7 @@
 
    A finite value is an integer of at most 53 bits in units of 2^e. With the smallest e of all values, `lowest`, the sum
    is an integer in units of 2^lowest. It is held in as many limbs of LIMB_BITS as the largest e needs, least significant
-   first, and one more for the carry of up to 2^62 values. Ranks add their limbs as integers. Values that are not finite
+   first, and one more for the carry of up to 2^59 values. Ranks add their limbs, up to 32,767 of them. Values that are not finite
    are counted in the fields of one further integer. */
 #ifndef SYNCBN_EXACT_SUM_H
 #define SYNCBN_EXACT_SUM_H
