@@ -38,7 +38,7 @@ def weight_norm(
     Returns
     -------
     w : ndarray
-        Weight, with v's shape and dtype.
+        Weight, with v's shape and dtype. Where g is the norm of v, rounded to g's dtype, w is v.
     backward : callable
         ``dv, dg = backward(dw)``, with the shapes and dtypes of v and g.
 
@@ -80,7 +80,9 @@ def weight_norm(
     scaled, scaled_norm, exponent = scaled_norms(v, others)
     direction = scaled / scaled_norm
     length = g.astype(np.float64).reshape(scaled_norm.shape)
-    w = np.asarray(direction * length, dtype)
+    norm = np.ldexp(scaled_norm, exponent).astype(g.dtype).reshape(g.shape)
+    unchanged = ((g == norm) & (norm > 0)).reshape(scaled_norm.shape)
+    w = np.asarray(np.where(unchanged, v, direction * length), dtype)
 
     @np.errstate(all="ignore")
     def backward(dw: FloatArray) -> tuple[NDArray[ScalarT], FloatArray]:

@@ -321,3 +321,15 @@ def test_without_mpi_sync_batch_norm_says_what_is_missing(missing):
 def test_what_the_package_exports():
     for name in syncbn.__all__:
         assert getattr(syncbn, name) is not None
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("axis", [0, 1, None])
+def test_weight_normalization_begins_with_the_bits_of_the_layer(dtype, axis, rng):
+    """The lengths are the norms of the weight, which are rounded."""
+    for scale in (1.0, 1e-3, 300.0):
+        dense = Dense(5, 7, rng=rng, dtype=dtype)
+        dense.weight.data[...] = dense.weight.data * scale
+        x = rng.standard_normal((4, 5)).astype(dtype)
+        expected, _ = dense(x)
+        np.testing.assert_array_equal(WeightNorm(dense, axis=axis)(x)[0], expected)

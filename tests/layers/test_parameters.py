@@ -73,7 +73,9 @@ def test_a_change_between_forward_and_backward_raises(build, change, rng):
 def test_parameters_without_gradient_do_not_change(rng):
     layer = Dense(2, 2)
     y, backward = forward(layer, rng)
-    SGD(layer.parameters(), 0.1).step()
+    other = Parameter(np.ones(2, np.float32))
+    other.grad = np.ones(2, np.float32)
+    SGD([*layer.parameters(), other], 0.1).step()
     backward(y)
     assert layer.weight.version == 0
 
