@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from itertools import count
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from syncbn.layers._losses import forget_losses
+from syncbn.layers._other_libraries import ADVICE
 from syncbn.layers._state import check_state, with_counters
+from syncbn.layers._tree import find, join, unique
 from syncbn.layers.parameter import Parameter, floating_dtype
 from syncbn.pitfalls import see
 from syncbn.typing import Backward, FloatArray
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-T = TypeVar("T")
 
 ForwardHook = Callable[["Module", tuple[Any, ...], tuple[FloatArray, Any]], tuple[FloatArray, Any] | None]
 """A function of a module, the positional arguments of its call, and its result, which it may replace."""
@@ -83,7 +83,7 @@ class Module:
             """Raise AttributeError, which says what there is instead of a well-known name of Keras or PyTorch."""
             if isinstance(getattr(type(self), name, None), property):  # it has raised an AttributeError itself
                 return object.__getattribute__(self, name)
-            advice = f": {_ELSEWHERE[name]}" if name in _ELSEWHERE else ""
+            advice = f": {ADVICE[name]}" if name in ADVICE else ""
             raise AttributeError(
                 f"{type(self).__name__!r} object has no attribute {name!r}{advice}", name=name, obj=self
             )
@@ -158,15 +158,15 @@ class Module:
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
         """Yield the name and the module of each module directly inside this one."""
-        yield from _find(Module, vars(self))
+        yield from find(Module, vars(self))
 
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
         """Yield the dotted name and the module of this module, named ``prefix``, and of all modules inside it."""
-        yield from _unique(self._all_modules(prefix))
+        yield from unique(self._all_modules(prefix))
 
     def children(self) -> Iterator[Module]:
         """Yield the modules directly inside this one, each once."""
-        yield from (child for _, child in _unique(self.named_children()))
+        yield from (child for _, child in unique(self.named_children()))
 
     def modules(self) -> Iterator[Module]:
         """Yield this module and all modules inside it, each once, in the order of `named_modules`."""
@@ -214,11 +214,11 @@ class Module:
 
     def own_parameters(self) -> Iterator[tuple[str, Parameter]]:
         """Yield the name and the parameter of each parameter of this module, without the modules inside it."""
-        yield from _find(Parameter, vars(self))
+        yield from find(Parameter, vars(self))
 
     def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, Parameter]]:
         """Yield the dotted name and the parameter of each parameter of this module and all inside it, depth first."""
-        yield from _unique(self._all_parameters(prefix))
+        yield from unique(self._all_parameters(prefix))
 
     def parameters(self) -> Iterator[Parameter]:
         """Yield all parameters, in the order of `named_parameters`."""
@@ -226,7 +226,7 @@ class Module:
 
     def named_buffers(self, prefix: str = "") -> Iterator[tuple[str, NDArray[Any]]]:
         """Yield the dotted name and the array of each buffer, such as the running statistics."""
-        yield from _unique(self._all_buffers(prefix))
+        yield from unique(self._all_buffers(prefix))
 
     def buffers(self) -> Iterator[NDArray[Any]]:
         """Yield the array of each buffer, in the order of `named_buffers`."""
@@ -299,14 +299,14 @@ class Module:
         """Yield like `named_modules`, but yield a module that is found twice under both names."""
         yield prefix, self
         for name, child in self.named_children():
-            yield from child._all_modules(_join(prefix, name))
+            yield from child._all_modules(join(prefix, name))
 
     def _all_parameters(self, prefix: str) -> Iterator[tuple[str, Parameter]]:
         """Yield like `named_parameters`, but yield a parameter that is found twice under both names."""
         for name, parameter in self.own_parameters():
-            yield _join(prefix, name), parameter
+            yield join(prefix, name), parameter
         for name, child in self.named_children():
-            yield from child._all_parameters(_join(prefix, name))
+            yield from child._all_parameters(join(prefix, name))
 
     def _all_buffers(self, prefix: str, transient: bool = True) -> Iterator[tuple[str, NDArray[Any]]]:
         """Yield like `named_buffers`, but yield a buffer that is found twice under both names.
@@ -316,9 +316,9 @@ class Module:
         for name in self._buffer_names:
             value = getattr(self, name)
             if value is not None and (transient or name not in self._transient_names):
-                yield _join(prefix, name), value
+                yield join(prefix, name), value
         for name, child in self.named_children():
-            yield from child._all_buffers(_join(prefix, name), transient)
+            yield from child._all_buffers(join(prefix, name), transient)
 
     def _named_arrays(self) -> Iterator[tuple[str, NDArray[Any]]]:
         for name, parameter in self._all_parameters(""):
@@ -350,55 +350,9 @@ class HookHandle(AbstractContextManager["HookHandle"]):
 
 _numbers = count()
 
-_ON_THE_CPU = "leave it out, all arrays are in the memory of the CPU"
-
-_ELSEWHERE = {
-    "summary": "call nn.summary(model, x.shape[1:])",
-    "compile": "pass the optimizer to train.Trainer(model, optimizer), whose loss is nn.softmax_cross_entropy",
-    "fit": "call train.Trainer(model, optimizer).fit(x, y, epochs)",
-    "evaluate": "call train.evaluate(model, x, y)",
-    "predict": "call train.predict(model, x)",
-    "save": "call numpy.savez(path, **model.state_dict())",
-    "load_weights": "call model.load_state_dict(numpy.load(path))",
-    "get_weights": "call model.state_dict()",
-    "set_weights": "call model.load_state_dict(state)",
-    "backward": "a call returns it, y, backward = model(x)",
-    "half": "call model.to(numpy.float16)",
-    "float": "call model.to(numpy.float32)",
-    "double": "call model.to(numpy.float64)",
-    "cuda": _ON_THE_CPU,
-    "cpu": _ON_THE_CPU,
-}
-"""What there is instead of well-known methods of models of Keras and PyTorch."""
-
 
 def _shown(result: object) -> str:
     """Return the type of a result, or those of its items."""
     if isinstance(result, tuple):
         return f"({', '.join(type(item).__name__ for item in result)})"
     return type(result).__name__
-
-
-def _join(prefix: str, name: str) -> str:
-    return f"{prefix}.{name}" if prefix else name
-
-
-def _find(kind: type[T], items: Mapping[Any, Any]) -> Iterator[tuple[str, T]]:
-    """Yield (dotted name, value) of the values of this kind, also in lists, tuples and dictionaries."""
-    for name, value in items.items():
-        if isinstance(value, kind):
-            yield str(name), value
-        elif isinstance(value, (list, tuple, dict)):
-            found = _find(kind, value if isinstance(value, dict) else dict(enumerate(value)))
-            yield from ((_join(str(name), inner), item) for inner, item in found)
-        elif isinstance(value, (set, frozenset)) and any(isinstance(item, kind) for item in value):
-            raise TypeError(f"{name} is a set of {kind.__name__}s, which has no order: use a list")
-
-
-def _unique(pairs: Iterable[tuple[str, T]]) -> Iterator[tuple[str, T]]:
-    """Yield the pairs, but each object once, under its first name."""
-    seen: set[int] = set()
-    for name, value in pairs:
-        if id(value) not in seen:
-            seen.add(id(value))
-            yield name, value
