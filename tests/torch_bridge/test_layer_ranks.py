@@ -137,7 +137,7 @@ def network():
 
 @pytest.mark.parametrize("scale", [1, 50])
 def test_five_steps_with_shuffling_and_a_saved_state(any_comm, rng, scale):
-    """With scale 50 rank 0 has other data than all others, and a larger batch: 16 against 8."""
+    """Five steps; with scale 50, rank 0 has other data than all others, and a batch of 16 instead of 8."""
     comm = any_comm
     sizes = (lambda rank: 8 * (1 + (rank == 0))) if scale > 1 else (lambda rank: rank + 2)
     own = parts(comm, sizes)

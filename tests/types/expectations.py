@@ -1,4 +1,4 @@
-"""What type checkers must find in a user's program: `test_types.py` runs them on this file.
+"""A user's program, on which `test_types.py` runs mypy and pyright.
 
 A line that ends with ``# error`` must be an error of both mypy and pyright, and no other line may be one.
 """
