@@ -102,7 +102,7 @@ class SmallBatch(SearchedClaim[Settings]):
                 "resnet": ("none", "bn", "syncbn", *GROUPED, "gn", "ln", "in", "wn"),
             },
             {"mlp": (2, 4, 8, 16, 32), "resnet": (1, 2, 4, 8, 16, 32)},
-            {"mlp": 9000, "resnet": 2048},
+            {"mlp": 9000, "resnet": 3072},
             {"mlp": 1, "resnet": 1},
         ),
     }
@@ -136,7 +136,7 @@ class SmallBatch(SearchedClaim[Settings]):
         network: Network = variant["network"]
         samples: int = settings.epochs[network] * settings.samples[network]
         steps = samples / (int(variant["batch"]) * setup.ranks)
-        return 4e-3 * steps + 1e-5 * samples if network == "mlp" else 6e-2 * steps + 1e-3 * samples
+        return 4e-3 * steps + 1e-5 * samples if network == "mlp" else 3e-2 * steps + 6e-4 * samples
 
     def measure(self, key: Mapping[str, Any], context: Context) -> Numbers:
         """Train on all ranks, and return the error. Collective."""
