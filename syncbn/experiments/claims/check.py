@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
@@ -81,7 +82,8 @@ def less(
     ----------
     text : str
     a, b : sequence of float
-        Values with equal seeds at equal positions.
+        Values with equal seeds at equal positions; NaN where a run that diverged has none, which is left out of the
+        means in the evidence.
     margin : float
         0 for "a is less than b", a positive number for "a is at most that much more than b".
     grid : float
@@ -105,11 +107,11 @@ def less(
     lost_a, lost_b = (flags or [False] * len(a) for flags in lost)
     for at, (a_lost, b_lost) in enumerate(zip(lost_a, lost_b, strict=True)):
         if a_lost:
-            excess[at] = max(excess[at], 0.0)
+            excess[at] = max(0.0, excess[at])  # 0 if it is NaN
         if b_lost:
-            excess[at] = min(excess[at], 0.0)
+            excess[at] = min(0.0, excess[at])
     found = interval(excess, confidence)
-    shown = f"{sum(a) / len(a) * factor:.3g} against {sum(b) / len(b) * factor:.3g} {unit}"
+    shown = f"{_mean(a) * factor:.3g} against {_mean(b) * factor:.3g} {unit}"
     if found.half_width is None:
         return Check(text, None, f"{shown}; one seed, so no interval", replace(found, mean=found.mean + margin))
     half = max(found.half_width, grid * (1 + 1e-9))  # a difference of one step, but for rounding, is inside
@@ -122,3 +124,8 @@ def less(
         shown += f", {count} of {2 * len(excess)} runs diverged"
     shown += f" ({100 * confidence:.3g} % interval, {found.count} seeds)"
     return Check(text, outcome, shown, Interval(mean, half, found.count))
+
+
+def _mean(values: Sequence[float]) -> float:
+    known = [value for value in values if not math.isnan(value)]
+    return sum(known) / len(known) if known else math.nan

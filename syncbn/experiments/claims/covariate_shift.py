@@ -135,6 +135,8 @@ class CovariateShift(SearchedClaim[Settings]):
         numbers = trained(model, data, context, key, on_step=None if search else observer, **options)
         if search:
             return numbers
+        if numbers["diverged"]:
+            return {**numbers, "shift": None, "layers": [None] * settings.depth, "roughness": None}
         return {
             **numbers,
             "shift": observer.shift(),

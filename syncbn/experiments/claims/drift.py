@@ -13,7 +13,7 @@ from syncbn.experiments.claims.chart import Chart, Series, point
 from syncbn.experiments.claims.claim import Conclusion, Key, Numbers, Result
 from syncbn.experiments.claims.models import batch_norms, mlp, normalizer
 from syncbn.experiments.claims.searched import SearchedClaim
-from syncbn.experiments.claims.setup import SEARCH_SEED, Context, Effort, Setup
+from syncbn.experiments.claims.setup import SAMPLES, SEARCH_SEED, Context, Effort, Setup
 from syncbn.experiments.claims.summaries import compare_errors, one_image, summary, values
 from syncbn.experiments.claims.work import counted, fit, fit_batches, images, tested
 from syncbn.layers import Module
@@ -112,6 +112,7 @@ class Drift(SearchedClaim[Settings]):
         bn, none, online_bn, online_none = ({"part": part, "norm": norm} for part in PARTS for norm in ("bn", "none"))
         adapted, frozen = "late_adapted", "late_stream"
         half = {"grid": 2 * one_image(setup)}
+        online_half = {"grid": 2 / SAMPLES[setup.effort][0]}
         checks = [
             compare_errors(
                 setup,
@@ -138,7 +139,7 @@ class Drift(SearchedClaim[Settings]):
                 online_bn,
                 online_none,
                 (frozen, frozen),
-                **half,
+                **online_half,
             ),
         ]
         late = {name: [float(np.mean(seed[SECTIONS // 2 :])) for seed in stream] for name, stream in streams.items()}

@@ -79,10 +79,10 @@ class Epsilon(Claim[Settings]):
     )
     rule = (
         "Two checks: by the formula, training on the images has a smaller error with the default 1e-5 than with ε = "
-        "0, as it must if channels with equal values occur in training; and by syncbn, the error with the default is "
-        "at most 1 point larger than with ε = 0.1. What ε does in one layer follows from the formula, so it is "
-        "reported as two facts, which do not count: with ε = 0 the outputs of a constant channel are not finite; with "
-        "ε > 0 all is finite, and the norm of the gradient grows at most by 1/√ε."
+        "0, as it must if channels with equal values occur in training, so it shows whether they do; and by syncbn, "
+        "the error with the default is at most 1 point larger than with ε = 0.1. What ε does in one layer follows "
+        "from the formula, so it is reported as two facts, which do not count: with ε = 0 the outputs of a constant "
+        "channel are not finite; with ε > 0 all is finite, and the norm of the gradient grows at most by 1/√ε."
     )
     published = "Ioffe & Szegedy 2015 add ε for numerical stability; PyTorch's default is 1e-5, that of Keras 1e-3."
     caveats = (
@@ -118,11 +118,13 @@ class Epsilon(Claim[Settings]):
         settings, data, eps = self.settings(context.setup), images(context, key["seed"]), key["eps"]
         black = data.x.min()
         data = replace(data, x=data.x - black, x_held_out=data.x_held_out - black)
+        batches = data.x[: len(data.x) // settings.batch * settings.batch].reshape(-1, settings.batch, data.pixels)
         layer = FormulaBatchNorm if key["part"] == "formula" else BatchNorm
         network = mlp(data.pixels, context.setup.classes, key["seed"], lambda units: layer(units, eps))
         model = Sequential(Flatten(), layer(data.pixels, eps), *network)
         setting: Key = {**key, "lr": settings.lr}
-        return trained(model, data, context, setting, batch=settings.batch, epochs=settings.epochs)
+        numbers = trained(model, data, context, setting, batch=settings.batch, epochs=settings.epochs)
+        return {**numbers, "constant": float(np.mean(np.ptp(batches, axis=1) == 0))}
 
     def conclude(self, setup: Setup, found: Sequence[Result], results: Sequence[Result]) -> Conclusion:  # noqa: ARG002
         """Check finiteness and compare errors."""
@@ -171,8 +173,13 @@ class Epsilon(Claim[Settings]):
                 fact=True,
             ),
         ]
+        constant = 100 * np.mean(values(results, "constant", part="formula"))
         own = compare_errors(setup, "", results, setting("syncbn", DEFAULT), setting("syncbn", 0.0))
-        notes = [f"By syncbn, the default ε against ε = 0, which is defined there: {own.evidence}."]
+        notes = [
+            f"In a batch, {constant:.3g} % of the pixels have equal values: without them, nothing would be divided by "
+            "zero.",
+            f"By syncbn, the default ε against ε = 0, which is defined there: {own.evidence}.",
+        ]
         gains = [
             Series(
                 "constant" if std == 0 else f"std {std:g}",

@@ -71,6 +71,7 @@ class Overhead(Claim[Settings]):
         "The rule was changed after a quick run had been seen: the facts and the time after folding counted as checks.",
         "Times depend on the machine and on what else it does; networks this small have large shares, since fixed "
         "costs count more.",
+        "Memory does not depend on the seed, so its interval has no width.",
         "On fewer cores than ranks, waiting for other ranks is part of a step.",
     )
     collective = True

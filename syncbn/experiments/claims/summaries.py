@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import reduce
@@ -27,8 +28,14 @@ def values(results: Sequence[Result], name: str, **setting: Any) -> list[Any]:
 
 
 def by_seed(results: Sequence[Result], name: str, **setting: Any) -> list[float]:
-    """Return the mean of a number over the results of each seed with this setting, in the order of the seeds."""
-    return [float(np.mean(found)) for found in _of_each_seed(results, name, setting)]
+    """Return the mean of a number over the results of each seed with this setting, in the order of the seeds.
+
+    It is NaN for a seed with a result that has no value, None.
+    """
+    return [
+        float(np.mean([math.nan if value is None else value for value in found]))
+        for found in _of_each_seed(results, name, setting)
+    ]
 
 
 def lost(results: Sequence[Result], **setting: Any) -> list[bool]:

@@ -45,7 +45,7 @@ def covariate_shift(key, case):
     name, seed = key["variant"], key["seed"]
     order = {"holds": ("BN", "none", "noisy BN"), "contradicted": ("none", "BN", "noisy BN")}.get(case)
     if case == "diverged":
-        return {"error": CHANCE, "diverged": True, "shift": 0.0, "layers": [0.0], "roughness": 0.0}
+        return {"error": CHANCE, "diverged": True, "shift": None, "layers": [None], "roughness": None}
     shift = 0.2 + 0.1 * (-1) ** seed * (name == "none") if order is None else 0.1 * (1 + order.index(name))
     by_error = ("BN", "none", "noisy BN") if case != "contradicted" else ("BN", "noisy BN", "none")
     error = 0.2 + 0.1 * by_error.index(name) + 1e-4 * seed * (name == "BN")
@@ -96,7 +96,7 @@ def epsilon(key, case):
             {"std": std, "formula_finite": std > 0 or key["eps"] > 0, "finite": True, "gain": 1.0} for std in STDS
         ]
         return {"channels": channels}
-    return error_of(case, key["seed"], key["eps"] == EPSILONS[3])
+    return {**error_of(case, key["seed"], key["eps"] == EPSILONS[3]), "constant": 0.1}
 
 
 def overhead(key, case):
@@ -267,6 +267,21 @@ def test_a_gap_of_a_run_that_diverged_counts_for_neither_side():
         ),
     )
     assert outcomes("regularization", numbers)[::2] == [None, None]
+
+
+def test_a_run_that_diverged_has_no_place_among_the_drifts_of_the_others():
+    """BN drifts by 0.1 where it did not diverge."""
+    conclusion = concluded(
+        "covariate-shift",
+        lambda key: MADE["covariate-shift"](
+            key, "diverged" if key["variant"] == "BN" and key["seed"] == 0 else "holds"
+        ),
+    )
+    assert conclusion.checks[0].evidence.startswith("0.1 against 0.2 ")
+    assert "2 of 10 runs diverged" in conclusion.checks[0].evidence
+    assert conclusion.numbers["shift"]["BN"]["mean"] is None
+    (drift,) = (chart for chart in conclusion.charts if chart.name == "shift")
+    assert [series.points[0].y for series in drift.series] == pytest.approx([0.2, None, 0.3], nan_ok=True)
 
 
 def learning_rates(limit, steps):

@@ -73,6 +73,14 @@ def test_on_ranks(comm, name):
         assert distances["syncbn"] < 1e-5 < 1e-3 < distances["bn"]
 
 
+def test_a_run_that_diverged_has_no_drift():
+    key = {"variant": "none", "lr": 1e30, "seed": 0}
+    with np.errstate(all="ignore"):
+        numbers = CLAIMS["covariate-shift"].measure(key, Context(SETUP, DATA, SERIAL))
+    assert numbers["diverged"]
+    assert [numbers["shift"], numbers["roughness"], *numbers["layers"]] == [None] * 4
+
+
 @pytest.mark.ranks
 def test_numbers_of_local_claims_do_not_depend_on_the_ranks(comm):
     claim = CLAIMS["placement"]
