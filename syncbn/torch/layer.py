@@ -55,6 +55,9 @@ class SyncBatchNorm(BatchNorm):
     If any rank needs gradients, all ranks take part in the backward: y requires a gradient on all ranks, also where
     neither the input nor a parameter does. Ranks agree on this in the forward.
 
+    A forward that activation checkpointing (``torch.utils.checkpoint``) repeats in the backward does not update the
+    running statistics again.
+
     Parameters
     ----------
     num_features : int
@@ -175,10 +178,18 @@ class SyncBatchNorm(BatchNorm):
         y, moments, numbers = operators.normalize(
             x, *parameters, anchor, *running, None, self.eps, self.num_features, self._group.key, self._identity, mode
         )
-        if self.training and self.running_mean is not None and self.track_running_stats:
+        if self.training and self.running_mean is not None and self.track_running_stats and not _in_backward():
             operators.track(
                 self.running_mean, self.running_var, self.num_batches_tracked, moments, numbers, self.momentum
             )
         if anchor is not None and not torch.compiler.is_compiling() and not numbers[2]:
             y = y.detach()
         return y
+
+
+def _in_backward() -> bool:
+    """Return whether autograd runs a backward in this thread: a forward in it is repeated, by checkpointing.
+
+    In a graph of torch.compile it is False: there, the compiler repeats a forward without its changes of buffers.
+    """
+    return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1

@@ -9,6 +9,8 @@ import pytest
 from torch_bridge.cases import random_parameters, run, same_bits, tensor, torch
 
 # isort: split
+from torch.utils.checkpoint import checkpoint
+
 from syncbn.torch import SyncBatchNorm, operators
 
 
@@ -40,6 +42,18 @@ def test_one_graph_has_the_results_of_eager_calls(options, training, dtype, rng)
             same_bits(found, expected)
     with torch.no_grad():
         same_bits(compiled(x), layer(x))
+
+
+@pytest.mark.timeout(150)
+def test_checkpointing_in_a_graph_updates_running_statistics_once(rng):
+    layer = SyncBatchNorm(3)
+    expected = copy.deepcopy(layer)
+    compiled = torch.compile(lambda x: checkpoint(layer, x, use_reentrant=False), fullgraph=True, backend="aot_eager")
+    x = tensor(rng, (4, 3), torch.float32).requires_grad_()
+    compiled(x).sin().sum().backward()
+    expected(x)
+    for name, value in expected.state_dict().items():
+        same_bits(layer.state_dict()[name], value)
 
 
 @pytest.mark.timeout(300)  # the compiler of PyTorch takes 20 s to start, and minutes on a busy machine

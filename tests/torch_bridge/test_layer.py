@@ -228,6 +228,7 @@ def test_activation_checkpointing_and_hooks_on_saved_tensors(use_reentrant, rng)
     x.requires_grad_()
     checkpoint(layer, x, use_reentrant=use_reentrant).backward(dy)
     same_bits(x.grad, expected[1])
+    assert layer.num_batches_tracked == 2  # one of the call above, and one of this
     x.grad = None
     with torch.autograd.graph.saved_tensors_hooks(lambda saved: saved.clone(), lambda packed: packed.clone()):
         y = layer(x)

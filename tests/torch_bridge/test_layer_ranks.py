@@ -11,6 +11,8 @@ import pytest
 from torch_bridge.cases import FORMATS, TOLERANCES, close, random_parameters, run, same_bits, tensor, torch
 
 # isort: split
+from torch.utils.checkpoint import checkpoint
+
 import syncbn
 from syncbn import SyncMismatchError
 from syncbn.torch import SyncBatchNorm, TorchComm, convert_sync_batchnorm
@@ -184,6 +186,26 @@ def test_groups_of_ranks(any_comm, rng):
         mine = slice(3 * group.rank, 3 * group.rank + 3)
         same_bits(y, expected_y[mine])
         same_bits(dx, expected_dx[mine])
+
+
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("use_reentrant", [True, False])
+def test_checkpointing_changes_no_bit(any_comm, rng, use_reentrant, last):
+    """``last``: the layer is the end of what is repeated, where PyTorch may stop before the layer has returned."""
+    comm = any_comm
+    layers = [nn.Linear(3, 4), sync(comm, 4), *([] if last else [nn.Tanh()])]
+    block = nn.Sequential(*layers)
+    repeated = copy.deepcopy(block)
+    for _ in range(2):
+        x = tensor(rng, (3 * comm.size, 3), torch.float32)[3 * comm.rank :][:3].clone().requires_grad_()
+        block(x).sin().sum().backward()
+        expected, x.grad = x.grad, None
+        checkpoint(repeated, x, use_reentrant=use_reentrant).sin().sum().backward()
+        same_bits(x.grad, expected)
+    for found, other in zip(repeated.parameters(), block.parameters(), strict=True):
+        same_bits(found.grad, other.grad)
+    for name, value in block.state_dict().items():
+        same_bits(repeated.state_dict()[name], value)
 
 
 @pytest.mark.parametrize("where", ["first", "last", "all", "none"])
