@@ -19,7 +19,7 @@ from numpy cimport (
     NPY_FLOAT64, PyArray_DATA, PyArray_DESCR, PyArray_DescrFromType, PyArray_EMPTY, PyArray_ISCARRAY, PyArray_NBYTES,
     PyArray_SIZE, PyArray_TYPE, PyArray_ZEROS, PyDataType_ELSIZE, dtype as Descr, import_array, ndarray, npy_intp,
 )
-from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
+from posix.time cimport CLOCK_MONOTONIC, clock_gettime, nanosleep, timespec
 
 import numpy as np
 
@@ -35,6 +35,7 @@ cdef enum:
     MAX_VALUES = SIZE - HEAD
     TESTS = 20  # of an operation that was just started: a few microseconds, in which a rank keeps its core
     PERSISTENT_BYTES = 1 << 18  # largest message for which memory and a request are kept: the limbs of 8,191 channels
+    IDLE_NANOSECONDS = 1_000_000  # pause between two tests of a rank that has waited for another one for long
     MAX_PERSISTENT = 64  # sizes for which they are kept, the first ones: at most 16 MiB
 
 HANDSHAKE_BYTES = 8 * SIZE
@@ -252,18 +253,25 @@ cdef class ProtocolCore:
                 persistent.initialize(self.transport)
                 self.initialized += persistent is not self.header
             persistent.start()
-            self.wait(persistent.test)
+            self.wait(persistent.test, persistent is self.header)
         except BaseException as error:
             self.break_off(error, persistent)
             raise
 
-    cdef int wait(self, test) except -1:
-        """Wait until ``test`` returns true; yield the core after a few microseconds, since ranks may share cores."""
+    cdef int wait(self, test, bint for_ranks=False) except -1:
+        """Wait until ``test`` returns true; yield the core after a few microseconds, since ranks may share cores.
+
+        ``for_ranks``: the operation lasts no longer than the last rank needs to start it. If that takes long, the core
+        is left to others: the pauses are 1 % of the wait at most, and other operations have none, since data of many
+        parts would move one part after each pause.
+        """
+        cdef timespec pause
         cdef double start, now, next_poll
         cdef object watch = None
         for _ in range(TESTS):
             if test():
                 return 0
+        pause.tv_sec, pause.tv_nsec = 0, IDLE_NANOSECONDS
         start = monotonic()
         next_poll = start + self.first_poll
         try:
@@ -275,7 +283,10 @@ cdef class ProtocolCore:
                         watch = self.watch(start)
                     next_poll = watch.poll(now)
                 with nogil:
-                    sched_yield()
+                    if for_ranks and watch is not None:
+                        nanosleep(&pause, NULL)
+                    else:
+                        sched_yield()
         finally:
             if watch is not None:
                 watch.end()

@@ -189,6 +189,17 @@ def test_long_waits_that_end_are_no_error(comm):
                 time.sleep(0.35)
 
 
+def test_a_long_wait_leaves_the_core_to_others(comm):
+    """The time is that of the processor, which a rank takes whatever the machine does besides."""
+    with MPIComm() as own:
+        own.barrier()
+        if comm.rank == 0:
+            time.sleep(2)
+        used = time.process_time()
+        own.barrier()
+        assert time.process_time() - used < 0.2
+
+
 def test_a_deadline_that_is_kept_changes_nothing(comm, rng):
     x = rng.standard_normal((2 * comm.size, 600))
     mine = slice(2 * comm.rank, 2 * comm.rank + 2)

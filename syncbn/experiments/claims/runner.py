@@ -126,6 +126,8 @@ class _Worker:
         for piece in pieces:
             if piece not in left:
                 self.progress.advance(1, piece.cost / width, kept=True)
+        if width > 1:  # pieces of similar length at the same time
+            left.sort(key=lambda piece: piece.cost, reverse=True)
         for start in range(0, len(left), width):
             part = left[start : start + width]
             more = f" and {len(part) - 1} more" * (len(part) > 1)
