@@ -12,9 +12,6 @@ from syncbn.comm import CommLike, Communicator, SyncError
 from syncbn.torch import operators
 from syncbn.torch.groups import Group, group_of
 
-_ANCHOR = torch.zeros(0, requires_grad=True)
-"""An empty tensor that attaches a result to the graph where only other ranks need gradients."""
-
 
 class BatchNorm(_BatchNorm):
     """Batch normalization of PyTorch, with local statistics, for inputs of 2 or more axes.
@@ -174,7 +171,7 @@ class SyncBatchNorm(BatchNorm):
             if torch.is_grad_enabled():
                 needed = any(each is not None and each.requires_grad for each in (x, *parameters))
                 mode = operators.GRAD if needed else operators.GRAD_UNUSED
-                anchor = None if needed else _ANCHOR
+                anchor = None if needed else operators.ANCHOR
         y, moments, numbers = operators.normalize(
             x, *parameters, anchor, *running, None, self.eps, self.num_features, self._group.key, self._identity, mode
         )

@@ -28,6 +28,9 @@ EVALUATION, NO_GRAD, GRAD_UNUSED, GRAD = range(4)
 """Modes of a forward: with running statistics; with those of the batch and without a graph; with a graph that this rank
 needs only if another one does; with a graph."""
 
+ANCHOR = torch.zeros(0, requires_grad=True)
+"""An empty tensor that attaches a result to the graph, where only other ranks may need gradients."""
+
 _HALF = (torch.float16, torch.bfloat16)
 
 

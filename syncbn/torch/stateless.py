@@ -12,9 +12,6 @@ from torch import Tensor
 from syncbn.torch import operators
 from syncbn.torch.groups import LOCAL, Group
 
-_ANCHOR = torch.zeros(0, requires_grad=True)
-"""An empty tensor that attaches the result to the graph, so that all ranks take part in the backward."""
-
 
 def normalize(
     x: Tensor,
@@ -43,7 +40,7 @@ def normalize(
     channels = x.shape[channel_axis]
     if x.is_meta:
         return torch.empty_like(x), x.new_empty(channels), x.new_empty(channels), x.new_empty(())
-    mode, anchor = (operators.GRAD, _ANCHOR) if torch.is_grad_enabled() else (operators.NO_GRAD, None)
+    mode, anchor = (operators.GRAD, operators.ANCHOR) if torch.is_grad_enabled() else (operators.NO_GRAD, None)
     key = LOCAL if group is None else group.key
     moved = x.movedim(channel_axis, 1)
     y, moments, numbers = operators.normalize(
