@@ -50,7 +50,7 @@ nitpick_ignore = [("py:class", "torch.nn.modules.batchnorm._BatchNorm")]
 highlight_language = "text"
 
 myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
-myst_heading_anchors = 3
+myst_heading_anchors = 4
 
 autosummary_generate = True
 autodoc_default_options = {

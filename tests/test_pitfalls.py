@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import re
 from pathlib import Path
@@ -53,8 +54,28 @@ def test_the_page_has_an_entry_for_each_name_in_an_error_text():
     assert entries(TEXT) >= NAMED
 
 
+MESSAGES = re.split("^#### ", TEXT.partition("\n## Error messages\n")[2], flags=re.MULTILINE)[1:]
+"""Entries about messages."""
+
+
 def test_an_error_text_names_each_entry_about_a_message():
-    assert entries(TEXT.partition("\n## Error messages\n")[2]) <= NAMED
+    assert len(MESSAGES) > 30
+    assert entries("\n".join("# " + entry.splitlines()[0] for entry in MESSAGES)) <= NAMED
+
+
+def texts(path):
+    """Return the strings of a source file, without the values in them."""
+    return [node.value for node in ast.walk(ast.parse(path.read_text("utf-8"))) if type(node) is ast.Constant]
+
+
+def test_each_entry_quotes_its_message():
+    constants = "\n".join(text for path in SOURCES for text in texts(path) if isinstance(text, str))
+    for entry in MESSAGES:
+        quotes = re.findall('"([^"]+)"', re.sub("```.*?```|`[^`]*`", "", entry, flags=re.DOTALL))
+        assert quotes, entry
+        for quote in quotes:  # numbers, and "..." for others, are values
+            parts = re.split(r"\S*\d\S*|\.\.\.", " ".join(quote.split()))
+            assert max(parts, key=len).strip(" ,") in constants, quote
 
 
 class WithUnusedLayer(Module):

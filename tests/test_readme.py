@@ -34,7 +34,7 @@ def test_the_numbers_of_the_table_are_those_of_the_json():
 
 
 def test_every_link_to_a_file_is_valid():
-    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", README):
+    for target in re.findall(r"\]\((?!https:)([^)#]+)(?:#[^)]*)?\)", README):
         assert (ROOT / target).exists(), target
 
 
