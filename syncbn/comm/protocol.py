@@ -34,7 +34,11 @@ HANDSHAKE_BYTES: int = _compiled.HANDSHAKE_BYTES
 CAPACITY: int = _compiled.CAPACITY
 """Maximum number of float64 values of a max_buffer that is part of the handshake."""
 
-_CLOSED = f". Make a new MPIComm on all ranks, and layers with it{see('closed-communicators')}"
+_FREED = f". Make a new MPIComm on all ranks, and layers with it{see('closed-communicators')}"
+_BROKEN = (
+    ". Start the job again from the last checkpoint, or, if all ranks still run, make a new MPIComm on all, and "
+    f"layers with it{see('closed-communicators')}"
+)
 
 _identities = count()
 
@@ -180,7 +184,7 @@ class Protocol(_compiled.ProtocolCore, Signatures):  # type: ignore[misc]  # com
         if self.unfinished and not self.closed:
             self.close_broken_off()
         if not self.closed:
-            self.closed = f"the communicator was freed{_CLOSED}"
+            self.closed = f"the communicator was freed{_FREED}"
             self.freed = True
             self.free_persistent()
             self._table.free()
@@ -189,12 +193,12 @@ class Protocol(_compiled.ProtocolCore, Signatures):  # type: ignore[misc]  # com
     def close(self, error: type[BaseException], where: str = "") -> None:
         """Close the communicator on this rank after an error, which waiting ranks detect. Not collective."""
         if not self.closed:
-            self.closed = f"the communicator was closed by {error.__name__}{where}{_CLOSED}"
+            self.closed = f"the communicator was closed by {error.__name__}{where}{_BROKEN}"
             self._table.close(cascading=issubclass(error, SyncLostRankError))
 
     def close_broken_off(self) -> None:
         """Close the communicator after an exception such as Ctrl-C has interrupted a call between two messages."""
-        self.closed = f"the communicator was closed: an exception interrupted {self._call}{_CLOSED}"
+        self.closed = f"the communicator was closed: an exception interrupted {self._call}{_BROKEN}"
         self._table.close(cascading=False)
 
     def break_off(self, error: BaseException, pending: object) -> None:
