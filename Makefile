@@ -26,11 +26,11 @@ test-quick: .venv/.with-test  ## run the fastest tests of kernels, functions, la
 test-%: .venv/.with-test  ## run the tests on N ranks only (test-0: in one process)
 	$(BIN)/python tests/run.py --ranks $* $(ARGS)
 
-test-torch: .venv/.with-test .venv/.with-torch  ## run the tests of the bridges to PyTorch (under mpiexec and torchrun), JAX and ONNX
+test-torch: .venv/.with-test .venv/.with-torch  ## run the tests of the bridges to PyTorch (under mpiexec and torchrun), JAX, Keras and ONNX
 	$(BIN)/python tests/run.py --ranks 0 1 2 3 tests/torch_bridge $(ARGS)
 	$(BIN)/python tests/run.py --ranks 0 tests/test_docstrings.py tests/test_examples.py tests/test_doctests.py -k "torch or keras or jax or onnx" $(ARGS)
 	$(BIN)/python tests/run.py --ranks 0 2 tests/functional/test_kinds.py tests/test_jax.py tests/test_jax_ranks.py \
-		tests/test_onnx.py $(ARGS)
+		tests/test_keras.py tests/test_keras_ranks.py tests/test_onnx.py $(ARGS)
 	for n in 1 2 3; do \
 		$(BIN)/python -m torch.distributed.run --nproc-per-node $$n -m pytest tests/torch_bridge -k "not compile" $(ARGS) || exit 1; \
 	done
