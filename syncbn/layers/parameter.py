@@ -87,7 +87,8 @@ class Parameter:
         if self.summed:
             raise RuntimeError(
                 "a backward would add to the gradients of the last step, which are summed over ranks: "
-                "call model.zero_grad() after each step"
+                "call model.zero_grad() after each step (optimizer.zero_grad() leaves out the parameters that the "
+                "optimizer does not have)"
             )
         if self.grad is None and grad.dtype == self.data.dtype:
             self.grad = grad.copy()  # the caller may change its own array

@@ -12,7 +12,7 @@ from syncbn.comm import CommLike
 from syncbn.layers import Module
 from syncbn.nn import softmax_cross_entropy
 from syncbn.train.buffers import rank_0_buffers
-from syncbn.train.config import check_samples
+from syncbn.train.config import check_samples, describe_data
 from syncbn.train.consistency import check_parameters
 from syncbn.train.errors import check_model, collective_errors, find_communicator, of_all_ranks
 from syncbn.train.order import shard
@@ -109,7 +109,7 @@ def evaluate(
         check_integer("batch_size", batch_size)
         if not len(x):
             raise ValueError("evaluation needs at least one sample")
-        samples = {"elements": x.size, "dtype": str(x.dtype)}
+        samples = describe_data(x, y)
     if any(comm.allgather(any(p.version for p in model.parameters()))):  # not of a new model
         check_parameters(model, comm)
     with rank_0_buffers(model, comm), collective_errors(comm, "evaluation", **samples), model.evaluating():

@@ -2,13 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 
+from syncbn.pitfalls import see
 from syncbn.typing import Int64Array
+
+
+class Share(NamedTuple):
+    """The share of a rank in a batch of a `DataOrder`."""
+
+    batch: str
+    samples: int
+    rank: int
+    size: int
+
+
+class _State(threading.local):
+    """The last batch of a `DataOrder` and its size, and the last share of such a batch."""
+
+    batch: str = ""
+    samples: int | None = None
+    share: Share | None = None
+
+
+_state = _State()
+
+
+def take_share() -> Share | None:
+    """Return the last share of a batch since the last call, as far as it was divided by `shard`."""
+    share, _state.share = _state.share, None
+    return share
+
+
+def wrong_shares(shares: Sequence[Share | None]) -> ValueError | None:
+    """Return the error of ranks that have not taken their own shares of the same batch; None where a share is unknown.
+
+    Parameters
+    ----------
+    shares : sequence of Share or None
+        Those of all ranks.
+    """
+    for rank, share in enumerate(shares):
+        if share is None or shares[0] is None:
+            continue
+        if share.batch != shares[0].batch:
+            return ValueError(
+                f"ranks train on different batches: rank 0 on {shares[0].batch}, rank {rank} on {share.batch}. Make "
+                f"the same DataOrder of all samples on all ranks, and the same steps{see('batches-of-ranks')}"
+            )
+        if (share.rank, share.size) != (rank, len(shares)):
+            return ValueError(
+                f"rank {rank} of {len(shares)} has taken the share of rank {share.rank} of {share.size}: call "
+                f"shard(len(batch), comm.rank, comm.size) with the communicator of the sum{see('batches-of-ranks')}"
+            )
+    return None
 
 
 def shard(samples: int, rank: int, size: int) -> slice:
@@ -41,6 +93,8 @@ def shard(samples: int, rank: int, size: int) -> slice:
             f"shard expects (samples, rank, size) with rank from 0 to size - 1, got samples={samples}, rank={rank}, "
             f"size={size}"
         )
+    if samples == _state.samples:
+        _state.share = Share(_state.batch, samples, rank, size)
     share, more = divmod(samples, size)
     start = rank * share + min(rank, more)
     return slice(start, start + share + (rank < more))
@@ -104,4 +158,6 @@ class DataOrder:
         """Yield the indices of the samples of each step from ``start`` on; ``epoch`` and ``start`` begin at 0."""
         order = np.random.default_rng([self.seed, epoch]).permutation(self.samples)
         for step in range(start, self.steps):
-            yield order[step * self.global_batch : (step + 1) * self.global_batch]
+            batch = order[step * self.global_batch : (step + 1) * self.global_batch]
+            _state.batch, _state.samples = f"step {step} of epoch {epoch} of {self}", len(batch)
+            yield batch

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import warnings
+from collections.abc import Sequence
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -16,6 +19,7 @@ from syncbn.train.config import describe_model
 from syncbn.train.consistency import check_parameters
 from syncbn.train.errors import check_model, check_same, collective_errors, find_communicator, raised_by_all
 from syncbn.train.gradients import FlatGradients
+from syncbn.train.order import take_share, wrong_shares
 
 _CHECK_EVERY = 100
 
@@ -98,7 +102,8 @@ def sum_gradients(model: Module, comm: CommLike = None, loss: float = 0.0) -> fl
     normalizers, must add up to a whole number, which is 1 for a mean and the number of samples for a sum.
 
     The first two calls, every hundredth, and those after any rank has changed its parameters other than by one step of
-    an optimizer also check that parameters are equal on all ranks.
+    an optimizer also check that parameters are equal on all ranks, and that each rank has taken its own share of the
+    same batch, if these are from `shard` and `DataOrder`.
 
     Parameters
     ----------
@@ -111,9 +116,11 @@ def sum_gradients(model: Module, comm: CommLike = None, loss: float = 0.0) -> fl
     Raises
     ------
     ValueError
-        The model is in evaluation mode, or the loss was not divided by the number of samples of all ranks.
+        The model is in evaluation mode, the loss was not divided by the number of samples of all ranks, or ranks have
+        taken other shares than their own.
     RuntimeError
-        There are no gradients, or they are summed already.
+        There are no gradients, a parameter of a layer in training mode has none on any rank, or they are summed
+        already.
     ParameterMismatchError
         Ranks have different parameters.
     SyncMismatchError
@@ -140,15 +147,34 @@ def sum_gradients(model: Module, comm: CommLike = None, loss: float = 0.0) -> fl
     sums = _sums_of(model)
     with comm._protocol.collective_errors(sums.flat.signature, handshake=True):
         _check_ready(model)
-        losses = used_losses()
+        losses, share_of_batch = used_losses(), take_share()
         forget_losses()
-        sums.flat.take(float(loss), sums.wants_check(), losses.own_mean, losses.share)
+        missing = sums.names_of(model, [parameter.grad is not None for parameter in sums.flat.parameters])
+        checks = sums.wants_check(model) or bool(missing)
+        sums.flat.take(float(loss), checks, losses.own_mean, losses.share)
     sums.flat.finish(comm)
     total, checks, own_means, share = sums.flat.scalars.tolist()
     if own_means > 1 or _is_wrong(share):
         raise raised_by_all(_wrong_normalizer(losses, round(own_means), comm), comm)
     if checks:
+        shares, missing_everywhere = zip(*comm.allgather((share_of_batch, missing)), strict=True)
+        if wrong := wrong_shares(shares) or _missing_gradient(missing_everywhere):
+            raise raised_by_all(wrong, comm)
         check_parameters(model, comm)
+    if comm.rank == 0:
+        if sums.unchanged:
+            _warn(
+                f"the optimizer has not changed parameter {sums.unchanged[0]!r}, though it has changed others: was its "
+                "layer replaced or added after the optimizer was made? If it is not to be trained, call the eval() of "
+                "its layer",
+                "optimizers",
+            )
+        if not sums.diverged and not math.isfinite(total):
+            sums.diverged = True
+            _warn(
+                f"training has diverged: the sum of the losses is {total:g}, or samples or parameters are not finite",
+                "training-that-diverges",
+            )
     return float(total)
 
 
@@ -181,6 +207,22 @@ def _wrong_normalizer(losses: Losses, own_means: int, comm: Communicator) -> Val
 _SHOWN = 3
 
 
+def _missing_gradient(missing: Sequence[Sequence[str]]) -> RuntimeError | None:
+    """Return the error of a parameter that has no gradient on any rank."""
+    names = [name for name in missing[0] if all(name in others for others in missing)]
+    if not names:
+        return None
+    return RuntimeError(
+        f"parameter {names[0]!r} has no gradient on any rank after the backward: is its layer part of the forward, and "
+        "does the backward of a module of your own call that of its layer? If it is not to be trained, call the eval() "
+        f"of its layer{see('gradients-that-are-missing')}"
+    )
+
+
+def _warn(problem: str, anchor: str) -> None:
+    warnings.warn(f"{problem}{see(anchor)}", RuntimeWarning, stacklevel=3)
+
+
 def _check_ready(model: Module) -> None:
     """Raise unless the model has been trained by a backward since the last sum."""
     check_model(model)
@@ -200,16 +242,30 @@ class _Sums:
         self.flat = flat
         self.dtypes = [parameter.data.dtype for parameter in flat.parameters]
         self.calls = 0
+        self.unchanged: list[str] = []
+        self.diverged = False
         self.versions = [0] * len(flat.parameters)
 
-    def wants_check(self) -> bool:
+    def names_of(self, model: Module, counts: Sequence[int]) -> list[str]:
+        """Return the names of the parameters whose count is 0, without those of layers in evaluation mode."""
+        if all(counts):
+            return []
+        wanted = {id(parameter) for parameter, count in zip(self.flat.parameters, counts, strict=True) if not count}
+        fixed = {id(each) for module in model.modules() if not module.training for each in module.parameters()}
+        return [name for name, parameter in model.named_parameters() if id(parameter) in wanted - fixed]
+
+    def wants_check(self, model: Module) -> bool:
         """Return whether parameters could differ between ranks: at the beginning, after changes, and from time to time.
 
         The second call detects optimizers that differ, and the first one all else that was forgotten at the beginning.
         """
         before, self.versions = self.versions, [parameter.version for parameter in self.flat.parameters]
-        stepped = all(now - then in (0, 1) for now, then in zip(self.versions, before, strict=True))
+        steps = [now - then for now, then in zip(self.versions, before, strict=True)]
+        stepped = set(steps) <= {0, 1}
         self.calls += 1
+        self.unchanged = []
+        if self.calls == 2 and set(steps) == {0, 1}:
+            self.unchanged = self.names_of(model, steps)
         return not stepped or self.calls <= 2 or self.calls % _CHECK_EVERY == 0
 
 

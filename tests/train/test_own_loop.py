@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from syncbn import Module
 from syncbn.comm import SerialComm
 from syncbn.nn import SGD, Dense, ReLU, Sequential, mean_squared_error, softmax_cross_entropy
 from syncbn.train import DataOrder, broadcast_parameters, predict, shard, sum_gradients
@@ -21,7 +22,7 @@ def loop(model, optimizer, comm, x, y, epochs=1, global_batch=12):
             backward(dlogits)
             losses.append(sum_gradients(model, comm, loss))
             optimizer.step()
-            optimizer.zero_grad()
+            model.zero_grad()
     return losses
 
 
@@ -178,3 +179,51 @@ def test_gradients_are_summed_in_the_dtype_that_the_parameters_have_now():
         model.bias.add_grad(np.zeros(1, dtype))
         sum_gradients(model, SerialComm())
     assert model.weight.grad[0, 0] == 1 / 3
+
+
+class Halves(Module):
+    """Two layers side by side, of which the backward of the second one can be forgotten."""
+
+    def __init__(self, rng, forgets):
+        super().__init__()
+        self.first = Dense(6, 3, rng=rng)
+        self.second = Dense(6, 3, rng=rng)
+        self.forgets = forgets
+
+    def forward(self, x):
+        (y, first), (z, second) = self.first(x), self.second(x)
+        return y + z, lambda dy: first(dy) if self.forgets else first(dy) + second(dy)
+
+
+@pytest.mark.parametrize("fixed", [False, True])
+def test_a_layer_whose_backward_is_forgotten(rng, data, fixed):
+    model = Halves(rng, forgets=True)
+    if fixed:
+        model.second.eval()
+    optimizer = SGD(model.first.parameters(), 0.1)
+    if fixed:
+        loop(model, optimizer, SerialComm(), *data)
+        return
+    with pytest.raises(RuntimeError, match=r"parameter 'second\.weight' has no gradient on any rank.*eval\(\)"):
+        loop(model, optimizer, SerialComm(), *data)
+
+
+def test_a_layer_that_is_replaced_after_the_optimizer_was_made(model, data, rng):
+    optimizer = SGD(model.parameters(), 0.1)
+    model[2] = Dense(8, 3, rng=rng)
+    with pytest.warns(RuntimeWarning, match=r"has not changed parameter '2\.weight'.*replaced or added") as caught:
+        loop(model, optimizer, SerialComm(), *data)
+    assert len(caught) == 1
+
+
+def test_a_layer_that_is_not_to_be_trained_is_in_evaluation_mode(model, data):
+    model[2].eval()
+    loop(model, SGD(model[0].parameters(), 0.1), SerialComm(), *data)
+
+
+def test_a_loss_that_is_not_finite_warns_once(model, data):
+    model[0].weight.data[:] = np.nan
+    with pytest.warns(RuntimeWarning, match="training has diverged: the sum of the losses is nan") as caught:
+        loop(model, SGD(model.parameters(), 0.1), SerialComm(), *data)
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
