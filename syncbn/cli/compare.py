@@ -64,8 +64,9 @@ def add_parser(subparsers: Any) -> None:
         help="passes over the data (default: %(default)s)")  # fmt: skip
     add("--seeds", type=integer(MAX_SEEDS), default=default.seeds, metavar="K",
         help="number of seeds (default: %(default)s)")  # fmt: skip
-    add("--lr", type=number(0, MAX_LR), default=default.lr, metavar="X",
-        help=f"learning rate: X·(global batch)/{LR_BATCH} (default: %(default)s)")  # fmt: skip
+    add("--lr", type=comma_list(number(0, MAX_LR)), default=default.lr, metavar="LIST",
+        help=f"learning rates, for a global batch of {LR_BATCH}; they grow with it (default: "
+        f"{','.join(f'{lr:g}' for lr in default.lr)})")  # fmt: skip
     add("--data", type=file_name, default=default.data, metavar="NAME",
         help="fashion-mnist-10k, fashion-mnist, or a directory: idx or CIFAR-10 (default: %(default)s)")  # fmt: skip
     add("--train-samples", type=integer(MAX_SAMPLES), metavar="N", help="use only the first N training images")
@@ -106,7 +107,7 @@ class CompareCommand(Command):
         return 0
 
     def _run_and_show(self, comm: Communicator) -> None:
-        observer = make_observer("stderr" if self.options.json == "-" else "stdout")
+        observer = make_observer("stderr" if self.options.json == "-" else "stdout", len(self.config.lr))
         report = Report(self.options.output, self.config, comm.size, self.dataset.name)
         compare(self.config, self.dataset, comm, observer, report.add)
         show(f"\n{report.as_text()}", report.as_json(complete=True), self.options.json, report.files)

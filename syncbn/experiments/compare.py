@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import product
 
 from syncbn.comm import SERIAL, Communicator
 from syncbn.data import Dataset, prepare
@@ -23,7 +24,7 @@ def compare(
     observer: Observer | None = None,
     keep: Callable[[Run], object] | None = None,
 ) -> list[Run]:
-    """Train with every normalizer, batch size and seed.
+    """Train with every normalizer, batch size, learning rate and seed.
 
     Collective. The outermost loop is over seeds, so that an interrupted comparison covers all normalizers.
 
@@ -93,7 +94,5 @@ def check_images(config: CompareConfig, dataset: Dataset) -> None:
 
 def planned(config: CompareConfig) -> Iterator[Run]:
     """Yield all runs, not yet done, in the order of training."""
-    for seed in range(config.seeds):
-        for batch in config.batches:
-            for norm in config.norms:
-                yield Run(norm, batch, seed)
+    for seed, lr, batch, norm in product(range(config.seeds), config.lr, config.batches, config.norms):
+        yield Run(norm, batch, seed, lr)

@@ -10,7 +10,7 @@ from syncbn.experiments.normalizers import NORMALIZERS, Network
 
 NETWORKS: tuple[Network, ...] = ("mlp", "resnet")
 LR_BATCH = 32
-"""Global batch size at which the learning rate is `CompareConfig.lr`."""
+"""Global batch size at which the learning rates are those of `CompareConfig.lr`."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class CompareConfig:
     seeds : int
         Number of runs of each normalizer and batch size, with seeds 0, 1, …; a seed determines the initial
         weights and the order of the data, independently of the normalizer.
-    lr : float
-        Learning rate for a global batch of 32, scaled linearly with the global batch (Goyal et al. 2017).
+    lr : tuple of float
+        Learning rates for a global batch of 32, scaled linearly with the global batch (Goyal et al. 2017).
     momentum : float
         Momentum of SGD.
     evaluations : int
@@ -53,7 +53,7 @@ class CompareConfig:
     network: Network = "mlp"
     epochs: int = 2
     seeds: int = 3
-    lr: float = 0.03
+    lr: tuple[float, ...] = (0.03,)
     momentum: float = 0.9
     evaluations: int = 4
     data: str = "fashion-mnist-10k"
@@ -74,12 +74,8 @@ class CompareConfig:
             value = getattr(self, attribute)
             if value is not None and value < 1:
                 raise ValueError(f"{attribute.replace('_', '-')} must be at least 1, got {value}")
-        if not 0 < self.lr < math.inf:
-            raise ValueError(f"lr must be positive, got {self.lr:g}")
-
-    def learning_rate(self, global_batch: int) -> float:
-        """Return the learning rate of a global batch."""
-        return self.lr * global_batch / LR_BATCH
+        if not self.lr or not all(0 < lr < math.inf for lr in self.lr) or len(set(self.lr)) < len(self.lr):
+            raise ValueError(f"lr must be different positive numbers, got {','.join(f'{lr:g}' for lr in self.lr)!r}")
 
     def steps(self, global_batch: int, samples: int) -> int:
         """Return the number of training steps; an incomplete last batch of an epoch is dropped."""
@@ -95,6 +91,11 @@ class CompareConfig:
         local = [name for name in self.norms if name in ("bn", "brn") or (name in ("syncbn", "ghost") and ranks == 1)]
         if self.network == "mlp" and min(self.batches) == 1 and local:
             raise ValueError(f"norm {local[0]!r} needs batches of at least 2: one sample has no variance")
+
+
+def scaled(lr: float, global_batch: int) -> float:
+    """Return the learning rate of a global batch."""
+    return lr * global_batch / LR_BATCH
 
 
 def counted(number: int, noun: str) -> str:

@@ -45,7 +45,9 @@ DODGE = 0.035
 
 
 def save_figure(path: Path, runs: Sequence[Run], title: str) -> None:
-    """Draw test error by batch per rank (left) and learning curves of the smallest batch (right) as PNG.
+    """Draw test error by batch per rank for each learning rate, and learning curves of the smallest batch, as PNG.
+
+    The curves, on the right, are those of the largest learning rate.
 
     Raises
     ------
@@ -53,19 +55,22 @@ def save_figure(path: Path, runs: Sequence[Run], title: str) -> None:
         matplotlib is missing.
     """
     cells = summarize(runs)
-    figure = new_figure(11, 5, title)
-    left, right = figure.subplots(1, 2, sharey=True)
-    _draw_errors(left, cells)
-    _draw_curves(right, runs)
+    rates = sorted({cell.lr for cell in cells})
+    figure = new_figure(11 if len(rates) == 1 else 4.5 * (len(rates) + 1), 5, title)
+    *panels, right = figure.subplots(1, len(rates) + 1, sharey=True)
+    for axes, lr in zip(panels, rates, strict=True):
+        _draw_errors(axes, [cell for cell in cells if cell.lr == lr], f"learning rate {lr:g}" if rates[1:] else "")
+    _draw_curves(right, [run for run in runs if run.lr == rates[-1]], f" at {rates[-1]:g}" if rates[1:] else "")
+    panels[0].set_ylabel("test error (%)")
     lowest = min((error for run in runs for error in run.test_errors if error > 0), default=0.01)
-    left.set_ylim(75 * lowest, 101)
-    handles, labels = left.get_legend_handles_labels()
+    panels[0].set_ylim(75 * lowest, 101)
+    handles, labels = panels[0].get_legend_handles_labels()
     handles = [handle[0] for handle in handles]  # the line and marker, without the error bar
     add_legend(figure, handles, labels)
     save_png(figure, path, 150)
 
 
-def _draw_errors(axes: Any, cells: Sequence[Cell]) -> None:
+def _draw_errors(axes: Any, cells: Sequence[Cell], setting: str) -> None:
     norms = list(dict.fromkeys(cell.norm for cell in cells))
     batches = sorted({cell.batch for cell in cells})
     for position, norm in enumerate(norms):
@@ -89,12 +94,11 @@ def _draw_errors(axes: Any, cells: Sequence[Cell]) -> None:
     note = f", mean and {CONFIDENCE:.0%} interval over {seeds} seeds" if seeds > 1 else ", one seed"
     if any(cell.diverged for cell in cells):
         note += " (∞: diverged)"
-    axes.set_title("after training" + note, fontsize="medium")
-    axes.set_ylabel("test error (%)")
+    axes.set_title((setting or "after training") + note, fontsize="medium")
     _finish(axes)
 
 
-def _draw_curves(axes: Any, runs: Sequence[Run]) -> None:
+def _draw_curves(axes: Any, runs: Sequence[Run], setting: str) -> None:
     smallest = min(run.batch for run in runs)
     runs = [run for run in runs if run.batch == smallest]
     for norm in dict.fromkeys(run.norm for run in runs):
@@ -108,7 +112,7 @@ def _draw_curves(axes: Any, runs: Sequence[Run]) -> None:
         axes.plot(epochs, mean, color=color, marker=marker, ms=4)
         axes.fill_between(epochs, np.maximum(mean - half, 0.1), mean + half, color=color, alpha=0.15, lw=0)
     axes.set_xlabel("training (epochs)")
-    axes.set_title(f"while training with {smallest} per rank", fontsize="medium")
+    axes.set_title(f"while training with {smallest} per rank{setting}", fontsize="medium")
     axes.set_xlim(left=0)
     _finish(axes)
 

@@ -67,9 +67,10 @@ class Report:
         """Description of the comparison in one line."""
         config = self.config
         counts = (self.ranks, "rank"), (config.epochs, "epoch"), (config.seeds, "seed")
+        rates = " and ".join(f"{lr:g}·(global batch)/{LR_BATCH}" for lr in sorted(config.lr))
         return (
             f"{printable(self.data)}, {config.network}, {', '.join(counted(*count) for count in counts)}, "
-            f"learning rate {config.lr:g}·(global batch)/{LR_BATCH}"
+            f"learning rate{'s' * (len(config.lr) > 1)} {rates}"
         )
 
     def as_text(self) -> str:

@@ -12,7 +12,7 @@ from syncbn.experiments.statistics import Interval, interval
 
 @dataclass
 class Run:
-    """One training run with a normalizer, a batch size per rank and a seed. Lists have one entry per evaluation.
+    """One training run with a normalizer, batch size, seed and learning rate. Lists have one entry per evaluation.
 
     Attributes
     ----------
@@ -20,6 +20,8 @@ class Run:
     batch : int
         Samples per rank.
     seed : int
+    lr : float
+        Learning rate for a global batch of 32.
     epochs : list of float
         Passes over the training data before the evaluation.
     train_losses : list of float
@@ -38,6 +40,7 @@ class Run:
     norm: str
     batch: int
     seed: int
+    lr: float
     epochs: list[float] = field(default_factory=list)
     train_losses: list[float] = field(default_factory=list)
     test_losses: list[float] = field(default_factory=list)
@@ -54,10 +57,12 @@ class Run:
 
 @dataclass(frozen=True)
 class Cell:
-    """The runs of one normalizer and batch per rank, over all seeds.
+    """The runs of one normalizer, batch per rank and learning rate, over all seeds.
 
     Attributes
     ----------
+    lr : float
+        Learning rate for a global batch of 32.
     test_error, test_loss, train_loss : Interval or None
         Values after the last epoch; None if a run diverged, because the mean of the others would be too good.
     seconds : float
@@ -69,6 +74,7 @@ class Cell:
 
     norm: str
     batch: int
+    lr: float
     test_error: Interval | None
     test_loss: Interval | None
     train_loss: Interval | None
@@ -83,15 +89,15 @@ class Cell:
 
 
 def summarize(runs: Sequence[Run]) -> list[Cell]:
-    """Return one cell per normalizer and batch size, in ascending batch size and in the order of the first runs."""
+    """Return one cell per learning rate, batch size and normalizer.
+
+    Learning rates and batch sizes are in ascending order, normalizers in that of the first runs.
+    """
     norms = list(dict.fromkeys(run.norm for run in runs))
-    cells = []
-    for batch in sorted({run.batch for run in runs}):
-        for norm in norms:
-            group = [run for run in runs if (run.norm, run.batch) == (norm, batch)]
-            if group:
-                cells.append(_cell(group))
-    return cells
+    groups: dict[tuple[float, int, int], list[Run]] = {}
+    for run in runs:
+        groups.setdefault((run.lr, run.batch, norms.index(run.norm)), []).append(run)
+    return [_cell(groups[key]) for key in sorted(groups)]
 
 
 def _cell(group: list[Run]) -> Cell:
@@ -104,6 +110,7 @@ def _cell(group: list[Run]) -> Cell:
     return Cell(
         norm=group[0].norm,
         batch=group[0].batch,
+        lr=group[0].lr,
         test_error=last("test_errors"),
         test_loss=last("test_losses"),
         train_loss=last("train_losses"),

@@ -2,29 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from syncbn.experiments.normalizers import NORMALIZERS
 from syncbn.experiments.results import Cell
 from syncbn.experiments.statistics import CONFIDENCE, Interval
 
-HEADER = ("batch/rank", "normalizer", "test error %", "test loss", "seconds", "sent/step")
 _LEFT_ALIGNED = 1
 
 
 def table(cells: Sequence[Cell]) -> str:
-    """Return the table with one line per normalizer and batch size, without a final newline."""
-    rows = [HEADER, *(_row(cell, cells[position - 1] if position else None) for position, cell in enumerate(cells))]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
-    lines = [_line(row, widths) for row in rows]
-    rule = "─" * len(lines[0])
-    out = [lines[0]]
-    for cell_row, line in zip(rows[1:], lines[1:], strict=True):
-        if cell_row[0]:  # the first line of a batch size
+    """Return the table with one line per normalizer and batch size, without a final newline.
+
+    With several learning rates, each has a column of errors, and there is none of losses.
+    """
+    rates = sorted({cell.lr for cell in cells})
+    results = [f"error % at {lr:g}" for lr in rates] if len(rates) > 1 else ["test error %", "test loss"]
+    lines: dict[tuple[int, str], dict[float, Cell]] = {}
+    for cell in sorted(cells, key=lambda cell: cell.batch):  # stable: normalizers keep their order
+        lines.setdefault((cell.batch, cell.norm), {})[cell.lr] = cell
+    rows = [("batch/rank", "normalizer", *results, "seconds", "sent/step")]
+    rows += [_row(found, rates) for found in lines.values()]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    texts = [_line(row, widths) for row in rows]
+    rule = "─" * len(texts[0])
+    out = [texts[0]]
+    before = None
+    for (batch, _), text in zip(lines, texts[1:], strict=True):
+        if batch != before:
             out.append(rule)
-        out.append(line)
+        else:  # the batch size is in its first line only
+            text = " " * widths[0] + text[widths[0] :]
+        out.append(text)
+        before = batch
     seeds = max((cell.runs for cell in cells), default=0)
     note = f"± {CONFIDENCE:.0%} interval over {seeds} seeds" if seeds > 1 else "one seed: no interval (n/a)"
+    note += "; seconds: mean over learning rates" if len(rates) > 1 else ""
     return "\n".join([*out, rule, f"{note}; sent/step: bytes that one rank passes to collective calls"])
 
 
@@ -42,20 +55,23 @@ def size(count: float) -> str:
     return f"{count:.3g} GiB"
 
 
-def _row(cell: Cell, before: Cell | None) -> tuple[str, ...]:
-    new_batch = before is None or before.batch != cell.batch
-    error = percent(cell.test_error)
-    loss = _number(cell.test_loss, 1.0, 3)
-    if cell.diverged:
-        error, loss = f"diverged ({cell.diverged} of {cell.runs})", "–"
+def _row(cells: Mapping[float, Cell], rates: Sequence[float]) -> tuple[str, ...]:
+    """Return the line of one normalizer and batch size, whose cells differ in the learning rate."""
+    first = next(iter(cells.values()))
+    results = [_error(cells[lr]) if lr in cells else "" for lr in rates]
+    if len(rates) == 1:
+        results.append("–" if first.diverged else _number(first.test_loss, 1.0, 3))
     return (
-        str(cell.batch) if new_batch else "",
-        NORMALIZERS[cell.norm].label,
-        error,
-        loss,
-        f"{cell.seconds:.2f}",
-        size(cell.bytes_per_step),
+        str(first.batch),
+        NORMALIZERS[first.norm].label,
+        *results,
+        f"{sum(cell.seconds for cell in cells.values()) / len(cells):.2f}",
+        size(first.bytes_per_step),
     )
+
+
+def _error(cell: Cell) -> str:
+    return f"diverged ({cell.diverged} of {cell.runs})" if cell.diverged else percent(cell.test_error)
 
 
 def _number(value: Interval | None, factor: float, digits: int) -> str:

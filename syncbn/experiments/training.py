@@ -9,7 +9,7 @@ import numpy as np
 
 from syncbn.comm import Communicator
 from syncbn.data import Inputs
-from syncbn.experiments.config import CompareConfig
+from syncbn.experiments.config import CompareConfig, scaled
 from syncbn.experiments.networks import build_network
 from syncbn.experiments.observer import Observer
 from syncbn.experiments.results import Run
@@ -58,7 +58,7 @@ def train(
         comm=comm,
         reduction=config.reduction,
     )
-    optimizer = SGD(model.parameters(), config.learning_rate(run.batch * comm.size), config.momentum)
+    optimizer = SGD(model.parameters(), scaled(run.lr, run.batch * comm.size), config.momentum)
     # A smaller last batch could leave a rank with a single sample, which has no variance for local BN.
     trainer = Trainer(model, optimizer, comm, batch_per_rank=run.batch, seed=run.seed, drop_last=True)
     recorder = _Recorder(config, run, trainer, inputs, observer)

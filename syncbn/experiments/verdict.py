@@ -12,25 +12,66 @@ Rival = tuple[str, Interval]
 
 
 def verdict(cells: Sequence[Cell], ranks: int) -> str:
-    """Return the result at the smallest and at the largest batch size per rank.
+    """Return the result at the smallest and at the largest batch size per rank, and at the largest learning rate.
 
     BN (or the first normalizer, if BN did not run) is compared with SyncBN and with the best of the others at
     the smallest batch size. Two errors are level if their intervals overlap; with one seed there are no intervals,
-    which the sentence states.
+    which the sentence states. With several learning rates, this is the result at the smallest one; another sentence
+    compares no normalization with these at the largest one, and the last one counts the settings in which SyncBN has
+    another error than each of the others.
     """
-    batches = sorted({cell.batch for cell in cells})
-    if not batches:
+    if not cells:
         return "There are no runs."
-    subject = _subject(cells)
-    small, large = _at(cells, batches[0]), _at(cells, batches[-1])
+    rates = sorted({cell.lr for cell in cells})
+    several = len(rates) > 1
+    found = [cell for cell in cells if cell.lr == rates[0]]
+    batches = sorted({cell.batch for cell in found})
+    subject = _subject(found)
+    small, large = _at(found, batches[0]), _at(found, batches[-1])
     rivals = _rivals(small, subject)
-    setting = f"With {batches[0]} sample{'s' * (batches[0] > 1)} per rank on {ranks} rank{'s' * (ranks > 1)}, "
-    sentence = setting + _compare(small, subject, rivals)
+    setting = f"ith {batches[0]} sample{'s' * (batches[0] > 1)} per rank on {ranks} rank{'s' * (ranks > 1)}, "
+    sentence = (f"At learning rate {rates[0]:g}, w" if several else "W") + setting + _compare(small, subject, rivals)
     if len(batches) > 1 and subject in large and rivals[:1] and rivals[0] in large:
         sentence += f"; at {batches[-1]} per rank " + _compare(large, subject, rivals[:1])
+    fast = _at([cell for cell in cells if cell.lr == rates[-1]], batches[0])
+    rivals = [norm for norm in rivals if norm != "none"]
+    if several and {"none", *rivals} <= fast.keys() and rivals:
+        sentence += f". At {rates[-1]:g}, with {batches[0]} per rank, " + _compare(fast, "none", rivals)
+    if several and (counted := _count_settings(cells)):
+        sentence += f". {counted}"
     if min(cell.runs for cell in cells) == 1:
         sentence += " (one seed: no intervals, so differences may be due to chance)"
     return sentence + "."
+
+
+def _count_settings(cells: Sequence[Cell]) -> str:
+    """Return the sentence on the settings in which SyncBN has a smaller or larger error than each other, "" without it.
+
+    A setting is a batch size and a learning rate. A normalizer that diverged has the larger error.
+    """
+    ours = {(cell.batch, cell.lr): cell for cell in cells if cell.norm == "syncbn"}
+    if not ours or any(cell.runs == 1 for cell in cells):
+        return ""
+    smaller: dict[str, int] = {}
+    larger: dict[str, int] = {}
+    for other in cells:
+        own = ours.get((other.batch, other.lr))
+        if own is not None and other.norm != "syncbn":
+            smaller[other.norm] = smaller.get(other.norm, 0) + _is_smaller(own.test_error, other.test_error)
+            larger[other.norm] = larger.get(other.norm, 0) + _is_smaller(other.test_error, own.test_error)
+    if not smaller:
+        return ""
+    counts = _join([f"of {_label(norm)} in {count}" for norm, count in smaller.items()])
+    losses = [f"of {_label(norm)} in {count}" for norm, count in larger.items() if count]
+    sentence = f"In {len(ours)} settings, the error of SyncBN is smaller than that {counts}"
+    return sentence + (f", and larger than that {_join(losses)}" if losses else "")
+
+
+def _is_smaller(a: Interval | None, b: Interval | None) -> bool:
+    """Return whether error a is certainly smaller than b; None is that of a normalizer that diverged."""
+    if a is None or b is None:
+        return a is not None
+    return a.mean < b.mean and not a.overlaps(b)
 
 
 def _subject(cells: Sequence[Cell]) -> str:

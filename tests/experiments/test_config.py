@@ -6,14 +6,13 @@ from typing import Any
 
 import pytest
 
-from syncbn.experiments.config import CompareConfig
+from syncbn.experiments.config import CompareConfig, scaled
 from syncbn.experiments.normalizers import NORMALIZERS
 
 
 def test_learning_rate_grows_with_the_global_batch() -> None:
-    config = CompareConfig(lr=0.1)
-    assert config.learning_rate(32) == pytest.approx(0.1)
-    assert config.learning_rate(8) == pytest.approx(0.025)
+    assert scaled(0.1, 32) == pytest.approx(0.1)
+    assert scaled(0.1, 8) == pytest.approx(0.025)
 
 
 def test_steps_exclude_an_incomplete_last_batch() -> None:
@@ -46,8 +45,10 @@ def test_batches_that_do_not_fit() -> None:
         ({"epochs": 0}, "epochs must be at least 1, got 0"),
         ({"seeds": -1}, "seeds must be at least 1"),
         ({"train_samples": 0}, "train-samples must be at least 1"),
-        ({"lr": float("nan")}, "lr must be positive, got nan"),
-        ({"lr": float("inf")}, "lr must be positive, got inf"),
+        ({"lr": (float("nan"),)}, "lr must be different positive numbers, got 'nan'"),
+        ({"lr": (0.1, float("inf"))}, "lr must be different positive numbers, got '0.1,inf'"),
+        ({"lr": (0.1, 0.1)}, "lr must be different positive numbers, got '0.1,0.1'"),
+        ({"lr": ()}, "lr must be different positive numbers, got ''"),
     ],
 )
 def test_invalid_values(choice: dict[str, Any], message: str) -> None:

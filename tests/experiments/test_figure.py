@@ -12,10 +12,10 @@ from syncbn.experiments.normalizers import NORMALIZERS
 from syncbn.experiments.results import Run
 
 
-def run(norm: str, batch: int, seed: int, errors: list[float], *, diverged: bool = False) -> Run:
+def run(norm: str, batch: int, seed: int, errors: list[float], lr: float = 0.03, *, diverged: bool = False) -> Run:
     points = len(errors)
     epochs = [(point + 1) / 4 for point in range(points)]
-    return Run(norm, batch, seed, epochs, [1.0] * points, [1.0] * points, errors, diverged=diverged)
+    return Run(norm, batch, seed, lr, epochs, [1.0] * points, [1.0] * points, errors, diverged=diverged)
 
 
 def test_every_normalizer_has_a_style_of_its_own() -> None:
@@ -47,3 +47,9 @@ def test_all_diverged(tmp_path: Path) -> None:
     path = tmp_path / "figure.png"
     save_figure(path, [run("none", 2, 0, [], diverged=True)], "a title")
     assert imread(path)[..., :3].min() < 0.5  # at least axes and labels are drawn
+
+
+def test_a_panel_for_each_learning_rate(tmp_path: Path) -> None:
+    path = tmp_path / "figure.png"
+    save_figure(path, [run("bn", 2, 0, [0.5, 0.3], lr) for lr in (0.01, 0.1)], "a title")
+    assert imread(path).shape == (750, 2025, 4)

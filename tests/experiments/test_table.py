@@ -8,12 +8,13 @@ from syncbn.experiments.results import Run, summarize
 from syncbn.experiments.table import size, table
 
 
-def run(norm: str, batch: int, seed: int, error: float, *, diverged: bool = False) -> Run:
+def run(norm: str, batch: int, seed: int, error: float, lr: float = 0.03, *, diverged: bool = False) -> Run:
     """Return a run of 100 steps."""
     return Run(
         norm,
         batch,
         seed,
+        lr,
         epochs=[0.5, 1.0],
         train_losses=[2.0, 1.0],
         test_losses=[2.0, 0.5],
@@ -39,6 +40,26 @@ def test_table_of_several_seeds() -> None:
             "         8  SyncBN             20.0 ± 0.0  0.500 ± 0.000     1.50      2 KiB",
             "────────────────────────────────────────────────────────────────────────────",
             "± 95% interval over 3 seeds; sent/step: bytes that one rank passes to collective calls",
+        ]
+    )
+
+
+def test_a_column_for_each_learning_rate() -> None:
+    runs = [run("none", 2, seed, 0.2, 0.01) for seed in range(2)]
+    runs += [run("none", 2, seed, 0.9, 0.1, diverged=seed == 1) for seed in range(2)]
+    runs += [run("bn", 2, seed, 0.2, lr) for seed in range(2) for lr in (0.1, 0.01)]
+    runs += [run("bn", 8, seed, 0.2, 0.01) for seed in range(2)]  # the comparison was interrupted
+    assert table(summarize(runs)) == "\n".join(
+        [
+            "batch/rank  normalizer  error % at 0.01     error % at 0.1  seconds  sent/step",
+            "──────────────────────────────────────────────────────────────────────────────",
+            "         2  none             20.0 ± 0.0  diverged (1 of 2)     1.50      2 KiB",
+            "            BN               20.0 ± 0.0         20.0 ± 0.0     1.50      2 KiB",
+            "──────────────────────────────────────────────────────────────────────────────",
+            "         8  BN               20.0 ± 0.0                        1.50      2 KiB",
+            "──────────────────────────────────────────────────────────────────────────────",
+            "± 95% interval over 2 seeds; seconds: mean over learning rates; sent/step: bytes that one rank passes to "
+            "collective calls",
         ]
     )
 
