@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from syncbn._core.checks import check_integer, check_unmasked
+from syncbn._core.checks import check_integer, check_unmasked, hint, shown
 from syncbn.comm import CommLike
 from syncbn.layers import Module
 from syncbn.nn import softmax_cross_entropy
@@ -158,8 +158,16 @@ def predict(model: Module, x: FloatArray, *, batch_size: int = 256) -> FloatArra
     check_model(model)
     check_unmasked(x, "x")
     check_integer("batch_size", batch_size)
-    with model.evaluating():  # without samples, one forward still gives the shape of the outputs
-        outputs = [model(x[start : start + batch_size])[0] for start in range(0, max(len(x), 1), batch_size)]
+    if not getattr(x, "shape", ()):
+        raise TypeError(f"predict expects an array of samples, of shape (N, ...), got {shown(x)}{hint(x)}")
+    try:
+        with model.evaluating():  # without samples, one forward still gives the shape of the outputs
+            outputs = [model(x[start : start + batch_size])[0] for start in range(0, max(len(x), 1), batch_size)]
+    except ValueError as error:
+        raise ValueError(
+            f"predict expects samples of shape (N, ...) that fit the network, one sample as x[None], got {x.shape}: "
+            f"{error}"
+        ) from error
     return np.concatenate(outputs)
 
 

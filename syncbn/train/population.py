@@ -51,7 +51,8 @@ def update_bn(loader: Batches, model: Module, comm: CommLike = None, *, batch_si
         tuples and lists whose first item is the array. A rank whose batches end first takes part with empty ones.
     model : Module
     comm : CommLike
-        Ranks that share the samples, as in `evaluate`.
+        Ranks that share the samples. None means the communicator of the model's synchronized layers if all processes
+        belong to it, or else COMM_WORLD; without mpi4py, this process only.
     batch_size : int
         Maximum number of samples of a batch, over all ranks. The batch of the training is a good choice.
 

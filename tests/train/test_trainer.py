@@ -36,7 +36,7 @@ def test_training_is_the_plain_loop(build, data):
         np.testing.assert_array_equal(trainer.model.state_dict()[name], value)
     np.testing.assert_allclose([record.train_loss for record in trainer.history], losses, rtol=1e-14)
     other = build("bn", schedule=schedule, seed=4)
-    other.seed = 1
+    other = Trainer(other.model, other.optimizer, other.comm, schedule=schedule, seed=1, batch_per_rank=12)
     other.fit(x, y, 3)
     assert not np.array_equal(other.model[0].weight.data, model[0].weight.data)
 
