@@ -15,7 +15,7 @@ from syncbn.train.buffers import rank_0_buffers
 from syncbn.train.config import check_samples, describe_data
 from syncbn.train.consistency import check_parameters
 from syncbn.train.errors import check_model, collective_errors, find_communicator, of_all_ranks
-from syncbn.train.order import shard
+from syncbn.train.order import own_share
 from syncbn.typing import FloatArray
 
 
@@ -113,7 +113,7 @@ def evaluate(
     if any(comm.allgather(any(p.version for p in model.parameters()))):  # not of a new model
         check_parameters(model, comm)
     with rank_0_buffers(model, comm), collective_errors(comm, "evaluation", **samples), model.evaluating():
-        own = shard(len(x), comm.rank, comm.size)
+        own = own_share(len(x), comm.rank, comm.size)
         for start in range(own.start, own.stop, batch_size):
             part = slice(start, min(start + batch_size, own.stop))
             logits, _ = model(x[part])

@@ -91,6 +91,14 @@ def shard(samples: int, rank: int, size: int) -> slice:
     >>> [shard(10, rank, 4) for rank in range(4)]
     [slice(0, 3, None), slice(3, 6, None), slice(6, 8, None), slice(8, 10, None)]
     """
+    own = own_share(samples, rank, size)
+    if samples == _state.samples:
+        _state.share = Share(_state.batch, samples, rank, size)
+    return own
+
+
+def own_share(samples: int, rank: int, size: int) -> slice:
+    """Return the slice of `shard`, without recording it for the check of `sum_gradients`."""
     for name, value in (("samples", samples), ("rank", rank), ("size", size)):  # their range is below
         check_integer(name, value, None)
     if samples < 0 or not 0 <= rank < size:
@@ -98,8 +106,6 @@ def shard(samples: int, rank: int, size: int) -> slice:
             f"shard expects (samples, rank, size) with rank from 0 to size - 1, got samples={samples}, rank={rank}, "
             f"size={size}"
         )
-    if samples == _state.samples:
-        _state.share = Share(_state.batch, samples, rank, size)
     share, more = divmod(samples, size)
     start = rank * share + min(rank, more)
     return slice(start, start + share + (rank < more))

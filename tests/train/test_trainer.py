@@ -9,6 +9,7 @@ from syncbn import BatchNorm
 from syncbn.comm import SerialComm
 from syncbn.nn import SGD, CosineSchedule, Dense, Sequential, softmax_cross_entropy
 from syncbn.train import DataOrder, Trainer, evaluate
+from syncbn.train.order import take_share
 
 
 def test_training_is_the_plain_loop(build, data):
@@ -39,6 +40,14 @@ def test_training_is_the_plain_loop(build, data):
     other = Trainer(other.model, other.optimizer, other.comm, schedule=schedule, seed=1, batch_per_rank=12)
     other.fit(x, y, 3)
     assert not np.array_equal(other.model[0].weight.data, model[0].weight.data)
+
+
+def test_a_trainer_leaves_no_share_to_a_loop_that_follows(build, data):
+    take_share()
+    trainer = build()
+    trainer.fit(*data, 1)
+    trainer.evaluate(*(each[:7] for each in data))  # the size of the last batch
+    assert take_share() is None
 
 
 @pytest.mark.parametrize("norm", ["none", "bn", "syncbn", "ln"])
