@@ -23,8 +23,8 @@ from syncbn.experiments.versions import versions
 SLOW_MICROSECONDS = 1000
 """Time of an allreduce on one node from which something is wrong: it takes microseconds through shared memory."""
 
-SETTINGS = ("SYNCBN_DEBUG", "SYNCBN_KERNELS", PERMISSION)
-"""Environment variables of syncbn."""
+SETTINGS = ("SYNCBN_DEBUG", "SYNCBN_KERNELS", PERMISSION, "MPI4PY_LIBMPI")
+"""Environment variables of syncbn, and that of mpi4py which names the MPI library."""
 
 _MAPS = Path("/proc/self/maps")
 
@@ -79,7 +79,12 @@ def warnings_about(found: dict[str, Any]) -> list[str]:
     if software["mpi4py"] is None:
         out.append("no mpi4py: only a single process works, not MPI ranks; pip install 'syncbn[mpi]'")
     elif software["mpi_library"] is None:
-        out.append("mpi4py finds no MPI library: load your cluster's MPI, or pip install 'syncbn[mpi]'")
+        chosen = found.get("settings", {}).get("MPI4PY_LIBMPI")
+        out.append(
+            "mpi4py finds no MPI library: "
+            + (f"MPI4PY_LIBMPI={chosen} is not one, set it right; or " if chosen else "")
+            + "load your cluster's MPI, or pip install 'syncbn[mpi]'"
+        )
     if mpiexec is None:
         out.append("no mpiexec next to this Python or on PATH: pip install 'syncbn[mpi]'")
     elif software["mpi_library"] and _kind(mpiexec["library"]) != _kind(software["mpi_library"]):

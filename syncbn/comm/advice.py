@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection
 
 from syncbn.comm.signature import CONSTRUCTION, CollectiveSignature
@@ -23,12 +24,14 @@ _OF_ALL_RANKS = {
     **{
         operation: f"{name} is a call of all ranks, not of one alone{see('collective-calls')}"
         for operation, name in {
+            **{
+                name: name
+                for name in ("barrier", "allgather", "broadcast", "split", "free", "fit", "resume", "update_bn")
+            },
             "Trainer": "Trainer(...)",
-            "fit": "fit",
-            "resume": "resume",
-            "free": "free",
-            "update_bn": "update_bn",
             "broadcast of parameters": "broadcast_parameters",
+            "check of parameters": "check_parameters",
+            "read a checkpoint": "resume",
         }.items()
     },
 }
@@ -40,10 +43,11 @@ _SAME_COMMUNICATORS = f"All ranks must construct a communicator together; {_ONE_
 
 def on_mismatch(calls: Collection[CollectiveSignature]) -> str:
     """Return the advice if ranks are in these calls, of which no rank has raised an error of its own."""
-    operations = {call.operation for call in calls}
-    if len(operations) > 1 and (found := [_OF_ALL_RANKS[each] for each in operations if each in _OF_ALL_RANKS]):
+    operations = Counter(call.operation for call in calls)
+    odd = [each for each, count in operations.items() if count == min(operations.values())]  # of the fewest ranks
+    if len(operations) > 1 and (found := [_OF_ALL_RANKS[each] for each in odd if each in _OF_ALL_RANKS]):
         return min(found)  # the same on all ranks
-    if operations == {"forward"} and len({call.layer for call in calls}) > 1:
+    if set(operations) == {"forward"} and len({call.layer for call in calls}) > 1:
         return _SAME_LAYERS
     if "forward" in operations and len(operations) > 1:
         return _evaluating("a rank")
@@ -80,5 +84,6 @@ def on_absence(call: CollectiveSignature, rank: int, *, alone: bool, exited: boo
 def _evaluating(who: str) -> str:
     return (
         f"Is {who} evaluating? Call model.eval() first, or train.evaluate with comm=SerialComm(). In training, all "
-        f"ranks must make the same calls in the same order{see('evaluation-on-one-rank')}"
+        f"ranks must make the same calls in the same order, with the same layers in training mode"
+        f"{see('evaluation-on-one-rank')}"
     )

@@ -50,7 +50,7 @@ def single_process_problem(ranks: int) -> str:
     return (
         f"{name}={os.environ[name]}: a launcher started {started} processes, but MPI has only one rank in this one, so "
         "each would train alone. Start them with the mpiexec of the MPI library that mpi4py uses, or with a matching "
-        f"PMI (srun --mpi=pmi2 or --mpi=pmix); see `syncbn doctor`. {PERMISSION}=1 allows single processes"
+        f"PMI (srun --mpi=pmi2 or --mpi=pmix); `syncbn doctor` shows both. {PERMISSION}=1 allows single processes"
         f"{see('processes-without-their-ranks')}"
     )
 

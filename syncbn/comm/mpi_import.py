@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from types import ModuleType
 from typing import Any
 
 from syncbn.pitfalls import see
 
 _MISSING = (
-    "synchronization over MPI needs mpi4py and an MPI library: pip install 'syncbn[mpi]' installs both. "
-    "If the cluster has its own MPI, install mpi4py only, built for it. For one process alone, pass "
+    "synchronization over MPI needs mpi4py and an MPI library{}: pip install 'syncbn[mpi]' installs both; where the "
+    "cluster has its own MPI, load its module and install mpi4py only. For one process alone, pass "
     "comm=syncbn.SerialComm() or use BatchNorm" + see("mpi-is-missing")
 )
 
@@ -27,11 +28,17 @@ def import_mpi() -> ModuleType:
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:  # the wheel of mpi4py loads the MPI library here
-        raise ImportError(_MISSING) from error
+        raise ImportError(_MISSING.format(f" ({_problem(error)})")) from error
     if not MPI.Is_initialized() or MPI.Is_finalized():
         state = "is finalized already" if MPI.Is_initialized() else "is not initialized: call MPI.Init() first"
         raise RuntimeError(f"MPI {state}, so there can be no communicator{see('mpi-is-missing')}")
     return MPI
+
+
+def _problem(error: Exception) -> str:
+    """Return why mpi4py could not be imported, in one line, with the variable that names the MPI library."""
+    chosen = os.environ.get("MPI4PY_LIBMPI")
+    return "; ".join(str(error).splitlines()) + (f"; MPI4PY_LIBMPI={chosen}" if chosen else "")
 
 
 def check_intracommunicator(comm: Any, expected: str) -> None:

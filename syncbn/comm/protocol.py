@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import threading
 from collections import defaultdict
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from itertools import count
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +51,21 @@ _dropped: defaultdict[tuple[int, ...], dict[int, Protocol]] = defaultdict(dict)
 """The communicators that were dropped without `Protocol.free`, by group and number. To free one is collective."""
 
 
+_protocols: WeakSet[Protocol] = WeakSet()
+"""Those of several ranks."""
+
+
+def _close_in_a_fork() -> None:
+    for protocol in _protocols:
+        protocol.closed = (
+            f"this process is a fork of rank {protocol.rank}, and cannot make its calls: make them in the rank itself, "
+            f"and start processes by multiprocessing.get_context('spawn'){see('forks')}"
+        )
+
+
+os.register_at_fork(after_in_child=_close_in_a_fork)
+
+
 class Protocol(_compiled.ProtocolCore, Signatures):  # type: ignore[misc]  # compiled classes have no types
     """The calls of one communicator, each of which consists of a handshake and the messages of its operation.
 
@@ -84,6 +101,8 @@ class Protocol(_compiled.ProtocolCore, Signatures):  # type: ignore[misc]  # com
             addresses = self._allgather(address.view(np.uint8), [address.nbytes] * self.size).view(address.dtype)
             self._table.connect(addresses.reshape(self.size, -1).tolist())
             self._free_dropped()
+        if transport.size > 1:
+            _protocols.add(self)
         if transport.members:
             self._number = next(_numbers[tuple(transport.members)])
 

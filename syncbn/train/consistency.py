@@ -81,7 +81,8 @@ def check_parameters(model: Module, comm: CommLike = None) -> None:
     error = ParameterMismatchError(
         f"parameters differ between ranks: rank{'s' * (len(odd) > 1)} {', '.join(map(str, odd))} "
         f"from rank {even}; the first that differs is {first!r}. Make them equal by train.broadcast_parameters, sum "
-        "gradients by train.sum_gradients, and load a state on every rank, or on rank 0 before broadcast_parameters"
+        "gradients by train.sum_gradients, set the same learning rate on all ranks, and load a state on every rank, "
+        "or on rank 0 before broadcast_parameters"
         f"{see('parameters-that-differ')}"
     )
     raise raised_by_all(error, comm)

@@ -160,6 +160,10 @@ def test_no_warnings_about_a_healthy_machine(change: dict[str, Any]) -> None:
     [
         ({"software": {"mpi4py": None, "mpi_library": None}}, "no mpi4py"),
         ({"software": {"mpi4py": "4", "mpi_library": None}}, "mpi4py finds no MPI library"),
+        (
+            {"software": {"mpi4py": "4", "mpi_library": None}, "settings": {"MPI4PY_LIBMPI": "/none"}},
+            "mpi4py finds no MPI library: MPI4PY_LIBMPI=/none is not one",
+        ),
         ({"mpiexec": None}, "no mpiexec"),
         (
             {"mpiexec": {"path": "/bin/mpiexec", "library": "Open MPI"}},

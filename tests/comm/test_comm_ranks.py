@@ -260,6 +260,24 @@ def test_two_threads_can_not_use_one_communicator_at_once(comm):
         assert own.rank or "two threads use one communicator at once: another thread is in call 1, barrier" in raised[0]
 
 
+def test_a_fork_of_a_rank_can_not_make_its_calls(comm):
+    if comm.size == 1:
+        pytest.skip("a communicator of one rank sends nothing")
+    reading, writing = os.pipe()
+    if (child := os.fork()) == 0:
+        try:
+            comm.barrier()
+        except ValueError as error:
+            os.write(writing, str(error).encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        assert pipe.read().startswith(f"this process is a fork of rank {comm.rank}, and cannot make its calls")
+    os.waitpid(child, 0)
+    comm.barrier()
+
+
 @pytest.mark.parametrize(
     ("prepare", "text"),
     [("MPI.Finalize()", "MPI is finalized already"), ("", "MPI is not initialized: call MPI.Init")],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 
@@ -93,3 +94,10 @@ def test_processes_of_torchrun_are_refused(launched, monkeypatch):
     monkeypatch.setenv(PERMISSION, "1")
     launched({"WORLD_SIZE": "2"})
     assert not torchrun_problem(1)
+
+
+def test_an_mpi_library_that_cannot_be_loaded_is_named():
+    program = "import syncbn; syncbn.SyncBatchNorm(3)"
+    environment = {**os.environ, "MPI4PY_LIBMPI": "/none/libmpi.so"}
+    found = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60)
+    assert re.search(r"^ImportError: .*library \(.*MPI4PY_LIBMPI=/none/libmpi\.so\): pip install", found.stderr, re.M)

@@ -131,6 +131,8 @@ def test_different_calls(comm, last, others, text):
             r"\. train\.evaluate is a call of all ranks; on .*pass comm=SerialComm\(\) \(docs.*-on-one",
         ),
         ("free", "forward", r"free is a call of all ranks, not of one alone \(docs/sharp-bits\.md#collective-calls\)"),
+        ("barrier", "forward", r"barrier is a call of all ranks, not of one alone"),
+        ("allgather", "forward", r"allgather is a call of all ranks, not of one alone"),
         ("sum_of_6", "sum_of_5", r"the same calls in the same order \(docs/sharp-bits\.md#different-calls\)$"),
     ],
 )
