@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import copy
+import io
 import re
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ from syncbn.layers import Module, Parameter
 from syncbn.monitor import Monitor, read_records
 from syncbn.nn import (
     SGD,
+    Adam,
     Conv2d,
     CosineSchedule,
     Dense,
@@ -26,11 +29,13 @@ from syncbn.nn import (
     ResidualBlock,
     Sequential,
     StepSchedule,
+    he_normal,
+    mean_squared_error,
     softmax_cross_entropy,
     summary,
 )
 from syncbn.pitfalls import PAGE, see
-from syncbn.train import CheckpointError, DataOrder, History, Trainer, evaluate
+from syncbn.train import CheckpointError, DataOrder, History, Trainer, evaluate, predict, shard, sum_gradients
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / PAGE).read_text(encoding="utf-8")
@@ -113,6 +118,33 @@ def step_between():
     backward(y)
 
 
+def step_of_other_shape():
+    layer = Dense(4, 3)
+    y, backward = layer(X)
+    backward(y)
+    layer.bias.data = np.zeros(5, np.float32)
+    SGD(layer.parameters(), 0.1).step()
+
+
+def closed_file():
+    file = io.BytesIO()
+    np.savez(file, **Dense(4, 3).state_dict())
+    file.seek(0)
+    with np.load(file) as state:
+        pass
+    Dense(4, 3).load_state_dict(state)
+
+
+class WithoutGradient(Module):
+    def forward(self, x):
+        return x, lambda _: None
+
+
+def backward_of(*layers):
+    y, backward = Sequential(*layers)(X)
+    return backward(y)
+
+
 def load(**state):
     layer = BatchNorm(4)
     layer.load_state_dict({**layer.state_dict(), **state})
@@ -156,7 +188,94 @@ MISTAKES = {  # the mistake, what its error says, and the entry
     "channels of a convolution": (lambda: Conv2d(9, 1, 3)(NHWC), r"numpy\.moveaxis\(x, -1, 1\)", "channels-last"),
     "weight for the last axis": (lambda: F.batch_norm(NHWC, np.ones(9)), r"shape \(8,\)", "shapes-of-parameters"),
     "batch of one sample": (lambda: BatchNorm(4)(X[:1]), r"drop_last=True", "one-value-per-channel"),
-    "one sample of an evaluation": (lambda: BatchNorm(4)(X[:1]), r"model\.eval\(\) if you", "one-value-per-channel"),
+    "one sample of an evaluation": (
+        lambda: BatchNorm(4, track_running_stats=False).eval()(X[:1]),
+        r"if you evaluate, use running statistics: model\.eval\(\), and track_running_stats=True of the layer",
+        "one-value-per-channel",
+    ),
+    "last batch of an order": (lambda: BatchNorm(4)(X[:1]), "a Trainer or DataOrder", "one-value-per-channel"),
+    "parameter of integers": (
+        lambda: Parameter(np.arange(3)),
+        r"data must have a floating dtype, got int64: .*astype\(numpy\.float32\)",
+        "dtypes",
+    ),
+    "list as a gradient": (
+        lambda: Parameter(X).add_grad(X.tolist()),
+        r"parameter's shape \(8, 4\), got list: .*numpy\.asarray\(\)",
+        "arrays-of-other-libraries",
+    ),
+    "values of another shape": (
+        step_of_other_shape,
+        r"parameter 1 of the optimizer has the shape \(5,\), but its gradient \(3,\): .*data\[\.\.\.\] = values",
+        "values-of-parameters",
+    ),
+    "name of an initializer": (
+        lambda: Dense(4, 3, init="he_normal"),
+        r"init must be a function of \(shape, rng, dtype\) .* nn\.he_normal itself, got 'he_normal'",
+        "initial-weights",
+    ),
+    "initial values": (
+        lambda: Conv2d(4, 3, 1, init=X),
+        r"init must be a function of .*, got ndarray of shape \(8, 4\)",
+        "initial-weights",
+    ),
+    "initial value of a block": (lambda: ResidualBlock(1, 1, init=0), "init must be .*, got 0", "initial-weights"),
+    "result of an initializer": (
+        lambda: Dense(4, 3, init=he_normal()),
+        r"he_normal: missing a required argument: 'shape'\. init must be a function of .* a layer calls it",
+        "initial-weights",
+    ),
+    "initializer without rng": (
+        lambda: Dense(4, 3, init=lambda shape: np.ones(shape)),
+        r"init must be a function of .*, but function <lambda> raised: .*1 positional argument",
+        "initial-weights",
+    ),
+    "initializer of another shape": (
+        lambda: Dense(4, 3, init=lambda *_: X),
+        r"here of shape \(3, 4\), but it returned ndarray of shape \(8, 4\)",
+        "initial-weights",
+    ),
+    "reduction of a loss": (
+        lambda: softmax_cross_entropy(X, Y, "mean"),
+        "normalizer must be a number, got 'mean': .* samples of all ranks",
+        "losses-of-ranks",
+    ),
+    "reduction of an error": (
+        lambda: mean_squared_error(X, X, len),
+        "normalizer must be a number, got builtin_function_or_method len: for the mean",
+        "losses-of-ranks",
+    ),
+    "optimizer of a schedule": (
+        lambda: CosineSchedule(SGD(Dense(4, 3).parameters(), 0.1), 10),
+        r"CosineSchedule expects the learning rate, not the optimizer, and total_steps, .*\(0\.1, total_steps=",
+        "learning-rates",
+    ),
+    "closed file": (closed_file, r"file of the state_dict is closed: .* with block", "states-that-do-not-fit"),
+    "state in an array": (
+        lambda: Dense(4, 3).load_state_dict(np.array({"weight": X}, object)),
+        r"got ndarray of shape \(\): numpy\.save .*\.item\(\) returns; numpy\.savez",
+        "states-that-do-not-fit",
+    ),
+    "steps of no checkpoint": (
+        lambda: train_with(checkpoint_steps=5),
+        "checkpoint_steps=5 without checkpoint would write nothing: .*checkpoint='run.npz'",
+        "checkpoints",
+    ),
+    "one sample of evaluate": (
+        lambda: evaluate(Dense(4, 3), X[0], Y[0], SerialComm()),
+        r"got ndarray and int64: one sample has arrays too, x\[i : i \+ 1\]",
+        "labels",
+    ),
+    "backward without dx": (
+        lambda: backward_of(Dense(4, 3), Sequential(WithoutGradient(), ReLU())),
+        r"^layer 1 \(Sequential\): layer 0 \(WithoutGradient\): its backward returned None, expected dx",
+        "layers-return-two-values",
+    ),
+    "dy of None": (
+        lambda: Dense(4, 3)(X)[1](None),
+        r"backward of Dense expects dy, an array of y's shape \(8, 3\), got None",
+        "layers-return-two-values",
+    ),
     "instance of one value": (lambda: F.instance_norm(X), r"layer or group", "one-value-per-channel"),
     "mask without elements": (lambda: F.batch_norm(X, mask=Y > 0), r"True selects", "masks-without-elements"),
     "mask of integers": (lambda: F.batch_norm(X, mask=Y), r"astype\(bool\)", "masks"),
@@ -280,6 +399,47 @@ def test_a_mistake_names_the_way_out(kind):
         (lambda: prepare(prepare(load_data())), "dataset must be a Dataset, .*got Inputs"),
         (lambda: History()["loss"], r"no item 'loss': .*\[record\.train_loss for record in history\]"),
         (lambda: list(DataOrder(8, 4, 0)), r"iterate over order\.batches\(epoch\)"),
+        (lambda: DataOrder(8, 4, seed=None), "seed must be an integer, got None$"),
+        (lambda: DataOrder(8, 4, seed=-1), "seed must be at least 0, got -1"),
+        (
+            lambda: DataOrder(X, 4, 0),
+            r"samples must be an integer, got ndarray of shape \(8, 4\): pass a number, such as len\(array\)",
+        ),
+        (lambda: DataOrder(8, 2.5, 0), r"global_batch must be an integer, got 2\.5"),
+        (lambda: DataOrder(8, 0, 0), "global_batch must be at least 1, got 0"),
+        (lambda: DataOrder(8, 4, 0).batches("a"), "epoch must be an integer, got 'a'"),
+        (lambda: DataOrder(8, 4, 0).batches(0, X), r"start must be an integer, got ndarray of shape \(8, 4\)"),
+        (lambda: shard(Y, 0, 2), r"samples must be an integer, got ndarray of shape \(8,\): .*len\(array\)"),
+        (lambda: shard(8, Rank().Get_rank, 2), r"rank must be an integer, got method Get_rank: call it, Get_rank\(\)"),
+        (lambda: shard(8, 0, SerialComm()), "size must be an integer, got SerialComm"),
+        (lambda: Dense(X, 3), r"in_features must be an integer, got ndarray of shape \(8, 4\): .*array\.shape\[1\]"),
+        (lambda: F.batch_norm(X, channel_axis=len), "channel_axis must be an integer, got builtin.* len: call it, len"),
+        (lambda: BatchNorm(4, eps=X), r"eps must be a number, got ndarray of shape \(8, 4\)"),
+        (lambda: Adam(Dense(4, 3).parameters(), betas=0.9), r"pair of numbers, such as \(0\.9, 0\.999\), got 0\.9"),
+        (lambda: StepSchedule(0.1, milestones=(5, "10")), "a milestone must be an integer, got '10'"),
+        (lambda: Parameter(X).add_grad(None), r"a gradient must be .* parameter's shape \(8, 4\), got None"),
+        (lambda: setattr(Parameter(X), "grad", X[0]), r"gradient of shape \(4,\) for a parameter of shape \(8, 4\)"),
+        (
+            lambda: predict(Sequential(Dense(4, 3)), X[0]),
+            r"predict expects samples of shape \(N, \.\.\.\) .*, one sample as x\[None\], got \(4,\): layer 0",
+        ),
+        (lambda: predict(Dense(4, 3), X[0, 0]), r"predict expects an array of samples, of shape \(N, \.\.\.\), got "),
+        (lambda: predict(Dense(4, 3), None), "predict expects an array of samples, .* got None"),
+        (
+            lambda: summary(Dense(4, 3), (None, 4)),
+            r"input_shape must be the shape of one sample, .*, got \(None, 4\): a size must be an integer, got None",
+        ),
+        (
+            lambda: summary(Dense(4, 3), (-1, 4)),
+            r"input_shape must be the shape of one sample, .*, got \(-1, 4\): a size must be at least 1, got -1",
+        ),
+        (
+            lambda: sum_gradients(trained(), SerialComm(), X),
+            r"loss must be a number, got ndarray of shape \(8, 4\): pass the loss of this rank, the first of the two",
+        ),
+        (lambda: sum_gradients(trained(), SerialComm(), (0.5, Y)), r"got \(0\.5, ndarray of shape \(8,\)\): pass"),
+        (lambda: Dense(4, 3).load_state_dict(Dense(4, 3)), r"got Dense: pass its \.state_dict\(\)"),
+        (lambda: Dense(4, 3, dtype="cuda"), "dtype must be .* got 'cuda'"),
         (lambda: summary(Dense(4, 3), X), r"shape of one sample, .*x\.shape\[1:\].*, got ndarray of shape \(8, 4\)"),
         (lambda: summary(Dense(4, 3), 4), r"shape of one sample, .*x\.shape\[1:\].*, got 4"),
         (
@@ -291,6 +451,54 @@ def test_a_mistake_names_the_way_out(kind):
 def test_a_mistake_that_needs_no_entry(call, text):
     with pytest.raises((TypeError, ValueError), match=text):
         call()
+
+
+class Rank:
+    def Get_rank(self):  # noqa: N802 (the name of mpi4py)
+        return 0
+
+
+def trained():
+    model = Dense(4, 3)
+    y, backward = model(X)
+    backward(y)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("name", "entry"),
+    [
+        ("model", "trainers-are-fixed"),
+        ("optimizer", "trainers-are-fixed"),
+        ("comm", "trainers-are-fixed"),
+        ("batch_per_rank", "trainers-are-fixed"),
+        ("global_batch", "trainers-are-fixed"),
+        ("seed", "trainers-are-fixed"),
+        ("lr", "learning-rates"),
+    ],
+)
+def test_an_argument_of_a_trainer_cannot_be_changed(name, entry):
+    made = trainer()
+    before = dict(vars(made))
+    with pytest.raises(AttributeError, match=f"{name}.*{re.escape(see(entry))}$"):
+        setattr(made, name, 8)
+    assert vars(made) == before
+    made.note = "of a user"
+
+
+@pytest.mark.parametrize(("options", "warned"), [({}, True), ({"final_lr": 0.01}, False), ({"total_steps": 4}, False)])
+def test_fit_warns_of_a_schedule_that_ends_before(options, warned):
+    model = Sequential(Dense(4, 3))
+    schedule = CosineSchedule(0.1, **{"total_steps": 3, **options})
+    made = Trainer(model, SGD(model.parameters(), 0.1), SerialComm(), schedule=schedule, batch_per_rank=4)
+    text = r"total_steps=3, but epochs=2 are 4 steps, so the learning rate of the rest is 0: make it with total_steps=4"
+    with pytest.warns(RuntimeWarning, match=text) if warned else nullcontext():
+        made.fit(X, Y, 2)
+    made.fit(X, Y, 2)  # which does nothing
+
+
+def test_the_first_layer_may_have_no_gradient():
+    assert backward_of(WithoutGradient(), ReLU()) is None
 
 
 @pytest.mark.parametrize(

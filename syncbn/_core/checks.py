@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
@@ -19,13 +20,34 @@ MAX_ROWS = 1 << 30
 """Maximum number of rows of all ranks for exact sums: each row adds up to 2³² to a limb of 63 bits."""
 
 
-def check_integer(name: str, value: Any, minimum: int = 1) -> int:
-    """Return ``value`` as an int; raise TypeError unless it is an integer, and ValueError below ``minimum``."""
+def check_integer(name: str, value: Any, minimum: int | None = 1) -> int:
+    """Return ``value`` as an int; raise TypeError unless it is an integer, and ValueError below ``minimum``, if any."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name} must be an integer, got {value!r}")
-    if value < minimum:
+        raise TypeError(f"{name} must be an integer, got {shown(value)}{_hint_number(value)}")
+    if minimum is not None and value < minimum:
         raise ValueError(f"{name} must be at least {minimum}, got {value}")
     return int(value)
+
+
+def shown(value: object) -> str:
+    """Return how an error text shows a value: numbers, strings and None as they are, shapes, and types of all else."""
+    if isinstance(value, np.generic):
+        return str(value)
+    if value is None or isinstance(value, (str, int, float, complex)):
+        return repr(value)
+    if isinstance(value, tuple):
+        return f"({', '.join(map(shown, value))}{',' * (len(value) == 1)})"
+    name = type(value).__name__
+    if inspect.isroutine(value):
+        return f"{name} {value.__name__}"
+    return f"{name} of shape {tuple(value.shape)}" if hasattr(value, "shape") else name
+
+
+def _hint_number(value: object) -> str:
+    """Return what to do if something else was passed instead of a number."""
+    if inspect.isroutine(value):
+        return f": call it, {value.__name__}()"
+    return ": pass a number, such as len(array) or array.shape[1]" if getattr(value, "shape", ()) else ""
 
 
 def check_unmasked(array: Any, name: str) -> None:
@@ -93,7 +115,7 @@ def check_parameter(array: Any, name: str, shape: tuple[int, ...]) -> FloatArray
 def check_eps(eps: float) -> float:
     """Return ``eps`` as a float, or raise unless it is finite and at least 0."""
     if isinstance(eps, bool) or not isinstance(eps, (int, float, np.integer, np.floating)):
-        raise TypeError(f"eps must be a number, got {eps!r}")
+        raise TypeError(f"eps must be a number, got {shown(eps)}")
     try:
         value = float(eps)
     except OverflowError:
@@ -178,8 +200,9 @@ def check_count(count: int, shape: tuple[int, ...], protocol: Any = None, signat
     if count == 1:
         raise ValueError(
             f"batch normalization needs more than 1 value per channel over all ranks, got 1 "
-            f"(x of shape {shape} on this rank): drop a last batch of one sample, as drop_last=True of a Trainer does, "
-            f"or call model.eval() if you evaluate{see('one-value-per-channel')}"
+            f"(x of shape {shape} on this rank): drop a last batch of one sample, as drop_last=True of a Trainer or "
+            "DataOrder does, or, if you evaluate, use running statistics: model.eval(), and track_running_stats=True "
+            f"of the layer{see('one-value-per-channel')}"
         )
     unselected = float(0 not in shape)
     if protocol is not None:
@@ -245,8 +268,7 @@ def _may_overlap_itself(array: NDArray[Any]) -> bool:
 
 def check_axis(axis: int, ndim: int, name: str = "channel_axis") -> int:
     """Return ``axis`` counted from 0, or raise if an array of ``ndim`` axes has no such axis."""
-    if isinstance(axis, bool) or not isinstance(axis, (int, np.integer)):
-        raise TypeError(f"{name} must be an integer, got {axis!r}")
+    axis = check_integer(name, axis, None)
     if not -ndim <= axis < ndim:
         raise ValueError(f"{name} must be in [{-ndim}, {ndim}) for {ndim} axes, got {axis}")
-    return int(axis) % ndim
+    return axis % ndim

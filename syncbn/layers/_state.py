@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from syncbn._core.checks import check_unmasked
+from syncbn._core.checks import check_unmasked, shown
 from syncbn.pitfalls import see
 
 _COUNTER = "num_batches_tracked"
@@ -33,10 +33,24 @@ def with_counters(targets: Mapping[str, NDArray[Any]], state: Mapping[str, Array
 
 
 def check_mapping(state: Mapping[str, ArrayLike]) -> None:
-    """Raise TypeError unless ``state`` is a mapping."""
+    """Raise TypeError unless ``state`` is a mapping, and ValueError if it is a closed file."""
+    if isinstance(state, np.lib.npyio.NpzFile) and state.zip is None:
+        raise ValueError(
+            "the file of the state_dict is closed: call load_state_dict in the with block of numpy.load(path), or "
+            f"without one{see('states-that-do-not-fit')}"
+        )
     if not isinstance(state, Mapping):
-        advice = ": pass its contents, numpy.load(path)" if isinstance(state, (str, os.PathLike)) else ""
-        raise TypeError(f"a state_dict must be a mapping of names to arrays, got {type(state).__name__}{advice}")
+        advice = ""
+        if isinstance(state, (str, os.PathLike)):
+            advice = ": pass its contents, numpy.load(path)"
+        elif isinstance(state, np.ndarray) and state.dtype.hasobject:  # not read: a pickle of anything
+            advice = (
+                ": numpy.save has written a dict as an array of one object, which .item() returns; "
+                f"numpy.savez(path, **state) writes a mapping{see('states-that-do-not-fit')}"
+            )
+        elif hasattr(state, "state_dict"):
+            advice = ": pass its .state_dict()"
+        raise TypeError(f"a state_dict must be a mapping of names to arrays, got {shown(state)}{advice}")
 
 
 def check_state(

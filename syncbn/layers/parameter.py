@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from syncbn._core import debug
-from syncbn._core.checks import check_unmasked, hint
+from syncbn._core.checks import check_unmasked, hint, shown
 from syncbn.pitfalls import see
 from syncbn.typing import FloatArray
 
@@ -19,10 +19,15 @@ class Parameter:
 
     Parameters
     ----------
-    data : ndarray
+    data : ndarray of floats
         Initial value. It is not copied; optimizers write to it.
     decay : bool
         Whether weight decay applies. It is False for γ and β of normalizers.
+
+    Raises
+    ------
+    TypeError, ValueError
+        ``data`` is not an array of floats, or a gradient is not an array of its shape.
 
     Attributes
     ----------
@@ -62,6 +67,11 @@ class Parameter:
         check_unmasked(data, "data")
         if not isinstance(data, np.ndarray):
             raise TypeError(f"data must be a NumPy array, got {type(data).__name__}{hint(data)}")
+        if data.dtype.kind not in "fV":  # V: other floating types, those of ml_dtypes
+            raise TypeError(
+                f"data must have a floating dtype, got {data.dtype}: convert it, as by astype(numpy.float32)"
+                f"{see('dtypes')}"
+            )
         self.data: FloatArray = data
         self.decay: bool = decay
         self.replicated: bool = False
@@ -75,15 +85,13 @@ class Parameter:
 
     @grad.setter
     def grad(self, value: FloatArray | None) -> None:
-        self._grad = value
+        self._grad = None if value is None else _checked_gradient(value, self.data)
         if value is None:
             self.summed: bool = False
 
     def add_grad(self, grad: NDArray[np.floating]) -> None:
         """Add an array of the parameter's shape to the gradient, in the parameter's dtype."""
-        check_unmasked(grad, "gradient")
-        if grad.shape != self.data.shape:
-            raise ValueError(f"gradient of shape {grad.shape} for a parameter of shape {self.data.shape}")
+        grad = _checked_gradient(grad, self.data)
         if self.summed:
             raise RuntimeError(
                 "a backward would add to the gradients of the last step, which are summed over ranks: "
@@ -115,6 +123,18 @@ class Parameter:
 
     def __repr__(self) -> str:
         return f"Parameter(shape={self.data.shape}, dtype={self.data.dtype}, decay={self.decay})"
+
+
+def _checked_gradient(grad: NDArray[np.floating], data: FloatArray) -> NDArray[np.floating]:
+    """Return a gradient of a parameter with these values, or raise unless it is an array of their shape."""
+    check_unmasked(grad, "gradient")
+    if not isinstance(grad, (np.ndarray, np.generic)):
+        raise TypeError(
+            f"a gradient must be an array of the parameter's shape {data.shape}, got {shown(grad)}{hint(grad)}"
+        )
+    if grad.shape != data.shape:
+        raise ValueError(f"gradient of shape {grad.shape} for a parameter of shape {data.shape}")
+    return np.asarray(grad)
 
 
 def unchanged(

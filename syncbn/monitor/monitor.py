@@ -64,7 +64,8 @@ class Monitor:
     path : path
         File that rank 0 writes, replacing an earlier one.
     comm : CommLike
-        Ranks that train, as in `syncbn.train.evaluate`.
+        Ranks that train. None means the communicator of the model's synchronized layers if all processes belong to
+        it, or else COMM_WORLD; without mpi4py, this process only.
     every : int
         Number of steps from one record to the next. Other steps cost nothing.
     channel_axis : int
@@ -116,7 +117,7 @@ class Monitor:
                 check_model(model)
                 self.model = model
                 self.every: int = check_integer("every", every)
-                self.channel_axis: int = check_integer("channel_axis", channel_axis, -(1 << 30))
+                self.channel_axis: int = check_integer("channel_axis", channel_axis, None)
                 self.path: Path = check_path("path", path)
                 if self.comm.rank == 0:
                     self._file = self.path.open("w", encoding="utf-8")

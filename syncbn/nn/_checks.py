@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from syncbn._core.checks import check_integer, check_unmasked, hint
+from syncbn._core.checks import check_integer, check_unmasked, hint, shown
 from syncbn.layers._losses import notice_backward
 from syncbn.pitfalls import see
 from syncbn.typing import FloatArray, ScalarT
@@ -43,9 +43,14 @@ def check_input(layer: str, x: FloatArray, expected: Sequence[str | int]) -> Non
 
 
 def check_grad(layer: str, dy: FloatArray, shape: tuple[int, ...], dtype: np.dtype[ScalarT]) -> NDArray[ScalarT]:
-    """Return ``dy`` in the dtype of y; raise ValueError unless it has y's shape."""
+    """Return ``dy`` in the dtype of y; raise ValueError unless it has y's shape, and TypeError for None."""
     notice_backward(dy)
     check_unmasked(dy, "dy")
+    if dy is None:
+        raise TypeError(
+            f"backward of {layer} expects dy, an array of y's shape {shape}, got None: the backward of each layer must "
+            f"return dx{see('layers-return-two-values')}"
+        )
     if np.shape(dy) != shape:
         raise ValueError(f"backward of {layer} expects dy of y's shape {shape}, got {np.shape(dy)}")
     with np.errstate(all="ignore"):  # what the dtype can't hold becomes infinite, as in every conversion
@@ -62,12 +67,13 @@ def hint_labels(name: str, labels: NDArray[Any]) -> str:
 
 
 def check_sample_shape(input_shape: Sequence[int]) -> list[int]:
-    """Return the shape of one sample; raise TypeError unless it is a sequence of integers."""
+    """Return the shape of one sample; raise TypeError or ValueError unless it is a sequence of positive integers."""
     if not isinstance(input_shape, Sequence) or isinstance(input_shape, str):
-        shape = getattr(input_shape, "shape", None)
-        found = repr(input_shape) if shape is None else f"{type(input_shape).__name__} of shape {tuple(shape)}"
-        raise TypeError(f"{_SAMPLE_SHAPE}, got {found}")
-    return [check_integer("input_shape", size) for size in input_shape]
+        raise TypeError(f"{_SAMPLE_SHAPE}, got {shown(input_shape)}")
+    try:
+        return [check_integer("a size", size) for size in input_shape]
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{_SAMPLE_SHAPE}, got {shown(tuple(input_shape))}: {error}") from None
 
 
 @contextmanager
@@ -91,22 +97,28 @@ def check_pair(name: str, value: int | Sequence[int], minimum: int = 1) -> Pair:
     return check_integer(name, value[0], minimum), check_integer(name, value[1], minimum)
 
 
+def as_number(name: str, value: float, advice: str = "") -> float:
+    """Return ``value`` as a float, or raise TypeError, whose text ends with the advice, unless it is a number."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be a number, got {shown(value)}{advice}") from None
+
+
 def check_number(name: str, value: float, *, below: float = math.inf) -> float:
     """Return ``value`` as a float in [0, below)."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        advice = ""
-        if callable(value) or hasattr(value, "lr"):  # a schedule, or the optimizer that PyTorch's schedules take
-            advice = (
-                ": a schedule is a function of the step; before each step, set optimizer.lr = schedule(step), or pass "
-                f"Trainer(schedule=schedule){see('learning-rates')}"
-            )
-        raise TypeError(f"{name} must be a number, got {_shown(value)}{advice}") from None
+    schedule = callable(value) or hasattr(value, "lr")  # or the optimizer that PyTorch's schedules take
+    number = as_number(name, value, _SCHEDULE if schedule and name.endswith("lr") else "")
     if not 0.0 <= number < below:  # NaN fails too
         expected = "a finite number of at least 0" if below == math.inf else f"in [0, {below:g})"
         raise ValueError(f"{name} must be {expected}, got {value!r}")
     return number
+
+
+_SCHEDULE = (
+    ": a schedule is a function of the step, made of numbers as CosineSchedule(0.1, total_steps=1000); before each "
+    f"step, set optimizer.lr = schedule(step), or pass Trainer(schedule=schedule){see('learning-rates')}"
+)
 
 
 def check_rng(rng: np.random.Generator | int | None) -> np.random.Generator:
@@ -115,10 +127,5 @@ def check_rng(rng: np.random.Generator | int | None) -> np.random.Generator:
         return np.random.default_rng(rng)
     except (TypeError, ValueError):
         raise TypeError(
-            f"rng must be a numpy.random.Generator, a seed of at least 0, or None, got {_shown(rng)}"
+            f"rng must be a numpy.random.Generator, a seed of at least 0, or None, got {shown(rng)}"
         ) from None
-
-
-def _shown(value: object) -> str:
-    """Return a string or number as it is, and the type of anything else."""
-    return repr(value) if isinstance(value, (str, int, float)) else type(value).__name__

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -67,8 +67,8 @@ class Adam(Optimizer):
         weight_decay: float = 0.0,
     ) -> None:
         super().__init__(parameters, lr, weight_decay)
-        if len(betas) != 2:
-            raise ValueError(f"betas must be a pair, got {betas!r}")
+        if not isinstance(betas, Sequence) or len(betas) != 2:
+            raise ValueError(f"betas must be a pair of numbers, such as (0.9, 0.999), got {betas!r}")
         self.betas: tuple[float, float]
         self.betas = check_number("betas[0]", betas[0], below=1.0), check_number("betas[1]", betas[1], below=1.0)
         self.eps: float = check_number("eps", eps)

@@ -13,7 +13,7 @@ from syncbn.layers.module import Module
 from syncbn.layers.parameter import Parameter, unchanged
 from syncbn.nn._checks import Pair, check_grad, check_input, check_pair, check_rng
 from syncbn.nn._correlate import correlate
-from syncbn.nn.init import Initializer, he_normal
+from syncbn.nn.init import Initializer, draw, he_normal
 from syncbn.typing import BackwardOf, FloatArray, ScalarT
 
 
@@ -70,7 +70,7 @@ class Conv2d(Module):
         self.stride: Pair = check_pair("stride", stride)
         self.padding: Pair = check_pair("padding", padding, minimum=0)
         rng = check_rng(rng)
-        self.weight: Parameter = Parameter(init((self.out_channels, self.in_channels, *self.kernel_size), rng, dtype))
+        self.weight: Parameter = draw(init, (self.out_channels, self.in_channels, *self.kernel_size), rng, dtype)
         self.bias: Parameter | None = Parameter(np.zeros(self.out_channels, dtype)) if bias else None
 
     def extra_repr(self) -> str:

@@ -11,7 +11,7 @@ from syncbn._core.checks import check_integer
 from syncbn.layers.module import Module
 from syncbn.layers.parameter import Parameter, unchanged
 from syncbn.nn._checks import check_grad, check_input, check_rng
-from syncbn.nn.init import Initializer, he_normal
+from syncbn.nn.init import Initializer, draw, he_normal
 from syncbn.typing import BackwardOf, FloatArray, ScalarT
 
 
@@ -25,7 +25,7 @@ class Dense(Module):
     bias : bool
         Whether to add b, which is initialized to 0.
     init : Initializer
-        Function that draws W, such as `he_normal`.
+        Function of (shape, rng, dtype) that draws W, such as `he_normal`.
     rng : numpy.random.Generator or int, optional
         Random number generator for W, or its seed. None means a new generator, so that values differ between runs and
         between ranks, until the trainer broadcasts those of rank 0. For reproducible runs, pass one seeded generator to
@@ -68,7 +68,7 @@ class Dense(Module):
         self.in_features: int = check_integer("in_features", in_features)
         self.out_features: int = check_integer("out_features", out_features)
         rng = check_rng(rng)
-        self.weight: Parameter = Parameter(init((self.out_features, self.in_features), rng, dtype))
+        self.weight: Parameter = draw(init, (self.out_features, self.in_features), rng, dtype)
         self.bias: Parameter | None = Parameter(np.zeros(self.out_features, dtype)) if bias else None
 
     def extra_repr(self) -> str:

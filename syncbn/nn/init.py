@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
 from numpy.typing import DTypeLike
 
+from syncbn._core.checks import shown
+from syncbn.layers.parameter import Parameter, floating_dtype
+from syncbn.pitfalls import see
 from syncbn.typing import FloatArray
+
+FunctionT = TypeVar("FunctionT", bound=Callable[..., FloatArray])
 
 
 class Initializer(Protocol):
-    """A function that draws initial weights, such as `he_normal`.
+    """A function that draws initial weights, such as `he_normal`: ``init(shape, rng, dtype)`` returns an array.
 
     See Also
     --------
@@ -33,6 +40,41 @@ class Initializer(Protocol):
         """Return random weights of this shape and dtype."""
 
 
+def draw(init: Initializer, shape: tuple[int, ...], rng: np.random.Generator, dtype: DTypeLike) -> Parameter:
+    """Return a parameter with initial values, or raise TypeError or ValueError unless ``init`` is an `Initializer`."""
+    if not callable(init):
+        raise TypeError(f"{_INIT}, got {shown(init)}{see('initial-weights')}")
+    dtype = floating_dtype(dtype)
+    try:
+        values = init(shape, rng, dtype)
+    except TypeError as error:
+        raise TypeError(f"{_INIT}, but {shown(init)} raised: {error}{see('initial-weights')}") from error
+    if np.shape(values) != shape:
+        raise ValueError(f"{_INIT}, here of shape {shape}, but it returned {shown(values)}{see('initial-weights')}")
+    return Parameter(values)
+
+
+_INIT = "init must be a function of (shape, rng, dtype) that returns an array, such as nn.he_normal itself"
+
+
+def _initializer(function: FunctionT) -> FunctionT:
+    """Decorate an initializer so that a call with other arguments, such as none, raises an error that describes it."""
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)
+    def call(*arguments: Any, **options: Any) -> FloatArray:
+        try:
+            signature.bind(*arguments, **options)
+        except TypeError as error:
+            raise TypeError(
+                f"{function.__name__}: {error}. {_INIT}: a layer calls it{see('initial-weights')}"
+            ) from None
+        return function(*arguments, **options)
+
+    return cast(FunctionT, call)
+
+
+@_initializer
 def he_normal(shape: Sequence[int], rng: np.random.Generator, dtype: DTypeLike = np.float32) -> FloatArray:
     """Draw from N(0, 2/fan_in), which preserves the variance of activations through ReLU layers.
 
@@ -70,6 +112,7 @@ def he_normal(shape: Sequence[int], rng: np.random.Generator, dtype: DTypeLike =
     return _normal(shape, math.sqrt(2.0 / fan_in), rng, dtype)
 
 
+@_initializer
 def he_uniform(shape: Sequence[int], rng: np.random.Generator, dtype: DTypeLike = np.float32) -> FloatArray:
     """Draw from U(−a, a) with a = √(6/fan_in), whose variance is that of `he_normal`; arguments as `he_normal`.
 
@@ -90,6 +133,7 @@ def he_uniform(shape: Sequence[int], rng: np.random.Generator, dtype: DTypeLike 
     return _uniform(shape, math.sqrt(6.0 / fan_in), rng, dtype)
 
 
+@_initializer
 def glorot_normal(shape: Sequence[int], rng: np.random.Generator, dtype: DTypeLike = np.float32) -> FloatArray:
     """Draw from N(0, 2/(fan_in + fan_out)) (Glorot & Bengio 2010); arguments as `he_normal`.
 
@@ -109,6 +153,7 @@ def glorot_normal(shape: Sequence[int], rng: np.random.Generator, dtype: DTypeLi
     return _normal(shape, math.sqrt(2.0 / sum(_fans(shape))), rng, dtype)
 
 
+@_initializer
 def glorot_uniform(shape: Sequence[int], rng: np.random.Generator, dtype: DTypeLike = np.float32) -> FloatArray:
     """Draw from U(−a, a), a = √(6/(fan_in + fan_out)) (Glorot & Bengio 2010, equation 16); arguments as `he_normal`.
 

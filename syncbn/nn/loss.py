@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from syncbn._core.checks import check_unmasked
 from syncbn.layers._losses import Loss, remember_loss
-from syncbn.nn._checks import check_dtype, check_input, hint_labels
+from syncbn.nn._checks import as_number, check_dtype, check_input, hint_labels
 from syncbn.pitfalls import see
 from syncbn.typing import FloatArray
 
@@ -44,7 +44,7 @@ def softmax_cross_entropy(
     ValueError
         A shape is wrong, a label is outside 0 to K−1, or the normalizer is not positive and finite.
     TypeError
-        Logits are not float32 or float64, or labels are not integers.
+        Logits are not float32 or float64, labels are not integers, or the normalizer is not a number.
 
     See Also
     --------
@@ -123,7 +123,7 @@ def mean_squared_error(
     ValueError
         The shapes differ, or the normalizer is not positive and finite.
     TypeError
-        y is not float32 or float64, or targets are not real numbers.
+        y is not float32 or float64, or targets or the normalizer are not real numbers.
 
     See Also
     --------
@@ -157,9 +157,16 @@ def _checked(normalizer: float | None, samples: int) -> float:
     """Return the normalizer; None means the number of samples."""
     if normalizer is None:
         return max(samples, 1)
-    if not 0.0 < normalizer < np.inf:
+    number = as_number("normalizer", normalizer, _NORMALIZER)
+    if not 0.0 < number < np.inf:
         raise ValueError(f"normalizer must be positive and finite, got {normalizer!r}")
-    return normalizer
+    return number
+
+
+_NORMALIZER = (
+    ": for the mean, pass the number of samples of all ranks, or None for those of this process; for the sum, pass 1"
+    + see("losses-of-ranks")
+)
 
 
 def _remembered(gradient: FloatArray, normalizer: float) -> FloatArray:

@@ -101,6 +101,8 @@ class Optimizer:
         RuntimeError
             No parameter has a gradient, or a gradient is that of this rank alone, though all ranks have copies of the
             parameter. No parameter has changed.
+        ValueError
+            A gradient has another shape than its parameter, whose ``data`` was replaced. No parameter has changed.
         """
         if all(p.grad is None for p in self.parameters):
             raise RuntimeError(
@@ -114,6 +116,13 @@ class Optimizer:
                 "train.sum_gradients(model, comm) before optimizer.step() (a program that sums them itself sets "
                 "parameter.replicated = False)"
             )
+        for position, parameter in enumerate(self.parameters):
+            if parameter.grad is not None and parameter.grad.shape != parameter.data.shape:
+                raise ValueError(
+                    f"parameter {position} of the optimizer has the shape {parameter.data.shape}, but its gradient "
+                    f"{parameter.grad.shape}: set values in place, parameter.data[...] = values, and call zero_grad"
+                    f"{see('values-of-parameters')}"
+                )
         with np.errstate(all="ignore"):  # infinities and NaN of the parameters say it
             for position, parameter in enumerate(self.parameters):
                 if parameter.grad is not None:

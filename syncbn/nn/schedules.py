@@ -8,9 +8,11 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 from syncbn._core.checks import check_integer
 from syncbn.nn._checks import check_number
+from syncbn.pitfalls import see
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,8 @@ class StepSchedule(Schedule):
         check_number("factor", self.factor)
         if not isinstance(self.milestones, (tuple, list)):
             raise TypeError(f"milestones must be a tuple of integers, such as (5, 10), got {self.milestones!r}")
+        for milestone in self.milestones:
+            check_integer("a milestone", milestone, None)
         object.__setattr__(self, "milestones", tuple(self.milestones))  # equal in descriptions, and hashable
         if list(self.milestones) != sorted(set(self.milestones)) or min(self.milestones, default=1) < 1:
             raise ValueError(f"milestones must be positive and ascending, got {self.milestones}")
@@ -123,6 +127,13 @@ class StepSchedule(Schedule):
 
     def _after_warmup(self, step: int) -> float:
         return self.lr * self.factor ** sum(milestone <= step for milestone in self.milestones)
+
+
+def _missing_total_steps() -> NoReturn:
+    raise TypeError(
+        "CosineSchedule expects the learning rate, not the optimizer, and total_steps, the steps of the training, as "
+        f"CosineSchedule(0.1, total_steps=epochs * len(order)){see('learning-rates')}"
+    )
 
 
 @dataclass(frozen=True)
@@ -134,7 +145,7 @@ class CosineSchedule(Schedule):
     lr, warmup_steps
         As `Schedule`.
     total_steps : int
-        Steps of the whole training, including the warm-up.
+        Steps of the whole training, including the warm-up; required.
     final_lr : float
 
     See Also
@@ -154,7 +165,7 @@ class CosineSchedule(Schedule):
     [0.1, 0.0854, 0.05, 0.0146, 0.0]
     """
 
-    total_steps: int = field(kw_only=True)
+    total_steps: int = field(default_factory=_missing_total_steps, kw_only=True)
     final_lr: float = field(default=0.0, kw_only=True)
 
     def __post_init__(self) -> None:

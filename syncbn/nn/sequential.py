@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from syncbn.layers.module import Module
 from syncbn.nn.module_list import ModuleList
+from syncbn.pitfalls import see
 from syncbn.typing import BackwardOf, FloatArray, ScalarT
 
 
@@ -70,6 +71,11 @@ class Sequential(ModuleList):
                 except (TypeError, ValueError) as error:
                     _add_position(error, position, self._layers[position])
                     raise
+                if dy is None and position:  # of the first layer, it may have no meaning
+                    raise TypeError(
+                        f"{_first(position, self._layers[position])}: its backward returned None, expected dx, the "
+                        f"gradient of the layer before it{see('layers-return-two-values')}"
+                    )
             return dy
 
         return y, backward
@@ -84,4 +90,14 @@ class Sequential(ModuleList):
 def _add_position(error: Exception, position: int, layer: Module) -> None:
     """Add the position of a layer to the text of its error, which collective calls must recognize: no new exception."""
     if len(error.args) == 1:
-        error.args = (f"layer {position} ({type(layer).__name__}): {error}",)
+        error.args = (f"{_position(position, layer)}: {error}",)
+
+
+def _position(position: int, layer: Module) -> str:
+    return f"layer {position} ({type(layer).__name__})"
+
+
+def _first(position: int, layer: Module) -> str:
+    """Return the position of a layer, and inside of a sequence that of its first layer, whose dx is its own."""
+    own = _position(position, layer)
+    return f"{own}: {_first(0, layer[0])}" if isinstance(layer, Sequential) and len(layer) else own

@@ -44,7 +44,8 @@ def check_parameters(model: Module, comm: CommLike = None) -> None:
     ----------
     model : Module
     comm : CommLike
-        Ranks to compare; None has the meaning described in `evaluate`.
+        Ranks to compare. None means the communicator of the model's synchronized layers if all processes belong to
+        it, or else COMM_WORLD; without mpi4py, this process only.
 
     Raises
     ------

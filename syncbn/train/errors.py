@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from syncbn.comm import SERIAL, CollectiveSignature, CommLike, Communicator, as_communicator, world
 from syncbn.comm.cache import latest
@@ -50,7 +50,7 @@ def check_same(comm: Communicator, what: str, values: Mapping[str, Any]) -> None
     what : str
         Beginning of the error message.
     values : mapping
-        Compared with ``==``.
+        Compared with ``==``, and by the order of the names. A name that a rank does not have is None there.
 
     Raises
     ------
@@ -58,15 +58,21 @@ def check_same(comm: Communicator, what: str, values: Mapping[str, Any]) -> None
         On all ranks: the first name whose values differ, and the ranks where they differ from rank 0's.
     """
     everywhere = comm.allgather(dict(values))
-    for name, expected in everywhere[0].items():
-        others = {rank: theirs[name] for rank, theirs in enumerate(everywhere) if theirs[name] != expected}
+    names = dict.fromkeys(name for theirs in everywhere for name in theirs)  # those of rank 0 first
+    for name in names:
+        expected, *_ = found = [theirs.get(name) for theirs in everywhere]
+        others = [f"{value!r} on rank {rank}" for rank, value in enumerate(found) if value != expected]
         if others:
-            listed = ", ".join(f"{value!r} on rank {rank}" for rank, value in others.items())
-            error = ValueError(
-                f"{what}: {name} is {expected!r} on rank 0, but {listed}: "
-                f"pass equal arguments on all ranks{see('arguments-that-differ')}"
-            )
-            raise raised_by_all(error, comm)
+            _raise_different(comm, f"{what}: {name} is {expected!r} on rank 0, but {', '.join(others)}")
+    for rank, theirs in enumerate(everywhere):
+        for ours, other in zip(names, theirs, strict=True):
+            if ours != other:
+                _raise_different(comm, f"{what}: {ours} comes on rank 0 where rank {rank} has {other}")
+
+
+def _raise_different(comm: Communicator, difference: str) -> NoReturn:
+    error = ValueError(f"{difference}: pass equal arguments on all ranks{see('arguments-that-differ')}")
+    raise raised_by_all(error, comm)
 
 
 def raised_by_all(error: ErrorT, comm: Communicator) -> ErrorT:
@@ -83,6 +89,20 @@ def check_model(model: object) -> None:
     """Raise TypeError unless ``model`` is a module."""
     if not isinstance(model, Module):
         raise TypeError(f"model must be a syncbn module, such as a Sequential, got {type(model).__name__}")
+
+
+def check_ranks(comm: Communicator, model: Module) -> None:
+    """Raise ValueError if layers of the model share statistics with ranks that do not take part in its training.
+
+    Not collective.
+    """
+    most = max((found.size for found in communicators(model)), default=1)
+    if most > comm.size:
+        raise ValueError(
+            f"layers of the model are synchronized over {most} ranks, but comm has {comm.size}, so the ranks would "
+            "train different models: pass the communicator of the layers, or comm=None"
+            f"{see('communicators-of-a-training')}"
+        )
 
 
 def find_communicator(comm: CommLike, model: object) -> Communicator:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from syncbn._core.checks import check_integer, check_unmasked
+from syncbn._core.checks import check_integer, check_unmasked, hint, shown
 from syncbn.comm import CommLike
 from syncbn.layers import Module
 from syncbn.nn import softmax_cross_entropy
@@ -15,7 +15,7 @@ from syncbn.train.buffers import rank_0_buffers
 from syncbn.train.config import check_samples, describe_data
 from syncbn.train.consistency import check_parameters
 from syncbn.train.errors import check_model, collective_errors, find_communicator, of_all_ranks
-from syncbn.train.order import shard
+from syncbn.train.order import own_share
 from syncbn.typing import FloatArray
 
 
@@ -113,7 +113,7 @@ def evaluate(
     if any(comm.allgather(any(p.version for p in model.parameters()))):  # not of a new model
         check_parameters(model, comm)
     with rank_0_buffers(model, comm), collective_errors(comm, "evaluation", **samples), model.evaluating():
-        own = shard(len(x), comm.rank, comm.size)
+        own = own_share(len(x), comm.rank, comm.size)
         for start in range(own.start, own.stop, batch_size):
             part = slice(start, min(start + batch_size, own.stop))
             logits, _ = model(x[part])
@@ -158,8 +158,16 @@ def predict(model: Module, x: FloatArray, *, batch_size: int = 256) -> FloatArra
     check_model(model)
     check_unmasked(x, "x")
     check_integer("batch_size", batch_size)
-    with model.evaluating():  # without samples, one forward still gives the shape of the outputs
-        outputs = [model(x[start : start + batch_size])[0] for start in range(0, max(len(x), 1), batch_size)]
+    if not getattr(x, "shape", ()):
+        raise TypeError(f"predict expects an array of samples, of shape (N, ...), got {shown(x)}{hint(x)}")
+    try:
+        with model.evaluating():  # without samples, one forward still gives the shape of the outputs
+            outputs = [model(x[start : start + batch_size])[0] for start in range(0, max(len(x), 1), batch_size)]
+    except ValueError as error:
+        raise ValueError(
+            f"predict expects samples of shape (N, ...) that fit the network, one sample as x[None], got {x.shape}: "
+            f"{error}"
+        ) from error
     return np.concatenate(outputs)
 
 

@@ -9,6 +9,7 @@ from typing import NamedTuple, NoReturn
 
 import numpy as np
 
+from syncbn._core.checks import check_integer
 from syncbn.pitfalls import see
 from syncbn.typing import Int64Array
 
@@ -77,6 +78,8 @@ def shard(samples: int, rank: int, size: int) -> slice:
     ------
     ValueError
         The rank is not in 0 to size − 1, or the number of samples is negative.
+    TypeError
+        An argument is not an integer.
 
     See Also
     --------
@@ -88,13 +91,21 @@ def shard(samples: int, rank: int, size: int) -> slice:
     >>> [shard(10, rank, 4) for rank in range(4)]
     [slice(0, 3, None), slice(3, 6, None), slice(6, 8, None), slice(8, 10, None)]
     """
+    own = own_share(samples, rank, size)
+    if samples == _state.samples:
+        _state.share = Share(_state.batch, samples, rank, size)
+    return own
+
+
+def own_share(samples: int, rank: int, size: int) -> slice:
+    """Return the slice of `shard`, without recording it for the check of `sum_gradients`."""
+    for name, value in (("samples", samples), ("rank", rank), ("size", size)):  # their range is below
+        check_integer(name, value, None)
     if samples < 0 or not 0 <= rank < size:
         raise ValueError(
             f"shard expects (samples, rank, size) with rank from 0 to size - 1, got samples={samples}, rank={rank}, "
             f"size={size}"
         )
-    if samples == _state.samples:
-        _state.share = Share(_state.batch, samples, rank, size)
     share, more = divmod(samples, size)
     start = rank * share + min(rank, more)
     return slice(start, start + share + (rank < more))
@@ -117,6 +128,11 @@ class DataOrder:
     drop_last : bool
         Whether to leave out the last batch of an epoch if it is smaller than the others.
 
+    Raises
+    ------
+    ValueError, TypeError
+        An attribute is not an integer, or is out of range.
+
     See Also
     --------
     syncbn.train.shard : The share of a rank.
@@ -137,6 +153,9 @@ class DataOrder:
     drop_last: bool = False
 
     def __post_init__(self) -> None:
+        check_integer("samples", self.samples, 0)
+        check_integer("global_batch", self.global_batch)
+        check_integer("seed", self.seed, 0)
         if self.steps < 1:
             least = self.global_batch if self.drop_last else 1
             raise ValueError(f"an epoch needs at least {least} samples, got {self.samples}")
@@ -155,7 +174,10 @@ class DataOrder:
         return whole + (rest > 0 and not self.drop_last)
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Int64Array]:
-        """Yield the indices of the samples of each step from ``start`` on; ``epoch`` and ``start`` begin at 0."""
+        """Return an iterator over the indices of each step from ``start`` on; ``epoch`` and ``start`` begin at 0."""
+        return self._batches(check_integer("epoch", epoch, 0), check_integer("start", start, 0))
+
+    def _batches(self, epoch: int, start: int) -> Iterator[Int64Array]:
         order = np.random.default_rng([self.seed, epoch]).permutation(self.samples)
         for step in range(start, self.steps):
             batch = order[step * self.global_batch : (step + 1) * self.global_batch]

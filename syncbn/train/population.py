@@ -16,7 +16,7 @@ from syncbn.layers.batch_renorm import BatchRenorm
 from syncbn.moments import Moments, pool
 from syncbn.train.buffers import pack_buffers, unpack_buffers
 from syncbn.train.errors import check_model, check_same, collective_errors, find_communicator, of_all_ranks
-from syncbn.train.order import shard
+from syncbn.train.order import own_share
 from syncbn.typing import FloatArray
 
 Batches = FloatArray | Iterable[FloatArray | tuple[Any, ...] | list[Any]]
@@ -51,7 +51,8 @@ def update_bn(loader: Batches, model: Module, comm: CommLike = None, *, batch_si
         tuples and lists whose first item is the array. A rank whose batches end first takes part with empty ones.
     model : Module
     comm : CommLike
-        Ranks that share the samples, as in `evaluate`.
+        Ranks that share the samples. None means the communicator of the model's synchronized layers if all processes
+        belong to it, or else COMM_WORLD; without mpi4py, this process only.
     batch_size : int
         Maximum number of samples of a batch, over all ranks. The batch of the training is a good choice.
 
@@ -139,8 +140,8 @@ def _shares(x: FloatArray, comm: Communicator, batch_size: int) -> Iterator[Floa
         raise ValueError(f"update_bn needs at least one sample, got an array of shape {x.shape}")
     batches = -(-len(x) // batch_size)
     for i in range(batches):
-        batch = x[shard(len(x), i, batches)]
-        yield batch[shard(len(batch), comm.rank, comm.size)]
+        batch = x[own_share(len(x), i, batches)]
+        yield batch[own_share(len(batch), comm.rank, comm.size)]
 
 
 def _loaded(loader: Iterable[Any], comm: Communicator) -> Iterator[FloatArray]:

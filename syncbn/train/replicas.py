@@ -13,11 +13,19 @@ from syncbn.comm import CommLike, Communicator
 from syncbn.layers import Module
 from syncbn.layers._losses import Losses, forget_losses, used_losses
 from syncbn.nn import Dropout, Optimizer
+from syncbn.nn._checks import as_number
 from syncbn.pitfalls import see
 from syncbn.train.buffers import pack, unpack
-from syncbn.train.config import describe_model
+from syncbn.train.config import describe_model, describe_optimizer
 from syncbn.train.consistency import check_parameters
-from syncbn.train.errors import check_model, check_same, collective_errors, find_communicator, raised_by_all
+from syncbn.train.errors import (
+    check_model,
+    check_ranks,
+    check_same,
+    collective_errors,
+    find_communicator,
+    raised_by_all,
+)
 from syncbn.train.gradients import FlatGradients
 from syncbn.train.order import take_share, wrong_shares
 
@@ -42,7 +50,8 @@ def broadcast_parameters(model: Module, comm: CommLike = None, optimizer: Optimi
     Raises
     ------
     ValueError, TypeError
-        An argument is invalid, or ranks have models or optimizers with different names, shapes or dtypes.
+        An argument is invalid, ranks have models or optimizers with different names, shapes or dtypes, or layers of
+        the model are synchronized over more ranks than train.
     SyncMismatchError
         Another rank has an invalid argument.
 
@@ -73,10 +82,15 @@ def broadcast_parameters(model: Module, comm: CommLike = None, optimizer: Optimi
         check_model(model)
         if not (optimizer is None or isinstance(optimizer, Optimizer)):
             raise TypeError(f"optimizer must be an Optimizer, got {type(optimizer).__name__}")
+        check_ranks(comm, model)
         parameters = list(model.parameters())
         state = {} if optimizer is None else optimizer.state_dict()
-        described = {**describe_model(model), **{f"optimizer's {k}": f"{a.dtype} {a.shape}" for k, a in state.items()}}
-    check_same(comm, "broadcast_parameters", {"names": list(described), **described})
+        described = {
+            "optimizer": None if optimizer is None else describe_optimizer(optimizer),
+            **describe_model(model),
+            **{f"optimizer's {name}": f"{array.dtype} {array.shape}" for name, array in state.items()},
+        }
+    check_same(comm, "broadcast_parameters", described)
     arrays = [*(parameter.data for parameter in parameters), *(a for _, a in model.named_buffers()), *state.values()]
     if comm.size > 1:
         packed = pack(arrays)
@@ -109,15 +123,18 @@ def sum_gradients(model: Module, comm: CommLike = None, loss: float = 0.0) -> fl
     ----------
     model : Module
     comm : CommLike
-        Ranks that train, as in `broadcast_parameters`.
+        Ranks that train, as in `broadcast_parameters`: None means the communicator of the model's synchronized layers
+        if all processes belong to it, or else COMM_WORLD; without mpi4py, this process only.
     loss : float
         Loss of this rank, which is added to those of the others.
 
     Raises
     ------
     ValueError
-        The model is in evaluation mode, the loss was not divided by the number of samples of all ranks, or ranks have
-        taken other shares than their own.
+        The model is in evaluation mode, the loss was not divided by the number of samples of all ranks, ranks have
+        taken other shares than their own, or layers of the model are synchronized over more ranks than train.
+    TypeError
+        ``model`` is not a Module, or ``loss`` is not a number.
     RuntimeError
         There are no gradients, a parameter of a layer in training mode has none on any rank, or they are summed
         already.
@@ -151,7 +168,9 @@ def sum_gradients(model: Module, comm: CommLike = None, loss: float = 0.0) -> fl
         forget_losses()
         missing = sums.names_of(model, [parameter.grad is not None for parameter in sums.flat.parameters])
         checks = sums.wants_check(model) or bool(missing)
-        sums.flat.take(float(loss), checks, losses.own_mean, losses.share)
+        if checks:
+            check_ranks(comm, model)
+        sums.flat.take(as_number("loss", loss, _LOSS), checks, losses.own_mean, losses.share)
     sums.flat.finish(comm)
     total, checks, own_means, share = sums.flat.scalars.tolist()
     if own_means > 1 or _is_wrong(share):
@@ -205,6 +224,7 @@ def _wrong_normalizer(losses: Losses, own_means: int, comm: Communicator) -> Val
 
 
 _SHOWN = 3
+_LOSS = ": pass the loss of this rank, the first of the two results of a loss such as nn.softmax_cross_entropy"
 
 
 def _missing_gradient(missing: Sequence[Sequence[str]]) -> RuntimeError | None:

@@ -51,6 +51,11 @@ class Run:
             check_samples(*self.validation_data)
         if self.checkpoint_steps is not None:
             check_integer("checkpoint_steps", self.checkpoint_steps)
+            if self.checkpoint is None:
+                raise ValueError(
+                    f"checkpoint_steps={self.checkpoint_steps} without checkpoint would write nothing: pass the file "
+                    f"too, fit(..., checkpoint='run.npz'){see('checkpoints')}"
+                )
         check_integer("epochs", self.epochs, 0)
         _ = self.file  # a path that is none is an error of this call, not of the first checkpoint
 

@@ -17,7 +17,7 @@ from syncbn.train.buffers import pack_buffers, unpack_buffers
 from syncbn.train.errors import communicators
 from syncbn.train.evaluation import count_wrong
 from syncbn.train.gradients import FlatGradients
-from syncbn.train.order import shard
+from syncbn.train.order import own_share
 from syncbn.typing import FloatArray, Int64Array
 
 
@@ -95,7 +95,7 @@ class TrainingStep:
 
     def _forward_backward(self, x: FloatArray, y: NDArray[np.integer], batch: Int64Array) -> tuple[float, int]:
         """Return this rank's share of the mean loss, and the number of samples that have a wrong class."""
-        own = batch[shard(len(batch), self.comm.rank, self.comm.size)]
+        own = batch[own_share(len(batch), self.comm.rank, self.comm.size)]
         for parameter in self._parameters:
             parameter.grad = None
         logits, backward = self.model(x[own])

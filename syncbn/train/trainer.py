@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from numpy.typing import DTypeLike
 
@@ -15,7 +17,7 @@ from syncbn.files import check_path
 from syncbn.layers import Module
 from syncbn.nn import Optimizer
 from syncbn.pitfalls import see
-from syncbn.train.config import check_samples, describe_training
+from syncbn.train.config import check_samples, describe_training, early_end
 from syncbn.train.consistency import check_parameters
 from syncbn.train.display import make_display
 from syncbn.train.divergence import describe_divergence, has_diverged, has_finite_parameters
@@ -49,6 +51,8 @@ class Trainer:
 
     The running statistics of local batch normalization differ between ranks. Evaluation and checkpoints use
     those of rank 0, as in PyTorch's DistributedDataParallel.
+
+    The arguments of the constructor cannot be changed afterwards.
 
     Parameters
     ----------
@@ -165,9 +169,21 @@ class Trainer:
                 drop_last=drop_last,
                 wire_dtype=self._step.gradients.buffer.dtype,
             )
-        same = {"names": list(self._config), "check_every": check_every, "lr": optimizer.lr, **self._config}
-        check_same(self.comm, "Trainer", same)
+        check_same(self.comm, "Trainer", {"check_every": check_every, "lr": optimizer.lr, **self._config})
         broadcast_parameters(model, self.comm)
+
+    if not TYPE_CHECKING:  # so that a type checker reports unknown attributes
+
+        def __setattr__(self, name: str, value: object) -> None:
+            """Raise AttributeError for an argument of the constructor, a change of which would have no effect."""
+            if "_config" in vars(self):
+                if name in ("lr", "learning_rate"):
+                    raise AttributeError(f"a Trainer has no {name}: set trainer.optimizer.lr{see('learning-rates')}")
+                if name in _FIXED:
+                    raise AttributeError(
+                        f"{name} of a Trainer cannot be changed: make a new Trainer with it{see('trainers-are-fixed')}"
+                    )
+            super().__setattr__(name, value)
 
     @_of_self
     def fit(
@@ -208,7 +224,7 @@ class Trainer:
         checkpoint : path, optional
             File to which `save` writes after each epoch, unless a parameter is not finite: then the last file remains.
         checkpoint_steps : int, optional
-            Number of steps between further calls of `save` within an epoch.
+            Number of steps between further calls of `save` within an epoch; requires ``checkpoint``.
         progress : bool, optional
             Whether rank 0 shows loss and accuracy, of the training and of the validation data: by a bar on a terminal
             (with rich, which the extra ``cli`` installs), a table in a notebook, and a line for each epoch elsewhere,
@@ -236,7 +252,8 @@ class Trainer:
         Warns
         -----
         RuntimeWarning
-            On rank 0, once: the loss or a parameter is not finite after an epoch. Training goes on.
+            On rank 0, once: the loss or a parameter is not finite after an epoch, or the ``total_steps`` of the
+            schedule are fewer than those of the epochs, and its learning rate 0 for the rest. Training goes on.
         """
         with collective_errors(self.comm, "fit"):
             for name, function in (("on_step", on_step), ("on_epoch", on_epoch)):
@@ -271,6 +288,15 @@ class Trainer:
             warnings.warn(
                 "the model is in evaluation mode, so its normalizers use their running statistics and keep them: to "
                 "train the whole model, call model.train() before fit",
+                stacklevel=3,
+            )
+
+        steps = epochs * order.steps
+        if self.comm.rank == 0 and not done_before and (end := early_end(self.schedule, steps)) is not None:
+            warnings.warn(
+                f"the schedule has total_steps={end}, but epochs={epochs} are {steps} steps, so the learning rate of "
+                f"the rest is 0: make it with total_steps={steps}{see('learning-rates')}",
+                RuntimeWarning,
                 stacklevel=3,
             )
 
@@ -425,3 +451,6 @@ class Trainer:
     def _done(self) -> dict[str, int]:
         """Return the numbers of completed epochs and steps, which must be equal on all ranks."""
         return {"epochs done": self.position.epoch, "steps done": self.position.step}
+
+
+_FIXED = {*inspect.signature(Trainer.__init__).parameters, "global_batch"}

@@ -52,7 +52,7 @@ def test_a_tensor_instead_of_an_array(call):
 @pytest.mark.parametrize("owner", [Dense(4, 3), SGD(Dense(4, 3).parameters(), 0.1)])
 @pytest.mark.parametrize(
     ("state", "text"),
-    [("run.npz", r"got str: pass its contents, numpy\.load\(path\)"), (None, "got NoneType"), ([1], "got list")],
+    [("run.npz", r"got 'run\.npz': pass its contents, numpy\.load\(path\)"), (None, "got None$"), ([1], "got list")],
 )
 def test_a_state_that_is_not_a_mapping(owner, state, text):
     with pytest.raises(TypeError, match=f"a state_dict must be a mapping of names to arrays, {text}"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from syncbn import BatchNorm, MPIComm, SerialComm, SyncBatchNorm, SyncMismatchError
+from syncbn import BatchNorm, Module, MPIComm, SerialComm, SyncBatchNorm, SyncMismatchError
 from syncbn.comm.errors import is_repeated
 from syncbn.comm.protocol import HANDSHAKE_BYTES
 from syncbn.nn import SGD, Adam, Dense, Dropout, ReLU, Sequential, mean_squared_error, softmax_cross_entropy
@@ -362,6 +362,75 @@ def test_models_that_differ_are_not_broadcast(comm):
     several(comm)
     with pytest.raises(ValueError, match=r"broadcast_parameters: model is .Dense\(in_features=2, .* on rank 0, but"):
         broadcast_parameters(Dense(2 if comm.rank == 0 else 3, 3), comm)
+
+
+class Swapped(Module):
+    """Two equal layers, in the order of ``names``."""
+
+    def __init__(self, names):
+        super().__init__()
+        for name in names:
+            setattr(self, name, Dense(2, 3))
+
+
+@pytest.mark.parametrize(
+    ("ours", "others", "text"),
+    [
+        (
+            lambda: (Sequential(Dense(2, 3), Dense(3, 3, bias=False)), None),
+            lambda: (Sequential(Dense(2, 3), Dense(3, 3)), None),
+            r"layer '1' is 'Dense\(.*bias=False\)' on rank 0, but 'Dense\(.*bias=True\)' on rank 1",
+        ),
+        (
+            lambda: (Sequential(Dense(2, 3)), None),
+            lambda: (Sequential(Dense(2, 3), Dense(3, 3)), None),
+            r"layer '1' is None on rank 0, but 'Dense\(in_features=3, out_features=3, bias=True\)' on rank 1",
+        ),
+        (
+            lambda: (model := Dense(2, 3), SGD(model.parameters(), 0.1, momentum=0.9)),
+            lambda: (model := Dense(2, 3), Adam(model.parameters(), 0.1)),
+            r"optimizer is 'SGD\([^']*\)' on rank 0, but 'Adam\([^']*\)' on rank 1",
+        ),
+        (
+            lambda: (model := Dense(2, 3), SGD(model.parameters(), 0.1)),
+            lambda: (Dense(2, 3), None),
+            r"optimizer is 'SGD\([^']*\)' on rank 0, but None on rank 1",
+        ),
+        (
+            lambda: (Swapped("ab"), None),
+            lambda: (Swapped("ba"), None),
+            "layer 'a' comes on rank 0 where rank 1 has layer 'b'",
+        ),
+    ],
+    ids=["bias", "layers", "optimizers", "no optimizer", "order"],
+)
+def test_one_name_that_differs_is_shown(comm, ours, others, text):
+    several(comm)
+    model, optimizer = others() if comm.rank == 1 else ours()
+    with pytest.raises(
+        ValueError, match=f"^broadcast_parameters: {text}[^']*: pass equal arguments on all ranks"
+    ) as caught:
+        broadcast_parameters(model, comm, optimizer)
+    assert len(str(caught.value)) < 350
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda model, comm: Trainer(model, SGD(model.parameters(), 0.1), comm),
+        broadcast_parameters,
+        sum_gradients,
+    ],
+    ids=["Trainer", "broadcast_parameters", "sum_gradients"],
+)
+def test_a_training_has_the_ranks_of_the_layers(comm, call):
+    several(comm)
+    model = Sequential(Dense(2, 3), SyncBatchNorm(3, comm=comm))
+    y, backward = model(np.ones((4, 2), np.float32) * np.arange(4, dtype=np.float32)[:, None])
+    backward(y)
+    text = f"synchronized over {comm.size} ranks, but comm has 1, .* pass the communicator of the layers, or comm=None"
+    with pytest.raises(ValueError, match=text):
+        call(model, SerialComm())
 
 
 def test_dropout_differs_between_ranks_and_is_reproducible(comm):

@@ -9,6 +9,7 @@ from syncbn import BatchNorm
 from syncbn.comm import SerialComm
 from syncbn.nn import SGD, CosineSchedule, Dense, Sequential, softmax_cross_entropy
 from syncbn.train import DataOrder, Trainer, evaluate
+from syncbn.train.order import take_share
 
 
 def test_training_is_the_plain_loop(build, data):
@@ -36,9 +37,17 @@ def test_training_is_the_plain_loop(build, data):
         np.testing.assert_array_equal(trainer.model.state_dict()[name], value)
     np.testing.assert_allclose([record.train_loss for record in trainer.history], losses, rtol=1e-14)
     other = build("bn", schedule=schedule, seed=4)
-    other.seed = 1
+    other = Trainer(other.model, other.optimizer, other.comm, schedule=schedule, seed=1, batch_per_rank=12)
     other.fit(x, y, 3)
     assert not np.array_equal(other.model[0].weight.data, model[0].weight.data)
+
+
+def test_a_trainer_leaves_no_share_to_a_loop_that_follows(build, data):
+    take_share()
+    trainer = build()
+    trainer.fit(*data, 1)
+    trainer.evaluate(*(each[:7] for each in data))  # the size of the last batch
+    assert take_share() is None
 
 
 @pytest.mark.parametrize("norm", ["none", "bn", "syncbn", "ln"])
