@@ -13,7 +13,7 @@ help:  ## list the targets
 	@sed -n 's/^\([a-z%-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | sed 's/%/N/' | expand -t 24
 
 demo: $(INSTALLED)  ## compare normalizers on real images, on 4 ranks; results in demo/
-	$(BIN)/syncbn compare --ranks 4 --lr 0.0125,0.1 --output demo $(ARGS)
+	$(BIN)/syncbn compare --ranks 4 --epochs 1 --lr 0.0125,0.1 --output demo $(ARGS)
 
 test: .venv/.with-test  ## run all tests, in one process and on 1 to 4 ranks (ARGS="-k name")
 	$(BIN)/python tests/run.py $(ARGS)

@@ -245,11 +245,6 @@ MISTAKES = {  # the mistake, what its error says, and the entry
         "normalizer must be a number, got builtin_function_or_method len: for the mean",
         "losses-of-ranks",
     ),
-    "optimizer of a schedule": (
-        lambda: CosineSchedule(SGD(Dense(4, 3).parameters(), 0.1), 10),
-        r"CosineSchedule expects the learning rate, not the optimizer, and total_steps, .*\(0\.1, total_steps=",
-        "learning-rates",
-    ),
     "closed file": (closed_file, r"file of the state_dict is closed: .* with block", "states-that-do-not-fit"),
     "state in an array": (
         lambda: Dense(4, 3).load_state_dict(np.array({"weight": X}, object)),

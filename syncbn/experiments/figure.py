@@ -59,9 +59,11 @@ def save_figure(path: Path, runs: Sequence[Run], title: str) -> None:
     figure = new_figure(11 if len(rates) == 1 else 4.5 * (len(rates) + 1), 5, title)
     *panels, right = figure.subplots(1, len(rates) + 1, sharey=True)
     for axes, lr in zip(panels, rates, strict=True):
-        _draw_errors(axes, [cell for cell in cells if cell.lr == lr], f"learning rate {lr:g}" if rates[1:] else "")
+        _draw_errors(axes, [cell for cell in cells if cell.lr == lr], f" at {lr:g}" if rates[1:] else "")
     _draw_curves(right, [run for run in runs if run.lr == rates[-1]], f" at {rates[-1]:g}" if rates[1:] else "")
-    panels[0].set_ylabel("test error (%)")
+    seeds = max(cell.runs for cell in cells)
+    note = f"mean and {CONFIDENCE:.0%} interval over {seeds} seeds" if seeds > 1 else "one seed"
+    panels[0].set_ylabel(f"test error (%), {note}")
     lowest = min((error for run in runs for error in run.test_errors if error > 0), default=0.01)
     panels[0].set_ylim(75 * lowest, 101)
     handles, labels = panels[0].get_legend_handles_labels()
@@ -90,11 +92,8 @@ def _draw_errors(axes: Any, cells: Sequence[Cell], setting: str) -> None:
     axes.set_xscale("log", base=2)
     axes.set_xticks(batches, [str(batch) for batch in batches])
     axes.set_xlabel("batch per rank (samples)")
-    seeds = max(cell.runs for cell in cells)
-    note = f", mean and {CONFIDENCE:.0%} interval over {seeds} seeds" if seeds > 1 else ", one seed"
-    if any(cell.diverged for cell in cells):
-        note += " (∞: diverged)"
-    axes.set_title((setting or "after training") + note, fontsize="medium")
+    note = " (∞: diverged)" if any(cell.diverged for cell in cells) else ""
+    axes.set_title(f"after training{setting}{note}", fontsize="medium")
     _finish(axes)
 
 

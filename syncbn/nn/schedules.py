@@ -8,11 +8,9 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import NoReturn
 
 from syncbn._core.checks import check_integer
 from syncbn.nn._checks import check_number
-from syncbn.pitfalls import see
 
 
 @dataclass(frozen=True)
@@ -129,13 +127,6 @@ class StepSchedule(Schedule):
         return self.lr * self.factor ** sum(milestone <= step for milestone in self.milestones)
 
 
-def _missing_total_steps() -> NoReturn:
-    raise TypeError(
-        "CosineSchedule expects the learning rate, not the optimizer, and total_steps, the steps of the training, as "
-        f"CosineSchedule(0.1, total_steps=epochs * len(order)){see('learning-rates')}"
-    )
-
-
 @dataclass(frozen=True)
 class CosineSchedule(Schedule):
     """Cosine schedule: final + (lr − final)·(1 + cos πt)/2, t rising from 0 after the warm-up to 1 at ``total_steps``.
@@ -145,7 +136,7 @@ class CosineSchedule(Schedule):
     lr, warmup_steps
         As `Schedule`.
     total_steps : int
-        Steps of the whole training, including the warm-up; required.
+        Steps of the whole training, including the warm-up.
     final_lr : float
 
     See Also
@@ -165,7 +156,7 @@ class CosineSchedule(Schedule):
     [0.1, 0.0854, 0.05, 0.0146, 0.0]
     """
 
-    total_steps: int = field(default_factory=_missing_total_steps, kw_only=True)
+    total_steps: int = field(kw_only=True)
     final_lr: float = field(default=0.0, kw_only=True)
 
     def __post_init__(self) -> None:
