@@ -24,11 +24,6 @@ class Parameter:
     decay : bool
         Whether weight decay applies. It is False for γ and β of normalizers.
 
-    Raises
-    ------
-    TypeError, ValueError
-        ``data`` is not an array of floats, or a gradient is not an array of its shape.
-
     Attributes
     ----------
     data : ndarray
@@ -45,6 +40,11 @@ class Parameter:
     version : int
         Number of changes of ``data`` by optimizers and by ``load_state_dict``. A backward raises RuntimeError if the
         parameters of its layer have changed since the forward.
+
+    Raises
+    ------
+    TypeError, ValueError
+        ``data`` is not an array of floats, or a gradient is not an array of its shape.
 
     See Also
     --------
