@@ -6,6 +6,8 @@ Importing this package imports torch, which ``import syncbn`` does not. Files::
     conversion      convert_sync_batchnorm and revert_sync_batchnorm
     operators       forward, backward and double backward as differentiable functions of tensors
     stateless       normalization and other functions of tensors, for syncbn.keras
+    running_statistics  their update
+    tensors         tensors as arrays, and results as tensors
     differentiable  the mechanism by which these are differentiated, in eager calls and in compiled graphs
     agreement       whether ranks need a graph, agreed on in the handshake of a forward
     groups          the ranks that share the statistics of a layer

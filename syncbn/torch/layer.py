@@ -11,6 +11,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from syncbn.comm import CommLike, Communicator, SyncError
 from syncbn.torch import operators
 from syncbn.torch.groups import Group, group_of
+from syncbn.torch.running_statistics import forward_is_repeated, track
+from syncbn.torch.tensors import check_input
 
 
 class BatchNorm(_BatchNorm):
@@ -162,7 +164,7 @@ class SyncBatchNorm(BatchNorm):
                 raise
 
     def _normalize(self, x: Tensor) -> Tensor:
-        operators.check_input(x)
+        check_input(x)
         running = (self.running_mean, self.running_var) if not self.training else (None, None)
         parameters = self.weight, self.bias
         mode, anchor = operators.EVALUATION, None
@@ -175,18 +177,8 @@ class SyncBatchNorm(BatchNorm):
         y, moments, numbers = operators.normalize(
             x, *parameters, anchor, *running, None, self.eps, self.num_features, self._group.key, self._identity, mode
         )
-        if self.training and self.running_mean is not None and self.track_running_stats and not _in_backward():
-            operators.track(
-                self.running_mean, self.running_var, self.num_batches_tracked, moments, numbers, self.momentum
-            )
+        if self.training and self.running_mean is not None and self.track_running_stats and not forward_is_repeated():
+            track(self.running_mean, self.running_var, self.num_batches_tracked, moments, numbers, self.momentum)
         if anchor is not None and not torch.compiler.is_compiling() and not numbers[2]:
             y = y.detach()
         return y
-
-
-def _in_backward() -> bool:
-    """Return whether autograd runs a backward in this thread: a forward in it is repeated, by checkpointing.
-
-    In a graph of torch.compile it is False: there, the compiler repeats a forward without its changes of buffers.
-    """
-    return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1

@@ -13,16 +13,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from syncbn._core import plans
 from syncbn.comm import CollectiveSignature
-from syncbn.moments import Moments, update_average
-from syncbn.pitfalls import see
 from syncbn.torch.agreement import AgreedProtocol
-from syncbn.torch.differentiable import differentiable, is_traced
+from syncbn.torch.differentiable import differentiable
 from syncbn.torch.groups import communicator_of, find_group
+from syncbn.torch.tensors import HALF, array_of, optional_array, result_like, rounded
 
 EVALUATION, NO_GRAD, GRAD_UNUSED, GRAD = range(4)
 """Modes of a forward: with running statistics; with those of the batch and without a graph; with a graph that this rank
@@ -30,8 +28,6 @@ needs only if another one does; with a graph."""
 
 ANCHOR = torch.zeros(0, requires_grad=True)
 """An empty tensor that attaches a result to the graph, where only other ranks may need gradients."""
-
-_HALF = (torch.float16, torch.bfloat16)
 
 
 class Settings(NamedTuple):
@@ -62,47 +58,7 @@ class Settings(NamedTuple):
 
     def identity(self, x: Tensor) -> str:
         """Return the identity that ranks compare. Half precision is converted to float32, but must agree too."""
-        return f"{self.name} in {str(x.dtype)[6:]}" if x.dtype in _HALF else self.name
-
-
-def check_input(x: Any) -> None:
-    """Raise TypeError unless x is a tensor of floating-point numbers."""
-    if not isinstance(x, Tensor):
-        raise TypeError(
-            f"x must be a tensor of PyTorch, got {type(x).__name__}: convert it, an array by torch.from_numpy()"
-            f"{see('arrays-of-other-libraries')}"
-        )
-    if x.dtype not in (*_HALF, torch.float32, torch.float64):
-        raise TypeError(
-            f"x must have dtype bfloat16, float16, float32 or float64, got {str(x.dtype)[6:]}: convert it, as by "
-            f".float(){see('dtypes')}"
-        )
-
-
-def array_of(tensor: Tensor) -> NDArray[Any]:
-    """Return a tensor as an array, which shares its memory unless it is of half precision.
-
-    NumPy has no bfloat16, and float32 holds all its values; results are rounded once, to nearest.
-    """
-    if tensor.device.type != "cpu":
-        raise TypeError(f"syncbn.torch normalizes tensors on the CPU, got one on {tensor.device}: call its .cpu()")
-    array: NDArray[Any] = (tensor.float() if tensor.dtype in _HALF else tensor).numpy(force=True)
-    return array
-
-
-def _optional(tensor: Tensor | None) -> NDArray[Any] | None:
-    return None if tensor is None else array_of(tensor)
-
-
-def _result_like(x: Tensor) -> tuple[Tensor, NDArray[Any] | None]:
-    """Return a new tensor in x's memory format, and its array if results can be written to it directly."""
-    result = torch.empty_like(x)
-    return result, None if x.dtype in _HALF else result.numpy()
-
-
-def _restore(result: Tensor, written: NDArray[Any] | None, array: NDArray[Any]) -> Tensor:
-    """Return the result, to which ``array`` is rounded unless it was written to it."""
-    return result if written is not None else result.copy_(torch.from_numpy(array))
+        return f"{self.name} in {str(x.dtype)[6:]}" if x.dtype in HALF else self.name
 
 
 def _saved(ctx: Any) -> tuple[Any, ...]:
@@ -145,8 +101,8 @@ def _normalize(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return y, the moments, and the integers count, sequence number and whether any rank needs the graph."""
     settings = Settings(eps, channels, group, name, mode)
-    arguments = array_of(x), _optional(weight), _optional(bias)
-    y, out = _result_like(x)
+    arguments = array_of(x), optional_array(weight), optional_array(bias)
+    y, out = result_like(x)
     if mode == EVALUATION and running_mean is not None and running_var is not None:
         statistics = array_of(running_mean), array_of(running_var)
         result, plan = plans.batch_norm_inference(
@@ -158,12 +114,12 @@ def _normalize(
         agreed = None if protocol is None else AgreedProtocol(protocol, needed=mode == GRAD, refused=mode == NO_GRAD)
         identity = settings.identity(x)
         result, _, plan = plans.batch_norm(
-            *arguments, eps, 1, _optional(mask), "exact", None, False, out, channels, agreed, identity
+            *arguments, eps, 1, optional_array(mask), "exact", None, False, out, channels, agreed, identity
         )
         needed = agreed is not None and agreed.agree(identity)
     moments, count, number = plan.state
     numbers = np.array((count, number, needed), np.int64)
-    return _restore(y, out, result), torch.from_numpy(moments), torch.from_numpy(numbers)
+    return rounded(y, out, result), torch.from_numpy(moments), torch.from_numpy(numbers)
 
 
 def _normalize_fake(x: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
@@ -211,14 +167,14 @@ def _differentiate(
     """Return dx and this rank's dweight and dbias, which are empty if there is no such parameter."""
     settings = Settings(eps, channels, group, name, mode)
     count, number, _ = numbers.tolist()
-    dx, out = _result_like(x)
+    dx, out = result_like(x)
     plan = plans.batch_norm_gradient(
         array_of(x),
-        _optional(weight),
+        optional_array(weight),
         np.zeros(channels) if has_bias else None,
         eps,
         1,
-        _optional(mask),
+        optional_array(mask),
         "float64" if running else "exact",
         (moments.numpy(), count, number),
         settings.protocol(),
@@ -226,7 +182,7 @@ def _differentiate(
     )
     result, *parameters = plan(array_of(dy), out=out)
     dweight, dbias = (torch.empty(0) if found is None else torch.from_numpy(found) for found in parameters)
-    return _restore(dx, out, result), dweight if weight is None else dweight.to(weight.dtype), dbias
+    return rounded(dx, out, result), dweight if weight is None else dweight.to(weight.dtype), dbias
 
 
 def _differentiate_fake(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
@@ -327,39 +283,6 @@ def _differentiate_thrice(*_: Any) -> Any:
     raise NotImplementedError("syncbn.torch has first and second derivatives of batch normalization, not third ones")
 
 
-# ---- Running statistics
-
-
-def _track(
-    running_mean: Tensor,
-    running_var: Tensor,
-    num_batches_tracked: Tensor,
-    moments: Tensor,
-    numbers: Tensor,
-    momentum: float | None,
-) -> None:
-    """Update running statistics in place; with momentum None they are the averages over all batches."""
-    count = int(numbers[0])
-    if count == 0:
-        return
-    num_batches_tracked += 1
-    if momentum is None:
-        momentum = 1.0 / int(num_batches_tracked)
-    batch = Moments(count, *moments.numpy()[:2])
-    running = array_of(running_mean), array_of(running_var)
-    for average, value in zip(running, (batch.mean, batch.unbiased_var), strict=True):
-        update_average(average, value, momentum)
-    for tensor, array in zip((running_mean, running_var), running, strict=True):
-        if tensor.dtype in _HALF:
-            tensor.copy_(torch.from_numpy(array))
-        else:
-            torch.autograd.graph.increment_version(tensor)  # its memory was written by NumPy
-
-
-def _track_fake(*_: Any) -> None:
-    return None
-
-
 def _no_setup(ctx: Any, inputs: Any, output: Any) -> None:
     """Save nothing."""
 
@@ -371,13 +294,3 @@ gradients = differentiable(
 second_gradients = differentiable(
     "batch_norm_double_backward", _differentiate_twice, _differentiate_twice_fake, _no_setup, _differentiate_thrice
 )
-
-_track_operator = torch.library.custom_op(
-    "syncbn::track", _track, mutates_args=("running_mean", "running_var", "num_batches_tracked")
-)
-_track_operator.register_fake(_track_fake)
-
-
-def track(running_mean: Tensor, *arguments: Any) -> None:
-    """Update running statistics, as described in `_track`."""
-    (_track_operator if is_traced(running_mean) else _track)(running_mean, *arguments)

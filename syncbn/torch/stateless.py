@@ -11,6 +11,7 @@ from torch import Tensor
 
 from syncbn.torch import operators
 from syncbn.torch.groups import LOCAL, Group
+from syncbn.torch.tensors import array_of
 
 
 def normalize(
@@ -51,5 +52,5 @@ def normalize(
 
 def transform(function: Callable[..., Sequence[NDArray[Any]]], tensors: Sequence[Tensor]) -> list[Tensor]:
     """Return the results of a function of NumPy arrays, one for each tensor, in the dtypes of the tensors."""
-    results = function(*map(operators.array_of, tensors))
+    results = function(*map(array_of, tensors))
     return [torch.from_numpy(result).to(tensor.dtype) for result, tensor in zip(results, tensors, strict=True)]
