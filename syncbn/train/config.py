@@ -9,11 +9,8 @@ from dataclasses import is_dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from syncbn._core.checks import check_unmasked, hint
 from syncbn.layers import Module
 from syncbn.nn import Optimizer
-from syncbn.nn._checks import hint_labels
-from syncbn.pitfalls import see
 from syncbn.typing import FloatArray
 
 _COMPARED_SAMPLES = 256
@@ -48,14 +45,6 @@ def describe_schedule(schedule: Callable[[int], float] | None) -> str:
     return str(getattr(schedule, "__qualname__", type(schedule).__qualname__))
 
 
-def early_end(schedule: Callable[[int], float] | None, steps: int) -> int | None:
-    """Return the ``total_steps`` of a schedule whose learning rate is 0 from then to the last of ``steps``, or None."""
-    total = getattr(schedule, "total_steps", None)
-    if schedule is None or not isinstance(total, (int, np.integer)) or total >= steps or schedule(steps - 1) != 0:
-        return None
-    return int(total)
-
-
 def describe_data(x: FloatArray, y: NDArray[np.integer]) -> dict[str, str]:
     """Return shapes, dtypes and checksums of the labels and of the samples (256 of them, to save time)."""
     some = np.linspace(0, len(x) - 1, min(len(x), _COMPARED_SAMPLES)).astype(int)
@@ -78,24 +67,3 @@ def describe_training(
         "schedule": describe_schedule(schedule),
         **describe_model(model),
     }
-
-
-def check_samples(x: FloatArray, y: NDArray[np.integer]) -> None:
-    """Raise unless x is an array of floats and y has one integer for each sample."""
-    check_unmasked(x, "x")
-    check_unmasked(y, "y")
-    if not isinstance(x, np.ndarray) or not isinstance(y, np.ndarray):
-        what = hint(y if isinstance(x, np.ndarray) else x)
-        if isinstance(x, np.ndarray) and isinstance(y, np.integer):
-            what = f": one sample has arrays too, x[i : i + 1] and y[i : i + 1]{see('labels')}"
-        raise TypeError(f"expected NumPy arrays, got {type(x).__name__} and {type(y).__name__}{what}")
-    if not np.issubdtype(x.dtype, np.floating) or not np.issubdtype(y.dtype, np.integer):
-        dtypes = f"{x.dtype} and {y.dtype}{hint_labels('y', y)}{see('labels')}"
-        if not np.issubdtype(x.dtype, np.floating):
-            dtypes = f"{x.dtype} and {y.dtype}: convert samples, as by x.astype(numpy.float32){see('dtypes')}"
-        raise TypeError(f"expected samples of floats and labels of integers, got {dtypes}")
-    if x.ndim < 2 or y.shape != x.shape[:1]:
-        raise ValueError(
-            f"expected samples of shape (N, ...) and labels of shape (N,), got {x.shape} and {y.shape}"
-            f"{hint_labels('y', y)}{see('labels')}"
-        )

@@ -11,8 +11,9 @@ from syncbn._core.checks import check_integer, check_unmasked, hint, shown
 from syncbn.comm import CommLike
 from syncbn.layers import Module
 from syncbn.nn import softmax_cross_entropy
+from syncbn.train.arguments import check_samples
 from syncbn.train.buffers import rank_0_buffers
-from syncbn.train.config import check_samples, describe_data
+from syncbn.train.config import describe_data
 from syncbn.train.consistency import check_parameters
 from syncbn.train.errors import check_model, collective_errors, find_communicator, of_all_ranks
 from syncbn.train.order import own_share

@@ -2,66 +2,15 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
 import numpy as np
 
 from syncbn._core.checks import check_integer
-from syncbn.pitfalls import see
+from syncbn.train.shares import note_batch, note_share
 from syncbn.typing import Int64Array
-
-
-class Share(NamedTuple):
-    """The share of a rank in a batch of a `DataOrder`."""
-
-    batch: str
-    samples: int
-    rank: int
-    size: int
-
-
-class _State(threading.local):
-    """The last batch of a `DataOrder` and its size, and the last share of such a batch."""
-
-    batch: str = ""
-    samples: int | None = None
-    share: Share | None = None
-
-
-_state = _State()
-
-
-def take_share() -> Share | None:
-    """Return the last share of a batch since the last call, as far as it was divided by `shard`."""
-    share, _state.share = _state.share, None
-    return share
-
-
-def wrong_shares(shares: Sequence[Share | None]) -> ValueError | None:
-    """Return the error of ranks that have not taken their own shares of the same batch; None where a share is unknown.
-
-    Parameters
-    ----------
-    shares : sequence of Share or None
-        Those of all ranks.
-    """
-    for rank, share in enumerate(shares):
-        if share is None or shares[0] is None:
-            continue
-        if share.batch != shares[0].batch:
-            return ValueError(
-                f"ranks train on different batches: rank 0 on {shares[0].batch}, rank {rank} on {share.batch}. Make "
-                f"the same DataOrder of all samples on all ranks, and the same steps{see('batches-of-ranks')}"
-            )
-        if (share.rank, share.size) != (rank, len(shares)):
-            return ValueError(
-                f"rank {rank} of {len(shares)} has taken the share of rank {share.rank} of {share.size}: call "
-                f"shard(len(batch), comm.rank, comm.size) with the communicator of the sum{see('batches-of-ranks')}"
-            )
-    return None
 
 
 def shard(samples: int, rank: int, size: int) -> slice:
@@ -92,8 +41,7 @@ def shard(samples: int, rank: int, size: int) -> slice:
     [slice(0, 3, None), slice(3, 6, None), slice(6, 8, None), slice(8, 10, None)]
     """
     own = own_share(samples, rank, size)
-    if samples == _state.samples:
-        _state.share = Share(_state.batch, samples, rank, size)
+    note_share(samples, rank, size)
     return own
 
 
@@ -181,5 +129,5 @@ class DataOrder:
         order = np.random.default_rng([self.seed, epoch]).permutation(self.samples)
         for step in range(start, self.steps):
             batch = order[step * self.global_batch : (step + 1) * self.global_batch]
-            _state.batch, _state.samples = f"step {step} of epoch {epoch} of {self}", len(batch)
+            note_batch(len(batch), self, epoch, step)
             yield batch

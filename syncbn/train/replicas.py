@@ -7,11 +7,9 @@ import warnings
 from collections.abc import Sequence
 from weakref import WeakKeyDictionary
 
-import numpy as np
-
-from syncbn.comm import CommLike, Communicator
+from syncbn.comm import CommLike
 from syncbn.layers import Module
-from syncbn.layers._losses import Losses, forget_losses, used_losses
+from syncbn.layers._losses import forget_losses, used_losses
 from syncbn.nn import Dropout, Optimizer
 from syncbn.nn._checks import as_number
 from syncbn.pitfalls import see
@@ -27,7 +25,8 @@ from syncbn.train.errors import (
     raised_by_all,
 )
 from syncbn.train.gradients import FlatGradients
-from syncbn.train.order import take_share, wrong_shares
+from syncbn.train.mistakes import missing_gradient, wrong_normalizer, wrong_shares
+from syncbn.train.shares import take_share
 
 _CHECK_EVERY = 100
 
@@ -173,12 +172,12 @@ def sum_gradients(model: Module, comm: CommLike = None, loss: float = 0.0) -> fl
         sums.flat.take(as_number("loss", loss, _LOSS), checks, losses.own_mean, losses.share)
     sums.flat.finish(comm)
     total, checks, own_means, share = sums.flat.scalars.tolist()
-    if own_means > 1 or _is_wrong(share):
-        raise raised_by_all(_wrong_normalizer(losses, round(own_means), comm), comm)
+    if wrong := wrong_normalizer(losses, round(own_means), share, comm):
+        raise raised_by_all(wrong, comm)
     if checks:
         shares, missing_everywhere = zip(*comm.allgather((share_of_batch, missing)), strict=True)
-        if wrong := wrong_shares(shares) or _missing_gradient(missing_everywhere):
-            raise raised_by_all(wrong, comm)
+        if mistake := wrong_shares(shares) or missing_gradient(missing_everywhere):
+            raise raised_by_all(mistake, comm)
         check_parameters(model, comm)
     if comm.rank == 0:
         if sums.unchanged:
@@ -197,46 +196,7 @@ def sum_gradients(model: Module, comm: CommLike = None, loss: float = 0.0) -> fl
     return float(total)
 
 
-def _is_wrong(share: float) -> bool:
-    """Return whether samples / normalizer, summed over ranks, is neither a whole number nor 0 nor unknown (NaN)."""
-    return share > 0 and abs(share - max(1.0, np.rint(share))) > 1e-3 * max(1.0, share)  # rounding of float32
-
-
-def _wrong_normalizer(losses: Losses, own_means: int, comm: Communicator) -> ValueError:
-    """Return the error of a loss that was not divided by the number of samples of all ranks. Collective."""
-    if own_means > 1:
-        problem = (
-            f"{own_means} of {comm.size} ranks divided their loss by their own number of samples, so the sum of the "
-            "gradients is not that of a mean"
-        )
-    else:
-        everywhere = [loss for loss in comm.allgather(losses.last) if loss is not None]
-        samples = sum(loss.samples for loss in everywhere)
-        divisors = [f"{number:g}" for number in dict.fromkeys(loss.normalizer for loss in everywhere)]
-        shown = ", ".join(divisors[:_SHOWN]) + (", ..." if len(divisors) > _SHOWN else "")
-        problem = f"the loss was divided by {shown}, but the ranks have {samples} samples in this step"
-    return ValueError(
-        f"{problem}. Pass the number of samples of all ranks to the loss, such as softmax_cross_entropy(logits, "
-        "labels, len(batch)), and only the own share of them to the model, such as batch[shard(len(batch), comm.rank, "
-        "comm.size)]"
-        f"{see('losses-of-ranks')}"
-    )
-
-
-_SHOWN = 3
 _LOSS = ": pass the loss of this rank, the first of the two results of a loss such as nn.softmax_cross_entropy"
-
-
-def _missing_gradient(missing: Sequence[Sequence[str]]) -> RuntimeError | None:
-    """Return the error of a parameter that has no gradient on any rank."""
-    names = [name for name in missing[0] if all(name in others for others in missing)]
-    if not names:
-        return None
-    return RuntimeError(
-        f"parameter {names[0]!r} has no gradient on any rank after the backward: is its layer part of the forward, and "
-        "does the backward of a module of your own call that of its layer? If it is not to be trained, call the eval() "
-        f"of its layer{see('gradients-that-are-missing')}"
-    )
 
 
 def _warn(problem: str, anchor: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,8 +13,10 @@ from numpy.typing import NDArray
 
 from syncbn._core.checks import check_integer
 from syncbn.files import check_path
+from syncbn.layers import Module
 from syncbn.pitfalls import see
-from syncbn.train.config import check_samples, describe_data
+from syncbn.train.arguments import check_samples
+from syncbn.train.config import describe_data
 from syncbn.train.order import DataOrder
 from syncbn.typing import FloatArray
 
@@ -69,6 +72,24 @@ class Run:
         """Description of the training data, equal on all ranks and in a run that resumes."""
         return describe_data(self.x, self.y)
 
+    def doubts(
+        self, model: Module, schedule: Callable[[int], float] | None
+    ) -> Iterator[tuple[str, type[UserWarning] | type[RuntimeWarning]]]:
+        """Yield the texts of warnings about arguments that are valid and may not be meant, and their classes."""
+        if not model.training:
+            yield (
+                "the model is in evaluation mode, so its normalizers use their running statistics and keep them: to "
+                "train the whole model, call model.train() before fit",
+                UserWarning,
+            )
+        steps = self.epochs * self.order.steps
+        if (end := _early_end(schedule, steps)) is not None:
+            yield (
+                f"the schedule has total_steps={end}, but epochs={self.epochs} are {steps} steps, so the learning rate "
+                f"of the rest is 0: make it with total_steps={steps}{see('learning-rates')}",
+                RuntimeWarning,
+            )
+
     @property
     def options(self) -> dict[str, object]:
         """Descriptions of the other arguments, equal on all ranks."""
@@ -78,3 +99,11 @@ class Run:
             "checkpoint": None if self.file is None else "a path",
             "checkpoint_steps": self.checkpoint_steps,
         }
+
+
+def _early_end(schedule: Callable[[int], float] | None, steps: int) -> int | None:
+    """Return the ``total_steps`` of a schedule whose learning rate is 0 from then to the last of ``steps``, or None."""
+    total = getattr(schedule, "total_steps", None)
+    if schedule is None or not isinstance(total, (int, np.integer)) or total >= steps or schedule(steps - 1) != 0:
+        return None
+    return int(total)

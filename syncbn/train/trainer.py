@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING
 
 from numpy.typing import DTypeLike
 
-from syncbn._core.checks import check_integer
 from syncbn.comm import CommLike, Communicator
 from syncbn.comm.collective import collective
 from syncbn.files import check_path
 from syncbn.layers import Module
 from syncbn.nn import Optimizer
 from syncbn.pitfalls import see
-from syncbn.train.config import check_samples, describe_training, early_end
+from syncbn.train.arguments import check_arguments, check_samples
+from syncbn.train.config import describe_training
 from syncbn.train.consistency import check_parameters
 from syncbn.train.display import make_display
 from syncbn.train.divergence import describe_divergence, has_diverged, has_finite_parameters
-from syncbn.train.errors import check_model, check_same, collective_errors, find_communicator, of_all_ranks
+from syncbn.train.errors import check_same, collective_errors, find_communicator, of_all_ranks
 from syncbn.train.evaluation import Evaluation, evaluate, predict
 from syncbn.train.history import History
 from syncbn.train.order import DataOrder
@@ -138,27 +138,8 @@ class Trainer:
         self.history: History = History()
         self._data: dict[str, str] = {}
         with collective_errors(self.comm, "Trainer"):
-            check_model(model)
-            self.global_batch: int = check_integer("batch_per_rank", batch_per_rank) * self.comm.size
-            check_integer("seed", seed, 0)
-            if check_every is not None:
-                check_integer("check_every", check_every)
-            if not (schedule is None or callable(schedule)):
-                raise TypeError(
-                    f"schedule must be a function of the step or None, got {schedule!r}: a constant learning rate is "
-                    "that of the optimizer"
-                )
-            if not isinstance(optimizer, Optimizer):
-                raise TypeError(
-                    "optimizer must be one of syncbn.nn, such as nn.SGD(model.parameters(), lr=0.1), got "
-                    f"{type(optimizer).__name__}{see('optimizers')}"
-                )
-            known = {id(parameter) for parameter in model.parameters()}
-            if not all(id(parameter) in known for parameter in optimizer.parameters):
-                raise ValueError(
-                    "the optimizer has a Parameter that is not in the model: build it with model.parameters() of this "
-                    f"model, after its last change{see('optimizers')}"
-                )
+            check_arguments(model, optimizer, schedule, batch_per_rank, seed, check_every)
+            self.global_batch: int = int(batch_per_rank) * self.comm.size
             self._step = TrainingStep(model, optimizer, self.comm, wire_dtype)
             self._config = describe_training(
                 model,
@@ -284,21 +265,9 @@ class Trainer:
         if run.file is not None:
             check_directory(run.file, self.comm)
         self._data = run.data
-        if self.comm.rank == 0 and not (done_before or self.model.training):
-            warnings.warn(
-                "the model is in evaluation mode, so its normalizers use their running statistics and keep them: to "
-                "train the whole model, call model.train() before fit",
-                stacklevel=3,
-            )
-
-        steps = epochs * order.steps
-        if self.comm.rank == 0 and not done_before and (end := early_end(self.schedule, steps)) is not None:
-            warnings.warn(
-                f"the schedule has total_steps={end}, but epochs={epochs} are {steps} steps, so the learning rate of "
-                f"the rest is 0: make it with total_steps={steps}{see('learning-rates')}",
-                RuntimeWarning,
-                stacklevel=3,
-            )
+        if self.comm.rank == 0 and not done_before:
+            for doubt, category in run.doubts(self.model, self.schedule):
+                warnings.warn(doubt, category, stacklevel=3)
 
         def report(done: Progress) -> None:
             display.step(done, self.position)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import math
+import re
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -8,8 +10,9 @@ import pytest
 from syncbn import BatchNorm
 from syncbn.comm import SerialComm
 from syncbn.nn import SGD, CosineSchedule, Dense, Sequential, softmax_cross_entropy
+from syncbn.pitfalls import see
 from syncbn.train import DataOrder, Trainer, evaluate
-from syncbn.train.order import take_share
+from syncbn.train.shares import take_share
 
 
 def test_training_is_the_plain_loop(build, data):
@@ -247,3 +250,35 @@ def test_a_layer_that_is_used_twice_trains(data):
     history = Trainer(model, SGD(model.parameters(), 0.1), SerialComm()).fit(*data, 5)
     assert norm.num_batches_tracked == 20
     assert history[-1].train_loss < history[0].train_loss
+
+
+@pytest.mark.parametrize(
+    ("name", "entry"),
+    [
+        ("model", "trainers-are-fixed"),
+        ("optimizer", "trainers-are-fixed"),
+        ("comm", "trainers-are-fixed"),
+        ("batch_per_rank", "trainers-are-fixed"),
+        ("global_batch", "trainers-are-fixed"),
+        ("seed", "trainers-are-fixed"),
+        ("lr", "learning-rates"),
+    ],
+)
+def test_an_argument_of_a_trainer_cannot_be_changed(build, name, entry):
+    made = build()
+    before = dict(vars(made))
+    with pytest.raises(AttributeError, match=f"{name}.*{re.escape(see(entry))}$"):
+        setattr(made, name, 8)
+    assert vars(made) == before
+    made.note = "of a user"
+
+
+@pytest.mark.parametrize(("options", "warned"), [({}, True), ({"final_lr": 0.01}, False), ({"total_steps": 10}, False)])
+def test_fit_warns_of_a_schedule_that_ends_before(build, data, options, warned):
+    made = build(schedule=CosineSchedule(0.1, **{"total_steps": 9, **options}))
+    text = (
+        r"total_steps=9, but epochs=2 are 10 steps, so the learning rate of the rest is 0: make it with total_steps=10"
+    )
+    with pytest.warns(RuntimeWarning, match=text) if warned else nullcontext():
+        made.fit(*data, 2)
+    made.fit(*data, 2)  # which does nothing
