@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import ast
 import copy
 import io
 import re
-from contextlib import nullcontext
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -34,53 +31,16 @@ from syncbn.nn import (
     softmax_cross_entropy,
     summary,
 )
-from syncbn.pitfalls import PAGE, see
+from syncbn.pitfalls import see
 from syncbn.train import CheckpointError, DataOrder, History, Trainer, evaluate, predict, shard, sum_gradients
 
-ROOT = Path(__file__).resolve().parents[1]
-TEXT = (ROOT / PAGE).read_text(encoding="utf-8")
-SOURCES = [path for path in (ROOT / "syncbn").rglob("*.py") if path.name != "pitfalls.py"]
-NAMED = {entry for path in SOURCES for entry in re.findall(r"""\bsee\(["'](.*?)["']\)""", path.read_text("utf-8"))}
-
 X = np.random.default_rng(0).standard_normal((8, 4)).astype(np.float32)
+
 Y = np.zeros(8, int)
+
 SCHEDULE = CosineSchedule(0.1, total_steps=10)
+
 NHWC = np.ones((2, 8, 8, 9), np.float32)
-
-
-def entries(text):
-    """Return the anchors of the headings, as MyST and GitHub make them."""
-    titles = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}
-
-
-def test_the_page_has_an_entry_for_each_name_in_an_error_text():
-    assert len(NAMED) > 30
-    assert entries(TEXT) >= NAMED
-
-
-MESSAGES = re.split("^#### ", TEXT.partition("\n## Error messages\n")[2], flags=re.MULTILINE)[1:]
-"""Entries about messages."""
-
-
-def test_an_error_text_names_each_entry_about_a_message():
-    assert len(MESSAGES) > 30
-    assert entries("\n".join("# " + entry.splitlines()[0] for entry in MESSAGES)) <= NAMED
-
-
-def texts(path):
-    """Return the strings of a source file, without the values in them."""
-    return [node.value for node in ast.walk(ast.parse(path.read_text("utf-8"))) if type(node) is ast.Constant]
-
-
-def test_each_entry_quotes_its_message():
-    constants = "\n".join(text for path in SOURCES for text in texts(path) if isinstance(text, str))
-    for entry in MESSAGES:
-        quotes = re.findall('"([^"]+)"', re.sub("```.*?```|`[^`]*`", "", entry, flags=re.DOTALL))
-        assert quotes, entry
-        for quote in quotes:  # numbers, and "..." for others, are values
-            parts = re.split(r"\S*\d\S*|\.\.\.", " ".join(quote.split()))
-            assert max(parts, key=len).strip(" ,") in constants, quote
 
 
 class WithUnusedLayer(Module):
@@ -460,38 +420,6 @@ def trained():
     return model
 
 
-@pytest.mark.parametrize(
-    ("name", "entry"),
-    [
-        ("model", "trainers-are-fixed"),
-        ("optimizer", "trainers-are-fixed"),
-        ("comm", "trainers-are-fixed"),
-        ("batch_per_rank", "trainers-are-fixed"),
-        ("global_batch", "trainers-are-fixed"),
-        ("seed", "trainers-are-fixed"),
-        ("lr", "learning-rates"),
-    ],
-)
-def test_an_argument_of_a_trainer_cannot_be_changed(name, entry):
-    made = trainer()
-    before = dict(vars(made))
-    with pytest.raises(AttributeError, match=f"{name}.*{re.escape(see(entry))}$"):
-        setattr(made, name, 8)
-    assert vars(made) == before
-    made.note = "of a user"
-
-
-@pytest.mark.parametrize(("options", "warned"), [({}, True), ({"final_lr": 0.01}, False), ({"total_steps": 4}, False)])
-def test_fit_warns_of_a_schedule_that_ends_before(options, warned):
-    model = Sequential(Dense(4, 3))
-    schedule = CosineSchedule(0.1, **{"total_steps": 3, **options})
-    made = Trainer(model, SGD(model.parameters(), 0.1), SerialComm(), schedule=schedule, batch_per_rank=4)
-    text = r"total_steps=3, but epochs=2 are 4 steps, so the learning rate of the rest is 0: make it with total_steps=4"
-    with pytest.warns(RuntimeWarning, match=text) if warned else nullcontext():
-        made.fit(X, Y, 2)
-    made.fit(X, Y, 2)  # which does nothing
-
-
 def test_the_first_layer_may_have_no_gradient():
     assert backward_of(WithoutGradient(), ReLU()) is None
 
@@ -526,21 +454,6 @@ def test_a_seed_is_a_generator_with_it(layer):
     made, same, other = ([*each.parameters(), *each.buffers()] for each in map(layer, (1, np.random.default_rng(1), 2)))
     assert all(map(np.array_equal, made, same))
     assert not all(map(np.array_equal, made, other))
-
-
-def test_the_page_shows_how_to_take_the_state_out_of_a_checkpoint(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    made = trainer()
-    made.fit(X, Y, 1, checkpoint="run.npz")
-    model = Sequential(Dense(4, 3))
-    with np.load("run.npz") as file, pytest.raises(ValueError, match=r"Trainer\.resume"):
-        model.load_state_dict(file)
-    for page in ("sharp-bits", "checkpoints"):
-        (code,) = re.findall(r"```python\n(with np.load.*?)```", (ROOT / f"docs/{page}.md").read_text(), re.DOTALL)
-        model = Sequential(Dense(4, 3))
-        exec(code, {"np": np, "model": model})
-        for name, value in made.model.state_dict().items():
-            np.testing.assert_array_equal(model.state_dict()[name], value)
 
 
 def test_an_error_of_a_backward_names_the_layer():

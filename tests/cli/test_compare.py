@@ -3,52 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import io
-import json
 import os
 import re
 import signal
-import struct
 import subprocess
-import sys
-import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from comparison import COMMAND, ENVIRONMENT, TINY, compare, complete, descendants, strict, write_images
 from matplotlib.image import imread
 
 from syncbn.cli import launch, main
 from syncbn.cli.mpiexec import mpiexec_command
-from syncbn.files import printable
-
-TINY = ["--epochs", "1", "--train-samples", "256", "--test-samples", "100", "--batches", "2,16"]
-COMMAND = [sys.executable, "-m", "syncbn.cli", "compare"]
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-
-
-def compare(*arguments: str, under: list[str] | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*(under or []), *COMMAND, *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=45,
-        env=ENVIRONMENT,
-    )
-
-
-def strict(text: str) -> dict[str, Any]:
-    """Return the value of JSON text; NaN and Infinity, which are not JSON, are errors."""
-
-    def refuse(constant: str) -> None:
-        raise ValueError(constant)
-
-    value = json.loads(text, parse_constant=refuse)
-    assert isinstance(value, dict)
-    return value
 
 
 @pytest.fixture(scope="module")
@@ -171,101 +139,6 @@ def test_interrupted(tmp_path: Path, ranks: str) -> None:
     assert str(tmp_path / "compare.json") in last
 
 
-def complete(output: Path) -> bool:
-    """Return whether all files of a comparison are there and complete."""
-    found = strict((output / "compare.json").read_text())
-    assert imread(output / "compare.png").shape[2] == 4
-    return bool(found["complete"]) and found["verdict"] in (output / "compare.txt").read_text()
-
-
-FEW = ["--seeds", "1", "--norms", "bn,ln", *TINY]
-
-
-@pytest.mark.parametrize(
-    ("ranks", "environment"),
-    [
-        ("1", {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}),
-        ("2", {"PYTHONIOENCODING": "ascii"}),
-    ],
-    ids=["locale", "ascii"],
-)
-def test_an_encoding_that_lacks_characters(tmp_path: Path, ranks: str, environment: dict[str, str]) -> None:
-    command = [*COMMAND, "--ranks", ranks, *FEW, "--output", str(tmp_path)]
-    result = subprocess.run(command, capture_output=True, check=False, timeout=45, env=ENVIRONMENT | environment)
-    assert result.returncode == 0, result.stderr
-    assert result.stderr == b""
-    assert b"learning rate 0.03" in result.stdout
-    assert complete(tmp_path)
-
-
-CANNOT_WRITE = "syncbn: error: can't write to the standard output"
-REDIRECTIONS = {
-    ">&-": f"{CANNOT_WRITE}: it is closed\n",
-    "> /dev/full": f"{CANNOT_WRITE}: {os.strerror(errno.ENOSPC)}\n",
-    "| head -n 1": "",
-    ">&- 2>&-": "",
-    "2> /dev/full": "",
-}
-"""Redirections of a shell, with what is shown on stderr."""
-
-
-@pytest.mark.parametrize("ranks", ["1", "2"])
-@pytest.mark.parametrize("redirection", REDIRECTIONS)
-def test_results_are_kept_where_they_cannot_be_shown(tmp_path: Path, ranks: str, redirection: str) -> None:
-    command = " ".join([*COMMAND, "--ranks", ranks, *FEW, "--output", str(tmp_path / "output")])
-    result = subprocess.run(
-        ["bash", "-c", f"{command} {redirection}; exit ${{PIPESTATUS[0]}}"],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=45,
-        env=ENVIRONMENT,
-    )
-    assert result.returncode == (0 if redirection.startswith("2>") else 1)
-    assert result.stderr == REDIRECTIONS[redirection]
-    assert complete(tmp_path / "output")
-
-
-@pytest.mark.parametrize("name", ["compare.png", "compare.json", "compare.txt"])
-def test_a_file_that_cannot_be_written_hides_nothing_else(tmp_path: Path, name: str) -> None:
-    (tmp_path / name).mkdir()
-    result = compare("--ranks", "1", *FEW, "--output", str(tmp_path))
-    assert result.returncode == 1
-    assert result.stderr == f"syncbn compare: error: can't write {tmp_path / name}: Is a directory\n"
-    assert "With 2 samples per rank on 1 rank, " in result.stdout
-    files = [tmp_path / f"compare.{end}" for end in ("png", "json", "txt")]
-    assert result.stdout.endswith(f"\nwritten: {', '.join(str(file) for file in files if file.name != name)}\n")
-    assert all(file.exists() for file in files)
-
-
-def write_images(directory: Path, side: int, value: int | None = None) -> None:
-    rng = np.random.default_rng(0)
-    directory.mkdir()
-    for part, count in (("train", 64), ("t10k", 20)):
-        images = rng.integers(0, 256, (count, side, side), dtype=np.uint8)
-        for name, array in (("images-idx3", images), ("labels-idx1", np.arange(count, dtype=np.uint8) % 3)):
-            if value is not None and array is images:
-                array = np.full_like(images, value)
-            header = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
-            (directory / f"{part}-{name}-ubyte").write_bytes(header + array.tobytes())
-
-
-@pytest.mark.parametrize("name", ["50 % of $a_$b^{", "\x1b[31mred\nleft\u202eright 名"])
-def test_any_name_of_a_directory(tmp_path: Path, name: str) -> None:
-    """Figures read $ as mathematics, and terminals execute escapes."""
-    write_images(tmp_path / name, 8)
-    few = ["--seeds", "1", "--norms", "bn", "--epochs", "1", "--batches", "16"]
-    result = compare("--ranks", "1", *few, "--data", str(tmp_path / name), "--output", str(tmp_path / f"{name}-output"))
-    assert result.returncode == 0, result.stderr
-    assert result.stderr == ""
-    assert complete(tmp_path / f"{name}-output")
-    shown = printable(name)
-    assert f"{shown}, mlp, 1 rank" in (tmp_path / f"{name}-output" / "compare.txt").read_text()
-    assert f"{shown}, mlp, 1 rank" in result.stdout
-    assert f"/{shown}-output/compare.png, " in result.stdout.splitlines()[-1]
-    assert all(character.isprintable() or character == "\n" for character in result.stdout)
-
-
 @pytest.mark.parametrize("network", ["mlp", "resnet"])
 def test_colour_images(tmp_path: Path, network: str) -> None:
     """The binary format of CIFAR-10, whose images have three channels."""
@@ -306,41 +179,6 @@ def test_images_that_a_network_cannot_take(
     assert re.fullmatch(f"syncbn compare: error: .*{problem}.*\n", captured.getvalue())
 
 
-@pytest.mark.parametrize("ranks", ["1", "2"])
-def test_a_second_comparison_in_a_directory_is_refused(tmp_path: Path, ranks: str) -> None:
-    arguments = ["--ranks", ranks, "--seeds", "500", *TINY, "--output", str(tmp_path)]
-    with subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.PIPE, text=True, env=ENVIRONMENT) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        before = len(strict((tmp_path / "compare.json").read_text())["runs"])
-        other = compare("--ranks", ranks, *FEW, "--output", str(tmp_path))
-        assert other.returncode == 2
-        assert other.stdout == ""
-        pattern = rf"syncbn compare: error: argument --output: process (\d+) is writing a comparison to '{tmp_path}'\n"
-        found = re.fullmatch(pattern, other.stderr)
-        assert found, other.stderr
-        assert int(found[1]) in [process.pid, *descendants(process.pid)]
-        assert process.poll() is None
-        after = strict((tmp_path / "compare.json").read_text())
-        assert len(after["runs"]) >= before
-        assert after["config"]["seeds"] == 500
-        process.terminate()
-        process.stdout.read()
-    assert compare("--ranks", "1", *FEW, "--output", str(tmp_path)).returncode == 0
-    assert complete(tmp_path)
-
-
-def test_files_of_an_earlier_comparison_may_be_links(tmp_path: Path) -> None:
-    victim, output = tmp_path / "victim", tmp_path / "output"
-    output.mkdir()
-    victim.write_text("of the user")
-    for name in ("compare.json", "compare.txt", "compare.png", "compare.json.tmp"):
-        (output / name).symlink_to(victim)
-    assert compare("--ranks", "1", *FEW, "--output", str(output)).returncode == 0
-    assert victim.read_text() == "of the user"
-    assert complete(output)
-
-
 def test_a_killed_rank_is_a_failure(tmp_path: Path) -> None:
     arguments = ["--ranks", "2", "--seeds", "500", *TINY, "--output", str(tmp_path)]
     with subprocess.Popen(
@@ -354,46 +192,6 @@ def test_a_killed_rank_is_a_failure(tmp_path: Path) -> None:
     assert re.search(r"rank.* of 2 ", errors.splitlines()[-1]), errors
 
 
-def descendants(pid: int) -> list[int]:
-    """Return the children of the process, their children, and so on."""
-    found, waiting = [], [pid]
-    while waiting:
-        parent = waiting.pop()
-        children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-        waiting += map(int, children)
-        found += map(int, children)
-    return found
-
-
 def command_line(pid: int) -> str:
     words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     return b" ".join(words).decode() if Path(words[0].decode()).name.startswith("python") else ""
-
-
-def test_progress_bar_on_a_terminal(tmp_path: Path) -> None:
-    """Under mpiexec stdout is a pipe; the launcher passes the width of the terminal to the ranks."""
-    import pty
-
-    leader, follower = pty.openpty()
-    arguments = ["--ranks", "2", "--seeds", "1", "--norms", "bn,ln", *TINY, "--output", str(tmp_path)]
-    with subprocess.Popen(
-        [*COMMAND, *arguments], stdout=follower, stderr=subprocess.PIPE, env=ENVIRONMENT | {"TERM": "xterm"}
-    ) as process:
-        os.close(follower)
-        shown = b""
-        deadline = time.monotonic() + 40
-        while time.monotonic() < deadline:
-            try:
-                chunk = os.read(leader, 65536)
-            except OSError:  # the follower is closed
-                break
-            if not chunk:
-                break
-            shown += chunk
-    os.close(leader)
-    text = shown.decode()
-    assert process.returncode == 0
-    assert "/4 runs" in text
-    assert "\x1b[" in text
-    assert "[1/4]" not in text  # lines are written only without a terminal
-    assert "With 2 samples per rank on 2 ranks, " in text

@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
+from own_loop import Loop, N
 
 from syncbn import BatchNorm, LayerNorm, SyncBatchNorm
 from syncbn.comm import Communicator, SerialComm
@@ -69,3 +70,17 @@ def state() -> Callable[[Trainer], dict[str, object]]:
         return {**{k: v.tobytes() for k, v in arrays.items()}, "position": position, "history": history}
 
     return state
+
+
+@pytest.fixture
+def problem() -> tuple[np.ndarray, np.ndarray]:
+    """21 samples of 6 features and 3 classes, for a loop of the user's own."""
+    rng = np.random.default_rng(5)
+    x = rng.standard_normal((N, 6))
+    return x, (x @ rng.standard_normal((6, 3))).argmax(axis=1)
+
+
+@pytest.fixture
+def loop(comm: Communicator, problem: tuple[np.ndarray, np.ndarray]) -> Loop:
+    """Return such a loop on the ranks of the test."""
+    return Loop(comm, problem)
