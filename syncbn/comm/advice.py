@@ -17,22 +17,22 @@ _ONE_RANK_EVALUATES = (
     f"train.evaluate is a call of all ranks; on one rank alone, pass comm=SerialComm(){see('evaluation-on-one-rank')}"
 )
 _SAVES = f"save is a call of all ranks, of which rank 0 writes the file{see('collective-calls')}"
+_NAMES = {
+    "Trainer": "Trainer(...)",
+    "broadcast of parameters": "broadcast_parameters",
+    "check of parameters": "check_parameters",
+    "read a checkpoint": "resume",
+}
+"""Names of calls whose operation has another one."""
+
 _OF_ALL_RANKS = {
     _EVALUATION: _ONE_RANK_EVALUATES,
     "save": _SAVES,
     "write a checkpoint": _SAVES,
     **{
-        operation: f"{name} is a call of all ranks, not of one alone{see('collective-calls')}"
-        for operation, name in {
-            **{
-                name: name
-                for name in ("barrier", "allgather", "broadcast", "split", "free", "fit", "resume", "update_bn")
-            },
-            "Trainer": "Trainer(...)",
-            "broadcast of parameters": "broadcast_parameters",
-            "check of parameters": "check_parameters",
-            "read a checkpoint": "resume",
-        }.items()
+        operation: f"{_NAMES.get(operation, operation)} is a call of all ranks, not of one alone"
+        f"{see('collective-calls')}"
+        for operation in ("barrier", "allgather", "broadcast", "split", "free", "fit", "resume", "update_bn", *_NAMES)
     },
 }
 """Advice by operation, for calls that users make on one rank by mistake."""

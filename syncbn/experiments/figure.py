@@ -56,7 +56,7 @@ def save_figure(path: Path, runs: Sequence[Run], title: str) -> None:
     """
     cells = summarize(runs)
     rates = sorted({cell.lr for cell in cells})
-    figure = new_figure(11 if len(rates) == 1 else 4.5 * (len(rates) + 1), 5, title)
+    figure = new_figure(2 + 4.5 * (len(rates) + 1), 5, title)
     *panels, right = figure.subplots(1, len(rates) + 1, sharey=True)
     for axes, lr in zip(panels, rates, strict=True):
         _draw_errors(axes, [cell for cell in cells if cell.lr == lr], f" at {lr:g}" if rates[1:] else "")

@@ -29,8 +29,9 @@ def verdict(cells: Sequence[Cell], ranks: int) -> str:
     subject = _subject(found)
     small, large = _at(found, batches[0]), _at(found, batches[-1])
     rivals = _rivals(small, subject)
-    setting = f"ith {batches[0]} sample{'s' * (batches[0] > 1)} per rank on {ranks} rank{'s' * (ranks > 1)}, "
-    sentence = (f"At learning rate {rates[0]:g}, w" if several else "W") + setting + _compare(small, subject, rivals)
+    setting = f"with {batches[0]} sample{'s' * (batches[0] > 1)} per rank on {ranks} rank{'s' * (ranks > 1)}"
+    setting = f"At learning rate {rates[0]:g}, {setting}" if several else setting.replace("with", "With", 1)
+    sentence = f"{setting}, " + _compare(small, subject, rivals)
     if len(batches) > 1 and subject in large and rivals[:1] and rivals[0] in large:
         sentence += f"; at {batches[-1]} per rank " + _compare(large, subject, rivals[:1])
     fast = _at([cell for cell in cells if cell.lr == rates[-1]], batches[0])

@@ -142,6 +142,12 @@ def sum_gradients(model: Module, comm: CommLike = None, loss: float = 0.0) -> fl
     SyncMismatchError
         Another rank has raised one of these errors, or has another model.
 
+    Warns
+    -----
+    RuntimeWarning
+        On rank 0, once: the loss is not finite, or the optimizer has changed some parameters in its first step, but
+        left others that have gradients and whose layers are in training mode.
+
     See Also
     --------
     syncbn.train.broadcast_parameters : Before the training.

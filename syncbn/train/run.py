@@ -72,10 +72,10 @@ class Run:
         """Description of the training data, equal on all ranks and in a run that resumes."""
         return describe_data(self.x, self.y)
 
-    def doubts(
+    def warnings(
         self, model: Module, schedule: Callable[[int], float] | None
     ) -> Iterator[tuple[str, type[UserWarning] | type[RuntimeWarning]]]:
-        """Yield the texts of warnings about arguments that are valid and may not be meant, and their classes."""
+        """Yield text and class of each warning about arguments that are valid, but may be a mistake."""
         if not model.training:
             yield (
                 "the model is in evaluation mode, so its normalizers use their running statistics and keep them: to "

@@ -266,8 +266,8 @@ class Trainer:
             check_directory(run.file, self.comm)
         self._data = run.data
         if self.comm.rank == 0 and not done_before:
-            for doubt, category in run.doubts(self.model, self.schedule):
-                warnings.warn(doubt, category, stacklevel=3)
+            for text, category in run.warnings(self.model, self.schedule):
+                warnings.warn(text, category, stacklevel=3)
 
         def report(done: Progress) -> None:
             display.step(done, self.position)

@@ -52,4 +52,4 @@ def test_all_diverged(tmp_path: Path) -> None:
 def test_a_panel_for_each_learning_rate(tmp_path: Path) -> None:
     path = tmp_path / "figure.png"
     save_figure(path, [run("bn", 2, 0, [0.5, 0.3], lr) for lr in (0.01, 0.1)], "a title")
-    assert imread(path).shape == (750, 2025, 4)
+    assert imread(path).shape == (750, 2325, 4)
