@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syncbn._core.checks import check_integer
-from syncbn.files import check_path
+from syncbn.files import check_path, printable
 from syncbn.layers import Module
 from syncbn.pitfalls import see
 from syncbn.train.arguments import check_samples
 from syncbn.train.config import describe_data
+from syncbn.train.known_files import KnownFiles
 from syncbn.train.order import DataOrder
 from syncbn.typing import FloatArray
 
@@ -73,7 +74,7 @@ class Run:
         return describe_data(self.x, self.y)
 
     def warnings(
-        self, model: Module, schedule: Callable[[int], float] | None
+        self, model: Module, schedule: Callable[[int], float] | None, files: KnownFiles
     ) -> Iterator[tuple[str, type[UserWarning] | type[RuntimeWarning]]]:
         """Yield text and class of each warning about arguments that are valid, but may be a mistake."""
         if not model.training:
@@ -87,6 +88,12 @@ class Run:
             yield (
                 f"the schedule has total_steps={end}, but epochs={self.epochs} are {steps} steps, so the learning rate "
                 f"of the rest is 0: make it with total_steps={steps}{see('learning-rates')}",
+                RuntimeWarning,
+            )
+        if self.file is not None and files.is_new(self.file):
+            yield (
+                f"{printable(str(self.file))} exists, and this training replaces it: to continue the training that "
+                f"wrote it, call trainer.resume(path) before fit{see('checkpoints')}",
                 RuntimeWarning,
             )
 

@@ -12,7 +12,7 @@ from numpy.typing import DTypeLike
 
 from syncbn.comm import CommLike, Communicator
 from syncbn.comm.collective import collective
-from syncbn.files import check_path
+from syncbn.files import check_path, printable
 from syncbn.layers import Module
 from syncbn.nn import Optimizer
 from syncbn.pitfalls import see
@@ -24,6 +24,7 @@ from syncbn.train.divergence import describe_divergence, has_diverged, has_finit
 from syncbn.train.errors import check_same, collective_errors, find_communicator, of_all_ranks
 from syncbn.train.evaluation import Evaluation, evaluate, predict
 from syncbn.train.history import History
+from syncbn.train.known_files import KnownFiles
 from syncbn.train.order import DataOrder
 from syncbn.train.persistence import capture, check_directory, read_snapshot, restore, write_snapshot
 from syncbn.train.records import EpochRecord, Position, Progress
@@ -137,6 +138,7 @@ class Trainer:
         self.position: Position = Position()
         self.history: History = History()
         self._data: dict[str, str] = {}
+        self._files = KnownFiles()
         with collective_errors(self.comm, "Trainer"):
             check_arguments(model, optimizer, schedule, batch_per_rank, seed, check_every)
             self.global_batch: int = int(batch_per_rank) * self.comm.size
@@ -234,7 +236,8 @@ class Trainer:
         -----
         RuntimeWarning
             On rank 0, once: the loss or a parameter is not finite after an epoch, or the ``total_steps`` of the
-            schedule are fewer than those of the epochs, and its learning rate 0 for the rest. Training goes on.
+            schedule are fewer than those of the epochs, and its learning rate 0 for the rest; or there is a file
+            ``checkpoint`` that this trainer has neither written nor read, which it replaces. Training goes on.
         """
         with collective_errors(self.comm, "fit"):
             for name, function in (("on_step", on_step), ("on_epoch", on_epoch)):
@@ -266,7 +269,7 @@ class Trainer:
             check_directory(run.file, self.comm)
         self._data = run.data
         if self.comm.rank == 0 and not done_before:
-            for text, category in run.warnings(self.model, self.schedule):
+            for text, category in run.warnings(self.model, self.schedule, self._files):
                 warnings.warn(text, category, stacklevel=3)
 
         def report(done: Progress) -> None:
@@ -357,6 +360,11 @@ class Trainer:
             Ranks have completed different numbers of steps, because one was interrupted. An earlier file remains.
         CheckpointError
             The file cannot be written. An earlier file remains.
+
+        Warns
+        -----
+        RuntimeWarning
+            On rank 0: another program has replaced the file since this trainer wrote or read it.
         """
         with collective_errors(self.comm, "save"):
             file = check_path("path", path)
@@ -364,7 +372,16 @@ class Trainer:
         check_same(self.comm, "save", self._done())
         history = self.history[: self.position.epoch]  # one more after an interrupt at the end of an epoch
         snapshot = capture(self.model, self.optimizer, self.comm, self._config, self._data, self.position, history)
+        if self.comm.rank == 0 and self._files.is_changed(file):
+            warnings.warn(
+                f"{printable(str(file))}: another program has replaced it since this training wrote or read it, and "
+                f"this training replaces it again: give each training a file of its own{see('checkpoints')}",
+                RuntimeWarning,
+                stacklevel=3,
+            )
         write_snapshot(file, snapshot, self.comm)
+        if self.comm.rank == 0:
+            self._files.add(file)
 
     @_of_self
     def resume(self, path: PathLike, *, missing_ok: bool = False) -> bool:
@@ -400,6 +417,8 @@ class Trainer:
         snapshot = read_snapshot(file, self.comm, missing_ok=missing_ok)
         if snapshot is None:
             return False
+        if self.comm.rank == 0:
+            self._files.add(file)
         restore(file, snapshot, self.model, self.optimizer, self.comm, self._config)
         self.position = snapshot.position
         self.history = History(snapshot.history)

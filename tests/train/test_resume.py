@@ -77,6 +77,31 @@ def test_saving_changes_nothing(build, data, state, tmp_path):
     assert state(resumed) == state(saving)
 
 
+def test_a_checkpoint_of_another_training_is_not_replaced_in_silence(build, data, tmp_path):
+    path = tmp_path / "run.npz"
+    first, second = build("none"), build("none")
+    first.fit(*data, 1, checkpoint=path)
+    with pytest.warns(
+        RuntimeWarning, match=r"run\.npz exists, and .* replaces it: .* trainer\.resume\(path\) before fit"
+    ):
+        second.fit(*data, 1, checkpoint=path)
+    second.fit(*data, 2, checkpoint=path)  # its own file: no warning
+    with pytest.warns(RuntimeWarning, match=r"run\.npz: another program has replaced it .* a file of its own"):
+        first.save(path)
+    first.save(path)
+
+
+def test_a_checkpoint_that_was_resumed_from_is_replaced_without_a_warning(build, data, tmp_path):
+    path = tmp_path / "run.npz"
+    build("none").fit(*data, 1, checkpoint=path)
+    resumed = build("none")
+    resumed.resume(path)
+    resumed.fit(*data, 2, checkpoint=path)
+    build("none").save(path)
+    with pytest.warns(RuntimeWarning, match="another program has replaced it"):
+        resumed.fit(*data, 3, checkpoint=path)
+
+
 def test_a_learning_rate_that_was_set_by_hand(build, data, state, tmp_path):
     trainer, resumed = build(), build()
     trainer.fit(*data, 1)
