@@ -5,8 +5,14 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from syncbn.other_libraries import NAMES, unknown
+
 if TYPE_CHECKING:
+    from syncbn import data as data
     from syncbn import functional
+    from syncbn import monitor as monitor
+    from syncbn import nn as nn
+    from syncbn import train as train
     from syncbn.comm import (
         MPIComm,
         SerialComm,
@@ -66,13 +72,16 @@ __all__ = [
 _MODULES = ("functional", "comm", "layers", "moments")
 """Modules with the public names."""
 
+_PACKAGES = (*_MODULES, "data", "monitor", "nn", "train")
+"""Modules that need no ``import`` of their own."""
+
 
 def __getattr__(name: str) -> Any:
     """Import a public name at its first use: the command checks the environment before it loads the kernels."""
-    if name in _MODULES:
+    if name in _PACKAGES:
         return import_module(f"syncbn.{name}")
     if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        raise AttributeError(unknown(f"module {__name__!r}", name, NAMES), name=name)
     modules = (import_module(f"syncbn.{module}") for module in _MODULES)
     value = globals()[name] = next(getattr(module, name) for module in modules if hasattr(module, name))
     return value

@@ -31,13 +31,14 @@ ALLOWED_IMPORTS: dict[str, set[str]] = {
     "data": {"files"},
     "files": set(),
     "pitfalls": set(),
+    "other_libraries": set(),
     "moments": set(),
     "reference": set(),
     "typing": set(),
     "_kernels": set(),
 }
-"""Packages (or modules) that each package may import, besides those that these may import, `typing`
-and `pitfalls`."""
+"""Packages (or modules) that each package may import, besides those that these may import, `typing`, `pitfalls`
+and `other_libraries`."""
 
 ALLOWED_IMPORTERS = {"_kernels": {"_core", "comm"}}
 """Packages that only these packages may import."""
@@ -61,7 +62,7 @@ LIBRARIES = {
 @cache
 def dependencies(package: str) -> frozenset[str]:
     """Return all packages that ``package`` may import, directly or indirectly."""
-    found = {package, "typing", "pitfalls"} | ALLOWED_IMPORTS[package]
+    found = {package, "typing", "pitfalls", "other_libraries"} | ALLOWED_IMPORTS[package]
     return frozenset(found.union(*map(dependencies, ALLOWED_IMPORTS[package])))
 
 

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from syncbn.layers._losses import forget_losses
-from syncbn.layers._other_libraries import ADVICE
 from syncbn.layers._state import check_state, with_counters
 from syncbn.layers._tree import find, join, unique
 from syncbn.layers.parameter import Parameter, floating_dtype
+from syncbn.other_libraries import METHODS, unknown
 from syncbn.pitfalls import see
 from syncbn.typing import Backward, FloatArray
 
@@ -83,10 +83,7 @@ class Module:
             """Raise AttributeError, which says what there is instead of a well-known name of Keras or PyTorch."""
             if isinstance(getattr(type(self), name, None), property):  # it has raised an AttributeError itself
                 return object.__getattribute__(self, name)
-            advice = f": {ADVICE[name]}" if name in ADVICE else ""
-            raise AttributeError(
-                f"{type(self).__name__!r} object has no attribute {name!r}{advice}", name=name, obj=self
-            )
+            raise AttributeError(unknown(f"{type(self).__name__!r} object", name, METHODS), name=name, obj=self)
 
     def forward(self, x: FloatArray) -> tuple[FloatArray, Backward]:
         """Return y and its backward, a function that returns dL/dx given dL/dy."""

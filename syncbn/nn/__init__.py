@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
+from syncbn import layers
 from syncbn.nn.activations import ReLU, Sigmoid, Tanh
 from syncbn.nn.adam import Adam
 from syncbn.nn.avg_pool import AvgPool2d
@@ -21,6 +24,7 @@ from syncbn.nn.schedules import ConstantSchedule, CosineSchedule, Schedule, Step
 from syncbn.nn.sequential import Sequential
 from syncbn.nn.sgd import SGD
 from syncbn.nn.summary import Summary, summary
+from syncbn.other_libraries import NAMES, unknown
 
 __all__ = [
     "SGD",
@@ -54,3 +58,10 @@ __all__ = [
     "softmax_cross_entropy",
     "summary",
 ]
+
+if not TYPE_CHECKING:  # so that a type checker reports unknown names
+
+    def __getattr__(name: str) -> Any:
+        """Raise AttributeError, which says what to use instead of a well-known name of Keras or PyTorch."""
+        normalizers = {normalizer: f"use syncbn.layers.{normalizer}" for normalizer in layers.__all__}
+        raise AttributeError(unknown(f"module {__name__!r}", name, {**NAMES, **normalizers}), name=name)

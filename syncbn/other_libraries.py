@@ -1,0 +1,60 @@
+"""Names of Keras and PyTorch, and what to use in syncbn, for the error of an unknown attribute."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+_ON_THE_CPU = "leave it out, all arrays are in the memory of the CPU"
+_BEFORE_SOFTMAX = "nn.softmax_cross_entropy takes the values before the softmax"
+
+METHODS = {
+    "summary": "call nn.summary(model, x.shape[1:])",
+    "compile": "pass the optimizer to train.Trainer(model, optimizer), whose loss is nn.softmax_cross_entropy",
+    "fit": "call train.Trainer(model, optimizer).fit(x, y, epochs)",
+    "evaluate": "call train.evaluate(model, x, y)",
+    "predict": "call train.predict(model, x)",
+    "save": "call numpy.savez(path, **model.state_dict())",
+    "load_weights": "call model.load_state_dict(numpy.load(path))",
+    "get_weights": "call model.state_dict()",
+    "set_weights": "call model.load_state_dict(state)",
+    "backward": "a call returns it, y, backward = model(x)",
+    "half": "call model.to(numpy.float16)",
+    "float": "call model.to(numpy.float32)",
+    "double": "call model.to(numpy.float64)",
+    "cuda": _ON_THE_CPU,
+    "cpu": _ON_THE_CPU,
+}
+"""Replacements of methods of models, by name."""
+
+NAMES = {
+    **dict.fromkeys(("BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "BatchNormalization"), "use syncbn.BatchNorm"),
+    **dict.fromkeys(("InstanceNorm1d", "InstanceNorm2d", "InstanceNorm3d"), "use syncbn.InstanceNorm"),
+    "LayerNormalization": "use syncbn.LayerNorm",
+    "GroupNormalization": "use syncbn.GroupNorm",
+    "Linear": "use nn.Dense",
+    "Conv2D": "use nn.Conv2d",
+    **dict.fromkeys(("MaxPooling2D", "MaxPool2D"), "use nn.MaxPool2d"),
+    **dict.fromkeys(("AveragePooling2D", "AvgPool2D"), "use nn.AvgPool2d"),
+    **dict.fromkeys(("AdaptiveAvgPool2d", "GlobalAveragePooling2D"), "use nn.GlobalAvgPool2d"),
+    "relu": "use nn.ReLU()",
+    **dict.fromkeys(("Softmax", "softmax", "LogSoftmax", "log_softmax"), _BEFORE_SOFTMAX),
+    **dict.fromkeys(
+        ("CrossEntropyLoss", "cross_entropy", "NLLLoss", "CategoricalCrossentropy", "SparseCategoricalCrossentropy"),
+        "use nn.softmax_cross_entropy",
+    ),
+    **dict.fromkeys(("MSELoss", "mse_loss", "MeanSquaredError"), "use nn.mean_squared_error"),
+    "optim": "optimizers are nn.SGD and nn.Adam",
+    "AdamW": "nn.Adam adds weight_decay to the gradient, as torch.optim.Adam does",
+    "CosineAnnealingLR": "use nn.CosineSchedule",
+    "StepLR": "use nn.StepSchedule",
+    **dict.fromkeys(("DataLoader", "DistributedSampler"), "use train.DataOrder and train.shard"),
+    "no_grad": "forwards keep nothing but their backward, so leave it out",
+    **dict.fromkeys(("Tensor", "tensor"), "use numpy.array"),
+    **{bridge: f"import syncbn.{bridge} first" for bridge in ("torch", "keras", "jax", "onnx")},
+}
+"""Replacements of classes, functions and modules, by name."""
+
+
+def unknown(owner: str, name: str, advice: Mapping[str, str]) -> str:
+    """Return the text of the AttributeError for a name that ``owner`` does not have."""
+    return f"{owner} has no attribute {name!r}" + (f": {advice[name]}" if name in advice else "")

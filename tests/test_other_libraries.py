@@ -1,0 +1,64 @@
+"""Names of Keras and PyTorch are errors that say what to use, and what they say exists."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from importlib.util import find_spec
+from pkgutil import resolve_name
+
+import pytest
+
+import syncbn
+from syncbn import nn
+from syncbn.other_libraries import METHODS, NAMES
+
+BRIDGES = {f"import syncbn.{bridge} first" for bridge in ("torch", "keras", "jax", "onnx")}
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "advice"),
+    [
+        (syncbn, "BatchNorm2d", "use syncbn.BatchNorm"),
+        (syncbn, "Linear", "use nn.Dense"),
+        (syncbn, "torch_", None),
+        (nn, "Linear", "use nn.Dense"),
+        (nn, "CrossEntropyLoss", "use nn.softmax_cross_entropy"),
+        (nn, "BatchNorm", "use syncbn.layers.BatchNorm"),
+        (nn, "SyncBatchNorm", "use syncbn.layers.SyncBatchNorm"),
+        (nn, "Dens", None),
+        (nn.ReLU(), "cuda", "leave it out, all arrays are in the memory of the CPU"),
+        (nn.ReLU(), "state_dicts", None),
+    ],
+)
+def test_the_error_of_a_name_that_is_not_here(owner, name, advice):
+    kind = f"{type(owner).__name__!r} object" if isinstance(owner, nn.ReLU) else f"module {owner.__name__!r}"
+    with pytest.raises(AttributeError) as caught:
+        getattr(owner, name)
+    assert str(caught.value) == f"{kind} has no attribute {name!r}" + (f": {advice}" if advice else "")
+    assert caught.value.name == name  # from which Python suggests a similar name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_that_are_here_need_no_advice(name):
+    assert not hasattr(nn, name)
+    assert not hasattr(syncbn, name) or find_spec(f"syncbn.{name}")  # a bridge that another test has imported
+
+
+@pytest.mark.parametrize("advice", sorted({*METHODS.values(), *NAMES.values()} - BRIDGES))
+def test_what_an_advice_names_exists(advice):
+    for word in re.findall(r"(?<![\w.])(?:syncbn|nn|train)\.[\w.]*\w", advice):
+        assert resolve_name(f"syncbn.{word.removeprefix('syncbn.')}")
+
+
+@pytest.mark.parametrize("package", ["data", "monitor", "nn", "train"])
+def test_packages_need_no_import_of_their_own(package):
+    code = f"import syncbn; assert syncbn.{package}.__all__; assert hasattr(syncbn, '{package}')"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_bridge_needs_an_import_of_its_own():
+    code = "import syncbn, sys; assert not hasattr(syncbn, 'torch'); assert 'torch' not in sys.modules; syncbn.torch"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "AttributeError: module 'syncbn' has no attribute 'torch': import syncbn.torch first" in done.stderr
