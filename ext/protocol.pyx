@@ -85,6 +85,7 @@ cdef class ProtocolCore:
     """
 
     cdef readonly object transport
+    cdef object ended  # returns why the transport can start no operation; "" while it can
     cdef readonly int rank
     cdef readonly int size
     cdef public object closed  # why there can't be a further call; "" while there can
@@ -105,6 +106,7 @@ cdef class ProtocolCore:
     def __init__(self, transport, ndarray calls not None, double poll_seconds):
         cdef npy_intp size = SIZE
         self.transport = transport
+        self.ended = transport.ended
         self.rank, self.size = transport.rank, transport.size
         self.closed = ""
         self.calls = calls
@@ -293,6 +295,8 @@ cdef class ProtocolCore:
         return 0
 
     cdef int check_not_closed(self) except -1:
+        if not self.closed:
+            self.closed = self.ended()
         if self.closed:
             raise ValueError(self.closed)
         return 0

@@ -12,6 +12,11 @@ from syncbn.comm.mpi_import import import_mpi
 from syncbn.comm.transport import Op, Persistent, Test, Transport, completed
 from syncbn.pitfalls import see
 
+_FINALIZED = (
+    "MPI was finalized, so its communicators can make no further call: MPI.Finalize() belongs at the end of the script, "
+    f"where mpi4py calls it by itself{see('closed-communicators')}"
+)
+
 
 class MPITransport(Transport):
     """The ranks of an mpi4py intracommunicator.
@@ -39,6 +44,7 @@ class MPITransport(Transport):
         processes.Free()
         self._comm = comm
         self._duplicate = duplicate
+        self._is_finalized = mpi.Is_finalized
         self._in_place = mpi.IN_PLACE
         self._error = mpi.Exception
         self._ops = {"sum": mpi.SUM, "min": mpi.MIN, "max": mpi.MAX}
@@ -55,6 +61,10 @@ class MPITransport(Transport):
                 f"{see('too-many-communicators')}"
             ) from error
         return _test(request)
+
+    def ended(self) -> str:
+        """Return "" until MPI is finalized: the MPI library would end the process at the next operation."""
+        return _FINALIZED if self._is_finalized() else ""
 
     def allreduce(self, array: NDArray[Any], op: Op) -> Test:
         """Combine a contiguous array over ranks, in place."""

@@ -48,6 +48,10 @@ class Transport(ABC):
         """Prepare the group for the other operations."""
         return completed
 
+    def ended(self) -> str:
+        """Return why no further operation can be started; "" while one can."""
+        return ""
+
     @abstractmethod
     def allreduce(self, array: NDArray[Any], op: Op) -> Test:
         """Combine a contiguous array over ranks, in place."""

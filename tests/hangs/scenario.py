@@ -106,6 +106,14 @@ def mismatch() -> None:
     (first if culprit else last)(x)
 
 
+def finalizes_too_early() -> None:
+    """All ranks finalize MPI, and make another call."""
+    from mpi4py import MPI
+
+    MPI.Finalize()
+    last(x)
+
+
 def never_comes() -> None:
     comm.timeout = 0.5
     if culprit:

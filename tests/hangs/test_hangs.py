@@ -122,6 +122,14 @@ def test_a_thread_that_makes_calls_after_the_end_of_the_script(ranks, tmp_path):
 
 
 @pytest.mark.parametrize("ranks", RANKS)
+def test_a_call_after_the_end_of_mpi(ranks, tmp_path):
+    """The MPI library would end the process, with a text that names no line of the script."""
+    ending = run("finalizes_too_early", ranks, tmp_path)
+    assert ending.code, ending.output
+    assert all(raised.startswith("ValueError: MPI was finalized, so") for raised in ending.raised), ending
+
+
+@pytest.mark.parametrize("ranks", RANKS)
 def test_a_rank_that_makes_a_communicator_alone(ranks, tmp_path):
     ending = run("makes_a_communicator_alone", ranks, tmp_path)
     assert ending.code, ending.output
