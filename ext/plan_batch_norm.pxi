@@ -87,6 +87,8 @@ cdef ndarray variance64(object array, Py_ssize_t length):
     cdef double *values = <double *>PyArray_DATA(var)
     cdef Py_ssize_t i
     for i in range(length):
+        if values[i] < 0:
+            checks.check_variances(var)
         if values[i] == INFINITY:
             values[i] = NAN
     return var

@@ -1,4 +1,4 @@
-"""Names of Keras and PyTorch, and what to use in syncbn, for the error of an unknown attribute."""
+"""Names of Keras, PyTorch and mpi4py, and what to use in syncbn, for the error of an unknown attribute."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 _ON_THE_CPU = "leave it out, all arrays are in the memory of the CPU"
 _BEFORE_SOFTMAX = "nn.softmax_cross_entropy takes the values before the softmax"
 
-METHODS = {
+ATTRIBUTES = {
     "summary": "call nn.summary(model, x.shape[1:])",
     "compile": "pass the optimizer to train.Trainer(model, optimizer), whose loss is nn.softmax_cross_entropy",
     "fit": "call train.Trainer(model, optimizer).fit(x, y, epochs)",
@@ -23,8 +23,14 @@ METHODS = {
     "double": "call model.to(numpy.float64)",
     "cuda": _ON_THE_CPU,
     "cpu": _ON_THE_CPU,
+    "weights": "use state_dict(), or parameters()",
+    "trainable_variables": "use parameters()",
+    "gamma": "it is weight",
+    "beta": "it is bias",
+    "moving_mean": "it is running_mean",
+    "moving_variance": "it is running_var",
 }
-"""Replacements of methods of models, by name."""
+"""Replacements of attributes of models and layers, by name."""
 
 NAMES = {
     **dict.fromkeys(("BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "BatchNormalization"), "use syncbn.BatchNorm"),
@@ -53,6 +59,20 @@ NAMES = {
     **{bridge: f"import syncbn.{bridge} first" for bridge in ("torch", "keras", "jax", "onnx")},
 }
 """Replacements of classes, functions and modules, by name."""
+
+COMMUNICATION = {
+    **dict.fromkeys(("Get_rank", "get_rank"), "it is rank"),
+    **dict.fromkeys(("Get_size", "get_size", "get_world_size"), "it is size"),
+    "Barrier": "call barrier()",
+    "bcast": "call allgather(value)[0]",
+    "Bcast": "call broadcast(array)",
+    "gather": "call allgather(value)",
+    **dict.fromkeys(("Allreduce", "all_reduce"), "call allreduce(array), in place"),
+    "all_gather": "call allgather(value)",
+    "Split": "call split(group_size)",
+    "Free": "call free()",
+}
+"""Replacements of methods of communicators, by name."""
 
 
 def unknown(owner: str, name: str, advice: Mapping[str, str]) -> str:

@@ -7,12 +7,13 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pkgutil import resolve_name
+from types import ModuleType
 
 import pytest
 
 import syncbn
 from syncbn import nn
-from syncbn.other_libraries import METHODS, NAMES
+from syncbn.other_libraries import ATTRIBUTES, COMMUNICATION, NAMES
 
 BRIDGES = {f"import syncbn.{bridge} first" for bridge in ("torch", "keras", "jax", "onnx")}
 
@@ -30,14 +31,26 @@ BRIDGES = {f"import syncbn.{bridge} first" for bridge in ("torch", "keras", "jax
         (nn, "Dens", None),
         (nn.ReLU(), "cuda", "leave it out, all arrays are in the memory of the CPU"),
         (nn.ReLU(), "state_dicts", None),
+        (syncbn.BatchNorm(2), "gamma", "it is weight"),
+        (syncbn.BatchNorm(2), "moving_variance", "it is running_var"),
+        (syncbn.SerialComm(), "Get_rank", "it is rank"),
+        (syncbn.SerialComm(), "bcast", "call allgather(value)[0]"),
+        (syncbn.SerialComm(), "ranks", None),
     ],
 )
 def test_the_error_of_a_name_that_is_not_here(owner, name, advice):
-    kind = f"{type(owner).__name__!r} object" if isinstance(owner, nn.ReLU) else f"module {owner.__name__!r}"
+    kind = f"module {owner.__name__!r}" if isinstance(owner, ModuleType) else f"{type(owner).__name__!r} object"
     with pytest.raises(AttributeError) as caught:
         getattr(owner, name)
     assert str(caught.value) == f"{kind} has no attribute {name!r}" + (f": {advice}" if advice else "")
     assert caught.value.name == name  # from which Python suggests a similar name
+
+
+def test_assigning_to_a_method():
+    layer = syncbn.BatchNorm(2)
+    with pytest.raises(TypeError, match=r"train is a method of BatchNorm: call train\(\.\.\.\) instead"):
+        layer.train = False
+    layer.forward = lambda x: (x, lambda dy: dy)  # a function may replace one
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -46,7 +59,19 @@ def test_names_that_are_here_need_no_advice(name):
     assert not hasattr(syncbn, name) or find_spec(f"syncbn.{name}")  # a bridge that another test has imported
 
 
-@pytest.mark.parametrize("advice", sorted({*METHODS.values(), *NAMES.values()} - BRIDGES))
+@pytest.mark.parametrize(
+    ("owner", "advice"),
+    [
+        *((syncbn.BatchNorm(2), advice) for advice in ATTRIBUTES.values()),
+        *((syncbn.SerialComm(), advice) for advice in COMMUNICATION.values()),
+    ],
+)
+def test_what_an_advice_says_that_an_object_has_is_there(owner, advice):
+    for name in re.findall(r"(?:it is |call )(\w+)(?:\(|$)", advice):
+        assert hasattr(owner, name)
+
+
+@pytest.mark.parametrize("advice", sorted({*ATTRIBUTES.values(), *NAMES.values()} - BRIDGES))
 def test_what_an_advice_names_exists(advice):
     for word in re.findall(r"(?<![\w.])(?:syncbn|nn|train)\.[\w.]*\w", advice):
         assert resolve_name(f"syncbn.{word.removeprefix('syncbn.')}")

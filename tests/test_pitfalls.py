@@ -339,6 +339,7 @@ def test_a_mistake_names_the_way_out(kind):
         (lambda: CosineSchedule(0.1, 0, 10), "positional"),
         (lambda: Dense(4, 3, rng="0"), "rng must be a numpy.random.Generator, a seed of at least 0, or None, got '0'"),
         (lambda: Conv2d(1, 1, 3, rng=-1), "rng must be .* got -1"),
+        (lambda: Dense(4, 3, rng=True), "rng must be .* got True"),
         (lambda: Dropout(rng=RuntimeError()), "rng must be .* got RuntimeError"),
         (lambda: Dense(4, 3).to("cuda"), r"dtype must be .* got 'cuda' \(there are no devices"),
         (lambda: train_with(on_step=3), "on_step must be a function or None, got 3"),

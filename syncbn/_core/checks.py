@@ -112,6 +112,15 @@ def check_parameter(array: Any, name: str, shape: tuple[int, ...]) -> FloatArray
     return parameter
 
 
+def check_variances(var: NDArray[np.float64]) -> None:
+    """Raise ValueError for a negative running variance, with which y would be NaN."""
+    for channel in np.flatnonzero(var < 0):
+        raise ValueError(
+            f"running_var must not be negative, got {var[channel]} for channel {channel}: are the arguments, or the "
+            f"arrays of the state, in the right order?{see('states-that-do-not-fit')}"
+        )
+
+
 def check_eps(eps: float) -> float:
     """Return ``eps`` as a float, or raise unless it is finite and at least 0."""
     if isinstance(eps, bool) or not isinstance(eps, (int, float, np.integer, np.floating)):

@@ -14,6 +14,7 @@ from syncbn.comm.arguments import array_signature, check_array, check_choice, ch
 from syncbn.comm.collective import collective
 from syncbn.comm.signature import CollectiveSignature
 from syncbn.comm.transport import OPS, Op
+from syncbn.other_libraries import COMMUNICATION, unknown
 from syncbn.pitfalls import see
 from syncbn.typing import FloatArray
 
@@ -176,6 +177,12 @@ class Communicator:
             self.free()
         else:
             self._protocol.close(kind)
+
+    if not TYPE_CHECKING:  # a type checker reports unknown names by itself
+
+        def __getattr__(self, name: str) -> NoReturn:
+            """Raise AttributeError, which says what there is instead of a name of mpi4py or PyTorch."""
+            raise AttributeError(unknown(f"{type(self).__name__!r} object", name, COMMUNICATION), name=name, obj=self)
 
     def __repr__(self) -> str:
         closed = ", closed" if self._protocol.closed else ""

@@ -13,8 +13,8 @@ from syncbn.comm.transport import Op, Persistent, Test, Transport, completed
 from syncbn.pitfalls import see
 
 _FINALIZED = (
-    "MPI was finalized, so its communicators can make no further call: MPI.Finalize() belongs at the end of the script, "
-    f"where mpi4py calls it by itself{see('closed-communicators')}"
+    "MPI was finalized, so its communicators can make no further call: remove MPI.Finalize(), which mpi4py calls at "
+    f"the end of the process{see('closed-communicators')}"
 )
 
 

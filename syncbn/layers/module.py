@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from inspect import isfunction
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from syncbn.layers._losses import forget_losses
 from syncbn.layers._state import check_state, with_counters
 from syncbn.layers._tree import find, join, unique
 from syncbn.layers.parameter import Parameter, floating_dtype
-from syncbn.other_libraries import METHODS, unknown
+from syncbn.other_libraries import ATTRIBUTES, unknown
 from syncbn.pitfalls import see
 from syncbn.typing import Backward, FloatArray
 
@@ -75,6 +76,9 @@ class Module:
                 f"{type(self).__name__}.{name} is a parameter and cannot become {type(value).__name__}: set its values "
                 f"by {name}.data[...] = values, or assign a Parameter{see('values-of-parameters')}"
             )
+        if isfunction(getattr(type(self), name, None)) and not callable(value):
+            kind = type(self).__name__
+            raise TypeError(f"{name} is a method of {kind}: call {name}(...) instead of assigning to it")
         super().__setattr__(name, value)
 
     if not TYPE_CHECKING:  # a type checker reports unknown names by itself
@@ -83,7 +87,7 @@ class Module:
             """Raise AttributeError, which says what there is instead of a well-known name of Keras or PyTorch."""
             if isinstance(getattr(type(self), name, None), property):  # it has raised an AttributeError itself
                 return object.__getattribute__(self, name)
-            raise AttributeError(unknown(f"{type(self).__name__!r} object", name, METHODS), name=name, obj=self)
+            raise AttributeError(unknown(f"{type(self).__name__!r} object", name, ATTRIBUTES), name=name, obj=self)
 
     def forward(self, x: FloatArray) -> tuple[FloatArray, Backward]:
         """Return y and its backward, a function that returns dL/dx given dL/dy."""

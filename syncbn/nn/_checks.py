@@ -124,8 +124,8 @@ _SCHEDULE = (
 def check_rng(rng: np.random.Generator | int | None) -> np.random.Generator:
     """Return ``rng`` itself, a random number generator with this seed, or for None one that differs in each run."""
     try:
-        return np.random.default_rng(rng)
+        if not isinstance(rng, (bool, np.bool)):  # which would be the seed 0 or 1
+            return np.random.default_rng(rng)
     except (TypeError, ValueError):
-        raise TypeError(
-            f"rng must be a numpy.random.Generator, a seed of at least 0, or None, got {shown(rng)}"
-        ) from None
+        pass
+    raise TypeError(f"rng must be a numpy.random.Generator, a seed of at least 0, or None, got {shown(rng)}")

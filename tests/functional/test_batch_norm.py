@@ -233,6 +233,15 @@ def test_an_empty_batch_gives_empty_y_and_zero_gradients():
     np.testing.assert_array_equal(dbias, np.zeros(3))
 
 
+def test_a_negative_running_variance(rng):
+    x, mean = rng.standard_normal((3, 4)), np.zeros(4)
+    for var, channel in (([1, 2, -1e-300, 4], 2), ([-np.inf, 1, 1, 1], 0), ([1, np.nan, 1, -3], 3)):
+        with pytest.raises(ValueError, match=rf"running_var must not be negative, got -.* for channel {channel}:"):
+            F.batch_norm_inference(x, mean, np.array(var))
+    y, _ = F.batch_norm_inference(x, mean, np.array([0.0, -0.0, np.nan, np.inf]))
+    np.testing.assert_array_equal(np.isnan(y).all(axis=0), [False, False, True, True])
+
+
 def test_inference_uses_the_given_statistics(rng):
     x, dy, weight, bias = random_batch(rng, (3, 4, 5), np.float64)
     mean, var = rng.standard_normal(4), rng.random(4)
