@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
+from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +58,7 @@ def diagnose(comm: Communicator) -> dict[str, Any]:
         },
         "threads": {**{name: os.environ.get(name) for name in THREAD_VARIABLES}, "blas": blas_library()},
         "settings": {name: os.environ[name] for name in SETTINGS if name in os.environ},
+        "misspelt_settings": _misspelt(os.environ),
         "kernels": {"used": which, "builds": available(), "threads": thread_limit()},
         "allreduce": [],
     }
@@ -132,12 +135,20 @@ def warnings_about(found: dict[str, Any]) -> list[str]:
             "threads wait for cores that other programs use; set OMP_NUM_THREADS=1 and OPENBLAS_NUM_THREADS=1 "
             "(or MKL_NUM_THREADS=1)"
         )
+    out += [f"{name} has no effect: is it {meant}?" for name, meant in found.get("misspelt_settings", {}).items()]
     used, builds = found["kernels"]["used"], found["kernels"]["builds"]
     if used == "reference":
         out.append("SYNCBN_KERNELS selects the reference implementation, many times slower than the compiled kernels")
     elif used != builds[0]:
         out.append(f"SYNCBN_KERNELS selects {used} kernels, slower than {builds[0]}, which this processor supports")
     return out
+
+
+def _misspelt(names: Iterable[str]) -> dict[str, str]:
+    """Return variables that look like one of syncbn, each with the one that may be meant."""
+    ours = [name for name in SETTINGS if name.startswith("SYNCBN_")]
+    others = (name for name in names if name.startswith("SYNCBN") and name not in ours)
+    return {name: near[0] for name in others if (near := get_close_matches(name, ours, n=1, cutoff=0.8))}
 
 
 def blas_threads(settings: dict[str, str | None], cores: int) -> int:

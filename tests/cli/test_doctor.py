@@ -83,6 +83,18 @@ def test_settings_are_printed() -> None:
     assert "\nsettings   SYNCBN_DEBUG=1 SYNCBN_KERNELS=baseline\n" in result.stdout
 
 
+def test_a_misspelt_variable() -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "syncbn.cli", "doctor"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"SYNCBN_KERNEL": "avx2", "SYNCBN_SOMETHING_ELSE": "1"},
+    )
+    assert "\nwarning    SYNCBN_KERNEL has no effect: is it SYNCBN_KERNELS?\n" in result.stdout
+    assert "SOMETHING_ELSE" not in result.stdout
+
+
 def test_a_foreign_mpiexec_on_path(tmp_path: Path) -> None:
     """It runs the program twice, without MPI."""
     foreign = tmp_path / "mpiexec"

@@ -55,7 +55,10 @@ INVALID = {
     "alpha": (["scale", "--alpha", "2"], "syncbn scale: error: arguments --alpha and --bandwidth: give both or none"),
     "loggp": (["scale", "--loggp", "1,2,3"], "syncbn scale: error: argument --loggp: must be four"),
     "skew": (["scale", "--skew", "late"], "syncbn scale: error: argument --skew: must be microseconds or"),
-    "at": (["scale", "--preset", "lassen", "--at", "40000"], "syncbn scale: error: at must be numbers of ranks from 1"),
+    "at": (
+        ["scale", "--preset", "lassen", "--at", "40000"],
+        "syncbn scale: error: at must be numbers of ranks from 1 to 32,767, got 40000",
+    ),
     "one rank": (
         ["scale", "--ranks", "1"],
         "syncbn scale: error: a single rank sends no messages",

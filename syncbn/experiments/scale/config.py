@@ -57,7 +57,7 @@ class ScaleConfig:
             if any(value < 1 for value in values):
                 raise ValueError(f"{name} must be at least 1, got {min(values)}")
         if not self.at or not all(1 <= ranks <= MAX_RANKS for ranks in self.at):
-            raise ValueError(f"at must be numbers of ranks from 1 to {MAX_RANKS:,}")
+            raise ValueError(f"at must be numbers of ranks from 1 to {MAX_RANKS:,}, got {', '.join(map(str, self.at))}")
         object.__setattr__(self, "widths", self.channels or layer_channels(NETWORKS[self.network]))
 
     @property
