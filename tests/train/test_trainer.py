@@ -282,3 +282,13 @@ def test_fit_warns_of_a_schedule_that_ends_before(build, data, options, warned):
     with pytest.warns(RuntimeWarning, match=text) if warned else nullcontext():
         made.fit(*data, 2)
     made.fit(*data, 2)  # which does nothing
+
+
+def test_arrays_in_a_file_are_trained_on_as_those_in_memory(build, data, state, tmp_path):
+    for name, array in zip(("x", "y"), data, strict=True):
+        np.save(tmp_path / f"{name}.npy", array)
+    mapped = [np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in ("x", "y")]
+    in_memory, from_file = build("bn"), build("bn")
+    in_memory.fit(*data, 2, validation_data=data)
+    from_file.fit(*mapped, 2, validation_data=mapped)
+    assert state(from_file) == state(in_memory)
