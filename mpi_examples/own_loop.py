@@ -3,11 +3,12 @@
     mpiexec -n 4 python -m mpi4py mpi_examples/own_loop.py
 
 1. `broadcast_parameters` copies the initial weights of rank 0 to all ranks.
-2. Every rank divides its loss by the size of the *global* batch, so the sum over ranks is the mean.
-3. `sum_gradients` adds the gradients and the loss over ranks, in one message.
-4. Rank 0 evaluates and saves; after loading on rank 0, `broadcast_parameters` again.
+2. Each rank takes its own share of the batch of all ranks.
+3. It divides its loss by the size of that batch, the *global* one, so the sum over ranks is the mean.
+4. `sum_gradients` adds the gradients and the loss over ranks, in one message.
 
-If one of them is forgotten, an error says so. On one rank this is ordinary training.
+If one of them is forgotten, an error names it. Rank 0 alone may evaluate and save; after loading on rank 0,
+`broadcast_parameters` copies the values again. On one rank this is ordinary training.
 """
 
 import tempfile
@@ -36,14 +37,14 @@ order = train.DataOrder(len(images.x_train), global_batch=8 * world.size, seed=0
 for epoch in range(2):
     losses = []
     for batch in order.batches(epoch):  # the same samples on all ranks
-        own = batch[train.shard(len(batch), world.rank, world.size)]  # the share of this rank
+        own = batch[train.shard(len(batch), world.rank, world.size)]  # 2
         logits, backward = model(images.x_train[own])
-        loss, dlogits = nn.softmax_cross_entropy(logits, images.y_train[own], len(batch))  # 2
+        loss, dlogits = nn.softmax_cross_entropy(logits, images.y_train[own], len(batch))  # 3
         backward(dlogits)
-        losses.append(train.sum_gradients(model, world, loss))  # 3
+        losses.append(train.sum_gradients(model, world, loss))  # 4
         optimizer.step()
         optimizer.zero_grad()
-    if world.rank == 0:  # 4
+    if world.rank == 0:
         test = train.evaluate(model, images.x_test, images.y_test, SerialComm())
         print(
             f"epoch {epoch + 1}: loss {np.mean(losses):.3f}, test loss {test.loss:.3f}, "

@@ -64,8 +64,8 @@ def _count_settings(cells: Sequence[Cell]) -> str:
         return ""
     counts = _join([f"of {_label(norm)} in {count}" for norm, count in smaller.items()])
     losses = [f"of {_label(norm)} in {count}" for norm, count in larger.items() if count]
-    sentence = f"In {len(ours)} settings, the error of SyncBN is smaller than that {counts}"
-    return sentence + (f", and larger than that {_join(losses)}" if losses else "")
+    sentence = f"In {len(ours)} settings, the interval of SyncBN's error is below that {counts}"
+    return sentence + (f", and above that {_join(losses)}" if losses else "")
 
 
 def _is_smaller(a: Interval | None, b: Interval | None) -> bool:

@@ -91,8 +91,8 @@ def test_several_learning_rates() -> None:
         "At learning rate 0.01, with 2 samples per rank on 4 ranks, BN has 56.0 % test error against 18.1 % with "
         "SyncBN and 19.0 % with GN; at 8 per rank BN and SyncBN are level (18.0 and 18.2 % test error). At 0.1, with 2 "
         "per rank, no normalization has 60.0 % test error against 19.0 % with SyncBN and 21.0 % with GN. In 4 "
-        "settings, the error of SyncBN is smaller than that of no normalization in 2, of BN in 2 and of GN in 2, and "
-        "larger than that of GN in 1."
+        "settings, the interval of SyncBN's error is below that of no normalization in 2, of BN in 2 and of GN in 2, "
+        "and above that of GN in 1."
     )
 
 
