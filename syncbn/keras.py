@@ -19,7 +19,7 @@ from syncbn.comm import SERIAL, CommLike, Communicator, as_communicator
 from syncbn.comm.cache import world_of_launcher
 from syncbn.comm.collective import collective
 from syncbn.comm.errors import SyncMismatchError
-from syncbn.comm.launcher import check_launcher
+from syncbn.comm.launcher import check_alone
 
 
 @keras.saving.register_keras_serializable("syncbn")
@@ -268,7 +268,7 @@ def _communicator(comm: CommLike) -> Communicator:
         return default_communicator()
     world = world_of_launcher()
     if world is None:
-        check_launcher(1)
+        check_alone()
     return world or SERIAL
 
 

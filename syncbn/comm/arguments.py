@@ -10,11 +10,8 @@ from numpy.typing import NDArray
 
 from syncbn._core.checks import check_unmasked, hint
 from syncbn.comm.signature import CollectiveSignature
-from syncbn.comm.transport import Op
+from syncbn.comm.transport import Op, Types
 from syncbn.pitfalls import see
-
-_MPI_TYPES = {np.dtype(code).type for code in "?bhilqBHILQfdgFDG"}
-"""NumPy types for which MPI has a type: those of C, so not half."""
 
 
 def is_timeout(seconds: object) -> bool:
@@ -35,15 +32,15 @@ def check_choice(name: str, value: object, choices: Collection[object]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
 
 
-def check_array(array: object, op: Op | None = None) -> None:
-    """Raise unless MPI can send and receive ``array`` in place, and combine it by ``op`` if that is given."""
+def check_array(array: object, types: Types, op: Op | None = None) -> None:
+    """Raise unless ``array`` can be sent and received in place, and combined by ``op`` if that is given."""
     if not isinstance(array, np.ndarray):
         raise TypeError(f"expected an array, got {type(array).__name__}{hint(array)}")
     check_unmasked(array, "array")
-    if array.dtype.type not in _MPI_TYPES or not array.dtype.isnative:  # types of ml_dtypes may have kind "f" too
-        raise TypeError(f"MPI has no type for {array.dtype}: convert the array first{see('messages')}")
+    if array.dtype.type not in types.numpy or not array.dtype.isnative:  # ml_dtypes has other types of kind "f"
+        raise TypeError(f"{types.library} has no type for {array.dtype}: convert the array first{see('messages')}")
     if op and array.dtype.kind not in ("iufc" if op == "sum" else "iuf"):
-        raise TypeError(f"MPI has no {op} of {array.dtype}: convert the array first{see('messages')}")
+        raise TypeError(f"{types.library} has no {op} of {array.dtype}: convert the array first{see('messages')}")
     if not array.flags.c_contiguous or not array.flags.writeable:
         raise ValueError(
             f"expected a contiguous writable array, got one of shape {array.shape} that is not: "

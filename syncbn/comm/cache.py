@@ -64,8 +64,8 @@ def wrap(comm: Any) -> MPIComm:
     the MPI communicator, so it keeps its sequence numbers between calls and is freed with that communicator.
     """
     global _keyval
-    mpi: Any = import_mpi()
     check_intracommunicator(comm, "None, an mpi4py intracommunicator or a syncbn communicator")
+    mpi: Any = import_mpi()
     if _keyval is None:
         _keyval = mpi.Comm.Create_keyval(delete_fn=_free)
     wrapper: MPIComm | None = comm.Get_attr(_keyval)

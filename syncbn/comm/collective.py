@@ -7,7 +7,6 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from syncbn.comm.errors import SyncError
 from syncbn.comm.signature import CollectiveSignature
 
 if TYPE_CHECKING:
@@ -38,9 +37,7 @@ def collective(find: Callable[[Mapping[str, Any]], Communicator]) -> Callable[[F
         def call(*arguments: Any, **keywords: Any) -> Any:
             try:
                 return function(*arguments, **keywords)
-            except SyncError:  # the other ranks have detected the same
-                raise
-            except Exception:
+            except Exception:  # also a SyncError of another communicator
                 passed = {**dict(zip(names, arguments, strict=False)), **keywords}
                 with _communicator(find, passed)._protocol.collective_errors(signature):
                     raise

@@ -100,7 +100,7 @@ class Communicator:
         """
         protocol = self._protocol
         check_choice("op", op, OPS)
-        check_array(array, op)
+        check_array(array, protocol.types, op)
         protocol.handshake(array_signature("allreduce", array, op=op))
         protocol.allreduce(array, op)
 
@@ -128,7 +128,7 @@ class Communicator:
         """
         protocol = self._protocol
         check_choice("root", root, range(self.size))
-        check_array(array)
+        check_array(array, protocol.types)
         protocol.handshake(array_signature("broadcast", array, root=int(root)))
         protocol.broadcast(array, int(root))
 

@@ -37,6 +37,9 @@ _RANKS = (
     "SLURM_PROCID",
 )
 
+_NO_RANKS = "MPI has only one rank in this one"
+_OVER_TORCH = "Start them with mpiexec, or use comm=syncbn.torch.TorchComm(), which communicates over torch.distributed"
+
 
 def single_process_problem(ranks: int) -> str:
     """Return what is wrong where MPI has one rank and a launcher started several processes; "" if nothing is."""
@@ -55,22 +58,24 @@ def single_process_problem(ranks: int) -> str:
     )
 
 
-def torchrun_problem(ranks: int) -> str:
+def torchrun_problem(ranks: int, problem: str = _NO_RANKS, advice: str = _OVER_TORCH) -> str:
     """Return what is wrong where MPI has one rank and torchrun started several processes; "" if nothing is."""
     processes = _integer("WORLD_SIZE")
     if ranks > 1 or is_set(PERMISSION) or "TORCHELASTIC_RUN_ID" not in os.environ or processes < 2:
         return ""
     return (
-        f"WORLD_SIZE={processes}: torchrun started {processes} processes, but MPI has only one rank in this one, so "
-        "each would train alone. Start them with mpiexec, or use comm=syncbn.torch.TorchComm(), which communicates "
-        f"over torch.distributed. {PERMISSION}=1 allows single processes{see('processes-without-their-ranks')}"
+        f"WORLD_SIZE={processes}: torchrun started {processes} processes, but {problem}, so each would train alone. "
+        f"{advice}. {PERMISSION}=1 allows single processes{see('processes-without-their-ranks')}"
     )
 
 
-def check_launcher(ranks: int) -> None:
-    """Raise RuntimeError where a launcher of MPI started several processes and MPI has one rank."""
-    if problem := single_process_problem(ranks):
-        raise RuntimeError(problem)
+def check_alone(problem: str = _NO_RANKS, advice: str = _OVER_TORCH) -> None:
+    """Raise RuntimeError if a launcher started several processes, so that each of them would be alone without MPI.
+
+    For processes of torchrun, the text has what is missing, and what to do.
+    """
+    if found := single_process_problem(1) or torchrun_problem(1, problem, advice):
+        raise RuntimeError(found)
 
 
 def _integer(name: str) -> int:

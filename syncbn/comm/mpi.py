@@ -9,7 +9,7 @@ from weakref import WeakValueDictionary
 from syncbn.comm.arguments import is_timeout
 from syncbn.comm.collective import collective
 from syncbn.comm.communicator import Communicator
-from syncbn.comm.launcher import check_launcher, torchrun_problem
+from syncbn.comm.launcher import single_process_problem, torchrun_problem
 from syncbn.comm.mpi_import import check_intracommunicator, import_mpi
 from syncbn.comm.mpi_transport import MPITransport
 from syncbn.comm.protocol import Protocol
@@ -84,8 +84,10 @@ class MPIComm(Communicator):
         mpi: Any = import_mpi()
         if mpi.Comm.Get_parent() == mpi.COMM_NULL:  # the launcher did not start processes that MPI spawned
             ranks = mpi.COMM_WORLD.Get_size()
-            check_launcher(ranks)
-            if (problem := torchrun_problem(ranks)) and (comm is None or comm == mpi.COMM_WORLD):
+            problem = single_process_problem(ranks)
+            if comm is None or comm == mpi.COMM_WORLD:
+                problem = problem or torchrun_problem(ranks)
+            if problem:
                 raise RuntimeError(problem)
         base = mpi.COMM_WORLD if comm is None else comm
         check_intracommunicator(base, "an mpi4py intracommunicator")

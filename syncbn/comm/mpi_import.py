@@ -43,6 +43,8 @@ def _problem(error: Exception) -> str:
 
 def check_intracommunicator(comm: Any, expected: str) -> None:
     """Raise unless ``comm`` is an mpi4py intracommunicator that this process belongs to. Not collective."""
+    if not any(base.__module__.startswith("mpi4py") for base in type(comm).__mro__):  # also without mpi4py
+        raise TypeError(f"comm must be {expected}, got {type(comm).__name__}{see('communicators-that-cannot-be-used')}")
     mpi: Any = import_mpi()
     if isinstance(comm, mpi.Comm) and comm == mpi.COMM_NULL:
         raise ValueError(

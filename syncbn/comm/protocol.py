@@ -27,7 +27,7 @@ from syncbn.comm.errors import (
 )
 from syncbn.comm.liveness import POLL_SECONDS, RankTable, Watch, constructing, keep_until_exit
 from syncbn.comm.signature import CONSTRUCTION, CollectiveSignature, Signatures
-from syncbn.comm.transport import Op, Transport
+from syncbn.comm.transport import Op, Transport, Types
 from syncbn.pitfalls import see
 
 _compiled: Any = compiled("protocol")
@@ -85,6 +85,7 @@ class Protocol(_compiled.ProtocolCore, Signatures):  # type: ignore[misc]  # com
     sequence_number: int
     size: int
     timeout: float | None
+    transport: Transport
     unfinished: bool
 
     def __init__(self, transport: Transport, *, timeout: float | None = None) -> None:
@@ -105,6 +106,11 @@ class Protocol(_compiled.ProtocolCore, Signatures):  # type: ignore[misc]  # com
             _protocols.add(self)
         if transport.members:
             self._number = next(_numbers[tuple(transport.members)])
+
+    @property
+    def types(self) -> Types:
+        """Types of the arrays that the transport can send."""
+        return self.transport.types
 
     def __del__(self, dropped: dict[tuple[int, ...], dict[int, Protocol]] = _dropped) -> None:
         """Keep a communicator that was dropped without `free` until all ranks have dropped theirs.
@@ -127,8 +133,8 @@ class Protocol(_compiled.ProtocolCore, Signatures):  # type: ignore[misc]  # com
         others = {other.ident for other in threading.enumerate()} - {thread}
         if self.unfinished and not self.closed and self._table.thread in others:
             raise RuntimeError(
-                f"two threads use one communicator at once: another thread is in {self._call}. Give each thread a "
-                f"communicator of its own{see('threads-and-communicators')}"
+                f"two threads use one communicator at once: another thread is in {self._call}. Make all "
+                f"collective calls in one thread{see('threads-and-communicators')}"
             )
         self.thread = self._table.thread = thread
 

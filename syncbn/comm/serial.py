@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from syncbn.comm.communicator import Communicator
 from syncbn.comm.signature import CollectiveSignature, Signatures
+from syncbn.comm.transport import MPI_TYPES, Types
 from syncbn.typing import Float64Array
 
 
@@ -24,6 +25,7 @@ class SerialProtocol(Signatures):
     closed: str = ""
     unfinished: bool = False
     timeout: float | None = None
+    types: Types = MPI_TYPES
 
     def __init__(self) -> None:
         self._next_number: Callable[[], int] = count(1).__next__
@@ -101,6 +103,9 @@ class SerialComm(Communicator):
 
     def __init__(self) -> None:
         super().__init__(SerialProtocol())
+
+    def free(self) -> None:
+        """Do nothing: this communicator has no resources, and remains usable."""
 
     def __deepcopy__(self, memo: object) -> SerialComm:  # type: ignore[override]
         return SerialComm()

@@ -24,6 +24,16 @@ class Persistent(NamedTuple):
     free: Callable[[], object]
 
 
+class Types(NamedTuple):
+    """NumPy types of the arrays that a library can send and combine."""
+
+    library: str
+    numpy: frozenset[type]
+
+
+MPI_TYPES = Types("MPI", frozenset(np.dtype(code).type for code in "?bhilqBHILQfdgFDG"))  # those of C, so not half
+
+
 class Transport(ABC):
     """A group of ranks and its operations, each of which is started on all ranks in the same order.
 
@@ -35,6 +45,7 @@ class Transport(ABC):
         Rank of this process in the group, and number of ranks.
     name : str
         Name of the group in error messages.
+    types : Types
     members : sequence of int
         Identifier of each rank's process, the same in all groups (in MPI, its rank in COMM_WORLD); () if unknown.
     """
@@ -42,6 +53,7 @@ class Transport(ABC):
     rank: int
     size: int
     name: str
+    types: Types = MPI_TYPES
     members: Sequence[int] = ()
 
     def open(self) -> Test:

@@ -12,10 +12,16 @@ from syncbn.typing import FloatArray
 
 @dataclass(frozen=True)
 class Loss:
-    """A loss over samples of one rank, divided by ``normalizer``."""
+    """A loss over samples of one rank, divided by ``normalizer``, which the caller may have left out."""
 
     samples: int
     normalizer: float
+    given: bool = True
+
+    @property
+    def own_mean(self) -> bool:
+        """Whether it is the mean over the samples of this rank. One sample divided by 1 can be part of a sum."""
+        return self.samples > 0 and (not self.given or self.samples == self.normalizer != 1)
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,7 @@ class Losses:
         share = loss.samples / loss.normalizer
         return Losses(
             share=share if self.last is None else self.share + share,
-            own_mean=self.own_mean or loss.samples == loss.normalizer,
+            own_mean=self.own_mean or loss.own_mean,
             last=loss,
         )
 

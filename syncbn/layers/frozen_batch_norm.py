@@ -172,7 +172,7 @@ class FrozenBatchNorm(Module):
         )
 
         def backward(dy: FloatArray) -> Any:
-            """Return dL/dx, given dL/dy; add to the gradients of the parameters."""
+            """Return dL/dx, given dL/dy, and with a residual also dL/dresidual."""
             dx, _, _, *dresidual = gradients(dy)
             return (dx, *dresidual) if dresidual else dx
 

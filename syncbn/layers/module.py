@@ -87,6 +87,9 @@ class Module:
             """Raise AttributeError, which says what there is instead of a well-known name of Keras or PyTorch."""
             if isinstance(getattr(type(self), name, None), property):  # it has raised an AttributeError itself
                 return object.__getattribute__(self, name)
+            if name in _OWN and "_forward_hooks" not in vars(self):
+                kind = type(self).__name__
+                raise AttributeError(f"call super().__init__() first in the __init__ of {kind}", name=name, obj=self)
             raise AttributeError(unknown(f"{type(self).__name__!r} object", name, ATTRIBUTES), name=name, obj=self)
 
     def forward(self, x: FloatArray) -> tuple[FloatArray, Backward]:
@@ -325,6 +328,10 @@ class Module:
         for name, parameter in self._all_parameters(""):
             yield name, parameter.data
         yield from self._all_buffers("", transient=False)
+
+
+_OWN = frozenset({"training", "_buffer_names", "_forward_hooks", "_transient_names"})
+"""Attributes that the constructor of `Module` sets."""
 
 
 class HookHandle(AbstractContextManager["HookHandle"]):

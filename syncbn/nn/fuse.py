@@ -129,6 +129,8 @@ def _factors(norm: Module, axes_after: int) -> tuple[Float64Array, Float64Array,
     if norm.running_mean is None or norm.running_var is None or norm.channel_axis not in (1, -axes_after):
         return None
     mean = norm.running_mean.astype(np.float64)
+    if not np.isfinite(norm.running_var).all():  # y is NaN, but γ/√∞ would be 0
+        return None
     gamma = 1.0 if norm.weight is None else np.asarray(norm.weight)
     scale = gamma / np.sqrt(norm.running_var.astype(np.float64) + (norm.eps or 0.0))
     beta = np.zeros_like(mean) if norm.bias is None else np.asarray(norm.bias, np.float64)

@@ -81,18 +81,18 @@ def softmax_cross_entropy(
         raise ValueError(
             f"label {labels[where]} of sample {where} is outside 0 to {k - 1}, the classes of {k} logits{see('labels')}"
         )
-    normalizer = _checked(normalizer, n)
+    divisor = _checked(normalizer, n)
 
     samples = np.arange(n)
     shifted = logits.astype(np.float64)
     shifted -= shifted.max(axis=1, keepdims=True)
     exponentials = np.exp(shifted)
     sums = exponentials.sum(axis=1, keepdims=True)
-    loss = float(np.sum(np.log(sums[:, 0]) - shifted[samples, labels])) / normalizer
+    loss = float(np.sum(np.log(sums[:, 0]) - shifted[samples, labels])) / divisor
     dlogits = exponentials / sums
     dlogits[samples, labels] -= 1.0
-    dlogits /= normalizer
-    return loss, _remembered(dlogits.astype(logits.dtype), normalizer)
+    dlogits /= divisor
+    return loss, _remembered(dlogits.astype(logits.dtype), divisor, normalizer)
 
 
 @np.errstate(all="ignore")  # values that are not finite give a loss of NaN without a warning
@@ -146,11 +146,11 @@ def mean_squared_error(
         raise ValueError(f"expected y and targets of one shape (N, ...), got {y.shape} and {targets.shape}")
     if targets.dtype.kind not in "biuf":
         raise TypeError(f"targets must be real numbers, got {targets.dtype}")
-    normalizer = _checked(normalizer, len(y))
+    divisor = _checked(normalizer, len(y))
     differences = y.astype(np.float64) - targets
-    values = max(math.prod(y.shape[1:]), 1) * normalizer
+    values = max(math.prod(y.shape[1:]), 1) * divisor
     loss = float(np.sum(differences * differences)) / values
-    return loss, _remembered((2.0 / values * differences).astype(y.dtype), normalizer)
+    return loss, _remembered((2.0 / values * differences).astype(y.dtype), divisor, normalizer)
 
 
 def _checked(normalizer: float | None, samples: int) -> float:
@@ -169,7 +169,7 @@ _NORMALIZER = (
 )
 
 
-def _remembered(gradient: FloatArray, normalizer: float) -> FloatArray:
+def _remembered(gradient: FloatArray, divisor: float, normalizer: float | None) -> FloatArray:
     """Return the gradient, which is remembered with its numbers of samples."""
-    remember_loss(gradient, Loss(len(gradient), normalizer))
+    remember_loss(gradient, Loss(len(gradient), divisor, given=normalizer is not None))
     return gradient

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, overload
 
+from syncbn.layers._tree import find
 from syncbn.layers.module import Module
 
 if TYPE_CHECKING:
@@ -51,9 +52,9 @@ class ModuleList(Module):
         return self
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
-        """Yield the layers, named by their positions."""
-        for position, layer in enumerate(self._layers):
-            yield str(position), layer
+        """Yield the layers, named by their positions, and then the modules that are other attributes."""
+        attributes = {name: value for name, value in vars(self).items() if name != "_layers"}
+        yield from find(Module, {**dict(enumerate(self._layers)), **attributes})
 
     @overload
     def __getitem__(self, index: int) -> Module: ...

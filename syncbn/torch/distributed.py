@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from itertools import count
 from typing import Any
@@ -14,11 +14,12 @@ import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
 
-from syncbn.comm import Communicator
-from syncbn.comm.arguments import check_timeout
+from syncbn.comm import SERIAL, Communicator
+from syncbn.comm.arguments import is_timeout
+from syncbn.comm.collective import collective
 from syncbn.comm.errors import SyncLostRankError
 from syncbn.comm.protocol import Protocol
-from syncbn.comm.transport import Op, Test, Transport
+from syncbn.comm.transport import Op, Test, Transport, Types
 from syncbn.pitfalls import see
 
 GRACE_SECONDS = 1.0
@@ -26,6 +27,8 @@ GRACE_SECONDS = 1.0
 
 UNLIMITED = timedelta(days=1000)
 """Timeout of gloo's operations: the protocol has its own, which does not count the time in which a job is suspended."""
+
+_GLOO_TYPES = Types("gloo", frozenset({np.float32, np.float64, np.int8, np.int32, np.int64, np.uint8}))
 
 
 class TorchTransport(Transport):
@@ -47,6 +50,7 @@ class TorchTransport(Transport):
         self.rank: int = rank
         self.size: int = size
         self.name: str = name
+        self.types: Types = _GLOO_TYPES
         self._store = store
         self._splits = count()
         self._gloo = dist.ProcessGroupGloo(store, rank, size)
@@ -109,6 +113,12 @@ def _test(work: Any) -> Test:
     return test
 
 
+def _of_itself(passed: Mapping[str, Any]) -> Communicator:
+    """Return the communicator that is being made, in whose calls the other ranks hear of an error."""
+    comm: Communicator = passed["self"]
+    return comm if "_protocol" in vars(comm) else SERIAL
+
+
 class TorchComm(Communicator):
     """The ranks of a process group of torch.distributed, which ``torchrun`` starts without MPI.
 
@@ -154,6 +164,7 @@ class TorchComm(Communicator):
 
     _protocol: Protocol
 
+    @collective(_of_itself)
     def __init__(self, process_group: Any = None, *, timeout: float | None = None) -> None:
         _check_group(process_group)
         if not (dist.is_available() and dist.is_initialized()):
@@ -162,10 +173,10 @@ class TorchComm(Communicator):
                 f"{see('processes-without-their-ranks')}"
             )
         group = dist.group.WORLD if process_group is None else process_group
-        timeout = check_timeout(timeout)
         store = dist.PrefixStore(f"syncbn {next(_numbers[group])}", group.get_group_store())
         transport = TorchTransport(store, group.rank(), group.size(), f"process group of {group.size()} ranks")
-        super().__init__(Protocol(transport, timeout=timeout))
+        super().__init__(Protocol(transport, timeout=timeout if is_timeout(timeout) else None))
+        self.timeout = timeout  # raises after the construction, for which the other ranks may wait
 
     @staticmethod
     def of(process_group: Any) -> TorchComm:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from functools import cache
 from itertools import count
 from typing import Any
@@ -12,9 +11,8 @@ import torch.distributed as dist
 
 from syncbn.comm import SERIAL, CommLike, Communicator, as_communicator
 from syncbn.comm.cache import world_of_launcher
-from syncbn.comm.launcher import PERMISSION, check_launcher
+from syncbn.comm.launcher import check_alone
 from syncbn.comm.signature import Signatures
-from syncbn.pitfalls import see
 from syncbn.torch.distributed import TorchComm
 
 LOCAL = 0
@@ -118,14 +116,10 @@ def default_communicator() -> Communicator:
 @cache
 def _check_alone() -> None:
     """Raise RuntimeError if a launcher started several processes; otherwise the environment is read once."""
-    check_launcher(1)
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    if dist.is_torchelastic_launched() and processes > 1 and os.environ.get(PERMISSION) != "1":
-        raise RuntimeError(
-            f"torchrun started {processes} processes, but there is no process group, so each would "
-            "train alone: call torch.distributed.init_process_group('gloo') before the first training step"
-            f"{see('processes-without-their-ranks')}"
-        )
+    check_alone(
+        "there is no process group",
+        "Call torch.distributed.init_process_group('gloo') before the first training step",
+    )
 
 
 _DEFAULT = Group()

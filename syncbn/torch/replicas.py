@@ -39,7 +39,7 @@ def broadcast_parameters(module: nn.Module, comm: CommLike = None) -> None:
     Raises
     ------
     TypeError
-        ``module`` is not a Module.
+        ``module`` is not a Module, or a tensor is sparse or not on the CPU.
     SyncMismatchError
         Ranks have models with different names, shapes or dtypes, or another rank had an invalid argument.
 
@@ -57,10 +57,12 @@ def broadcast_parameters(module: nn.Module, comm: CommLike = None) -> None:
     _check_module(module)
     communicator = _communicator(comm)
     tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-    communicator._protocol.handshake(_signature("broadcast_parameters", tensors))
+    for name, tensor in tensors.items():
+        _check_dense(name, tensor)
     with torch.no_grad():
         parts = [tensor.detach().contiguous().view(-1).view(torch.uint8) for tensor in tensors.values()]
         packed = torch.cat([torch.zeros(1, dtype=torch.uint8), *parts])
+        communicator._protocol.handshake(_signature("broadcast_parameters", tensors))
         communicator._protocol.broadcast(packed.numpy(), 0)
         for tensor, part in zip(tensors.values(), packed[1:].split([len(part) for part in parts]), strict=True):
             tensor.copy_(part.clone().view(tensor.dtype).view(tensor.shape))
@@ -86,7 +88,7 @@ def average_gradients(module: nn.Module, comm: CommLike = None) -> None:
     Raises
     ------
     TypeError
-        ``module`` is not a Module, or a gradient is sparse.
+        ``module`` is not a Module, or a parameter or gradient is sparse or not on the CPU.
     SyncMismatchError
         Ranks have models with different parameters, or another rank had an invalid argument.
 
@@ -163,11 +165,19 @@ def loss_weight(samples: int, comm: CommLike = None) -> float:
 
 
 def _gradient(name: str, parameter: Tensor) -> Tensor:
+    _check_dense(name, parameter)
     if parameter.grad is None:
         return torch.zeros_like(parameter.detach())
-    if parameter.grad.layout != torch.strided:
-        raise TypeError(f"the gradient of {name!r} is sparse: average_gradients takes dense ones")
+    _check_dense(f"the gradient of {name}", parameter.grad)
     return parameter.grad.detach()
+
+
+def _check_dense(name: str, tensor: Tensor) -> None:
+    """Raise TypeError unless a tensor has values in the memory of the CPU."""
+    if tensor.layout != torch.strided:
+        raise TypeError(f"{name} is sparse, expected a dense tensor: call to_dense()")
+    if tensor.device.type != "cpu":
+        raise TypeError(f"{name} is on device {tensor.device}, expected the CPU: call model.cpu() first")
 
 
 def _signature(operation: str, tensors: Mapping[str, Tensor]) -> CollectiveSignature:

@@ -10,7 +10,7 @@ from syncbn.comm import SERIAL, CollectiveSignature, CommLike, Communicator, as_
 from syncbn.comm.cache import latest
 from syncbn.comm.collective import FunctionT, collective
 from syncbn.comm.errors import mark_repeated
-from syncbn.comm.launcher import check_launcher
+from syncbn.comm.launcher import check_alone
 from syncbn.comm.mpi_import import import_mpi
 from syncbn.layers import Module
 from syncbn.pitfalls import see
@@ -119,13 +119,15 @@ def find_communicator(comm: CommLike, model: object) -> Communicator:
     try:
         processes = import_mpi().COMM_WORLD.Get_size()
     except ImportError:
-        check_launcher(1)
+        processes = 0
+    of_layers = communicators(model) if isinstance(model, Module) else []
+    for found in of_layers:
+        if found.size > 1 and found.size >= processes:  # one with more ranks than MPI is a TorchComm
+            return found
+    if not processes:
+        check_alone()
         return SERIAL
-    if not isinstance(model, Module):
-        return latest()
-    of_layers = communicators(model)
-    # One with more ranks than MPI is a TorchComm.
-    return next((found for found in of_layers if found.size > 1 and found.size >= processes), None) or world()
+    return world() if isinstance(model, Module) else latest()
 
 
 def communicators(model: Module) -> list[Communicator]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from syncbn.comm import CollectiveSignature, Communicator
+from syncbn.comm import CollectiveSignature, CommLike, Communicator, as_communicator
 from syncbn.layers import Parameter
 
 
@@ -72,13 +72,21 @@ class FlatGradients:
         self.signature: CollectiveSignature = CollectiveSignature("sum of gradients", arguments, has_data=True)
 
     def take(self, *scalars: float) -> None:
-        """Copy all gradients and ``scalars`` to the buffer. A parameter without gradient contributes zeros."""
+        """Copy all gradients and ``scalars`` to the buffer. A parameter without gradient contributes zeros.
+
+        Raises
+        ------
+        TypeError
+            There are more or fewer scalars than the constructor was told.
+        """
+        if len(scalars) != self.scalars.size:
+            raise TypeError(f"take expects {self.scalars.size} scalars, got {len(scalars)}")
         with np.errstate(all="ignore"):  # values beyond the range of the dtype become infinite, as in every conversion
             for parameter, view in zip(self.parameters, self._views, strict=True):
                 view[...] = 0 if parameter.grad is None else parameter.grad
             self.scalars[:] = scalars
 
-    def add_over_ranks(self, comm: Communicator) -> float:
+    def add_over_ranks(self, comm: CommLike) -> float:
         """Replace all gradients by their sums over ranks, and return the sum of the first scalar, the loss.
 
         Collective. The gradients are valid until the next `take`.
@@ -88,8 +96,9 @@ class FlatGradients:
         SyncMismatchError
             Ranks have different numbers or dtypes of gradients, or make different calls.
         """
-        comm._protocol.handshake(self.signature)
-        return self.finish(comm)
+        communicator = as_communicator(comm)
+        communicator._protocol.handshake(self.signature)
+        return self.finish(communicator)
 
     def finish(self, comm: Communicator) -> float:
         """Do the second half of `add_over_ranks`, after a handshake with its ``signature``. Collective."""

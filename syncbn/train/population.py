@@ -15,7 +15,7 @@ from syncbn.layers._batch import BatchNormalizer
 from syncbn.layers.batch_renorm import BatchRenorm
 from syncbn.moments import Moments, pool
 from syncbn.train.buffers import pack_buffers, unpack_buffers
-from syncbn.train.errors import check_model, check_same, collective_errors, find_communicator, of_all_ranks
+from syncbn.train.errors import check_model, check_ranks, check_same, collective_errors, find_communicator, of_all_ranks
 from syncbn.train.order import own_share
 from syncbn.typing import FloatArray
 
@@ -59,8 +59,8 @@ def update_bn(loader: Batches, model: Module, comm: CommLike = None, *, batch_si
     Raises
     ------
     ValueError, TypeError
-        An argument is invalid or differs between ranks, there are no samples, or a layer gets a single value per
-        channel.
+        An argument is invalid or differs between ranks, there are no samples, a layer gets a single value per channel,
+        or layers of the model are synchronized over more ranks than share the samples.
     SyncMismatchError
         Another rank has raised one of these errors.
 
@@ -84,6 +84,7 @@ def update_bn(loader: Batches, model: Module, comm: CommLike = None, *, batch_si
     comm = find_communicator(comm, model)
     with collective_errors(comm, "update_bn"):
         check_model(model)
+        check_ranks(comm, model)
         check_unmasked(loader, "loader")
         check_integer("batch_size", batch_size)
         layers = [m for _, m in model.named_modules() if isinstance(m, BatchNormalizer) and m.running_mean is not None]

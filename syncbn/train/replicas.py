@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
+from typing import Any
 from weakref import WeakKeyDictionary
 
+import numpy as np
+
 from syncbn.comm import CommLike
-from syncbn.layers import Module
+from syncbn.layers import Module, Parameter
 from syncbn.layers._losses import forget_losses, used_losses
 from syncbn.nn import Dropout, Optimizer
 from syncbn.nn._checks import as_number
@@ -22,6 +25,7 @@ from syncbn.train.errors import (
     check_same,
     collective_errors,
     find_communicator,
+    of_all_ranks,
     raised_by_all,
 )
 from syncbn.train.gradients import FlatGradients
@@ -31,6 +35,7 @@ from syncbn.train.shares import take_share
 _CHECK_EVERY = 100
 
 
+@of_all_ranks
 def broadcast_parameters(model: Module, comm: CommLike = None, optimizer: Optimizer | None = None) -> None:
     """Copy the parameters and buffers of rank 0 to all ranks, and the state of the optimizer if it is given.
 
@@ -106,6 +111,7 @@ def broadcast_parameters(model: Module, comm: CommLike = None, optimizer: Optimi
     forget_losses()  # those of a training on this rank alone
 
 
+@of_all_ranks
 def sum_gradients(model: Module, comm: CommLike = None, loss: float = 0.0) -> float:
     """Replace the gradients of all parameters by their sums over ranks, and return the sum of ``loss``.
 
@@ -206,7 +212,8 @@ _LOSS = ": pass the loss of this rank, the first of the two results of a loss su
 
 
 def _warn(problem: str, anchor: str) -> None:
-    warnings.warn(f"{problem}{see(anchor)}", RuntimeWarning, stacklevel=3)
+    # The warning points to the caller of `sum_gradients`, which is decorated.
+    warnings.warn(f"{problem}{see(anchor)}", RuntimeWarning, stacklevel=4)
 
 
 def _check_ready(model: Module) -> None:
@@ -226,7 +233,7 @@ class _Sums:
 
     def __init__(self, flat: FlatGradients) -> None:
         self.flat = flat
-        self.dtypes = [parameter.data.dtype for parameter in flat.parameters]
+        self.kinds = _kinds(flat.parameters)
         self.calls = 0
         self.unchanged: list[str] = []
         self.diverged = False
@@ -255,14 +262,18 @@ class _Sums:
         return not stepped or self.calls <= 2 or self.calls % _CHECK_EVERY == 0
 
 
+def _kinds(parameters: Sequence[Parameter]) -> list[tuple[tuple[int, ...], np.dtype[Any]]]:
+    return [(parameter.data.shape, parameter.data.dtype) for parameter in parameters]
+
+
 _sums: WeakKeyDictionary[Module, _Sums] = WeakKeyDictionary()
 
 
 def _sums_of(model: Module) -> _Sums:
-    """Return the sums of this model, made again if its parameters or their dtypes are others than at the last call."""
+    """Return the sums of this model, made again if its parameters, shapes or dtypes have changed."""
     parameters = list(model.parameters()) if isinstance(model, Module) else []
     sums = _sums.get(model) if parameters else None
-    if sums is None or sums.flat.parameters != parameters or sums.dtypes != [each.data.dtype for each in parameters]:
+    if sums is None or sums.flat.parameters != parameters or sums.kinds != _kinds(parameters):
         sums = _Sums(FlatGradients(parameters, scalars=4))
         if parameters:
             _sums[model] = sums

@@ -234,8 +234,10 @@ class Trainer:
 
         Warns
         -----
+        UserWarning
+            On rank 0: the model is in evaluation mode.
         RuntimeWarning
-            On rank 0, once: the loss or a parameter is not finite after an epoch, or the ``total_steps`` of the
+            On rank 0: the loss or a parameter is not finite after an epoch (once), or the ``total_steps`` of the
             schedule are fewer than those of the epochs, and its learning rate 0 for the rest; or there is a file
             ``checkpoint`` that this trainer has neither written nor read, which it replaces. Training goes on.
         """

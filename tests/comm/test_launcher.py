@@ -12,7 +12,7 @@ import pytest
 from syncbn._core.environment import SettingError
 from syncbn.cli.diagnosis import diagnose
 from syncbn.comm import SERIAL
-from syncbn.comm.launcher import PERMISSION, check_launcher, torchrun_problem
+from syncbn.comm.launcher import PERMISSION, check_alone, single_process_problem, torchrun_problem
 
 STARTED = {
     "srun": {"SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "0"},
@@ -41,23 +41,23 @@ def launched(monkeypatch):
 def test_one_rank_in_each_of_four_processes_is_an_error(launched, monkeypatch, launcher):
     launched(STARTED[launcher])
     with pytest.raises(RuntimeError, match="started 4 processes, but MPI has only one rank"):
-        check_launcher(1)
+        check_alone()
     assert any("started 4 processes" in problem for problem in diagnose(SERIAL)["problems"])
-    check_launcher(4)
+    assert not single_process_problem(4)
     monkeypatch.setenv(PERMISSION, "1")
-    check_launcher(1)
+    check_alone()
 
 
 def test_a_rank_number_tells_that_there_are_others(launched):
     launched({"PMIX_RANK": "3"})
     with pytest.raises(RuntimeError, match="started 4 or more processes"):
-        check_launcher(1)
+        check_alone()
 
 
 @pytest.mark.parametrize("launcher", ALONE)
 def test_one_process_alone_is_no_error(launched, launcher):
     launched(ALONE[launcher])
-    check_launcher(1)
+    check_alone()
     assert diagnose(SERIAL)["problems"] == []
 
 
@@ -74,7 +74,7 @@ def test_the_first_communicator_is_refused(launched):
 def test_a_wrong_value_of_the_permission(monkeypatch, value):
     monkeypatch.setenv(PERMISSION, value)
     with pytest.raises(SettingError, match=f"SYNCBN_SINGLE_PROCESS must be 1 or 0, got '{value}'"):
-        check_launcher(1)
+        check_alone()
 
 
 def test_processes_of_torchrun_are_refused(launched, monkeypatch):
@@ -82,7 +82,8 @@ def test_processes_of_torchrun_are_refused(launched, monkeypatch):
     assert "torchrun started 2 processes" in torchrun_problem(1)
     assert any("use comm=syncbn.torch.TorchComm()" in problem for problem in diagnose(SERIAL)["problems"])
     assert not torchrun_problem(2)
-    check_launcher(1)  # layers of PyTorch may communicate over torch.distributed
+    with pytest.raises(RuntimeError, match=r"torchrun started 2 processes, but there is no group, .* Make one"):
+        check_alone("there is no group", "Make one")
     pytest.importorskip("mpi4py")
     script = "from syncbn import SyncBatchNorm; SyncBatchNorm(3)"
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)

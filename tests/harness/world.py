@@ -9,7 +9,7 @@ import os
 from typing import Any
 
 from syncbn.cli.ranks import under_mpiexec
-from syncbn.comm.launcher import check_launcher, single_process_problem
+from syncbn.comm.launcher import single_process_problem
 
 
 class TorchWorld:
@@ -42,7 +42,8 @@ if under_mpiexec() or single_process_problem(1):
 
     COMM = MPI.COMM_WORLD.Dup()
     RANKS, RANK = COMM.size, COMM.rank
-    check_launcher(RANKS)
+    if problem := single_process_problem(RANKS):
+        raise RuntimeError(problem)
 elif "TORCHELASTIC_RUN_ID" in os.environ:
     import torch.distributed
 

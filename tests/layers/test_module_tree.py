@@ -30,6 +30,34 @@ CONTAINERS = {
 }
 
 
+@pytest.mark.parametrize("base", [Sequential, ModuleList])
+def test_attributes_of_a_list_of_layers_are_found(base):
+    class Network(base):
+        def __init__(self) -> None:
+            super().__init__(*([ReLU()] if base is Sequential else [[ReLU()]]))
+            self.norm = BatchNorm(2)
+            self.heads = [BatchNorm(3)]
+
+    model = Network()
+    assert [name for name, _ in model.named_children()] == ["0", "norm", "heads.0"]
+    assert "norm.running_mean" in model.state_dict()
+    assert not model.eval().norm.training
+    assert "(norm): BatchNorm(2" in repr(model)
+
+
+def test_a_constructor_that_does_not_call_that_of_module():
+    class Network(Module):
+        def __init__(self) -> None:
+            self.layer = ReLU()
+
+        def forward(self, x):
+            return self.layer(x)
+
+    for use in (lambda model: model(np.ones(2)), lambda model: model.training, lambda model: model.state_dict()):
+        with pytest.raises(AttributeError, match=r"call super\(\)\.__init__\(\) first in the __init__ of Network"):
+            use(Network())
+
+
 @pytest.mark.parametrize("container", CONTAINERS.values(), ids=CONTAINERS)
 def test_modules_in_containers_are_found(container):
     layers = BatchNorm(2), BatchNorm(3)

@@ -98,6 +98,16 @@ def test_nested_networks(images):
     assert len(list(fused.parameters())) == 3 * 2 + 2
 
 
+def test_a_variance_that_is_not_finite_remains(x):
+    """The layer's outputs are NaN then, but γ/√∞ would be 0."""
+    model = trained(Sequential(Dense(6, 5), BatchNorm(5)), x).eval()
+    model[1].running_var[2] = np.inf
+    fused = fuse(model)
+    assert [type(layer) for layer in fused] == [Dense, BatchNorm]
+    np.testing.assert_array_equal(fused(x)[0], model(x)[0])
+    assert np.isnan(fused(x)[0][:, 2]).all()
+
+
 def test_a_synchronized_layer_shares_its_communicator(x):
     comm = SerialComm()
     model = Sequential(SyncBatchNorm(6, comm=comm), ReLU(), Dense(6, 5), SyncBatchNorm(5, comm=comm))

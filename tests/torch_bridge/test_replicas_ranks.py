@@ -13,6 +13,7 @@ from torch_bridge.cases import close, tensor, torch
 from syncbn import SyncMismatchError
 from syncbn.torch import (
     SyncBatchNorm,
+    TorchComm,
     average_gradients,
     broadcast_parameters,
     convert_sync_batchnorm,
@@ -128,6 +129,29 @@ def test_a_sparse_gradient_raises_on_all_ranks(any_comm):
     model(torch.tensor([1])).sum().backward()
     with pytest.raises(TypeError if comm.rank == 0 else SyncMismatchError, match="is sparse"):
         average_gradients(model, comm)
+
+
+@pytest.mark.parametrize("function", [broadcast_parameters, average_gradients])
+def test_a_tensor_that_is_not_on_the_cpu_raises_on_all_ranks(any_comm, function):
+    """The communicator remains usable."""
+    comm = any_comm
+    model = nn.Linear(2, 2, device="meta" if comm.rank == 0 else "cpu")
+    with pytest.raises(TypeError if comm.rank == 0 else SyncMismatchError, match=r"weight is on device meta, expected"):
+        function(model, comm)
+    comm.barrier()
+
+
+def test_types_that_gloo_lacks(process_group):
+    comm = TorchComm.of(process_group)
+    for dtype in (np.int16, np.uint32, np.complex128, np.longdouble):
+        with pytest.raises(TypeError, match=f"gloo has no type for {np.dtype(dtype)}: convert"):
+            comm.allreduce(np.zeros(3, dtype))
+    comm.barrier()
+
+
+def test_a_wrong_timeout_raises_on_all_ranks(process_group, comm):
+    with pytest.raises(ValueError if comm.rank == 0 else SyncMismatchError, match="timeout must be positive seconds"):
+        TorchComm(process_group, timeout=-1 if comm.rank == 0 else 60).barrier()  # in which other ranks hear of it
 
 
 def test_a_copy_of_a_model_on_ranks(any_comm):

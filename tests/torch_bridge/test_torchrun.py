@@ -25,7 +25,7 @@ WITHOUT_GROUP = """
 try:
     SyncBatchNorm(3)(torch.randn(4, 3))
 except RuntimeError as error:
-    sys.exit(0 if "call torch.distributed.init_process_group" in str(error) else 1)
+    sys.exit(0 if "Call torch.distributed.init_process_group" in str(error) else 1)
 sys.exit(1)
 """
 

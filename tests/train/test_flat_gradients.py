@@ -72,6 +72,13 @@ def test_dtypes(rng, dtypes, chosen, expected):
     assert [parameter.grad.dtype for parameter in made] == dtypes
 
 
+def test_the_number_of_scalars_is_checked(rng):
+    flat = FlatGradients(parameters(rng, np.float32), scalars=2)
+    for scalars in ((), (0.5,), (1, 2, 3)):
+        with pytest.raises(TypeError, match=rf"take expects 2 scalars, got {len(scalars)}"):
+            flat.take(*scalars)
+
+
 def test_other_dtypes_are_refused(rng):
     with pytest.raises(TypeError, match="float32 or float64, got int64"):
         FlatGradients(parameters(rng, np.float32), np.int64)

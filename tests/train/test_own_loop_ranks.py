@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from own_loop import Loop, N, several
 
-from syncbn import BatchNorm, MPIComm, SerialComm, SyncMismatchError
+from syncbn import BatchNorm, Module, MPIComm, Parameter, SerialComm, SyncMismatchError
 from syncbn.comm.errors import is_repeated
 from syncbn.comm.protocol import HANDSHAKE_BYTES
 from syncbn.nn import SGD, Dense, Dropout, Sequential
@@ -90,6 +90,41 @@ def test_a_program_that_sums_itself(comm, loop):
         parameter.replicated = False
     loop.optimizer.step()
     check_parameters(loop.model, comm)
+
+
+class Shift(Module):
+    """A layer whose width is that of its parameter."""
+
+    def __init__(self):
+        super().__init__()
+        self.shift = Parameter(np.zeros(5))
+
+    def forward(self, x):
+        return x + self.shift.data, lambda dy: self.shift.add_grad(dy.sum(axis=0)) or dy
+
+
+def test_a_parameter_that_is_pruned_between_steps(comm):
+    model = Shift()
+    broadcast_parameters(model, comm)
+    for width in (5, 3):
+        model.shift.data = np.zeros(width)
+        _, backward = model(np.ones((2, width)))
+        backward(np.ones((2, width)))
+        sum_gradients(model, comm)
+        np.testing.assert_array_equal(model.shift.grad, np.full(width, 2.0 * comm.size))
+        model.zero_grad()
+
+
+@pytest.mark.parametrize("function", [broadcast_parameters, sum_gradients])
+def test_a_misspelt_keyword_on_one_rank_reaches_all(comm, loop, function):
+    several(comm)
+    loop.broadcast()
+    loop.backward()
+    keywords = {"optimiser": loop.optimizer} if comm.rank == comm.size - 1 else {}
+    error = TypeError if keywords else SyncMismatchError
+    with pytest.raises(error, match="unexpected keyword argument 'optimiser'"):
+        function(loop.model, comm, **keywords)
+    comm.barrier()
 
 
 def test_training_in_which_every_part_is_forgotten(comm, loop):

@@ -57,6 +57,26 @@ def test_local_layers_have_the_statistics_of_all_ranks(comm, x):
     assert same == (comm.size == 1)
 
 
+def test_ranks_that_do_not_share_the_samples(comm, x):
+    if comm.size == 1:
+        pytest.skip("needs another rank")
+    layer = SyncBatchNorm(4, comm=comm, dtype=np.float64)
+    with pytest.raises(ValueError, match=rf"synchronized over {comm.size} ranks, but comm has 1"):
+        update_bn(x, layer, SerialComm())
+    assert layer.num_batches_tracked == 0
+
+
+def test_an_error_in_a_group_reaches_all_ranks(comm, x):
+    """The ranks of the group raise, and ranks of other groups, which wait for them, do too."""
+    with comm.split(2) as group:
+        layer = SyncBatchNorm(4, comm=group, dtype=np.float64)
+        batches = [x[:6, :3] if comm.rank == 0 else x[:6]]
+        with pytest.raises(ValueError if comm.rank == 0 else SyncMismatchError, match="must have 4 channels"):
+            update_bn(batches, layer, comm)
+        comm.barrier()
+        assert layer.num_batches_tracked == 0
+
+
 def test_groups_of_ranks_count_once(comm, x):
     with comm.split(2) as group:
         layer = SyncBatchNorm(4, comm=group, dtype=np.float64)
