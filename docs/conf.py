@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from importlib import import_module
 from pathlib import Path
 
 import sphobjinv
+from sphinx.application import Sphinx
 from sphinx.ext.autodoc.mock import mock
 
 import syncbn
@@ -117,3 +119,14 @@ html_theme_options = {
     "secondary_sidebar_items": ["page-toc"],
     "navigation_with_keys": False,
 }
+
+
+def copy_report(app: Sphinx, error: Exception | None) -> None:
+    """Copy the report of the claims, a page of its own, to where claims.md links to it."""
+    if error is None:
+        shutil.copytree(DOCS / "claims", app.outdir / "claims", dirs_exist_ok=True)
+
+
+def setup(app: Sphinx) -> None:
+    """Connect it."""
+    app.connect("build-finished", copy_report)
