@@ -100,16 +100,16 @@ inline double round_limbs(int64_t *limbs, ptrdiff_t count, int lowest, int preci
     ptrdiff_t bits = top * LIMB_BITS + 64 - __builtin_clzll((uint64_t)limbs[top]);
     ptrdiff_t dropped = std::max<ptrdiff_t>(bits - precision, 0);
     auto bits_from = [=](ptrdiff_t position) { /* as many as fit in 64 */
-        ptrdiff_t k = position / LIMB_BITS;
+        ptrdiff_t k = std::min(position / LIMB_BITS, top); /* the last limb may have more bits */
         unsigned __int128 found = (uint64_t)limbs[k];
         for (int next = 1; next <= 2 && k + next <= top; next++)
             found |= (unsigned __int128)(uint64_t)limbs[k + next] << (next * LIMB_BITS);
-        return (uint64_t)(found >> (position % LIMB_BITS));
+        return (uint64_t)(found >> (position - k * LIMB_BITS));
     };
     uint64_t integer = bits_from(dropped);
     if (dropped > 0 && (bits_from(dropped - 1) & 1)) {
-        ptrdiff_t half = dropped - 1, k = half / LIMB_BITS;
-        bool rest = limbs[k] & (((int64_t)1 << (half % LIMB_BITS)) - 1);
+        ptrdiff_t half = dropped - 1, k = std::min(half / LIMB_BITS, top);
+        bool rest = limbs[k] & (((int64_t)1 << (half - k * LIMB_BITS)) - 1);
         while (!rest && k > 0)
             rest = limbs[--k] != 0;
         integer += rest || (integer & 1);

@@ -101,6 +101,8 @@ def test_each_place_of_a_long_row(dtype):
 @example([2**48 - 1, 2**48 - 1, 0], 0, 53)  # rounding makes one bit more
 @example([0, 0, 2**62], 900, 53)
 @example([-1, 0, 0], -1074, 53)
+@example([0, 0, 2**58], 0, 11)  # the last limb has more bits than the others and the precision together
+@example([1, 0, 3 * 2**47 + 2**60], 0, 11)
 def test_rounding(limbs, lowest, precision):
     """Limbs of the sum over ranks may have carries left in them."""
     integers = np.array([[*limbs, 0]], np.int64)
@@ -108,7 +110,8 @@ def test_rounding(limbs, lowest, precision):
     exact = sum(limb << (48 * k) for k, limb in enumerate(limbs)) * Fraction(2) ** lowest
     if precision == 53:
         assert total == nearest(exact)
-    elif math.isfinite(total):
+    else:
+        assert math.isfinite(total)
         assert abs(Fraction(total) - exact) <= abs(exact) * Fraction(1, 2**precision)
 
 
