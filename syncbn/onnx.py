@@ -43,6 +43,9 @@ OPSET = 21
 IR_VERSION = 10
 """Version of the file format, that of `OPSET`, so that programs of that time can read it."""
 
+_FLOAT64 = 11
+"""Number of the type in ONNX."""
+
 
 def export(model: Module, path: str | os.PathLike[str], input_shape: Sequence[int]) -> None:
     """Write a network in evaluation mode as an ONNX model with the input "x" and the output "y".
@@ -296,7 +299,9 @@ def _group_norm(graph: _Graph, layer: GroupNorm, x: _Value) -> str:
     arrays = graph.affine(layer, layer.num_channels)
 
     def add(x: str) -> str:
-        return graph.node("GroupNormalization", x, *arrays, epsilon=layer.eps, num_groups=layer.num_groups)
+        # ONNX computes E[x²] − E[x]², which loses digits in float32 where the mean is large.
+        options = {"epsilon": layer.eps, "num_groups": layer.num_groups, "stash_type": _FLOAT64}
+        return graph.node("GroupNormalization", x, *arrays, **options)
 
     return graph.with_channels_first(x, layer.channel_axis, add)
 

@@ -146,6 +146,17 @@ def test_float64(tmp_path):
     assert_equal_outputs(model, tmp_path / "model.onnx", VECTOR, np.float64)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_groups_with_a_large_mean(tmp_path, dtype):
+    """The formula of ONNX is E[x²] − E[x]², which loses all digits of it in float32."""
+    model = Sequential(GroupNorm(2, 4, dtype=dtype))
+    x = 3000 + np.random.default_rng(0).standard_normal((3, 4, 8, 9)).astype(dtype)
+    export(model, tmp_path / "model.onnx", IMAGE)
+    np.testing.assert_allclose(
+        run(tmp_path / "model.onnx", x), model.eval()(x)[0], atol=1e-3 if dtype == np.float32 else 1e-8
+    )
+
+
 def test_a_fused_network(tmp_path):
     model = trained(Sequential(Dense(6, 8), ReLU(), BatchNorm(8), Dense(8, 3)), np.ones((4, 6), np.float32))
     export(fuse(model), tmp_path / "fused.onnx", VECTOR)

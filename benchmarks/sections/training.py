@@ -13,7 +13,7 @@ from case import Candidate, Case, DisagreementError
 from syncbn.comm import SERIAL, Communicator
 from syncbn.data import Inputs, load, prepare
 from syncbn.experiments.compare import POOL
-from syncbn.experiments.config import CompareConfig
+from syncbn.experiments.config import CompareConfig, scaled
 from syncbn.experiments.networks import build_network
 from syncbn.experiments.normalizers import Network
 from syncbn.nn import SGD, Sequential
@@ -53,10 +53,10 @@ def _case(network: Network, batch: int, inputs: Inputs, classes: int) -> Case:
     _copy_weights(own, other)
     batches = list(DataOrder(len(inputs.x_train), batch, seed=0, drop_last=True).batches(0))
     _check_forward(own, other, inputs.x_train[batches[0]], f"{network}, batch {batch}")
-    name = f"{network}, batch {batch}"
+    name, lr = f"{network}, batch {batch}", scaled(CONFIG.lr[0], batch)
     candidates = {
-        "syncbn": _own_step(own, inputs, batches, CONFIG.learning_rate(batch)),
-        "torch": _torch_step(other, inputs, batches, CONFIG.learning_rate(batch)),
+        "syncbn": _own_step(own, inputs, batches, lr),
+        "torch": _torch_step(other, inputs, batches, lr),
     }
     return Case(f"training, {network}", name, candidates, inputs.x_train[0].nbytes * batch, tolerance=TOLERANCE)
 

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from syncbn._core.threads import usable_cores
+from syncbn.cli import ranks
 from syncbn.cli.errors import UsageError
 from syncbn.cli.launch import THREAD_VARIABLES
-from syncbn.cli.measuring import MAX_BATCH, MeasuringCommand, check_memory, measured
+from syncbn.cli.measuring import MAX_BATCH, MeasuringCommand, check_local_batches, check_memory, measured
 from syncbn.cli.parser import add_json, add_ranks, directory, integer
 from syncbn.comm import Communicator
 from syncbn.experiments.bench.figure import save_figure
@@ -66,9 +67,8 @@ class BenchCommand(MeasuringCommand):
             if getattr(options, name) < 1:
                 raise UsageError(f"argument --{name}: must be at least 1, got {getattr(options, name)}")
         layers = NETWORKS[options.network]
-        if options.batch == 1 and any(len(shape) == 1 for shape in layers):
-            raise UsageError(f"argument --batch: local BN of {options.network} needs at least 2 samples")
         self.shapes = {(options.batch, *shape): count for shape, count in layers.items()}
+        check_local_batches(options.network, self.shapes)
         check_memory(self.shapes, self.ranks)
 
     def launch(self, arguments: Sequence[str]) -> int:  # noqa: ARG002 (the worker processes get settings instead)
@@ -76,8 +76,8 @@ class BenchCommand(MeasuringCommand):
         return self._measure()
 
     def run(self, comm: Communicator) -> int:
-        """Measure the ranks of ``comm``; a single rank also measures the kernels, in new processes. Collective."""
-        if comm.size == 1:
+        """Measure the ranks of ``comm``; without mpiexec also the kernels, in new processes. Collective."""
+        if comm.size == 1 and not ranks.under_mpiexec():
             return self._measure()
         measurement = measure(comm, self.shapes, rounds=self.options.rounds)
         return self._finish([], measurement) if comm.rank == 0 else 0

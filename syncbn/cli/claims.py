@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from syncbn import __version__, data
+from syncbn.cli import ranks
 from syncbn.cli.command import Command
 from syncbn.cli.errors import UsageError, require
 from syncbn.cli.locked import locked
@@ -102,7 +103,10 @@ class ClaimsCommand(Command):
         """Print the list, or measure on the ranks."""
         if not self.options.list:
             return super().start(arguments)
-        print("\n".join(f"{claim.name:<17}{claim.statement}" for claim in self.claims))
+        if ranks.rank() == 0:
+            text = "\n".join(f"{claim.name:<17}{claim.statement}" for claim in self.claims)
+            listed = [{"name": claim.name, "statement": claim.statement} for claim in self.claims]
+            show(text, {"claims": listed}, self.options.json)
         return 0
 
     def run(self, comm: Communicator) -> int:
@@ -118,7 +122,7 @@ class ClaimsCommand(Command):
         output = self.options.output
         identity = {"data": fingerprint(self.dataset), "version": __version__}
         store = Store(output / "pieces", self.setup, identity)
-        report = ClaimsReport(output, self.setup, self.dataset.name)
+        report = ClaimsReport(output, self.setup, self.dataset.name, source=self.options.data)
         progress = make_progress("stderr" if self.options.json == "-" else "stdout")
         run_claims(self.claims, self.setup, self.dataset, comm, store, progress, report.add)
         show(f"\n{report.as_text()}", report.as_json(complete=True), self.options.json, report.files)

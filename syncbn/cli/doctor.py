@@ -18,7 +18,7 @@ DESCRIPTION = "Report MPI, cores, threads and kernels and the time of an allredu
 
 EPILOG = """\
 exit codes:
-  0  usable, possibly with warnings    1  broken (an allreduce gave a wrong sum)
+  0  usable, possibly with warnings    1  broken: lines that begin with PROBLEM
 
 example:
   syncbn doctor --ranks 4

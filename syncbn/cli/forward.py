@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import subprocess
 import sys
@@ -42,9 +43,13 @@ def forwarded(process: subprocess.Popen[Any]) -> Iterator[None]:
 
 
 def _copy(descriptor: int, stream: TextIO, dropped: threading.Event) -> None:
-    while content := os.read(descriptor, 65536):
-        if not dropped.is_set():
-            with suppress(OSError, ValueError):  # the stream is full or closed
-                stream.buffer.write(content)
-                stream.flush()
-    os.close(descriptor)
+    with open(descriptor, "rb", buffering=0) as pipe:
+        decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        while content := pipe.read(65536):
+            if not dropped.is_set():
+                with suppress(OSError, ValueError):  # the stream is full or closed
+                    if hasattr(stream, "buffer"):
+                        stream.buffer.write(content)
+                    else:  # that of a notebook, or a StringIO
+                        stream.write(decoder.decode(content))
+                    stream.flush()

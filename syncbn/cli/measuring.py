@@ -68,6 +68,12 @@ class MeasuringCommand(Command):
         return 0
 
 
+def check_local_batches(network: str, shapes: Iterable[tuple[int, ...]]) -> None:
+    """Raise UsageError if local batch normalization of a layer with these shapes has a single value per channel."""
+    if any(math.prod(shape) == shape[1] for shape in shapes):
+        raise UsageError(f"argument --batch: local BN of {network} needs at least 2 samples")
+
+
 def check_memory(shapes: Iterable[tuple[int, ...]], ranks: int) -> None:
     """Raise UsageError if the layers of these shapes do not fit into the memory of this machine on so many ranks."""
     needed = ranks * ARRAYS * np.dtype(np.float32).itemsize * max(map(math.prod, shapes), default=0)

@@ -9,7 +9,7 @@ from typing import Any
 
 from syncbn._core.checks import REDUCTIONS
 from syncbn.cli.errors import CommandError, UsageError
-from syncbn.cli.measuring import MAX_BATCH, MeasuringCommand, check_memory, measured
+from syncbn.cli.measuring import MAX_BATCH, MeasuringCommand, check_local_batches, check_memory, measured
 from syncbn.cli.parser import add_json, add_ranks, comma_list, directory, integer, number
 from syncbn.comm import Communicator, SerialComm
 from syncbn.experiments.bn_layers import NETWORKS
@@ -108,6 +108,9 @@ class ScaleCommand(MeasuringCommand):
             raise UsageError("a single rank sends no messages: use --ranks 2 or more, --preset, --alpha or --loggp")
         if self.ranks > 1 or (options.step_ms is None and not options.channels):
             check_memory(self.config.shapes, self.ranks)
+            check_local_batches(self.config.network, self.config.shapes)
+        if options.skew == "measured" and not self.config.shapes:
+            raise UsageError("argument --skew: delays are measured with the layers of a --network, not of --channels")
         self.sigma: float | None = _sigma(options.skew, self.ranks)
 
     def launch(self, arguments: Sequence[str]) -> int:  # noqa: ARG002 (the worker processes get settings instead)
@@ -147,7 +150,8 @@ class ScaleCommand(MeasuringCommand):
         elif self.given is not None:
             machine, origin = Machine(self.given), "given"
         elif fitted is not None:
-            machine, origin = fitted, f"fitted to allreduces on {measurements[0].ranks} ranks of this machine"
+            counts = ", ".join(str(measurement.ranks) for measurement in _used(measurements))
+            machine, origin = fitted, f"fitted to allreduces on {counts} ranks of this machine"
         else:
             raise CommandError("there are neither measurements nor parameters of a network")
         if options.software is not None:
@@ -182,10 +186,15 @@ def _least_disturbed(measurements: Sequence[Measurement]) -> Measurement:
     return undisturbed[-1] if undisturbed else measurements[0]
 
 
+def _used(measurements: Sequence[Measurement]) -> Sequence[Measurement]:
+    """Return the measurements that a machine is fitted to."""
+    return [m for m in measurements if not m.oversubscribed] or measurements
+
+
 def _fit(measurements: Sequence[Measurement], channels: Sequence[int]) -> Machine | None:
     if not measurements:
         return None
-    used = [m for m in measurements if not m.oversubscribed] or measurements
+    used = _used(measurements)
     gamma = min(m.gamma for m in used)
     machine = fit_machine([timing for m in used for timing in m.timings], as_mpich, gamma)
     best = _least_disturbed(measurements)

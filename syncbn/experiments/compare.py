@@ -85,7 +85,7 @@ def check_images(config: CompareConfig, dataset: Dataset) -> None:
                 comm=SERIAL,
                 reduction=config.reduction,
             )
-            model(inputs.x_train[:2])
+            model(inputs.x_train[: max(2, min(config.batches)) if norm in ("syncbn", "ghost") else min(config.batches)])
     except ValueError as error:
         raise ValueError(
             f"network {config.network!r} can't take images of {height} x {width} pixels: {error}"

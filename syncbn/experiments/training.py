@@ -15,6 +15,7 @@ from syncbn.experiments.observer import Observer
 from syncbn.experiments.results import Run
 from syncbn.nn import SGD
 from syncbn.train import Progress, Trainer
+from syncbn.train.divergence import has_finite_parameters
 from syncbn.train.run import Labels
 from syncbn.typing import FloatArray
 
@@ -63,6 +64,8 @@ def train(
     trainer = Trainer(model, optimizer, comm, batch_per_rank=run.batch, seed=run.seed, drop_last=True)
     recorder = _Recorder(config, run, trainer, inputs, observer)
     run.diverged = fit_unless_diverging(trainer, inputs.x_train, inputs.y_train, config.epochs, recorder.record)
+    if not run.diverged and run.test_losses:  # the last step may have been the one
+        run.diverged = not (math.isfinite(run.test_losses[-1]) and has_finite_parameters(model))
     if run.diverged:
         observer.advance(config.steps(run.batch * comm.size, len(inputs.x_train)) - run.steps)
 

@@ -11,7 +11,7 @@ import bench
 import pytest
 import record
 from case import Candidate, Case, DisagreementError, check
-from regression import Outcome, evaluate, status_of
+from regression import Outcome, as_json, evaluate, status_of
 from results import Results
 from targets import Target
 
@@ -79,6 +79,9 @@ def test_a_target_missed_within_noise_is_not_lost() -> None:
     assert status_of(outcome(SPEED, 1.9, LARGE_SPREAD), recorded(SPEED, 2.5)) == "within noise"  # some passes meet it
     assert status_of(outcome(SPEED, 1.9), recorded(SPEED, 2.5, LARGE_SPREAD)) == "within noise"  # a noisy record
     assert status_of(outcome(SPEED, 1.0, (1.0,)), recorded(SPEED, 2.5)) == "within noise"  # one pass is inconclusive
+    noisy = outcome(SPEED, 1.95, LARGE_SPREAD)
+    again = as_json(noisy, status_of(noisy, recorded(SPEED, 2.5)))
+    assert status_of(outcome(SPEED, 0.5), again) == "lost"  # the run before has not made the target a missed one
 
 
 def test_each_machine_has_a_record_of_its_own() -> None:

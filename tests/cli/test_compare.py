@@ -106,6 +106,16 @@ def test_divergence_is_a_result(tmp_path: Path) -> None:
     assert runs[0]["diverged"] is True
 
 
+def test_divergence_in_the_last_step_is_a_result(tmp_path: Path) -> None:
+    """Its loss is that before the step, and finite."""
+    one_step = ["--train-samples", "4", "--test-samples", "8", "--batches", "4", "--epochs", "1", "--lr", "1e30"]
+    arguments = ["--ranks", "1", "--seeds", "1", "--norms", "none", "--output", str(tmp_path), *one_step]
+    result = compare(*arguments)
+    assert result.returncode == 0, result.stderr
+    assert "diverged (1 of 1)" in result.stdout
+    assert strict((tmp_path / "compare.json").read_text())["runs"][0]["diverged"] is True
+
+
 def test_resnet(tmp_path: Path) -> None:
     norms = "none,bn,syncbn,gn,ln,in,wn"
     arguments = ["--ranks", "1", "--network", "resnet", "--norms", norms, "--seeds", "1", "--epochs", "1"]

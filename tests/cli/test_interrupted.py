@@ -11,22 +11,23 @@ import time
 from pathlib import Path
 
 import pytest
+from comparison import descendants
 from on_terminal import OnTerminal
 
 COMPARE = [sys.executable, "-m", "syncbn.cli", "compare", "--seeds", "500", "--epochs", "1"]
 TINY = ["--train-samples", "256", "--test-samples", "100", "--batches", "2,16", "--norms", "bn,syncbn"]
 
 
-def processes(word: str) -> list[str]:
-    """Return the command lines of all processes that have this word in it."""
-    found = []
+def processes(word: str) -> dict[int, str]:
+    """Return the command lines of all processes that have this word in it, by number."""
+    found = {}
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             text = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
         except OSError:  # it has ended
             continue
         if word in text:
-            found.append(text)
+            found[int(path.parent.name)] = text
     return found
 
 
@@ -89,10 +90,12 @@ def test_a_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:
 def test_a_measurement_ends_with_its_command(tmp_path: Path) -> None:
     """The worker process of a measurement, too, does not outlive the command."""
     command = OnTerminal([sys.executable, "-m", "syncbn.cli", "bench", "--ranks", "1"], TMPDIR=str(tmp_path))
-    command.read_until(lambda: processes("syncbn.cli.worker kernels"))
+    worker = "syncbn.cli.worker kernels"  # of this command, not of another one on this machine
+    command.read_until(lambda: processes(worker).keys() & descendants(command.pid))
+    own = processes(worker).keys() & descendants(command.pid)
     os.kill(command.pid, signal.SIGKILL)
     assert command.wait() == -signal.SIGKILL
     deadline = time.monotonic() + 10
-    while left := processes("syncbn.cli.worker kernels"):
+    while left := own & processes(worker).keys():
         assert time.monotonic() < deadline, left
         time.sleep(0.05)

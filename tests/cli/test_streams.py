@@ -6,6 +6,7 @@ import errno
 import io
 import os
 import signal
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -13,9 +14,22 @@ from pathlib import Path
 import pytest
 
 from syncbn.cli.errors import CommandError
+from syncbn.cli.forward import forwarded
 from syncbn.cli.output import show
 from syncbn.cli.signals import TerminatedError, signals_as_exceptions
 from syncbn.cli.streams import Output, standard_streams
+
+
+def test_the_output_of_ranks_in_a_stream_without_a_buffer(monkeypatch) -> None:
+    """As in a notebook, and under contextlib.redirect_stdout."""
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", stream)
+    code = "print('±' * 100_000)"
+    process = subprocess.Popen([sys.executable, "-X", "utf8", "-c", code], stdout=subprocess.PIPE)
+    with forwarded(process):
+        assert process.wait(30) == 0
+    process.stdout.close()
+    assert stream.getvalue() == "±" * 100_000 + "\n"
 
 
 def test_the_first_error_is_kept_and_the_rest_is_dropped() -> None:

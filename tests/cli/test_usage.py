@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from syncbn.cli import main
 from syncbn.cli.mpiexec import mpiexec_command
 
 
@@ -58,6 +59,14 @@ INVALID = {
     "at": (
         ["scale", "--preset", "lassen", "--at", "40000"],
         "syncbn scale: error: at must be numbers of ranks from 1 to 32,767, got 40000",
+    ),
+    "measured delays of channels": (
+        ["scale", "--ranks", "2", "--channels", "64,64", "--skew", "measured"],
+        "syncbn scale: error: argument --skew: delays are measured with the layers of a --network",
+    ),
+    "one sample": (
+        ["scale", "--ranks", "2", "--network", "mlp", "--batch", "1"],
+        "syncbn scale: error: argument --batch: local BN of mlp needs at least 2 samples",
     ),
     "one rank": (
         ["scale", "--ranks", "1"],
@@ -171,11 +180,21 @@ INVALID = {
 
 
 @pytest.mark.parametrize("case", INVALID)
-def test_one_line_and_exit_code_2(case: str) -> None:
+def test_one_line_and_exit_code_2(case: str, capsys, monkeypatch) -> None:
+    arguments, line = INVALID[case]
+    monkeypatch.setenv("COLUMNS", "120")
+    assert main(arguments) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith(line)
+    assert printed.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("case", ["nothing", "data", "bench json"])
+def test_one_line_and_exit_code_2_of_a_process(case: str) -> None:
     arguments, line = INVALID[case]
     result = syncbn(*arguments)
-    assert result.returncode == 2
-    assert result.stdout == ""
+    assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr.startswith(line)
     assert result.stderr.count("\n") == 1
 
@@ -190,10 +209,9 @@ SETTINGS = [
 
 
 @pytest.mark.parametrize(("name", "value"), SETTINGS)
-@pytest.mark.parametrize("ranks", ["1", "2"])
-def test_a_wrong_environment_variable(name: str, value: str, ranks: str) -> None:
+def test_a_wrong_environment_variable(name: str, value: str) -> None:
     """OpenMP has no chance to print a message of its own."""
-    result = syncbn("doctor", "--ranks", ranks, **{name: value})
+    result = syncbn("doctor", "--ranks", "2", **{name: value})
     assert result.returncode == 2
     assert result.stdout == ""
     line = rf"syncbn: error: {name} must be .*, got {value!r}( \(docs/sharp-bits.md#.*\))?\n"
@@ -243,7 +261,7 @@ def test_an_mpiexec_of_another_library_is_detected() -> None:
     assert re.match("syncbn compare: error: .*started 2 processes, but MPI has only one rank", last)
 
 
-@pytest.mark.parametrize("command", [[], ["compare"], ["bench"], ["scale"], ["doctor"]])
+@pytest.mark.parametrize("command", [[], ["compare"], ["claims"], ["bench"], ["scale"], ["doctor"]])
 def test_help_has_an_example(command: list[str]) -> None:
     result = syncbn(*command, "--help")
     assert result.returncode == 0

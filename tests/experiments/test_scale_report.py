@@ -41,6 +41,14 @@ def test_validation_compares_predicted_with_measured_times() -> None:
     assert step["no_skew"] < step["measured_delays"]
 
 
+def test_groups_larger_than_all_ranks_have_no_row() -> None:
+    """Their cost would be that of the ranks there are."""
+    config = ScaleConfig(at=(2, 16), groups=(8, 64))
+    text = ScaleReport(config, TRUE, "invented", (), None, None, 100.0, "given", 0.0).as_text()
+    (row,) = (line for line in text.splitlines() if line.lstrip().startswith("≥"))
+    assert row.split()[:2] == ["≥8", "8"]
+
+
 def test_warning_of_ranks_that_share_cores() -> None:
     text = report(measurement(2, 1.0), measurement(4, 0.5, factor=100.0)).as_text()
     assert "4 ranks share 2 cores" in text
@@ -60,4 +68,5 @@ def test_pages_show_the_numbers_of_the_json(name: str) -> None:
     assert {row["ranks"] for row in found["predictions"]} >= {2, 16384}
     for row in found["predictions"]:
         if row["group_size"] is None:
-            assert f"{row['layer_microseconds']:,.0f}" in text
+            (shown,) = (line for line in text.splitlines() if line.split()[:2] == [f"{row['ranks']:,}", "all"])
+            assert f"{row['layer_microseconds']:,.0f}" in shown.split()

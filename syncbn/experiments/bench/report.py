@@ -44,11 +44,12 @@ class BenchReport:
     @property
     def advice(self) -> list[Advice]:
         """Advice derived from the results."""
-        cores, ranks = usable_cores(), self.measurement.ranks
+        cores = usable_cores()
+        of_node = max(1, round(cores / self.measurement.cores_per_rank))
         return [
-            thread_advice(self.kernels, cores, ranks),
-            rank_advice(cores, ranks),
-            group_advice(self.batch, ranks),
+            thread_advice(self.kernels, cores, of_node),
+            rank_advice(cores, of_node),
+            group_advice(self.batch, self.measurement.ranks),
             reduction_advice(self.measurement),
         ]
 

@@ -120,8 +120,8 @@ def less(
     shown += f"; difference {mean * factor:+.3g} ± {half * factor:.2g}"
     if margin:
         shown += f", margin {margin * factor:.3g}"
-    if count := sum(map(bool, (*lost_a, *lost_b))):
-        shown += f", {count} of {2 * len(excess)} runs diverged"
+    if count := sum(bool(of_a or of_b) for of_a, of_b in zip(lost_a, lost_b, strict=True)):
+        shown += f", runs of {count} of {len(excess)} seeds diverged"
     shown += f" ({100 * confidence:.3g} % interval, {found.count} seeds)"
     return Check(text, outcome, shown, Interval(mean, half, found.count))
 

@@ -100,7 +100,7 @@ def _command(report: Mapping[str, Any]) -> str:
     setup = report["configuration"]
     words = ["syncbn", "claims", *(claim["name"] for claim in report["claims"])]
     words += ["--ranks", str(setup["ranks"]), "--seeds", ",".join(map(str, report["seeds"]))]
-    words += ["--data", printable(setup["data"])]
+    words += ["--data", printable(setup["source"])]
     words += [] if setup["effort"] == "full" else [f"--{setup['effort']}"]
     return shlex.join([*words, "--output", "claims"])
 

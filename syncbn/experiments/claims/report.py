@@ -30,6 +30,8 @@ class ClaimsReport:
     setup : Setup
     data : str
         Name of the data.
+    source : str
+        Argument ``--data`` by which the run can be repeated, if it is not the name.
     finished : list of Finished
     """
 
@@ -37,6 +39,7 @@ class ClaimsReport:
     setup: Setup
     data: str
     finished: list[Finished] = field(default_factory=list)
+    source: str = ""
     versions: dict[str, Any] = field(default_factory=versions)
 
     @property
@@ -52,9 +55,10 @@ class ClaimsReport:
         }
 
     def __post_init__(self) -> None:
-        for name in ("claims.json", "claims.txt", "report.html"):
+        charts = (path for end in ("svg", "png") for path in (self.directory / "figures").glob(f"*.{end}"))
+        for path in (*(self.directory / name for name in ("claims.json", "claims.txt", "report.html")), *charts):
             with suppress(OSError):  # such as a directory, about which writing the file will raise the error
-                (self.directory / name).unlink()
+                path.unlink()
 
     def add(self, finished: Finished) -> None:
         """Add a claim and write the JSON file, so that the claims that are measured can be read."""
@@ -84,7 +88,7 @@ class ClaimsReport:
         """Return everything as JSON values; ``complete`` is whether all claims are included."""
         return {
             "complete": complete,
-            "configuration": {"data": self.data, **asdict(self.setup)},
+            "configuration": {"data": self.data, "source": self.source or self.data, **asdict(self.setup)},
             "seeds": list(self.setup.seeds),
             "seconds": sum(finished.seconds for finished in self.finished),
             "versions": self.versions,

@@ -9,9 +9,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from syncbn._core.threads import thread_limit, usable_cores
 from syncbn.experiments.claims.claim import Claim, Key, Result
 from syncbn.experiments.claims.setup import Setup
 from syncbn.experiments.claims.source import source_hash
+from syncbn.experiments.machine import cpu_model
 from syncbn.experiments.report import dumps
 from syncbn.files import write_atomically
 
@@ -62,5 +64,7 @@ class Store:
             "ranks": self.setup.ranks if claim.collective else None,
             "key": key,
         }
+        if claim.timed:
+            known["machine"] = [cpu_model(), usable_cores(), thread_limit()]
         digest = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
         return self.directory / claim.name / f"{digest[:24]}.json"

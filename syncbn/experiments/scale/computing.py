@@ -47,7 +47,7 @@ def network_milliseconds(network: Network, batch: int, steps: int = 20) -> float
     shape = IMAGE_SHAPES[network]
     model = build_network(network, "bn", 0, image_shape=shape, classes=10, comm=SERIAL)
     rng = np.random.default_rng(0)
-    x = rng.standard_normal((max(batch, 2), *shape), dtype=np.float32)
+    x = rng.standard_normal((batch, *shape), dtype=np.float32)
     dy = rng.standard_normal((len(x), 10), dtype=np.float32)
     seconds = []
     for _ in range(steps + 1):

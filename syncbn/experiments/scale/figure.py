@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ def save_figure(path: Path, report: ScaleReport) -> None:
 
 def _draw(axes: Any, report: ScaleReport, attribute: str, factor: float) -> None:
     predictions = report.predictions
-    for line, group in zip(LINES, (None, *report.config.groups), strict=False):
+    for line, group in zip(cycle(LINES), (None, *report.config.groups), strict=False):
         for name in ALGORITHMS:
             color, marker = STYLES[name]
             rows = [p for p in predictions if (p.group_size, p.algorithm) == (group, name) and p.ranks > 1]

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from syncbn._core.threads import usable_cores
+from syncbn._core.threads import affinity, usable_cores
 from syncbn.comm import Communicator
 from syncbn.experiments.latency import allreduce_microseconds
 from syncbn.experiments.machine import host_name
@@ -86,7 +85,6 @@ class Measurement:
 def measure(
     comm: Communicator,
     shapes: Mapping[tuple[int, ...], int],
-    advance: Callable[[], object] = lambda: None,
     rounds: int = ROUNDS,
     calls: int = CALLS,
 ) -> Measurement:
@@ -99,26 +97,22 @@ def measure(
     comm : Communicator
     shapes : mapping
         Number of layers for each shape of the batch of a rank.
-    advance : callable
-        Called after each of ``1 + len(shapes)`` parts.
     rounds, calls : int
         Numbers of repetitions, which are reduced if ranks share cores.
     """
-    cores_per_rank = usable_cores() / max(Counter(comm.allgather(host_name())).values())
+    cores_per_rank = min(comm.allgather(_cores_of_node(comm)))
     if cores_per_rank < 1:
         rounds, calls = min(rounds, 2), min(calls, 5)
     one_rank = comm.split(1)
     timings = allreduce_timings(one_rank, SIZES[:3])
     if comm.size > 1:
         timings += allreduce_timings(comm, sizes_for(cores_per_rank), 1 if cores_per_rank < 1 else PASSES)
-    advance()
     layers = dict.fromkeys((*KINDS, "one_rank"), 0.0) if shapes else {}
     delays: list[float] = []
     for shape, count in shapes.items():
         for kind, microseconds in layer_times(comm, shape, rounds, one_rank).items():
             layers[kind] += count * microseconds
         delays += arrival_delays(comm, shape, calls).tolist()
-        advance()
     one_rank.free()
     return Measurement(
         ranks=comm.size,
@@ -129,6 +123,14 @@ def measure(
         delays=delays,
         multiply_adds=min(comm.allgather(multiply_add_rate())),
     )
+
+
+def _cores_of_node(comm: Communicator) -> float:
+    """Return the number of cores for each rank of this node, also where each is bound to its own. Collective."""
+    host = host_name()
+    places = comm.allgather((host, affinity()))
+    own = [allowed for name, allowed in places if name == host]
+    return usable_cores(set[int]().union(*own)) / len(own)
 
 
 def allreduce_timings(comm: Communicator, sizes: Sequence[int], passes: int = PASSES) -> list[Timing]:

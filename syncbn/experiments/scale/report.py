@@ -138,10 +138,11 @@ class ScaleReport:
         names = list(ALGORITHMS)
         lines = [f"{'':>13}" + "".join(f"{name:>26}" for name in names)]
         lines.append(f"{'ranks':>7}{'group':>6}" + f"{'µs/layer':>11}{'ms/step':>9}{'share':>6}" * len(names))
+        most = max(self.config.at)
         for group in (None, *self.config.groups):
             rows = [p for p in self.predictions if p.group_size == group]
-            for ranks in self.config.at if group is None else (max(self.config.at),):
-                # With groups the cost does not depend on the number of ranks, once there is a full group.
+            # With groups the cost does not depend on the number of ranks, once there is a full group.
+            for ranks in self.config.at if group is None else (most,) * (most >= group):
                 label = f"{ranks:>7,}{'all':>6}" if group is None else f"{f'≥{group:,}':>7}{group:>6}"
                 lines.append(label + "".join(_cells(p) for p in rows if p.ranks == ranks))
         return [*self._table_title(), *lines]

@@ -101,7 +101,7 @@ def test_a_run_that_diverged_has_no_place_among_the_drifts_of_the_others():
         ),
     )
     assert conclusion.checks[0].evidence.startswith("0.1 against 0.2 ")
-    assert "2 of 10 runs diverged" in conclusion.checks[0].evidence
+    assert "runs of 1 of 5 seeds diverged" in conclusion.checks[0].evidence
     assert conclusion.numbers["shift"]["BN"]["mean"] is None
     (drift,) = (chart for chart in conclusion.charts if chart.name == "shift")
     assert [series.points[0].y for series in drift.series] == pytest.approx([0.2, None, 0.3], nan_ok=True)
