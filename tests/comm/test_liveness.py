@@ -117,14 +117,25 @@ def test_a_closed_communicator_is_seen(child, table):
     assert table.is_cascading(1)
 
 
-def polls(watch: Watch, number: int) -> None:
-    for _ in range(number):
-        time.sleep(POLL_SECONDS)
-        watch.poll(time.monotonic())
+class Polls:
+    """Polls at the times of a clock that does not depend on the load of the machine."""
+
+    def __init__(self) -> None:
+        self.start = self.now = time.monotonic()
+
+    def __call__(self, watch: Watch, number: int) -> None:
+        for _ in range(number):
+            self.now += POLL_SECONDS
+            watch.poll(self.now)
 
 
-def test_a_loss_is_raised_at_the_second_poll(child, table):
-    watch = Watch(table, *BARRIER, None, time.monotonic())
+@pytest.fixture
+def polls() -> Polls:
+    return Polls()
+
+
+def test_a_loss_is_raised_at_the_second_poll(child, table, polls):
+    watch = Watch(table, *BARRIER, None, polls.start)
     child.kill()
     polls(watch, 1)
     with pytest.raises(SyncLostRankError, match=r"rank 0 of 2 \(world\) waited in call 3, barrier, but rank 1 crashed"):
@@ -132,11 +143,11 @@ def test_a_loss_is_raised_at_the_second_poll(child, table):
     watch.end()
 
 
-def test_a_timeout_names_the_absent_rank_and_its_own_call(child, table):
+def test_a_timeout_names_the_absent_rank_and_its_own_call(child, table, polls):
     table.calls += 1
     table.calls += 1
     child.do(f"own.words[{WAIT}] = 1; own.text = 'rank 0 of 1 is elsewhere'")
-    watch = Watch(table, *BARRIER, 0.15, time.monotonic())
+    watch = Watch(table, *BARRIER, 0.15, polls.start)
     with pytest.raises(
         SyncTimeoutError, match=r"more than 0\.15 s.* rank 1 has not entered it \(.*rank 0 of 1 is elsewhere\)"
     ):
@@ -144,14 +155,14 @@ def test_a_timeout_names_the_absent_rank_and_its_own_call(child, table):
     watch.end()
 
 
-def test_a_cycle_is_raised_when_both_have_polled_again(child, table):
+def test_a_cycle_is_raised_when_both_have_polled_again(child, table, polls):
     """A process that does not run (stopped, or without a core) may be about to continue."""
     table.calls += 1
     table.calls += 1
     own = ProcessPage.own()
     child.do(f"own.blocker = ProcessPage.find(PageAddress{tuple(own.address)})")
     child.do(f"own.words[{WAIT}] = 1; own.text = 'rank 1 waits for rank 0'")
-    watch = Watch(table, *BARRIER, None, time.monotonic())
+    watch = Watch(table, *BARRIER, None, polls.start)
     polls(watch, 4)  # the other has not polled
     child.do(f"own.words[{WAIT}] = 2")
     polls(watch, 1)
@@ -177,23 +188,23 @@ def test_time_in_which_a_job_was_suspended_is_not_waited(table):
     watch.end()
 
 
-def test_a_timeout_names_a_suspended_rank(child, table):
+def test_a_timeout_names_a_suspended_rank(child, table, polls):
     """It has entered the call, so the others would have to conclude that MPI is slow."""
     child.process.send_signal(signal.SIGSTOP)
     os.waitid(os.P_PID, child.process.pid, os.WSTOPPED | os.WNOWAIT)
-    watch = Watch(table, *BARRIER, 0.1, time.monotonic())
+    watch = Watch(table, *BARRIER, 0.1, polls.start)
     with pytest.raises(SyncTimeoutError, match=r": rank 1 is suspended \("):
         polls(watch, 2)
     watch.end()
 
 
-def test_a_cycle_with_a_rank_that_reports_an_error_repeats_the_error(child, table):
+def test_a_cycle_with_a_rank_that_reports_an_error_repeats_the_error(child, table, polls):
     table.calls += 1
     table.calls += 1
     own = ProcessPage.own()
     child.do(f"own.blocker = ProcessPage.find(PageAddress{tuple(own.address)}); own.text = 'rank 1 raised KeyError: 3'")
     child.do(f"own.words[{WAIT}] = own.words[{RAISED}] = 1")
-    watch = Watch(table, *BARRIER, None, time.monotonic())
+    watch = Watch(table, *BARRIER, None, polls.start)
     polls(watch, 1)
     child.do(f"own.words[{POLLS}] += 2")
     with pytest.raises(SyncLostRankError, match=r"waited in call 3, barrier, but rank 1 raised KeyError: 3 \("):
@@ -201,12 +212,12 @@ def test_a_cycle_with_a_rank_that_reports_an_error_repeats_the_error(child, tabl
     watch.end()
 
 
-def test_a_rank_that_reports_an_error_waits_for_those_that_can_raise(child, table):
+def test_a_rank_that_reports_an_error_waits_for_those_that_can_raise(child, table, polls):
     table.calls += 1
     table.calls += 1
     own = ProcessPage.own()
     child.do(f"own.blocker = ProcessPage.find(PageAddress{tuple(own.address)}); own.words[{WAIT}] = 1")
-    watch = Watch(table, *BARRIER, None, time.monotonic(), "KeyError: 3")
+    watch = Watch(table, *BARRIER, None, polls.start, "KeyError: 3")
     for _ in range(4):
         polls(watch, 1)
         child.do(f"own.words[{POLLS}] += 2")
@@ -215,7 +226,7 @@ def test_a_rank_that_reports_an_error_waits_for_those_that_can_raise(child, tabl
     child.do(
         f"own.words[{RAISED}], own.words[{WAIT}] = 1, 2"
     )  # nobody in the cycle can raise now but those that report errors
-    watch.poll(time.monotonic())
+    watch.poll(polls.now)
     child.do(f"own.words[{POLLS}] += 2")
     with pytest.raises(SyncLostRankError):
         polls(watch, 3)

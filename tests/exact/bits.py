@@ -12,8 +12,8 @@ Array = NDArray[Any]
 
 
 def bits(a: Array) -> bytes:
-    """Return the bits of the floating-point array ``a`` in C order."""
-    return np.where(np.isnan(a), np.array(np.nan, a.dtype), a).tobytes()
+    """Return the bits of the array ``a`` in C order."""
+    return (np.where(np.isnan(a), np.array(np.nan, a.dtype), a) if a.dtype.kind == "f" else a).tobytes()
 
 
 def same_bits(a: Array, b: Array) -> bool:

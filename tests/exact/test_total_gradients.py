@@ -46,4 +46,4 @@ def test_sums_of_shares_do_not_always_have_these_bits(comm, rng):
             np.testing.assert_allclose(float64[name], whole[name], rtol=1e-12)
             differ["shares"] += not same_bits(a, whole[name])
             differ["float64"] += not same_bits(float64[name], gradients(batch, total=True, reduction="float64")[name])
-    assert all(differ.values()) == (comm.size > 1)
+    assert [number > 0 for number in differ.values()] == [comm.size > 1] * 2

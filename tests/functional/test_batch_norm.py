@@ -132,7 +132,7 @@ def test_every_memory_layout_gives_the_bits_of_a_contiguous_native_array(rng, sh
         assert y.dtype == gradients[0].dtype == np.dtype(dtype)
         assert y.dtype.isnative
         if kept:
-            assert y.strides == gradients[0].strides == x.strides or y.strides == a.strides
+            assert y.strides == gradients[0].strides == (x if what == "foreign byte order" else a).strides
         else:
             assert y.flags.c_contiguous
             assert gradients[0].flags.c_contiguous
@@ -231,6 +231,30 @@ def test_an_empty_batch_gives_empty_y_and_zero_gradients():
     assert moments.count == 0
     np.testing.assert_array_equal(dweight, np.zeros(3))
     np.testing.assert_array_equal(dbias, np.zeros(3))
+
+
+@reductions
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e300])
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("shape", [(8, 3), (4, 3, 37)])
+def test_values_that_a_mask_excludes_have_no_effect(rng, shape, last, bad, reduction):
+    """Also in the first position of a row, from which others are shifted."""
+    x, dy = rng.standard_normal((2, *shape))
+    mask = rng.random((shape[0], *shape[2:])) < 0.6
+    mask.reshape(shape[0], -1)[:3, 0] = [False, True, True]
+    hidden = np.where(np.expand_dims(mask, 1), x, bad)
+    if last:
+        hidden = np.moveaxis(np.ascontiguousarray(np.moveaxis(hidden, 1, -1)), -1, 1)
+    selected = np.broadcast_to(np.expand_dims(mask, 1), shape)
+    (y, moments, backward), (expected, expected_moments, expected_backward) = (
+        F.batch_norm(values, mask=mask, reduction=reduction) for values in (hidden, x)
+    )
+    np.testing.assert_array_equal(moments.mean, expected_moments.mean)
+    np.testing.assert_array_equal(moments.var, expected_moments.var)
+    np.testing.assert_array_equal(y[selected], expected[selected])
+    dy = np.where(np.expand_dims(mask, 1), dy, 0)  # no gradient of what y is there
+    for found, wanted in zip(backward(dy)[1:], expected_backward(dy)[1:], strict=True):
+        np.testing.assert_array_equal(found, wanted)
 
 
 def test_a_negative_running_variance(rng):

@@ -53,17 +53,27 @@ def test_gradients_are_finite_differences(rng):
         check_module(layer, x, rng)
 
 
+def splits(values, sample):
+    """Return the virtual batches of two samples."""
+    return np.split(values, 3 if sample == 0 else [2, 4], axis=sample)
+
+
 @pytest.mark.parametrize("axis", [0, 1, -1])
 def test_memory_orders_and_channel_axes(axis, rng):
     x = rng.standard_normal((6, 5, 4, 6)).astype(np.float32)
+    dy = rng.standard_normal(x.shape).astype(np.float32)
+    weight, bias = rng.standard_normal((2, x.shape[axis])).astype(np.float32)
     for values in (x, np.asfortranarray(x), x[::-1, :, ::-1], np.moveaxis(np.moveaxis(x, 1, -1).copy(), -1, 1)):
-        y, _, backward = F.ghost_batch_norm(values, 2, channel_axis=axis)
-        dx, _, _ = backward(values)
+        y, _, backward = F.ghost_batch_norm(values, 2, weight, bias, channel_axis=axis)
+        dx, dweight, dbias = backward(dy)
         sample = 0 if axis else 1
-        parts = np.split(values, 3 if sample == 0 else [2, 4], axis=sample)
-        expected = [F.batch_norm(part, channel_axis=axis) for part in parts]
+        parts = splits(values, sample)
+        expected = [F.batch_norm(part, weight, bias, channel_axis=axis) for part in parts]
+        gradients = [backward(part) for (_, _, backward), part in zip(expected, splits(dy, sample), strict=True)]
         np.testing.assert_array_equal(y, np.concatenate([y for y, *_ in expected], axis=sample))
-        assert dx.shape == x.shape
+        np.testing.assert_array_equal(dx, np.concatenate([dx for dx, *_ in gradients], axis=sample))
+        np.testing.assert_allclose(dweight, sum(dweight for _, dweight, _ in gradients), rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(dbias, sum(dbias for *_, dbias in gradients), rtol=1e-5, atol=1e-5)
         if axis == 1 and values.transpose(0, 2, 3, 1).flags.c_contiguous:
             assert y.strides == dx.strides == values.strides
 

@@ -40,14 +40,28 @@ def separate(normalize, x, residual, dy, relu):
 @pytest.mark.parametrize("last", [False, True])
 @pytest.mark.parametrize("relu", [False, True])
 @pytest.mark.parametrize("added", [False, True])
-def test_ranks_get_the_bits_of_separate_steps(comm, shape, last, relu, added):
-    x, residual, dy, weight, bias = arrays(np.random.default_rng(comm.rank), shape, last)
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize(
+    ("reduction", "dtype"), [("exact", np.float32), ("exact", np.float64), ("float64", np.float32)]
+)
+def test_ranks_get_the_bits_of_separate_steps(comm, shape, last, relu, added, masked, reduction, dtype):
+    rng = np.random.default_rng(comm.rank)
+    x, residual, dy, weight, bias = arrays(rng, shape, last, dtype)
     residual = residual if added else None
-    options = {"comm": comm}
+    mask = rng.random((shape[0], *shape[2:])) < 0.8 if masked else None
+    options = {"comm": comm, "reduction": reduction, "mask": mask}
     y, gradients = separate(lambda x: F.batch_norm(x, weight, bias, **options), x, residual, dy, relu)
     fused, _, backward = F.batch_norm(x, weight, bias, residual=residual, relu=relu, **options)
     assert same_bits(fused, y)
     for one, other in zip(backward(dy), gradients, strict=True):
+        assert same_bits(one, other)
+    out, dx = np.full_like(x, 7), np.full_like(x, 7)
+    found, _, backward = F.batch_norm(x, weight, bias, residual=residual, relu=relu, out=out, **options)
+    assert found is out
+    assert same_bits(out, y)
+    found, *others = backward(dy, out=dx)
+    assert found is dx
+    for one, other in zip((dx, *others), gradients, strict=True):
         assert same_bits(one, other)
 
 

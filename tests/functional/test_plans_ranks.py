@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
 from syncbn import MPIComm, SyncMismatchError
 from syncbn import functional as F
 from syncbn._core.kernels import kernels
+from syncbn.comm.protocol import CAPACITY
 
 pytestmark = pytest.mark.ranks
 
@@ -18,6 +21,9 @@ SHAPES = {
     "ranges that do not fit the handshake": (3, 200),
     "more than persistent buffers hold": (3, 9000),
 }
+"""Shapes of x of each rank."""
+
+LONG = ("ranges that do not fit the handshake", "more than persistent buffers hold")
 
 
 class UnprintableError(Exception):
@@ -35,10 +41,12 @@ class UnprintableError(Exception):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_each_rank_converts_its_own_arrays(comm, rng, shape, dtype, reduction, total):
-    x, dy = (rng.standard_normal((2 * comm.size, *SHAPES[shape])) + 5).astype(dtype)[comm.rank :: comm.size]
-    weight, bias = rng.standard_normal((2, x.shape[1])).astype(dtype)
-    if x.shape[0] * comm.size == 1:
+    rows, *rest = SHAPES[shape]
+    if rows * comm.size * math.prod(rest[1:]) == 1:
         pytest.skip("one value per channel")
+    x, dy = (rng.standard_normal((2, rows * comm.size, *rest)) + 5).astype(dtype)[:, comm.rank :: comm.size]
+    weight, bias = rng.standard_normal((2, x.shape[1])).astype(dtype)
+    assert (1 + 2 * x.shape[1] > CAPACITY) == (shape in LONG)
 
     def results(order, gradient_order):
         y, moments, backward = F.batch_norm(order(x), weight, bias, comm=comm, reduction=reduction)

@@ -14,7 +14,7 @@ from syncbn.cli.mpiexec import mpiexec_command
 
 pytest.importorskip("mpi4py")
 
-RANKS = (2, 3, 4)
+RANKS = (2, 4)
 NOTHING = "nothing"
 LOST = "SyncLostRankError: .*in call 2, forward of SyncBatchNorm #2 .*, but rank {culprit} "
 TIMEOUT = r"SyncTimeoutError: .* 0\.\d s in call 2, forward of SyncBatchNorm #2 .*: rank {culprit} has not entered it"
@@ -119,6 +119,29 @@ def test_a_thread_that_makes_calls_after_the_end_of_the_script(ranks, tmp_path):
     ending = run("continues_in_a_thread", ranks, tmp_path)
     assert ending.code == 0, ending.output
     assert ending.raised == ["RuntimeError: the call was made"] * ranks, ending
+
+
+def test_the_hook_of_the_caller_is_called_instead() -> None:
+    """It was installed before the first communicator."""
+    command, environment = mpiexec_command(2)
+    script = """
+import sys
+sys.excepthook = lambda kind, *_: print("MINE", kind.__name__, file=sys.stderr)
+from syncbn import MPIComm
+comm = MPIComm()
+raise KeyError(1)
+"""
+    ended = subprocess.run(
+        [*command, sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=LIMIT_SECONDS,
+        env={**os.environ, **environment},
+    )
+    assert ended.returncode != 0
+    assert "MINE KeyError" in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 @pytest.mark.parametrize("ranks", RANKS)

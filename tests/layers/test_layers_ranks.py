@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from syncbn import BatchNorm, MPIComm, SyncBatchNorm, SyncMismatchError
+from syncbn.comm import world
 
 pytestmark = pytest.mark.ranks
 
@@ -37,6 +38,17 @@ def test_running_statistics_over_100_uneven_steps_are_those_of_one_process(comm,
     assert same == (comm.size == 1)
 
 
+@pytest.mark.parametrize("options", [{}, {"comm": None}, {"comm": "mpi4py"}], ids=str)
+def test_all_ranks_are_the_default(comm, rng, options):
+    x = rng.standard_normal((3 * comm.size, 4)).astype(np.float32)
+    mine = slice(3 * comm.rank, 3 * comm.rank + 3)
+    if options.get("comm"):
+        options = {"comm": pytest.importorskip("mpi4py.MPI").COMM_WORLD}
+    layer = SyncBatchNorm(4, **options)
+    assert layer.comm is world()
+    np.testing.assert_array_equal(layer(x[mine])[0], BatchNorm(4)(x)[0][mine])
+
+
 def test_outputs_and_parameter_gradients_of_training_steps(comm, rng):
     sync, whole = SyncBatchNorm(4, comm=comm, dtype=np.float64), BatchNorm(4, dtype=np.float64)
     for step in range(5):
@@ -56,14 +68,13 @@ def test_outputs_and_parameter_gradients_of_training_steps(comm, rng):
 
 def test_evaluation_on_one_rank_alone(comm, rng):
     layer = SyncBatchNorm(4, comm=comm)
+    untracked = SyncBatchNorm(4, track_running_stats=False, comm=comm).eval()
     x = rng.standard_normal((3, 4)).astype(np.float32)
     layer(x)
     sent = comm.bytes_sent
     if comm.rank == 0:
         y, backward = layer.eval()(x)
         assert backward(y).shape == x.shape
-        untracked = SyncBatchNorm.__new__(SyncBatchNorm)
-        untracked.__dict__.update(layer.__dict__, running_mean=None, running_var=None)
         np.testing.assert_array_equal(untracked(x)[0], BatchNorm(4)(x)[0])
     assert comm.bytes_sent == sent
 

@@ -61,6 +61,17 @@ def test_each_layer_has_a_record_in_each_step(data, tmp_path):
     assert list(records[4]["grad_norms"]) == ["weight_g", "weight_v", "bias"]
 
 
+@pytest.mark.parametrize(("axis", "dead"), [(-1, 0.5), (1, 0.0)])
+def test_units_are_the_channels_of_the_axis(rng, tmp_path, axis, dead):
+    model = Sequential(BatchNorm(4, channel_axis=-1), ReLU())
+    model[0].bias.data[:2] = -100
+    with Monitor(model, tmp_path / "run.jsonl", ONE, channel_axis=axis):
+        y, backward = model(rng.standard_normal((5, 3, 4)).astype(np.float32))
+        backward(np.ones_like(y))
+    (record,) = (record for record in read_records(tmp_path / "run.jsonl") if record["layer"] == "1")
+    assert record["dead"] == dead
+
+
 def test_the_numbers_are_those_of_the_layers_and_parameters(data, tmp_path):
     model = network()
     model[1].bias.data[:3] = -100

@@ -141,6 +141,17 @@ def test_a_tensor_that_is_not_on_the_cpu_raises_on_all_ranks(any_comm, function)
     comm.barrier()
 
 
+@pytest.mark.parametrize("named", [False, True])
+def test_a_model_that_is_converted_for_a_process_group(process_group, named):
+    arguments = {"process_group": process_group} if named else process_group
+    convert = convert_sync_batchnorm
+    model = nn.Sequential(nn.BatchNorm1d(3))
+    model = convert(model, **arguments) if named else convert(model, arguments)
+    assert model[0].process_group is process_group
+    assert isinstance(model[0].comm, TorchComm)
+    assert model[0].comm.size == process_group.size()
+
+
 def test_types_that_gloo_lacks(process_group):
     comm = TorchComm.of(process_group)
     for dtype in (np.int16, np.uint32, np.complex128, np.longdouble):
