@@ -71,7 +71,7 @@ def calls(draw: st.DrawFn) -> tuple[str, dict[str, Any], bool]:
             if name in ("batch_norm_inference", "batch_renorm"):
                 arguments["running_mean"], arguments["running_var"] = (
                     draw(floating(parameter)),
-                    draw(floating(parameter)),
+                    draw(floating(parameter).map(np.abs)),
                 )
         for affine in PARAMETERS.get(name, ["weight", "bias"]):
             options[affine] = draw(st.none() | floating(parameter))

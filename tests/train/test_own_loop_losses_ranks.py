@@ -56,10 +56,10 @@ def test_a_forgotten_share_is_named_as_a_cause(comm, loop):
 
 def test_sums_over_one_sample_of_each_rank(comm, loop):
     """A normalizer of 1 is that of a sum, though each rank has one sample; without one, it is a mean of the rank."""
+    several(comm)
     loop.broadcast()
     loop.own = slice(comm.rank, comm.rank + 1)
     loop.step(1)
-    several(comm)
     loss = loop.backward(None)
     with pytest.raises(ValueError, match=rf"{comm.size} of {comm.size} ranks divided their loss by their own number"):
         sum_gradients(loop.model, comm, loss)
