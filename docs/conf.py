@@ -128,5 +128,5 @@ def copy_report(app: Sphinx, error: Exception | None) -> None:
 
 
 def setup(app: Sphinx) -> None:
-    """Connect it."""
+    """Connect `copy_report`."""
     app.connect("build-finished", copy_report)

@@ -14,6 +14,7 @@ import pytest
 import syncbn
 from syncbn import nn
 from syncbn.other_libraries import ATTRIBUTES, COMMUNICATION, NAMES
+from syncbn.train import History
 
 BRIDGES = {f"import syncbn.{bridge} first" for bridge in ("torch", "keras", "jax", "onnx")}
 
@@ -31,6 +32,9 @@ BRIDGES = {f"import syncbn.{bridge} first" for bridge in ("torch", "keras", "jax
         (nn, "Dens", None),
         (nn.ReLU(), "cuda", "leave it out, all arrays are in the memory of the CPU"),
         (nn.ReLU(), "state_dicts", None),
+        (nn.Dense(4, 3), "summary", "call nn.summary(model, x.shape[1:])"),
+        (nn.Dense(4, 3), "fit", "call train.Trainer(model, optimizer).fit(x, y, epochs)"),
+        (nn.Dense(4, 3), "predict", "call train.predict(model, x)"),
         (syncbn.BatchNorm(2), "gamma", "it is weight"),
         (syncbn.BatchNorm(2), "moving_variance", "it is running_var"),
         (syncbn.SerialComm(), "Get_rank", "it is rank"),
@@ -51,6 +55,11 @@ def test_assigning_to_a_method():
     with pytest.raises(TypeError, match=r"train is a method of BatchNorm: call train\(\.\.\.\) instead"):
         layer.train = False
     layer.forward = lambda x: (x, lambda dy: dy)  # a function may replace one
+
+
+def test_the_history_of_keras():
+    with pytest.raises(AttributeError, match=r"no attribute 'history': .*\[record\.train_loss for record in history\]"):
+        _ = History().history
 
 
 @pytest.mark.parametrize("name", NAMES)

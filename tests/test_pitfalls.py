@@ -425,22 +425,6 @@ def test_the_first_layer_may_have_no_gradient():
     assert backward_of(WithoutGradient(), ReLU()) is None
 
 
-@pytest.mark.parametrize(
-    ("owner", "name", "text"),
-    [
-        (Dense(4, 3), "summary", r"nn\.summary\(model, x\.shape\[1:\]\)"),
-        (Dense(4, 3), "fit", r"train\.Trainer\(model, optimizer\)\.fit\(x, y, epochs\)"),
-        (Dense(4, 3), "predict", r"train\.predict\(model, x\)"),
-        (Dense(4, 3), "cuda", "memory of the CPU"),
-        (History(), "history", r"\[record\.train_loss for record in history\]"),
-    ],
-)
-def test_a_name_of_another_library_points_to_that_of_this_one(owner, name, text):
-    with pytest.raises(AttributeError, match=f"no attribute '{name}': .*{text}"):
-        getattr(owner, name)
-    assert not hasattr(owner, name)
-
-
 def test_an_array_times_a_parameter_is_an_array():
     weight = Dense(4, 3).weight
     np.testing.assert_array_equal(np.ones((3, 4), np.float32) * weight, weight.data)

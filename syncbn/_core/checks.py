@@ -114,7 +114,8 @@ def check_parameter(array: Any, name: str, shape: tuple[int, ...]) -> FloatArray
 
 def check_variances(var: NDArray[np.float64]) -> None:
     """Raise ValueError for a negative running variance, with which y would be NaN."""
-    for channel in np.flatnonzero(var < 0):
+    if (var < 0).any():
+        channel = int(np.argmax(var < 0))
         raise ValueError(
             f"running_var must not be negative, got {var[channel]} for channel {channel}: are the arguments, or the "
             f"arrays of the state, in the right order?{see('states-that-do-not-fit')}"

@@ -43,13 +43,12 @@ def _problem(error: Exception) -> str:
 
 def check_intracommunicator(comm: Any, expected: str) -> None:
     """Raise unless ``comm`` is an mpi4py intracommunicator that this process belongs to. Not collective."""
-    if not any(base.__module__.startswith("mpi4py") for base in type(comm).__mro__):  # also without mpi4py
-        raise TypeError(f"comm must be {expected}, got {type(comm).__name__}{see('communicators-that-cannot-be-used')}")
-    mpi: Any = import_mpi()
-    if isinstance(comm, mpi.Comm) and comm == mpi.COMM_NULL:
+    of_mpi4py = any(base.__module__.startswith("mpi4py") for base in type(comm).__mro__)
+    mpi: Any = import_mpi() if of_mpi4py else None  # another object is refused without mpi4py too
+    if of_mpi4py and isinstance(comm, mpi.Comm) and comm == mpi.COMM_NULL:
         raise ValueError(
             "comm is MPI.COMM_NULL: this process does not belong to the group, or the group was freed. "
             f"Call only on the ranks of the group{see('communicators-that-cannot-be-used')}"
         )
-    if not isinstance(comm, mpi.Intracomm):
+    if not (of_mpi4py and isinstance(comm, mpi.Intracomm)):
         raise TypeError(f"comm must be {expected}, got {type(comm).__name__}{see('communicators-that-cannot-be-used')}")

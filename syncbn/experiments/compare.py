@@ -74,7 +74,7 @@ def check_images(config: CompareConfig, dataset: Dataset) -> None:
             f"{height} x {width} pixels"
         )
     try:
-        inputs = prepare(dataset, pool=pool)
+        inputs, least = prepare(dataset, pool=pool), min(config.batches)
         for norm in config.norms:
             model = build_network(
                 config.network,
@@ -85,7 +85,8 @@ def check_images(config: CompareConfig, dataset: Dataset) -> None:
                 comm=SERIAL,
                 reduction=config.reduction,
             )
-            model(inputs.x_train[: max(2, min(config.batches)) if norm in ("syncbn", "ghost") else min(config.batches)])
+            samples = max(least, 2) if norm in ("syncbn", "ghost") else least  # SyncBN has those of other ranks too
+            model(inputs.x_train[:samples])
     except ValueError as error:
         raise ValueError(
             f"network {config.network!r} can't take images of {height} x {width} pixels: {error}"

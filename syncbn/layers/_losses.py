@@ -20,7 +20,7 @@ class Loss:
 
     @property
     def own_mean(self) -> bool:
-        """Whether it is the mean over the samples of this rank. One sample divided by 1 can be part of a sum."""
+        """True if it is the mean over the samples of this rank. One sample divided by 1 can be part of a sum."""
         return self.samples > 0 and (not self.given or self.samples == self.normalizer != 1)
 
 

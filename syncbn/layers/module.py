@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from inspect import isfunction
-from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from syncbn.layers._hooks import ForwardHook, HookHandle
 from syncbn.layers._losses import forget_losses
 from syncbn.layers._state import check_state, with_counters
 from syncbn.layers._tree import find, join, unique
@@ -21,9 +21,6 @@ from syncbn.typing import Backward, FloatArray
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-ForwardHook = Callable[["Module", tuple[Any, ...], tuple[FloatArray, Any]], tuple[FloatArray, Any] | None]
-"""A function of a module, the positional arguments of its call, and its result, which it may replace."""
 
 
 class Module:
@@ -332,31 +329,6 @@ class Module:
 
 _OWN = frozenset({"training", "_buffer_names", "_forward_hooks", "_transient_names"})
 """Attributes that the constructor of `Module` sets."""
-
-
-class HookHandle(AbstractContextManager["HookHandle"]):
-    """A registered hook. ``remove()`` or the end of a ``with`` block removes it.
-
-    Parameters
-    ----------
-    hooks : dict
-        Hooks of a module, by number.
-    hook : callable
-    """
-
-    def __init__(self, hooks: dict[int, ForwardHook], hook: ForwardHook) -> None:
-        self._hooks, self._number = hooks, next(_numbers)
-        hooks[self._number] = hook
-
-    def remove(self) -> None:
-        """Remove the hook, if it has not been removed yet."""
-        self._hooks.pop(self._number, None)
-
-    def __exit__(self, *error: object) -> None:
-        self.remove()
-
-
-_numbers = count()
 
 
 def _shown(result: object) -> str:

@@ -77,7 +77,7 @@ class FlatGradients:
         Raises
         ------
         TypeError
-            There are more or fewer scalars than the constructor was told.
+            The number of scalars is not that of the constructor.
         """
         if len(scalars) != self.scalars.size:
             raise TypeError(f"take expects {self.scalars.size} scalars, got {len(scalars)}")

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import stat
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 
 from syncbn.comm import Communicator, SyncMismatchError
-from syncbn.files import open_regular, write_atomically
+from syncbn.files import open_regular, printable, write_atomically
 from syncbn.layers import Module
 from syncbn.nn import Optimizer
+from syncbn.pitfalls import see
 from syncbn.train.buffers import gather_buffers, unpack_buffers
 from syncbn.train.checkpoint import CheckpointError, decode, encode
 from syncbn.train.errors import collective_errors
@@ -46,6 +49,60 @@ def check_directory(path: Path, comm: Communicator) -> None:
     with _collective_errors(comm, "find the directory of checkpoints"):
         if comm.rank == 0 and not path.parent.is_dir():
             raise CheckpointError(f"{path}: can't be written (there is no directory {path.parent})")
+
+
+class CheckpointFiles:
+    """The checkpoint files of one training, by whose states it notices the files of another one. Not collective.
+
+    Parameters
+    ----------
+    comm : Communicator
+        Ranks that train. Rank 0 reads and writes the files.
+    """
+
+    def __init__(self, comm: Communicator) -> None:
+        self.comm = comm
+        self._states: dict[Path, tuple[int, ...]] = {}
+
+    def is_new(self, path: Path) -> bool:
+        """Return whether there is a file that this training has neither written nor read. Not collective."""
+        return path not in self._states and _state(path) is not None
+
+    def write(self, path: Path, snapshot: Snapshot) -> None:
+        """Write a checkpoint. Collective; raises `CheckpointError` on all ranks."""
+        if path in self._states and _state(path) not in (None, self._states[path]):
+            # The warning points to the caller of `Trainer.save`, which is decorated.
+            warnings.warn(
+                f"{printable(str(path))}: another program has replaced it since this training wrote or read it, and "
+                f"this training replaces it again: give each training a file of its own{see('checkpoints')}",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+        write_snapshot(path, snapshot, self.comm)
+        self._remember(path)
+
+    def read(self, path: Path, *, missing_ok: bool) -> Snapshot | None:
+        """Return a checkpoint; None if there is no file and ``missing_ok`` is True.
+
+        Collective; raises `CheckpointError` on all ranks.
+        """
+        snapshot = read_snapshot(path, self.comm, missing_ok=missing_ok)
+        self._remember(path)
+        return snapshot
+
+    def _remember(self, path: Path) -> None:
+        """Store the state of a file, on rank 0."""
+        if self.comm.rank == 0 and (state := _state(path)) is not None:
+            self._states[path] = state
+
+
+def _state(path: Path) -> tuple[int, ...] | None:
+    """Return what identifies a regular file and its contents, or None if there is none."""
+    with suppress(OSError):
+        status = path.stat()
+        if stat.S_ISREG(status.st_mode):
+            return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size
+    return None
 
 
 def write_snapshot(path: Path, snapshot: Snapshot, comm: Communicator) -> None:

@@ -17,8 +17,8 @@ from syncbn.layers import Module
 from syncbn.pitfalls import see
 from syncbn.train.arguments import check_samples
 from syncbn.train.config import describe_data
-from syncbn.train.known_files import KnownFiles
 from syncbn.train.order import DataOrder
+from syncbn.train.persistence import CheckpointFiles
 from syncbn.typing import FloatArray
 
 Labels = NDArray[np.integer]
@@ -74,7 +74,7 @@ class Run:
         return describe_data(self.x, self.y)
 
     def warnings(
-        self, model: Module, schedule: Callable[[int], float] | None, files: KnownFiles
+        self, model: Module, schedule: Callable[[int], float] | None, files: CheckpointFiles
     ) -> Iterator[tuple[str, type[UserWarning] | type[RuntimeWarning]]]:
         """Yield text and class of each warning about arguments that are valid, but may be a mistake."""
         if not model.training:

@@ -12,7 +12,7 @@ from numpy.typing import DTypeLike
 
 from syncbn.comm import CommLike, Communicator
 from syncbn.comm.collective import collective
-from syncbn.files import check_path, printable
+from syncbn.files import check_path
 from syncbn.layers import Module
 from syncbn.nn import Optimizer
 from syncbn.pitfalls import see
@@ -24,9 +24,8 @@ from syncbn.train.divergence import describe_divergence, has_diverged, has_finit
 from syncbn.train.errors import check_same, collective_errors, find_communicator, of_all_ranks
 from syncbn.train.evaluation import Evaluation, evaluate, predict
 from syncbn.train.history import History
-from syncbn.train.known_files import KnownFiles
 from syncbn.train.order import DataOrder
-from syncbn.train.persistence import capture, check_directory, read_snapshot, restore, write_snapshot
+from syncbn.train.persistence import CheckpointFiles, capture, check_directory, restore
 from syncbn.train.records import EpochRecord, Position, Progress
 from syncbn.train.replicas import broadcast_parameters
 from syncbn.train.run import Labels, PathLike, Run
@@ -138,7 +137,7 @@ class Trainer:
         self.position: Position = Position()
         self.history: History = History()
         self._data: dict[str, str] = {}
-        self._files = KnownFiles()
+        self._files = CheckpointFiles(self.comm)
         with collective_errors(self.comm, "Trainer"):
             check_arguments(model, optimizer, schedule, batch_per_rank, seed, check_every)
             self.global_batch: int = int(batch_per_rank) * self.comm.size
@@ -374,16 +373,7 @@ class Trainer:
         check_same(self.comm, "save", self._done())
         history = self.history[: self.position.epoch]  # one more after an interrupt at the end of an epoch
         snapshot = capture(self.model, self.optimizer, self.comm, self._config, self._data, self.position, history)
-        if self.comm.rank == 0 and self._files.is_changed(file):
-            warnings.warn(
-                f"{printable(str(file))}: another program has replaced it since this training wrote or read it, and "
-                f"this training replaces it again: give each training a file of its own{see('checkpoints')}",
-                RuntimeWarning,
-                stacklevel=3,
-            )
-        write_snapshot(file, snapshot, self.comm)
-        if self.comm.rank == 0:
-            self._files.add(file)
+        self._files.write(file, snapshot)
 
     @_of_self
     def resume(self, path: PathLike, *, missing_ok: bool = False) -> bool:
@@ -416,11 +406,9 @@ class Trainer:
         """
         with collective_errors(self.comm, "resume"):
             file = check_path("path", path)
-        snapshot = read_snapshot(file, self.comm, missing_ok=missing_ok)
+        snapshot = self._files.read(file, missing_ok=missing_ok)
         if snapshot is None:
             return False
-        if self.comm.rank == 0:
-            self._files.add(file)
         restore(file, snapshot, self.model, self.optimizer, self.comm, self._config)
         self.position = snapshot.position
         self.history = History(snapshot.history)

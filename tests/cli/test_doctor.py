@@ -18,14 +18,14 @@ from syncbn.comm import SerialComm
 from syncbn.experiments.latency import SIZES, allreduce_microseconds
 
 
-def doctor(*arguments: str) -> subprocess.CompletedProcess[str]:
+def doctor(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "syncbn.cli", "doctor", *arguments],
         capture_output=True,
         text=True,
         check=False,
         timeout=40,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
     )
 
 
@@ -73,24 +73,12 @@ def test_a_closed_pipe_is_not_an_error(ranks: str) -> None:
 
 
 def test_settings_are_printed() -> None:
-    result = subprocess.run(
-        [sys.executable, "-m", "syncbn.cli", "doctor"],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | {"SYNCBN_DEBUG": "1", "SYNCBN_KERNELS": "baseline"},
-    )
+    result = doctor(SYNCBN_DEBUG="1", SYNCBN_KERNELS="baseline")
     assert "\nsettings   SYNCBN_DEBUG=1 SYNCBN_KERNELS=baseline\n" in result.stdout
 
 
 def test_a_misspelt_variable() -> None:
-    result = subprocess.run(
-        [sys.executable, "-m", "syncbn.cli", "doctor"],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | {"SYNCBN_KERNEL": "avx2", "SYNCBN_SOMETHING_ELSE": "1"},
-    )
+    result = doctor(SYNCBN_KERNEL="avx2", SYNCBN_SOMETHING_ELSE="1")
     assert "\nwarning    SYNCBN_KERNEL has no effect: is it SYNCBN_KERNELS?\n" in result.stdout
     assert "SOMETHING_ELSE" not in result.stdout
 

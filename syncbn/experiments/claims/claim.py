@@ -109,7 +109,7 @@ class Claim(ABC, Generic[S]):
         Whether all ranks work on a piece together. If False, each rank works on another piece by itself, and the
         numbers do not depend on the number of ranks.
     timed : bool
-        Whether the numbers include times, which differ between runs.
+        Whether the numbers include times, so that kept pieces count on the machine that measured them.
     """
 
     name: ClassVar[str]

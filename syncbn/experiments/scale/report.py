@@ -142,7 +142,7 @@ class ScaleReport:
         for group in (None, *self.config.groups):
             rows = [p for p in self.predictions if p.group_size == group]
             # With groups the cost does not depend on the number of ranks, once there is a full group.
-            for ranks in self.config.at if group is None else (most,) * (most >= group):
+            for ranks in self.config.at if group is None else [most] if most >= group else []:
                 label = f"{ranks:>7,}{'all':>6}" if group is None else f"{f'≥{group:,}':>7}{group:>6}"
                 lines.append(label + "".join(_cells(p) for p in rows if p.ranks == ranks))
         return [*self._table_title(), *lines]
