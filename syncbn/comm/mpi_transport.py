@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from syncbn.comm.liveness import report_finalize
 from syncbn.comm.mpi_import import import_mpi
 from syncbn.comm.transport import Op, Persistent, Test, Transport, completed
 from syncbn.pitfalls import see
@@ -34,6 +36,7 @@ class MPITransport(Transport):
 
     def __init__(self, comm: Any, name: str, *, duplicate: bool) -> None:
         mpi: Any = import_mpi()
+        _report_when_finalized()
         self.rank: int = comm.Get_rank()
         self.size: int = comm.Get_size()
         self.name: str = name
@@ -93,6 +96,14 @@ class MPITransport(Transport):
     def free(self) -> None:
         """Free the communicator."""
         self._comm.Free()
+
+
+@cache
+def _report_when_finalized() -> None:
+    """Let MPI_Finalize report the end of this rank: it begins with the removal of the attributes of COMM_SELF."""
+    mpi: Any = import_mpi()
+    key = mpi.Comm.Create_keyval(delete_fn=lambda *_: report_finalize())
+    mpi.COMM_SELF.Set_attr(key, None)
 
 
 def _test(request: Any) -> Test:

@@ -114,6 +114,15 @@ def finalizes_too_early() -> None:
     last(x)
 
 
+def finalizes_before_the_last_call() -> None:
+    if culprit:
+        from mpi4py import MPI
+
+        MPI.Finalize()
+    else:
+        last(x)
+
+
 def never_comes() -> None:
     comm.timeout = 0.5
     if culprit:

@@ -25,6 +25,10 @@ SCENARIOS = {  # what the last rank raises, and what the others do
         LOST
         + r"exited without making this call\. Ranks have made different numbers of calls: one had fewer batches or ",
     ),
+    "finalizes_before_the_last_call": (
+        NOTHING,
+        LOST + r"finalized MPI without making this call\. Ranks have made different numbers of calls",
+    ),
     "evaluates_in_training_mode": (
         r"SyncLostRankError: .* forward of SyncBatchNorm #2 .* exited without making this call\. "
         r"Ranks have made different numbers of calls: .*, or rank \d evaluates alone, which needs model\.eval\(\) "

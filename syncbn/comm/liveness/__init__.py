@@ -16,7 +16,7 @@ The protocol counts calls in ``RankTable.calls`` and makes a `Watch` when it has
 from __future__ import annotations
 
 from syncbn.comm.liveness.rank_table import RankTable
-from syncbn.comm.liveness.shutdown import constructing, keep_until_exit
+from syncbn.comm.liveness.shutdown import constructing, keep_until_exit, report_finalize
 from syncbn.comm.liveness.watch import POLL_SECONDS, Watch
 
-__all__ = ["POLL_SECONDS", "RankTable", "Watch", "constructing", "keep_until_exit"]
+__all__ = ["POLL_SECONDS", "RankTable", "Watch", "constructing", "keep_until_exit", "report_finalize"]

@@ -8,13 +8,13 @@ Layout of a page, in words of int64::
 
     NONCE      random number, by which others verify that they have opened the right page
     STARTED    start time of the process, which distinguishes it from a later one with the same process id
-    FINISHED   COMPLETE once the script has finished, or PENDING if a pending operation was abandoned
+    FINISHED   COMPLETE once the script has finished or finalized MPI, or PENDING if it abandoned a pending operation
     WAIT       number of the current long wait; 0 outside of long waits
     POLLS      number of polls of the pages of others
     BLOCKER    (3 words) address of the page of a process for which this one waits, or zeros
     RAISED     1 while the process waits only to report an error of its own
     CYCLE      key of the cycle of waits because of which the process abandoned its latest wait
-    TEXT       length in bytes and text of a description: the call in which the process waits, or its uncaught error
+    TEXT       length in bytes and text of a description: the call in which the process waits, or how it ended
     CONSTRUCTIONS …  two words for each group of processes: see `syncbn.comm.liveness.construction`
     SLOTS …    one word for each communicator: see `syncbn.comm.liveness.rank_table`
 """
@@ -35,6 +35,9 @@ COMPLETE, PENDING = 1, 2
 
 EXITED = "exited without making this call"
 """Reason why a process enters no further call if its script has ended without an error."""
+
+FINALIZED = "finalized MPI without making this call"
+"""Reason why a process enters no further call once it has called ``MPI.Finalize``."""
 
 WORDS = 8192
 """Size of a page. Untouched memory is never allocated, and no MPI library has that many communicators."""
@@ -100,7 +103,7 @@ class ProcessPage:
 
     @property
     def text(self) -> str:
-        """The call in which the process waits, or its uncaught error. It may be inconsistent during a write."""
+        """The call in which the process waits, or how it ended. It may be inconsistent during a write."""
         start = 8 * (TEXT + 1)
         return self._memory[start : start + self.words[TEXT]].decode(errors="replace")
 
@@ -128,7 +131,7 @@ class ProcessPage:
     def exit_reason(self) -> str:
         """Reason why the process will enter no further call; "" while it runs."""
         if self.words[FINISHED]:
-            return f"ended with {self.text}" if self.text else EXITED
+            return self.text or EXITED
         return "crashed or called os._exit; see that rank's output" if self.crashed else ""
 
 

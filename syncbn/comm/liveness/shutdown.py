@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from syncbn._core.kernels import compiled
-from syncbn.comm.liveness.process_page import COMPLETE, FINISHED, PENDING, ProcessPage
+from syncbn.comm.liveness.process_page import COMPLETE, FINALIZED, FINISHED, PENDING, ProcessPage
 from syncbn.comm.liveness.uncaught import is_of_another_rank, print_uncaught
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def _record(error: BaseException) -> None:
     global _uncaught
     _uncaught = error
     with suppress(OSError):  # making the page may be what failed
-        ProcessPage.own().text = f"{type(error).__name__}: {error}"
+        ProcessPage.own().text = f"ended with {type(error).__name__}: {error}"
 
 
 def _repeats_a_lower_rank(table: RankTable, error: BaseException) -> bool:
@@ -149,11 +149,16 @@ def _end_script() -> None:
         _end_after(CLEANUP_SECONDS)
 
 
-def _report_end() -> None:
+def report_finalize() -> None:
+    """Report that this process finalizes MPI. MPI_Finalize may wait for the other ranks, and they for this one."""
+    _report_end(FINALIZED)
+
+
+def _report_end(reason: str = "") -> None:
     with suppress(OSError):
         own = ProcessPage.own()
         if _uncaught is None:
-            own.text = ""
+            own.text = reason
         own.words[FINISHED] = PENDING if _given_up else COMPLETE
 
 

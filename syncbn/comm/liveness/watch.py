@@ -9,7 +9,7 @@ from itertools import count
 from syncbn.comm.advice import on_absence, on_deadlock
 from syncbn.comm.errors import SyncLostRankError, SyncTimeoutError
 from syncbn.comm.liveness.cycle import Cycle
-from syncbn.comm.liveness.process_page import CYCLE, EXITED, POLLS, RAISED, WAIT, ProcessPage
+from syncbn.comm.liveness.process_page import CYCLE, EXITED, FINALIZED, POLLS, RAISED, WAIT, ProcessPage
 from syncbn.comm.liveness.rank_table import RankTable
 from syncbn.comm.signature import CONSTRUCTION, CollectiveSignature
 from syncbn.pitfalls import see
@@ -107,7 +107,7 @@ class Watch:
             causes = [rank for rank in lost if not self._table.is_cascading(rank)] or list(lost)
             who = [f"rank {rank} {lost[rank]}" for rank in causes]
             who += [page.text for rank in self._table.others if (page := self._page(rank)).words[RAISED]]
-            exited = EXITED in lost.values()
+            exited = not {EXITED, FINALIZED}.isdisjoint(lost.values())
             advice = self._advice(see("lost-ranks"), exited=True) if exited else see("lost-ranks")
             raise SyncLostRankError(f"{self._who} waited in {self._call}, but {'; '.join(who)}{advice}")
         self._lost = set(lost)
