@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from syncbn._core import plans
-from syncbn._core.checks import Reduction, check_eps, check_input, check_name, check_same_shape
+from syncbn._core.checks import Reduction, check_eps, check_input, check_name, check_same_shape, check_variances
 from syncbn._core.conversion import parameter64, parameter_gradient
 from syncbn.comm import CollectiveSignature, CommLike, Communicator, as_communicator
 from syncbn.comm.collective import collective
@@ -183,6 +183,7 @@ def batch_renorm(
     name = check_name(name) or "batch_renorm"
     channels = (x.shape[axis],)
     mean, var = parameter64(running_mean, "running_mean", channels), parameter64(running_var, "running_var", channels)
+    check_variances(var)
     gamma = np.ones(channels) if weight is None else parameter64(weight, "weight", channels)
     beta = np.zeros(channels) if bias is None else parameter64(bias, "bias", channels)
     limits = f"{name} (r_max={r_max}, d_max={d_max})"

@@ -1,22 +1,25 @@
-"""The check that all ranks have equal parameters."""
+"""The check that all ranks have equal parameters and synchronized running statistics."""
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from syncbn.comm import CommLike
-from syncbn.layers import Module, Parameter
+from syncbn.comm import CommLike, Communicator
+from syncbn.comm.serial import SERIAL
+from syncbn.layers import Module
 from syncbn.pitfalls import see
 from syncbn.train.errors import check_model, collective_errors, find_communicator, of_all_ranks, raised_by_all
 
 
 class ParameterMismatchError(RuntimeError):
-    """Ranks have different parameters. Raised on every rank.
+    """Ranks have different parameters, or running statistics of synchronized layers. Raised on every rank.
 
-    The message has the ranks and the name of the first parameter that differs.
+    The message has the ranks and the name of the first array that differs.
 
     See Also
     --------
@@ -35,10 +38,10 @@ class ParameterMismatchError(RuntimeError):
 
 @of_all_ranks
 def check_parameters(model: Module, comm: CommLike = None) -> None:
-    """Raise unless all parameters have the same bits on all ranks.
+    """Raise unless all parameters, and the running statistics of synchronized layers, have the same bits on all ranks.
 
-    Collective. Buffers aren't compared: the running statistics of local batch normalization differ. All NaN count as
-    equal, because training that diverges gives NaN of other bits on each rank.
+    Collective. Other buffers aren't compared: the running statistics of local batch normalization differ. All NaN count
+    as equal, because training that diverges gives NaN of other bits on each rank.
 
     Parameters
     ----------
@@ -66,7 +69,8 @@ def check_parameters(model: Module, comm: CommLike = None) -> None:
     comm = find_communicator(comm, model)
     with collective_errors(comm, "check of parameters"):
         check_model(model)
-        prints = {name: _fingerprint(parameter) for name, parameter in model.named_parameters()}
+        arrays = {name: parameter.data for name, parameter in model.named_parameters()} | _synchronized(model, comm)
+        prints = {name: _fingerprint(array) for name, array in arrays.items()}
     if comm.size == 1:
         return
     digests = comm.allgather(hashlib.blake2b(repr(prints).encode()).digest())
@@ -81,15 +85,24 @@ def check_parameters(model: Module, comm: CommLike = None) -> None:
     error = ParameterMismatchError(
         f"parameters differ between ranks: rank{'s' * (len(odd) > 1)} {', '.join(map(str, odd))} "
         f"from rank {even}; the first that differs is {first!r}. Make them equal by train.broadcast_parameters, sum "
-        "gradients by train.sum_gradients, set the same learning rate on all ranks, and load a state on every rank, "
-        "or on rank 0 before broadcast_parameters"
+        "gradients by train.sum_gradients, set the same learning rate (and momentum of layers) on all ranks, and load "
+        "a state on every rank, or on rank 0 before broadcast_parameters"
         f"{see('parameters-that-differ')}"
     )
     raise raised_by_all(error, comm)
 
 
-def _fingerprint(parameter: Parameter) -> tuple[object, ...]:
-    data = parameter.data
+def _synchronized(model: Module, comm: Communicator) -> dict[str, NDArray[Any]]:
+    """Return the buffers of the layers that all ranks synchronize, by name."""
+    return {
+        f"{path}.{name}" if path else name: buffer
+        for path, module in model.named_modules()
+        if getattr(module, "comm", SERIAL).size == comm.size
+        for name, buffer in module.named_buffers()
+    }
+
+
+def _fingerprint(data: NDArray[Any]) -> tuple[object, ...]:
     diverged = np.isnan(data)
     if diverged.any():  # sums over ranks may give NaN of another sign on each
         data = np.where(diverged, data.dtype.type(np.nan), data)

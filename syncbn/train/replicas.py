@@ -121,8 +121,8 @@ def sum_gradients(model: Module, comm: CommLike = None, loss: float = 0.0) -> fl
     normalizers, must add up to a whole number, which is 1 for a mean and the number of samples for a sum.
 
     The first two calls, every hundredth, and those after any rank has changed its parameters other than by one step of
-    an optimizer also check that parameters are equal on all ranks, and that each rank has taken its own share of the
-    same batch, if these are from `shard` and `DataOrder`.
+    an optimizer also call `check_parameters`, and check that each rank has taken its own share of the same batch, if
+    these are from `shard` and `DataOrder`.
 
     Parameters
     ----------
@@ -144,7 +144,7 @@ def sum_gradients(model: Module, comm: CommLike = None, loss: float = 0.0) -> fl
         There are no gradients, a parameter of a layer in training mode has none on any rank, or they are summed
         already.
     ParameterMismatchError
-        Ranks have different parameters.
+        Ranks have different parameters or synchronized running statistics.
     SyncMismatchError
         Another rank has raised one of these errors, or has another model.
 

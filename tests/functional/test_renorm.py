@@ -141,6 +141,7 @@ def test_no_values_and_the_backward(rng):
         (lambda x, m: F.batch_renorm(x, m, m, r_max=np.nan), "r_max must be at least 1, got nan"),
         (lambda x, m: F.batch_renorm(x, m, m, d_max="1"), "d_max must be a number, got '1'"),
         (lambda x, m: F.batch_renorm(x, m, m[:2]), r"running_var must have shape \(3,\)"),
+        (lambda x, m: F.batch_renorm(x, m, -m), r"running_var must not be negative, got -1\.0 for channel 0"),
         (lambda x, m: F.batch_renorm(x, m, m, m[:2]), r"weight must have shape \(3,\)"),
         (lambda x, m: F.batch_renorm(x[:1], m, m), "more than 1 value per channel"),
         (lambda x, m: F.batch_renorm(x, m, m)[2](x[:1]), "dy must have y's shape"),

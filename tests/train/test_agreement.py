@@ -7,7 +7,7 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 
-from syncbn import BatchNorm, SyncMismatchError
+from syncbn import BatchNorm, BatchRenorm, GhostBatchNorm, SyncBatchNorm, SyncMismatchError
 from syncbn.nn import SGD, Dense, Sequential
 from syncbn.train import ParameterMismatchError, Trainer, check_parameters
 
@@ -68,6 +68,30 @@ def test_buffers_may_differ(comm, build):
     model = build("bn", comm).model
     model[1].running_mean += comm.rank
     check_parameters(model, comm)
+
+
+@pytest.mark.parametrize("layer", [SyncBatchNorm, BatchRenorm, GhostBatchNorm])
+def test_synchronized_running_statistics_that_differ(comm, layer):
+    """The momentum of one rank has another value."""
+    ghost = {"virtual_batch_size": 2} if layer is GhostBatchNorm else {}
+    model = Sequential(Dense(3, 4, rng=np.random.default_rng(0)), layer(4, momentum=0.1, comm=comm, **ghost))
+    x = np.random.default_rng(comm.rank).normal(size=(4, 3))
+    model(x)
+    check_parameters(model, comm)
+    if comm.rank == 0:
+        model[1].momentum = 0.2
+    model(x)
+    expected = pytest.raises(ParameterMismatchError, match=r"'1\.running_mean'.*momentum of layers")
+    with expected if comm.size > 1 else nullcontext():
+        check_parameters(model, comm)
+
+
+def test_groups_have_running_statistics_of_their_own(comm):
+    group = comm.split(1)
+    model = Sequential(SyncBatchNorm(3, comm=group))
+    model(np.random.default_rng(comm.rank).normal(size=(4, 3)))
+    check_parameters(model, comm)
+    group.free()
 
 
 @pytest.mark.parametrize("check_every", [1, 2, 100])
