@@ -36,7 +36,8 @@ EPILOG = (
 Ctrl-C or SIGTERM ends the comparison; compare.json then has the runs that are
 complete. A draft compare.json.*.partial, which a killed comparison may leave, is
 removed by the next one. A second comparison in the same directory is refused
-while the first one is running.
+while the first one is running; later, it renames the files of the first one to
+previous-compare.json, and so on.
 
 examples:
   syncbn compare --ranks 4 --output results

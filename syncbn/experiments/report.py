@@ -24,7 +24,8 @@ class Report:
     Parameters
     ----------
     directory : Path
-        An existing directory. The files of an earlier comparison in it are removed.
+        An existing directory. The files of an earlier comparison in it are renamed to ``previous-compare.json`` and so
+        on, or removed if it was not completed.
     config : CompareConfig
     ranks : int
     data : str
@@ -40,9 +41,13 @@ class Report:
         self.data = data
         self.runs: list[Run] = []
         self._versions = versions()
+        completed = self.text.is_file()
         for path in (self.json, self.text, self.figure):
             with suppress(OSError):  # such as a directory, about which writing the file will raise the error
-                path.unlink()
+                if completed and path.is_file():
+                    path.replace(path.with_name(f"previous-{path.name}"))
+                else:
+                    path.unlink()
 
     def add(self, run: Run) -> None:
         """Add a run and write it to the JSON file, so that an interruption loses only an incomplete run.

@@ -124,6 +124,20 @@ def test_files_of_an_earlier_comparison_may_be_links(tmp_path: Path) -> None:
     assert complete(output)
 
 
+def test_files_of_an_earlier_comparison_are_kept(tmp_path: Path) -> None:
+    """One generation of them, and only of a comparison that was completed."""
+    names = ("compare.json", "compare.txt", "compare.png")
+    for content in ("of the first one", "of the second one"):
+        for name in names:
+            (tmp_path / name).write_text(content)
+        assert compare("--ranks", "1", *FEW, "--output", str(tmp_path)).returncode == 0
+        assert {(tmp_path / f"previous-{name}").read_text() for name in names} == {content}
+    assert complete(tmp_path)
+    (tmp_path / "compare.txt").unlink()
+    assert compare("--ranks", "1", *FEW, "--output", str(tmp_path)).returncode == 0
+    assert (tmp_path / "previous-compare.json").read_text() == "of the second one"
+
+
 def test_progress_bar_on_a_terminal(tmp_path: Path) -> None:
     """Under mpiexec stdout is a pipe; the launcher passes the width of the terminal to the ranks."""
     import pty
