@@ -39,7 +39,9 @@ def differentiable(
     def call(*arguments: Any) -> Any:
         if is_traced(arguments[0]):
             return operator(*arguments)
-        return (transformed if torch._C._are_functorch_transforms_active() else eager).apply(*arguments)
+        if torch._C._are_functorch_transforms_active():
+            return transformed.apply(*arguments)
+        return eager.apply(*arguments) if torch.is_grad_enabled() else compute(*arguments)
 
     return call
 

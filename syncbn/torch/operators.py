@@ -102,7 +102,7 @@ def _normalize(
     """Return y, the moments, and the integers count, sequence number and whether any rank needs the graph."""
     settings = Settings(eps, channels, group, name, mode)
     arguments = array_of(x), optional_array(weight), optional_array(bias)
-    y, out = result_like(x)
+    y, out = result_like(x, arguments[0])
     if mode == EVALUATION and running_mean is not None and running_var is not None:
         statistics = array_of(running_mean), array_of(running_var)
         result, plan = plans.batch_norm_inference(
@@ -167,9 +167,10 @@ def _differentiate(
     """Return dx and this rank's dweight and dbias, which are empty if there is no such parameter."""
     settings = Settings(eps, channels, group, name, mode)
     count, number, _ = numbers.tolist()
-    dx, out = result_like(x)
+    x_array = array_of(x)
+    dx, out = result_like(x, x_array)
     plan = plans.batch_norm_gradient(
-        array_of(x),
+        x_array,
         optional_array(weight),
         np.zeros(channels) if has_bias else None,
         eps,

@@ -21,7 +21,7 @@ def _track(
     momentum: float | None,
 ) -> None:
     """Update running statistics in place; with momentum None they are the averages over all batches."""
-    count = int(numbers[0])
+    count = numbers.tolist()[0]
     if count == 0:
         return
     num_batches_tracked += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -33,7 +34,7 @@ def array_of(tensor: Tensor) -> NDArray[Any]:
 
     NumPy has no bfloat16, and float32 holds all its values; results are rounded once, to nearest.
     """
-    if tensor.device.type != "cpu":
+    if not tensor.is_cpu:
         raise TypeError(f"syncbn.torch normalizes tensors on the CPU, got one on {tensor.device}: call its .cpu()")
     array: NDArray[Any] = (tensor.float() if tensor.dtype in HALF else tensor).numpy(force=True)
     return array
@@ -44,10 +45,15 @@ def optional_array(tensor: Tensor | None) -> NDArray[Any] | None:
     return None if tensor is None else array_of(tensor)
 
 
-def result_like(x: Tensor) -> tuple[Tensor, NDArray[Any] | None]:
-    """Return a new tensor in x's memory format, and its array if results can be written to it directly."""
-    result = torch.empty_like(x)
-    return result, None if x.dtype in HALF else result.numpy()
+def result_like(x: Tensor, array: NDArray[Any]) -> tuple[Tensor, NDArray[Any] | None]:
+    """Return a new tensor in x's memory format, and its array if results can be written to it directly.
+
+    ``array`` is that of x. NumPy allocates the memory, because it asks Linux for huge pages where arrays are large.
+    """
+    if x.dtype in HALF:
+        return torch.empty_like(x), None
+    result = np.empty_like(array)
+    return torch.from_numpy(result), result
 
 
 def rounded(result: Tensor, written: NDArray[Any] | None, array: NDArray[Any]) -> Tensor:
