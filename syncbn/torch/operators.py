@@ -110,8 +110,8 @@ def _normalize(
         )
         needed = False
     else:
-        protocol = settings.protocol()
-        agreed = None if protocol is None else AgreedProtocol(protocol, needed=mode == GRAD, refused=mode == NO_GRAD)
+        protocol, parameters = settings.protocol(), [each for each in arguments[1:] if each is not None]
+        agreed = protocol and AgreedProtocol(protocol, mode == GRAD, mode == NO_GRAD, parameters)
         identity = settings.identity(x)
         result, _, plan = plans.batch_norm(
             *arguments, eps, 1, optional_array(mask), "exact", None, False, out, channels, agreed, identity

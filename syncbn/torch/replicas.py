@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -13,7 +14,14 @@ from torch import Tensor, nn
 from syncbn._core.checks import check_integer
 from syncbn.comm import CollectiveSignature, CommLike, Communicator, as_communicator
 from syncbn.comm.collective import collective
+from syncbn.comm.errors import mark_raised_by_all, mark_repeated
+from syncbn.torch.agreement import ADVICE, checksum
 from syncbn.torch.groups import default_communicator
+
+_CHECK_EVERY = 100
+
+_calls: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
+"""Number of calls of `average_gradients` for each model."""
 
 
 def _communicator(comm: CommLike) -> Communicator:
@@ -60,7 +68,7 @@ def broadcast_parameters(module: nn.Module, comm: CommLike = None) -> None:
     for name, tensor in tensors.items():
         _check_dense(name, tensor)
     with torch.no_grad():
-        parts = [tensor.detach().contiguous().view(-1).view(torch.uint8) for tensor in tensors.values()]
+        parts = [_bytes(tensor) for tensor in tensors.values()]
         packed = torch.cat([torch.zeros(1, dtype=torch.uint8), *parts])
         communicator._protocol.handshake(_signature("broadcast_parameters", tensors))
         communicator._protocol.broadcast(packed.numpy(), 0)
@@ -89,8 +97,10 @@ def average_gradients(module: nn.Module, comm: CommLike = None) -> None:
     ------
     TypeError
         ``module`` is not a Module, or a parameter or gradient is sparse or not on the CPU.
+    ValueError
+        Ranks have different values of the parameters, which the first two calls and every hundredth one check.
     SyncMismatchError
-        Ranks have models with different parameters, or another rank had an invalid argument.
+        Ranks have models with different names, shapes or dtypes, or another rank had an invalid argument.
 
     See Also
     --------
@@ -114,8 +124,22 @@ def average_gradients(module: nn.Module, comm: CommLike = None) -> None:
     present = torch.tensor([each.grad is not None for each in parameters.values()], dtype=dtype)
     parts = [_gradient(name, each).to(dtype).reshape(-1) for name, each in parameters.items()]
     packed = torch.cat([present, *parts])
-    communicator._protocol.handshake(_signature("average_gradients", parameters))
-    communicator._protocol.sum(packed.numpy())
+    _calls[module] = calls = _calls.get(module, 0) + 1
+    protocol: Any = communicator._protocol
+    maxima = protocol.max_buffer(2)  # of a checksum and of its negative, which add up to 0 if all are equal
+    maxima[:] = -np.inf
+    if (calls <= 2 or calls % _CHECK_EVERY == 0) and all(bool(each.isfinite().all()) for each in parameters.values()):
+        value = checksum(_bytes(each).numpy() for each in parameters.values())
+        maxima[:] = value, -value
+    protocol.handshake(_signature("average_gradients", parameters), maxima)
+    differ = maxima.sum() > 0
+    protocol.sum(packed.numpy())
+    if differ:
+        error = ValueError(f"parameters differ between ranks: {ADVICE}")
+        mark_raised_by_all(error, protocol._identity, protocol._calls)
+        if communicator.rank:
+            mark_repeated(error)
+        raise error
     present, *parts = packed.split([len(present), *(len(part) for part in parts)])
     for each, count, part in zip(parameters.values(), present.tolist(), parts, strict=True):
         if count:
@@ -162,6 +186,11 @@ def loss_weight(samples: int, comm: CommLike = None) -> float:
     communicator = _communicator(comm)
     communicator.allreduce(total)
     return communicator.size * samples / max(1, int(total[0]))
+
+
+def _bytes(tensor: Tensor) -> Tensor:
+    """Return the bytes of a dense tensor."""
+    return tensor.detach().contiguous().view(-1).view(torch.uint8)
 
 
 def _gradient(name: str, parameter: Tensor) -> Tensor:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import re
+from contextlib import nullcontext
+from warnings import catch_warnings, simplefilter
 
 import numpy as np
 import pytest
@@ -106,6 +109,55 @@ def test_gradients_that_only_some_ranks_have_count_as_zeros(any_comm):
     assert model[2].bias.grad == torch.tensor((comm.size - 1) / 2, dtype=torch.bfloat16)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_parameters_that_differ_raise_on_all_ranks(any_comm, dtype):
+    """In the first two calls and in every hundredth."""
+    comm = any_comm
+    model = nn.Linear(3, 2).to(dtype)
+    broadcast_parameters(model, comm)
+    average_gradients(model, comm)
+    with torch.no_grad():
+        model.weight[1, 2] += comm.rank
+    for call in range(2, 101):
+        expected = pytest.raises(ValueError, match=r"parameters differ between ranks: .*broadcast_parameters.*#parame")
+        with expected if comm.size > 1 and call in (2, 100) else nullcontext():
+            average_gradients(model, comm)
+
+
+def test_parameters_that_have_diverged_are_not_compared(any_comm):
+    """Their bits may differ where the models are equal."""
+    model = nn.Linear(3, 2)
+    with torch.no_grad():
+        model.bias[:] = (-1) ** any_comm.rank * torch.nan
+    average_gradients(model, any_comm)
+
+
+@pytest.mark.parametrize("trained", ["together", "alone", "diverged"])
+def test_layers_that_train_alone_are_a_warning_on_rank_0(any_comm, rng, trained):
+    """Once for each layer."""
+    comm, warnings = any_comm, []
+    layer = SyncBatchNorm(3, comm=comm)
+    optimizer = torch.optim.SGD(layer.parameters(), 0.1)
+    for _ in range(4):
+        with catch_warnings(record=True) as found:
+            simplefilter("always")
+            y = layer(tensor(rng, (4, 3)).float())
+        warnings += [str(each.message) for each in found]
+        ((comm.rank + 1) * y.sum()).backward()
+        if trained == "together":
+            average_gradients(layer, comm)
+        optimizer.step()
+        if trained == "diverged":
+            layer.bias.data[0] = (-1) ** comm.rank * torch.nan
+    if trained == "alone" and comm.size > 1 and comm.rank == 0:
+        (text,) = warnings
+        assert re.search(
+            r"weight or bias of torch\.SyncBatchNorm #\d+ differs between ranks, .*average_gradients", text
+        )
+    else:
+        assert warnings == []
+
+
 @pytest.mark.parametrize("function", [broadcast_parameters, average_gradients])
 def test_models_that_differ_raise_on_all_ranks(any_comm, function):
     comm = any_comm
@@ -114,6 +166,7 @@ def test_models_that_differ_raise_on_all_ranks(any_comm, function):
     if comm.size > 1:
         with pytest.raises(SyncMismatchError, match="hash"):
             function(nn.Linear(2, 2 + comm.rank), comm)
+    torch.manual_seed(0)
     function(nn.Linear(2, 2), comm)
 
 
