@@ -168,6 +168,15 @@ def test_a_rank_that_makes_a_communicator_alone(ranks, tmp_path):
 
 
 @pytest.mark.parametrize("program", [(), ("-m", "mpi4py")])
+@pytest.mark.parametrize("ranks", RANKS)
+def test_the_traceback_of_the_rank_that_raises_is_printed(ranks, program, tmp_path):
+    """The others, which end at once, do not end the job before."""
+    ending = run("raises", ranks, tmp_path, program=program)
+    assert f"[rank {ranks - 1}] Traceback (most recent call last):" in ending.output
+    assert ending.output.count("Traceback") == 1
+
+
+@pytest.mark.parametrize("program", [(), ("-m", "mpi4py")])
 @pytest.mark.parametrize(
     ("scenario", "repeated"),
     [

@@ -8,7 +8,8 @@ Layout of a page, in words of int64::
 
     NONCE      random number, by which others verify that they have opened the right page
     STARTED    start time of the process, which distinguishes it from a later one with the same process id
-    FINISHED   COMPLETE once the script has finished or finalized MPI, or PENDING if it abandoned a pending operation
+    FINISHED   COMPLETE once the script has finished or finalized MPI, or PENDING if it abandoned a pending operation;
+               PRINTING while it prints its uncaught error
     WAIT       number of the current long wait; 0 outside of long waits
     POLLS      number of polls of the pages of others
     BLOCKER    (3 words) address of the page of a process for which this one waits, or zeros
@@ -31,7 +32,7 @@ from typing import NamedTuple
 NONCE, STARTED, FINISHED, WAIT, POLLS, BLOCKER, RAISED, CYCLE, TEXT = 0, 1, 2, 3, 4, 5, 8, 9, 10
 CONSTRUCTIONS, SLOTS = 128, 2176
 
-COMPLETE, PENDING = 1, 2
+COMPLETE, PENDING, PRINTING = 1, 2, 3
 
 EXITED = "exited without making this call"
 """Reason why a process enters no further call if its script has ended without an error."""

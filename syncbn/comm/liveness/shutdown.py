@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from syncbn._core.kernels import compiled
-from syncbn.comm.liveness.process_page import COMPLETE, FINALIZED, FINISHED, PENDING, ProcessPage
+from syncbn.comm.liveness.process_page import COMPLETE, FINALIZED, FINISHED, PENDING, PRINTING, ProcessPage
 from syncbn.comm.liveness.uncaught import is_of_another_rank, print_uncaught
 
 if TYPE_CHECKING:
@@ -98,12 +98,16 @@ def _install() -> None:
             hook(kind, error, traceback)
             return
         _record(error)
-        _report_end()
-        if hook is sys.__excepthook__ and (tables := _known()):
-            table = tables[0]
-            print_uncaught(table.rank, error, repeated=is_of_another_rank(error) or _repeats_a_lower_rank(table, error))
-        else:
-            hook(kind, error, traceback)
+        _report_end(state=PRINTING)
+        try:
+            if hook is sys.__excepthook__ and (tables := _known()):
+                table = tables[0]
+                repeated = is_of_another_rank(error) or _repeats_a_lower_rank(table, error)
+                print_uncaught(table.rank, error, repeated=repeated)
+            else:
+                hook(kind, error, traceback)
+        finally:
+            _report_end()
 
     def in_this_process(function: Callable[[], None]) -> Callable[[], None]:
         return lambda: function() if os.getpid() == pid else None
@@ -133,11 +137,13 @@ def _repeats_a_lower_rank(table: RankTable, error: BaseException) -> bool:
     """
     lower = [slot.page for rank, slot in table.others.items() if rank < table.rank]
     deadline = time.monotonic() + REPETITION_SECONDS
-    while lower and time.monotonic() < deadline:
-        if any(page.exit_reason.startswith(f"ended with {type(error).__name__}: ") for page in lower):
+    while True:
+        reasons = [page.exit_reason for page in lower]
+        if any(reason.startswith(f"ended with {type(error).__name__}: ") for reason in reasons):
             return True
+        if all(reasons) or time.monotonic() > deadline:
+            return False
         time.sleep(0.02)
-    return False
 
 
 def _end_script() -> None:
@@ -154,12 +160,12 @@ def report_finalize() -> None:
     _report_end(FINALIZED)
 
 
-def _report_end(reason: str = "") -> None:
+def _report_end(reason: str = "", state: int = COMPLETE) -> None:
     with suppress(OSError):
         own = ProcessPage.own()
         if _uncaught is None:
             own.text = reason
-        own.words[FINISHED] = PENDING if _given_up else COMPLETE
+        own.words[FINISHED] = PENDING if _given_up and state == COMPLETE else state
 
 
 def _shut_down() -> None:
@@ -201,9 +207,11 @@ def _abort_at_exit(others: Collection[ProcessPage], *, only_if_asked: bool = Fal
 
 
 def _wait_for(others: Collection[ProcessPage], seconds: float) -> None:
-    """Wait until the other processes have ended, but no longer than this."""
+    """Wait until the other processes have ended and printed their errors, but no longer than this."""
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline and not all(other.exit_reason for other in others):
+    while time.monotonic() < deadline and not all(
+        other.exit_reason and other.words[FINISHED] != PRINTING for other in others
+    ):
         time.sleep(0.02)
 
 
