@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -81,7 +82,7 @@ def __getattr__(name: str) -> Any:
     if name in _PACKAGES:
         return import_module(f"syncbn.{name}")
     if name not in __all__:
-        raise AttributeError(unknown(f"module {__name__!r}", name, NAMES), name=name)
+        raise AttributeError(unknown(f"module {__name__!r}", name, NAMES), name=name, obj=sys.modules[__name__])
     modules = (import_module(f"syncbn.{module}") for module in _MODULES)
     value = globals()[name] = next(getattr(module, name) for module in modules if hasattr(module, name))
     return value

@@ -25,6 +25,7 @@ ATTRIBUTES = {
     "cpu": _ON_THE_CPU,
     "weights": "use state_dict(), or parameters()",
     "trainable_variables": "use parameters()",
+    "trainable": "call eval() of a layer that is to stay as it is",
     "gamma": "it is weight",
     "beta": "it is bias",
     "moving_mean": "it is running_mean",

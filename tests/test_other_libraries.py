@@ -47,7 +47,8 @@ def test_the_error_of_a_name_that_is_not_here(owner, name, advice):
     with pytest.raises(AttributeError) as caught:
         getattr(owner, name)
     assert str(caught.value) == f"{kind} has no attribute {name!r}" + (f": {advice}" if advice else "")
-    assert caught.value.name == name  # from which Python suggests a similar name
+    assert caught.value.name == name
+    assert caught.value.obj is owner  # from these two, Python suggests a similar name
 
 
 def test_assigning_to_a_method():
@@ -55,6 +56,17 @@ def test_assigning_to_a_method():
     with pytest.raises(TypeError, match=r"train is a method of BatchNorm: call train\(\.\.\.\) instead"):
         layer.train = False
     layer.forward = lambda x: (x, lambda dy: dy)  # a function may replace one
+
+
+def test_assigning_a_flag_of_keras():
+    layer = syncbn.BatchNorm(2)
+    with pytest.raises(AttributeError, match=r"no attribute 'trainable': call eval\(\) of a layer"):
+        layer.trainable = False
+
+    class Own(syncbn.Module):
+        trainable = True
+
+    Own().trainable = False
 
 
 def test_the_history_of_keras():

@@ -29,6 +29,13 @@ def check_integer(name: str, value: Any, minimum: int | None = 1) -> int:
     return int(value)
 
 
+def check_flag(name: str, value: Any) -> bool:
+    """Return ``value`` as a bool; raise TypeError unless it is True or False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be True or False, got {shown(value)}")
+    return bool(value)
+
+
 def shown(value: object) -> str:
     """Return how an error text shows a value: numbers, strings and None as they are, shapes, and types of all else."""
     if isinstance(value, np.generic):

@@ -25,6 +25,10 @@ _NAMES = {
 }
 """Names of calls whose operation has another one."""
 
+_METHODS = ("barrier", "allgather", "broadcast", "split", "free")
+_OF_TORCH = ("broadcast_parameters", "average_gradients", "loss_weight")
+"""Methods of communicators, and functions of ``syncbn.torch``."""
+
 _OF_ALL_RANKS = {
     _EVALUATION: _ONE_RANK_EVALUATES,
     "save": _SAVES,
@@ -32,7 +36,7 @@ _OF_ALL_RANKS = {
     **{
         operation: f"{_NAMES.get(operation, operation)} is a call of all ranks, not of one alone"
         f"{see('collective-calls')}"
-        for operation in ("barrier", "allgather", "broadcast", "split", "free", "fit", "resume", "update_bn", *_NAMES)
+        for operation in (*_METHODS, *_OF_TORCH, "fit", "resume", "update_bn", *_NAMES)
     },
 }
 """Advice by operation, for calls that users make on one rank by mistake."""

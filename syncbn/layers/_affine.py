@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from syncbn._core.checks import check_eps
+from syncbn._core.checks import check_eps, check_flag
 from syncbn.layers.module import Module
 from syncbn.layers.parameter import Parameter, floating_dtype, unchanged
 from syncbn.typing import FloatArray
@@ -42,7 +42,8 @@ class AffineNormalizer(Module):
     ) -> None:
         super().__init__()
         self.eps: float | None = None if eps is None else check_eps(eps)
-        self.affine = affine
+        self.affine = check_flag("affine", affine)
+        weight, bias = check_flag("weight", weight), check_flag("bias", bias)
         dtype = floating_dtype(dtype)
         self.weight: Parameter | None = Parameter(np.ones(shape, dtype), decay=False) if affine and weight else None
         self.bias: Parameter | None = Parameter(np.zeros(shape, dtype), decay=False) if affine and bias else None

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from syncbn._core import plans
-from syncbn._core.checks import check_eps, check_integer
+from syncbn._core.checks import check_eps, check_flag, check_integer
 from syncbn.layers._affine import AffineNormalizer
 from syncbn.layers.parameter import floating_dtype
 from syncbn.moments import update_average
@@ -44,7 +44,7 @@ class RunningNormalizer(AffineNormalizer):
         self.num_features: int = check_integer("num_features", num_features)
         super().__init__(self.num_features, check_eps(eps), affine, weight, bias, dtype)
         self.momentum = momentum
-        self.track_running_stats = track = track_running_stats
+        self.track_running_stats = track = check_flag("track_running_stats", track_running_stats)
         self.channel_axis = channel_axis
         self.register_buffer("running_mean", np.zeros(num_features, floating_dtype(dtype)) if track else None)
         self.register_buffer("running_var", np.ones(num_features, floating_dtype(dtype)) if track else None)

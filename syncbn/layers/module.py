@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from syncbn._core.checks import check_flag
 from syncbn.layers._hooks import ForwardHook, HookHandle
 from syncbn.layers._losses import forget_losses
 from syncbn.layers._state import check_state, with_counters
@@ -76,6 +77,8 @@ class Module:
         if isfunction(getattr(type(self), name, None)) and not callable(value):
             kind = type(self).__name__
             raise TypeError(f"{name} is a method of {kind}: call {name}(...) instead of assigning to it")
+        if name in _WITHOUT_EFFECT and not hasattr(type(self), name):
+            raise AttributeError(unknown(f"{type(self).__name__!r} object", name, ATTRIBUTES), name=name, obj=self)
         super().__setattr__(name, value)
 
     if not TYPE_CHECKING:  # a type checker reports unknown names by itself
@@ -244,7 +247,7 @@ class Module:
 
         It calls ``train`` of the modules directly inside, so a module that overrides ``train`` can stay frozen.
         """
-        self.training = mode
+        self.training = check_flag("mode", mode)
         for _, child in self.named_children():
             child.train(mode)
         return self
@@ -326,6 +329,9 @@ class Module:
             yield name, parameter.data
         yield from self._all_buffers("", transient=False)
 
+
+_WITHOUT_EFFECT = ("trainable",)
+"""Attributes of other libraries' modules whose assignment would have no effect."""
 
 _OWN = frozenset({"training", "_buffer_names", "_forward_hooks", "_transient_names"})
 """Attributes that the constructor of `Module` sets."""

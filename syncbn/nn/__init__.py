@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from syncbn import layers
@@ -64,4 +65,5 @@ if not TYPE_CHECKING:  # so that a type checker reports unknown names
     def __getattr__(name: str) -> Any:
         """Raise AttributeError, which says what to use instead of a well-known name of Keras or PyTorch."""
         normalizers = {normalizer: f"use syncbn.layers.{normalizer}" for normalizer in layers.__all__}
-        raise AttributeError(unknown(f"module {__name__!r}", name, {**NAMES, **normalizers}), name=name)
+        advice = {**NAMES, **normalizers}
+        raise AttributeError(unknown(f"module {__name__!r}", name, advice), name=name, obj=sys.modules[__name__])

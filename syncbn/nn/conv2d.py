@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from syncbn._core.checks import check_integer
+from syncbn._core.checks import check_flag, check_integer
 from syncbn.layers.module import Module
 from syncbn.layers.parameter import Parameter, unchanged
 from syncbn.nn._checks import Pair, check_grad, check_input, check_pair, check_rng
@@ -71,7 +71,9 @@ class Conv2d(Module):
         self.padding: Pair = check_pair("padding", padding, minimum=0)
         rng = check_rng(rng)
         self.weight: Parameter = draw(init, (self.out_channels, self.in_channels, *self.kernel_size), rng, dtype)
-        self.bias: Parameter | None = Parameter(np.zeros(self.out_channels, dtype)) if bias else None
+        self.bias: Parameter | None = (
+            Parameter(np.zeros(self.out_channels, dtype)) if check_flag("bias", bias) else None
+        )
 
     def extra_repr(self) -> str:
         """Return the arguments that ``repr`` shows."""

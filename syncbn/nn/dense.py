@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from syncbn._core.checks import check_integer
+from syncbn._core.checks import check_flag, check_integer
 from syncbn.layers.module import Module
 from syncbn.layers.parameter import Parameter, unchanged
 from syncbn.nn._checks import check_grad, check_input, check_rng
@@ -69,7 +69,9 @@ class Dense(Module):
         self.out_features: int = check_integer("out_features", out_features)
         rng = check_rng(rng)
         self.weight: Parameter = draw(init, (self.out_features, self.in_features), rng, dtype)
-        self.bias: Parameter | None = Parameter(np.zeros(self.out_features, dtype)) if bias else None
+        self.bias: Parameter | None = (
+            Parameter(np.zeros(self.out_features, dtype)) if check_flag("bias", bias) else None
+        )
 
     def extra_repr(self) -> str:
         """Return the arguments that ``repr`` shows."""

@@ -98,7 +98,7 @@ def average_gradients(module: nn.Module, comm: CommLike = None) -> None:
     TypeError
         ``module`` is not a Module, or a parameter or gradient is sparse or not on the CPU.
     ValueError
-        Ranks have different values of the parameters, which the first two calls and every hundredth one check.
+        Ranks have different values of the parameters, which calls 1, 2, 4, 8 and so on and every hundredth check.
     SyncMismatchError
         Ranks have models with different names, shapes or dtypes, or another rank had an invalid argument.
 
@@ -128,7 +128,8 @@ def average_gradients(module: nn.Module, comm: CommLike = None) -> None:
     protocol: Any = communicator._protocol
     maxima = protocol.max_buffer(2)  # of a checksum and of its negative, which add up to 0 if all are equal
     maxima[:] = -np.inf
-    if (calls <= 2 or calls % _CHECK_EVERY == 0) and all(bool(each.isfinite().all()) for each in parameters.values()):
+    doubled = calls & (calls - 1) == 0  # calls 1, 2, 4, 8, ...
+    if (doubled or calls % _CHECK_EVERY == 0) and all(bool(each.isfinite().all()) for each in parameters.values()):
         value = checksum(_bytes(each).numpy() for each in parameters.values())
         maxima[:] = value, -value
     protocol.handshake(_signature("average_gradients", parameters), maxima)

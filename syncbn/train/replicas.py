@@ -120,9 +120,9 @@ def sum_gradients(model: Module, comm: CommLike = None, loss: float = 0.0) -> fl
     numbers that were passed to the losses of `syncbn.nn` are compared: the samples of all ranks, divided by the
     normalizers, must add up to a whole number, which is 1 for a mean and the number of samples for a sum.
 
-    The first two calls, every hundredth, and those after any rank has changed its parameters other than by one step of
-    an optimizer also call `check_parameters`, and check that each rank has taken its own share of the same batch, if
-    these are from `shard` and `DataOrder`.
+    Calls 1, 2, 4, 8 and so on, every hundredth, and those after any rank has changed its parameters other than by one
+    step of an optimizer also call `check_parameters`, and check that each rank has taken its own share of the same
+    batch, if these are from `shard` and `DataOrder`.
 
     Parameters
     ----------
@@ -259,7 +259,8 @@ class _Sums:
         self.unchanged = []
         if self.calls == 2 and set(steps) == {0, 1}:
             self.unchanged = self.names_of(model, steps)
-        return not stepped or self.calls <= 2 or self.calls % _CHECK_EVERY == 0
+        doubled = self.calls & (self.calls - 1) == 0  # calls 1, 2, 4, 8, ...
+        return not stepped or doubled or self.calls % _CHECK_EVERY == 0
 
 
 def _kinds(parameters: Sequence[Parameter]) -> list[tuple[tuple[int, ...], np.dtype[Any]]]:

@@ -102,7 +102,7 @@ def test_a_killed_process_is_detected_before_and_after_its_parent_has_noticed(ch
 
 
 def test_a_process_whose_script_finished_has_not_crashed(child, table):
-    child.do(f"own.words[{FINISHED}] = 1; own.text = 'KeyError: 3'")
+    child.do(f"own.words[{FINISHED}] = 1; own.text = 'ended with KeyError: 3'")
     assert table.lost() == {1: "ended with KeyError: 3"}
     child.kill()
     assert not table.others[1].page.crashed
@@ -244,6 +244,19 @@ def test_constructions_are_counted_by_group(child):
     child.do(f"Construction(own, {counts[0]._key} + {GROUPS}).calls = 5")  # the next word of the table
     assert [count.calls for count in counts] == [2, 0]
     assert Construction(page, counts[0]._key + GROUPS).calls == 5
+
+
+def test_a_long_wait_is_printed_once(table, capsys):
+    """The other rank may wait for this one outside of syncbn, of which nothing is known."""
+    table.calls += 1
+    table.calls += 1
+    start = time.monotonic()
+    watch = Watch(table, *BARRIER, None, start)
+    for i in range(1, 250):
+        watch.poll(start + 0.5 * i)
+        text = "[rank 0] has waited 60 s in call 3, barrier: rank 1 has not entered it"
+        assert capsys.readouterr().err.startswith(text) == (i == 121)
+    watch.end()
 
 
 def test_a_rank_that_waits_in_a_construction_prints_it_once(table, capsys):

@@ -76,3 +76,5 @@ def test_bad_sizes():
         Dense(0, 3)
     with pytest.raises(TypeError, match=r"out_features must be an integer, got 3\.5"):
         Dense(5, 3.5)
+    with pytest.raises(TypeError, match=r"bias must be True or False, got ndarray of shape \(3,\)"):
+        Dense(5, 3, bias=np.zeros(3))

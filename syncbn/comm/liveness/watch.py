@@ -20,9 +20,9 @@ POLL_SECONDS = 0.1
 SUSPENDED_SECONDS = 1.0
 """Minimum time between two polls that does not count for the timeout, because the process or the job was suspended."""
 
-NOTICE_SECONDS = 10.0
-"""Time after which a rank prints that it waits in the construction of a communicator. Then the other ranks may be
-unknown, so that it would wait without a word if one of them never takes part."""
+CONSTRUCTION_SECONDS, NOTICE_SECONDS = 10.0, 60.0
+"""Times after which a rank prints that it waits, in the construction of a communicator, where the other ranks may still
+be unknown, and in other calls. The other ranks may wait for this one outside of syncbn, of which nothing is known."""
 
 _wait_numbers = count(1)
 
@@ -113,10 +113,11 @@ class Watch:
         self._lost = set(lost)
 
     def _print_notice(self) -> None:
-        """Print once that this rank waits in a construction."""
-        if self._signature == CONSTRUCTION and not self._noticed and self._waited > NOTICE_SECONDS:
+        """Print once that this rank waits."""
+        seconds = CONSTRUCTION_SECONDS if self._signature == CONSTRUCTION else NOTICE_SECONDS
+        if not self._noticed and self._waited > seconds:
             self._noticed = True
-            waits = f"has waited {NOTICE_SECONDS:g} s in {self._call}: {self._absent()}"
+            waits = f"has waited {seconds:g} s in {self._call}: {self._absent()}"
             sys.stderr.write(f"[rank {self._table.rank}] {waits}{self._advice(see('lost-ranks'))}\n")
             sys.stderr.flush()
 
