@@ -121,13 +121,31 @@ class DataOrder:
         whole, rest = divmod(self.samples, self.global_batch)
         return whole + (rest > 0 and not self.drop_last)
 
-    def batches(self, epoch: int, start: int = 0) -> Iterator[Int64Array]:
-        """Return an iterator over the indices of each step from ``start`` on; ``epoch`` and ``start`` begin at 0."""
-        return self._batches(check_integer("epoch", epoch, 0), check_integer("start", start, 0))
+    def batches(self, epoch: int, start: int = 0) -> Batches:
+        """Return an iterator over the indices of each step from ``start`` on; ``epoch`` and ``start`` begin at 0.
 
-    def _batches(self, epoch: int, start: int) -> Iterator[Int64Array]:
-        order = np.random.default_rng([self.seed, epoch]).permutation(self.samples)
-        for step in range(start, self.steps):
-            batch = order[step * self.global_batch : (step + 1) * self.global_batch]
-            note_batch(len(batch), self, epoch, step)
-            yield batch
+        Its length is the number of steps left, as tqdm shows it. Iterate over it directly: `sum_gradients` cannot check
+        the batches of a list of it.
+        """
+        return Batches(self, check_integer("epoch", epoch, 0), check_integer("start", start, 0))
+
+
+class Batches(Iterator[Int64Array]):
+    """The batches of one epoch of a `DataOrder`, from a step on."""
+
+    def __init__(self, order: DataOrder, epoch: int, start: int) -> None:
+        self._order, self._epoch, self._step = order, epoch, start
+        self._samples: Int64Array = np.random.default_rng([order.seed, epoch]).permutation(order.samples)
+
+    def __len__(self) -> int:
+        """Return the number of steps left."""
+        return max(self._order.steps - self._step, 0)
+
+    def __next__(self) -> Int64Array:
+        if not len(self):
+            raise StopIteration
+        start = self._step * self._order.global_batch
+        batch = self._samples[start : start + self._order.global_batch]
+        note_batch(len(batch), self._order, self._epoch, self._step)
+        self._step += 1
+        return batch

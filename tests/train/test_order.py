@@ -60,3 +60,10 @@ def test_the_smaller_last_batch_can_be_left_out():
 def test_a_rank_that_there_is_not(samples, rank, size):
     with pytest.raises(ValueError, match=f"size - 1, got samples={samples}, rank={rank}, size={size}"):
         shard(samples, rank, size)
+
+
+def test_the_length_of_an_iterator_is_the_number_of_steps_left():
+    batches = DataOrder(23, 5, 0).batches(0, start=2)
+    lengths = [len(batches), *(len(batches) for _ in batches)]
+    assert lengths == [3, 2, 1, 0]
+    assert len(DataOrder(23, 5, 0).batches(0, start=7)) == 0
