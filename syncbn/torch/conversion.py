@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.lazy import LazyModuleMixin
 
 from syncbn.comm import CommLike
 from syncbn.torch.groups import group_of
@@ -16,6 +17,12 @@ from syncbn.torch.layer import BatchNorm, SyncBatchNorm
 
 _LOCAL = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, BatchNorm)
 _SYNCHRONIZED = (nn.SyncBatchNorm, SyncBatchNorm)
+
+_OF_MORE = (
+    "they add to batch normalization, so convert_sync_batchnorm leaves them alone. Replace them by a normalizer and "
+    "what follows it"
+)
+_LAZY = "they have no size yet. Convert the model again after its first batch"
 
 _HARMLESS = {"__annotations__", "__annotate_func__", "__annotations_cache__", "__doc__", "__firstlineno__", "__init__"}
 _HARMLESS |= {"__module__", "__parameters__", "__qualname__", "__static_attributes__"}
@@ -110,13 +117,13 @@ def revert_sync_batchnorm(module: nn.Module) -> nn.Module:
 def convert(module: nn.Module, process_group: Any, comm: CommLike, kind: type[SyncBatchNorm]) -> nn.Module:
     """Convert as `convert_sync_batchnorm`, to layers of the class ``kind``. Collective as that."""
     group = group_of(comm, process_group)
-    left: dict[str, None] = {}
+    left: dict[str, dict[str, None]] = {_OF_MORE: {}, _LAZY: {}}  # names of classes, in order
 
     def replace(layer: nn.Module) -> nn.Module | None:
         base = _base_of(layer, (*_LOCAL, *_SYNCHRONIZED))
         if base is None:
             if isinstance(layer, _BatchNorm):
-                left[type(layer).__name__] = None
+                left[_LAZY if isinstance(layer, LazyModuleMixin) else _OF_MORE][type(layer).__name__] = None
             return None
         attributes = {name: value for name, value in vars(layer).items() if name != "process_group"}
         converted: SyncBatchNorm = _with_state(kind, attributes)
@@ -125,12 +132,9 @@ def convert(module: nn.Module, process_group: Any, comm: CommLike, kind: type[Sy
         return converted
 
     converted = _replace(module, replace)
-    if left:
-        warnings.warn(
-            f"layers of the classes {', '.join(left)} keep local statistics: they add to batch normalization, so "
-            "convert_sync_batchnorm leaves them alone. Replace them by a normalizer and what follows it",
-            stacklevel=3,
-        )
+    for reason, names in left.items():
+        if names:
+            warnings.warn(f"layers of the classes {', '.join(names)} keep local statistics: {reason}", stacklevel=3)
     return converted
 
 

@@ -53,7 +53,10 @@ INVALID = {
     ),
     "two layers": (["scale", "--network", "mlp", "--channels", "8"], "syncbn scale: error: argument --channels: not"),
     "channels": (["scale", "--channels", "8,0"], "syncbn scale: error: channels must be at least 1, got 0"),
-    "alpha": (["scale", "--alpha", "2"], "syncbn scale: error: arguments --alpha and --bandwidth: give both or none"),
+    "alpha": (
+        ["scale", "--alpha", "2"],
+        "syncbn scale: error: arguments --alpha and --bandwidth: give both, or a --preset alone",
+    ),
     "loggp": (["scale", "--loggp", "1,2,3"], "syncbn scale: error: argument --loggp: must be four"),
     "skew": (["scale", "--skew", "late"], "syncbn scale: error: argument --skew: must be microseconds or"),
     "at": (
