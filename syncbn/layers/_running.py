@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from syncbn._core import plans
-from syncbn._core.checks import check_eps, check_flag, check_integer
+from syncbn._core.checks import check_eps, check_flag, check_integer, shown
 from syncbn.layers._affine import AffineNormalizer
 from syncbn.layers.parameter import floating_dtype
 from syncbn.moments import update_average
@@ -57,8 +57,9 @@ class RunningNormalizer(AffineNormalizer):
 
     @momentum.setter
     def momentum(self, value: float | None) -> None:
-        if not (value is None or (isinstance(value, SupportsFloat) and 0 <= float(value) <= 1)):
-            raise ValueError(f"momentum must be in [0, 1] or None, got {value!r}")
+        number = isinstance(value, SupportsFloat) and np.ndim(value) == 0
+        if not (value is None or (number and 0 <= float(value) <= 1)):
+            raise ValueError(f"momentum must be in [0, 1] or None, got {shown(value)}")
         self._momentum = value
 
     def reset_running_stats(self) -> None:

@@ -61,22 +61,31 @@ class Parameter:
     array([2., 2.], dtype=float32)
     """
 
-    __slots__ = ("_grad", "data", "decay", "replicated", "summed", "version")
+    __slots__ = ("_data", "_grad", "decay", "replicated", "summed", "version")
 
     def __init__(self, data: FloatArray, *, decay: bool = True) -> None:
-        check_unmasked(data, "data")
-        if not isinstance(data, np.ndarray):
-            raise TypeError(f"data must be a NumPy array, got {type(data).__name__}{hint(data)}")
-        if data.dtype.kind not in "fV":  # V: other floating types, those of ml_dtypes
-            raise TypeError(
-                f"data must have a floating dtype, got {data.dtype}: convert it, as by astype(numpy.float32)"
-                f"{see('dtypes')}"
-            )
-        self.data: FloatArray = data
+        self.data = data
         self.decay: bool = decay
         self.replicated: bool = False
         self.grad = None
         self.version: int = 0
+
+    @property
+    def data(self) -> FloatArray:
+        """Value."""
+        return self._data
+
+    @data.setter
+    def data(self, value: FloatArray) -> None:
+        check_unmasked(value, "data")
+        if not isinstance(value, np.ndarray):
+            raise TypeError(f"data must be a NumPy array, got {type(value).__name__}{hint(value)}")
+        if value.dtype.kind not in "fV":  # V: other floating types, those of ml_dtypes
+            raise TypeError(
+                f"data must have a floating dtype, got {value.dtype}: convert it, as by astype(numpy.float32)"
+                f"{see('dtypes')}"
+            )
+        self._data = value
 
     @property
     def grad(self) -> FloatArray | None:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syncbn.layers.module import Module
-from syncbn.nn._checks import check_dtype, check_grad, check_rng
+from syncbn.nn._checks import as_number, check_dtype, check_grad, check_rng
 from syncbn.nn._select import select
 from syncbn.typing import BackwardOf, FloatArray, ScalarT
 
@@ -57,7 +57,7 @@ class Dropout(Module):
 
     def __init__(self, p: float = 0.5, *, rng: np.random.Generator | int | None = None) -> None:
         super().__init__()
-        self.p: float = float(p)
+        self.p: float = as_number("p", p)
         if not 0.0 <= self.p <= 1.0:
             raise ValueError(f"p must be in [0, 1], got {p!r}")
         seed = check_rng(rng).integers(1 << 64, size=2, dtype=np.uint64)

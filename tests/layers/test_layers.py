@@ -105,6 +105,8 @@ def test_momentum_that_is_changed_is_checked(make, value):
     layer = make(2, momentum=0.25)
     with pytest.raises(ValueError, match=rf"momentum must be in \[0, 1\] or None, got {value!r}"):
         layer.momentum = value
+    with pytest.raises(ValueError, match=r"momentum must be in \[0, 1\] or None, got ndarray of shape \(2,\)"):
+        layer.momentum = np.full(2, 0.1)
     assert layer.momentum == 0.25
     layer.momentum = 0.5
     assert "momentum=0.5" in repr(layer)

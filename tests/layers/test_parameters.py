@@ -134,3 +134,18 @@ def test_a_parameter_does_not_become_an_array():
     assert next(layer.own_parameters())[1].data[0] == 2
     layer.weight = None
     assert [name for name, _ in layer.named_parameters()] == ["bias"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ([1.0, 2.0], "data must be a NumPy array, got list"),
+        (np.ones(2, int), "data must have a floating dtype, got int64"),
+        (np.ma.masked_array([1.0, 2.0]), "masked"),
+    ],
+)
+def test_a_value_that_is_assigned_is_checked(value, text):
+    parameter = BatchNorm(2).weight
+    with pytest.raises(TypeError, match=text):
+        parameter.data = value
+    np.testing.assert_array_equal(parameter.data, [1, 1])

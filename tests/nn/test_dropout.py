@@ -64,6 +64,8 @@ def test_limits():
     for p in (-0.1, 1.1, np.nan):
         with pytest.raises(ValueError, match=r"p must be in \[0, 1\], got"):
             Dropout(p)
+    with pytest.raises(TypeError, match="p must be a number, got None"):
+        Dropout(None)
     with pytest.raises(TypeError, match="Dropout expects float32 or float64, got float16"):
         dropout()(np.ones(3, np.float16))
 
