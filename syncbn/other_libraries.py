@@ -25,6 +25,7 @@ ATTRIBUTES = {
     "cpu": _ON_THE_CPU,
     "weights": "use state_dict(), or parameters()",
     "trainable_variables": "use parameters()",
+    **dict.fromkeys(("requires_grad_", "requires_grad"), "call eval() of a layer that is to stay as it is"),
     "trainable": "call eval() of a layer that is to stay as it is",
     "gamma": "it is weight",
     "beta": "it is bias",
@@ -35,6 +36,11 @@ ATTRIBUTES = {
 
 NAMES = {
     **dict.fromkeys(("BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "BatchNormalization"), "use syncbn.BatchNorm"),
+    **dict.fromkeys(("SyncBatchNorm1d", "SyncBatchNorm2d", "SyncBatchNorm3d"), "use syncbn.SyncBatchNorm"),
+    **dict.fromkeys(
+        ("convert_sync_batchnorm", "convert_syncbn_model"),
+        "use syncbn.torch.convert_sync_batchnorm, or build the model with syncbn.SyncBatchNorm",
+    ),
     **dict.fromkeys(("InstanceNorm1d", "InstanceNorm2d", "InstanceNorm3d"), "use syncbn.InstanceNorm"),
     "LayerNormalization": "use syncbn.LayerNorm",
     "GroupNormalization": "use syncbn.GroupNorm",

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pkgutil import resolve_name
 from types import ModuleType
 
+import numpy as np
 import pytest
 
 import syncbn
@@ -16,6 +17,7 @@ from syncbn import nn
 from syncbn.other_libraries import ATTRIBUTES, COMMUNICATION, NAMES
 from syncbn.train import History
 
+OF_ITS_ARRAY = "use those of its array, parameter.data (docs/sharp-bits.md#values-of-parameters)"
 BRIDGES = {f"import syncbn.{bridge} first" for bridge in ("torch", "keras", "jax", "onnx")}
 
 
@@ -25,6 +27,10 @@ BRIDGES = {f"import syncbn.{bridge} first" for bridge in ("torch", "keras", "jax
         (syncbn, "BatchNorm2d", "use syncbn.BatchNorm"),
         (syncbn, "Linear", "use nn.Dense"),
         (syncbn, "torch_", None),
+        (syncbn, "SyncBatchNorm2d", "use syncbn.SyncBatchNorm"),
+        (syncbn.Parameter(np.ones(2)), "shape", OF_ITS_ARRAY),
+        (syncbn.Parameter(np.ones(2)), "numpy", OF_ITS_ARRAY),
+        (syncbn.Parameter(np.ones(2)), "gradient", None),
         (nn, "Linear", "use nn.Dense"),
         (nn, "CrossEntropyLoss", "use nn.softmax_cross_entropy"),
         (nn, "BatchNorm", "use syncbn.layers.BatchNorm"),

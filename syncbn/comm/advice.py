@@ -16,6 +16,9 @@ _EVALUATION = "evaluation"
 _ONE_RANK_EVALUATES = (
     f"train.evaluate is a call of all ranks; on one rank alone, pass comm=SerialComm(){see('evaluation-on-one-rank')}"
 )
+_ALL_SAMPLES = (
+    f"Pass the same samples on all ranks, of which train.evaluate takes a share on each{see('evaluation-on-one-rank')}"
+)
 _SAVES = f"save is a call of all ranks, of which rank 0 writes the file{see('collective-calls')}"
 _NAMES = {
     "Trainer": "Trainer(...)",
@@ -51,6 +54,8 @@ def on_mismatch(calls: Collection[CollectiveSignature]) -> str:
     odd = [each for each, count in operations.items() if count == min(operations.values())]  # of the fewest ranks
     if len(operations) > 1 and (found := [_OF_ALL_RANKS[each] for each in odd if each in _OF_ALL_RANKS]):
         return min(found)  # the same on all ranks
+    if set(operations) == {_EVALUATION}:
+        return _ALL_SAMPLES
     if set(operations) == {"forward"} and len({call.layer for call in calls}) > 1:
         return _SAME_LAYERS
     if "forward" in operations and len(operations) > 1:

@@ -10,6 +10,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from syncbn._core import debug
 from syncbn._core.checks import check_unmasked, hint, shown
+from syncbn.other_libraries import unknown
 from syncbn.pitfalls import see
 from syncbn.typing import FloatArray
 
@@ -119,6 +120,14 @@ class Parameter:
 
     if not TYPE_CHECKING:  # a type checker reports them by itself
 
+        def __getattr__(self, name: str) -> NoReturn:
+            """Raise AttributeError, which says where the attributes of an array are."""
+            advice = {name: f"use those of its array, parameter.data{see('values-of-parameters')}"}
+            of_an_array = hasattr(np.ndarray, name) or name in _OF_A_TENSOR
+            raise AttributeError(
+                unknown("'Parameter' object", name, advice if of_an_array else {}), name=name, obj=self
+            )
+
         def _refuse(self, *_: object) -> NoReturn:
             """Raise TypeError: operations are those of the array."""
             raise TypeError(
@@ -132,6 +141,9 @@ class Parameter:
 
     def __repr__(self) -> str:
         return f"Parameter(shape={self.data.shape}, dtype={self.data.dtype}, decay={self.decay})"
+
+
+_OF_A_TENSOR = ("numpy", "detach", "tolist", "clone")
 
 
 def _checked_gradient(grad: NDArray[np.floating], data: FloatArray) -> NDArray[np.floating]:

@@ -102,7 +102,7 @@ class Run:
         """Descriptions of the other arguments, equal on all ranks."""
         return {
             "epochs": self.epochs,
-            "validation_data": self.validation_data is None or describe_data(*self.validation_data),
+            "validation_data": None if self.validation_data is None else describe_data(*self.validation_data),
             "checkpoint": None if self.file is None else "a path",
             "checkpoint_steps": self.checkpoint_steps,
         }

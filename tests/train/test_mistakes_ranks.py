@@ -100,6 +100,18 @@ def test_a_mistake_of_one_rank_reaches_all(comm, tmp_path, kind):
         own.barrier()
 
 
+def test_samples_that_differ_between_ranks(comm, tmp_path):
+    if comm.size == 1:
+        pytest.skip("needs another rank")
+    with MPIComm() as own:
+        mistake = Mistake(own, tmp_path / "checkpoint")
+        with pytest.raises(SyncMismatchError, match=r"Pass the same samples on all ranks, of which train\."):
+            evaluate(mistake.model, X + own.rank, Y, own)
+        with pytest.raises(ValueError, match=r"validation_data is (\{.*on rank 0, but None|None on rank 0, but \{)"):
+            mistake.trainer.fit(X, Y, 1, validation_data=mistake.pick((X, Y), None))
+        own.barrier()
+
+
 @pytest.mark.parametrize("groups", [1, 2])
 def test_the_error_of_a_callback_is_not_lost_where_layers_have_other_communicators(comm, groups):
     if comm.size == 1:
