@@ -67,7 +67,7 @@ class BenchCommand(MeasuringCommand):
             if getattr(options, name) < 1:
                 raise UsageError(f"argument --{name}: must be at least 1, got {getattr(options, name)}")
         layers = NETWORKS[options.network]
-        self.shapes = {(options.batch, *shape): count for shape, count in layers.items()}
+        self.shapes: dict[tuple[int, ...], int] = {(options.batch, *shape): count for shape, count in layers.items()}
         check_local_batches(options.network, self.shapes)
         check_memory(self.shapes, self.ranks)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from syncbn import __version__, data
 from syncbn.cli import ranks
@@ -16,6 +17,7 @@ from syncbn.cli.parser import add_json, add_ranks, comma_list, directory, file_n
 from syncbn.cli.pieces import make_progress
 from syncbn.comm import Communicator
 from syncbn.experiments.claims import CLAIMS
+from syncbn.experiments.claims.claim import Claim
 from syncbn.experiments.claims.report import ClaimsReport
 from syncbn.experiments.claims.runner import run_claims
 from syncbn.experiments.claims.setup import SEARCH_SEED, SEEDS, Effort, Setup, check_images, fingerprint
@@ -75,7 +77,7 @@ class ClaimsCommand(Command):
         unknown = [name for name in names if name not in CLAIMS]
         if unknown:
             raise UsageError(f"unknown claim {unknown[0]!r} (choose from {', '.join(CLAIMS)})")
-        self.claims = [CLAIMS[name] for name in names or CLAIMS]
+        self.claims: list[Claim[Any]] = [CLAIMS[name] for name in names or CLAIMS]
         if options.list:
             return
         require("claims", ("rich", "matplotlib", "scipy"))
@@ -83,14 +85,14 @@ class ClaimsCommand(Command):
             raise UsageError("arguments --quick and --smoke: give one of them")
         effort: Effort = "smoke" if options.smoke else "quick" if options.quick else "full"
         try:
-            self.dataset = data.load(options.data)
+            self.dataset: data.Dataset = data.load(options.data)
             check_images(self.dataset, effort)
         except (ValueError, OSError) as error:
             raise UsageError(str(error)) from error
         seeds = SEEDS[effort] if options.seeds is None else options.seeds
         if min(seeds) < 0 or len(set(seeds)) < len(seeds):
             raise UsageError(f"argument --seeds: must be different numbers from 0, got {_text(seeds)!r}")
-        self.setup = Setup(effort, tuple(seeds), self.ranks, len(self.dataset.class_names))
+        self.setup: Setup = Setup(effort, tuple(seeds), self.ranks, len(self.dataset.class_names))
         try:
             for claim in self.claims:
                 claim.check(self.setup)

@@ -88,9 +88,9 @@ class CompareCommand(Command):
         require("compare", ("rich", "matplotlib", "scipy"))
         names = CompareConfig.__dataclass_fields__.keys() & vars(options).keys()
         try:
-            self.config = CompareConfig(**{name: getattr(options, name) for name in names})
+            self.config: CompareConfig = CompareConfig(**{name: getattr(options, name) for name in names})
             dataset = data.load(self.config.data)
-            self.dataset = dataset.first(self.config.train_samples, self.config.test_samples)
+            self.dataset: data.Dataset = dataset.first(self.config.train_samples, self.config.test_samples)
             self.config.check_batches(self.ranks, len(self.dataset.x_train))
             check_images(self.config, self.dataset)
         except (ValueError, OSError) as error:

@@ -95,8 +95,9 @@ class BarProgress(Progress):
             speed_estimate_period=WINDOW_SECONDS,
         )
         self.task = self.bar.add_task("", total=None, done=0, pieces=0)
-        self.pieces = self.done = 0
-        self.cost = 0.0
+        self.pieces: int = 0
+        self.done: int = 0
+        self.cost: float = 0.0
 
     def begin(self, pieces: int, cost: float) -> None:
         """Start the bar."""

@@ -48,7 +48,7 @@ class BarObserver(Observer):
     """An observer that draws a bar over the steps of all runs, with the current run and the remaining time."""
 
     def __init__(self, name: terminal.StreamName, rates: int) -> None:
-        self.bar = BarProgress(name, "runs")
+        self.bar: BarProgress = BarProgress(name, "runs")
         self.rates = rates
 
     def begin(self, runs: int, steps: int) -> None:

@@ -93,13 +93,13 @@ class ScaleCommand(MeasuringCommand):
     """The scale command: measures unless parameters are given, predicts and prints."""
 
     def __init__(self, options: argparse.Namespace) -> None:
-        self.given = _given_link(options)
+        self.given: Hockney | LogGP | None = _given_link(options)
         if self.given is not None or options.preset is not None:
             options.ranks_default = 1
         super().__init__(options)
         names = {name for name, entry in ScaleConfig.__dataclass_fields__.items() if entry.init}
         try:
-            self.config = ScaleConfig(**{name: getattr(options, name) for name in names})
+            self.config: ScaleConfig = ScaleConfig(**{name: getattr(options, name) for name in names})
         except ValueError as error:
             raise UsageError(str(error)) from error
         if options.preset not in (None, *PUBLISHED):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 Direction = Literal["forward", "backward"]
 
@@ -103,9 +104,9 @@ def unknown_signature(direction: Direction, layer: str) -> CollectiveSignature:
 class Signatures:
     """The signatures of the layers of one communicator."""
 
-    layer_signature = staticmethod(layer_signature)
-    unknown_signature = staticmethod(unknown_signature)
-    _layers = 0
+    layer_signature: ClassVar[Callable[..., CollectiveSignature]] = staticmethod(layer_signature)
+    unknown_signature: ClassVar[Callable[..., CollectiveSignature]] = staticmethod(unknown_signature)
+    _layers: int = 0
 
     def register_layer(self, kind: str) -> str:
         """Return the identity of a new layer: ``kind`` and its number in the order of creation.

@@ -37,7 +37,7 @@ class PickledDType:
     """The name of the dtype of a pickled array."""
 
     def __init__(self, name: Any) -> None:
-        self.name = name.encode() if isinstance(name, str) else name
+        self.name: Any = name.encode() if isinstance(name, str) else name
 
     def __setstate__(self, _: object) -> None:
         """Ignore the details, such as the byte order, which a dtype of one byte does not have."""

@@ -42,7 +42,7 @@ class AffineNormalizer(Module):
     ) -> None:
         super().__init__()
         self.eps: float | None = None if eps is None else check_eps(eps)
-        self.affine = check_flag("affine", affine)
+        self.affine: bool = check_flag("affine", affine)
         weight, bias = check_flag("weight", weight), check_flag("bias", bias)
         dtype = floating_dtype(dtype)
         self.weight: Parameter | None = Parameter(np.ones(shape, dtype), decay=False) if affine and weight else None

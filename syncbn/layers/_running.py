@@ -44,7 +44,8 @@ class RunningNormalizer(AffineNormalizer):
         self.num_features: int = check_integer("num_features", num_features)
         super().__init__(self.num_features, check_eps(eps), affine, weight, bias, dtype)
         self.momentum = momentum
-        self.track_running_stats = track = check_flag("track_running_stats", track_running_stats)
+        self.track_running_stats: bool = check_flag("track_running_stats", track_running_stats)
+        track = self.track_running_stats
         self.channel_axis = channel_axis
         self.register_buffer("running_mean", np.zeros(num_features, floating_dtype(dtype)) if track else None)
         self.register_buffer("running_var", np.ones(num_features, floating_dtype(dtype)) if track else None)

@@ -8,6 +8,7 @@ activation checkpointing and hooks on saved tensors work.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
@@ -288,10 +289,12 @@ def _no_setup(ctx: Any, inputs: Any, output: Any) -> None:
     """Save nothing."""
 
 
-normalize = differentiable("batch_norm", _normalize, _normalize_fake, _normalize_setup, _normalize_backward)
-gradients = differentiable(
+normalize: Callable[..., Any] = differentiable(
+    "batch_norm", _normalize, _normalize_fake, _normalize_setup, _normalize_backward
+)
+gradients: Callable[..., Any] = differentiable(
     "batch_norm_backward", _differentiate, _differentiate_fake, _differentiate_setup, _differentiate_backward
 )
-second_gradients = differentiable(
+second_gradients: Callable[..., Any] = differentiable(
     "batch_norm_double_backward", _differentiate_twice, _differentiate_twice_fake, _no_setup, _differentiate_thrice
 )

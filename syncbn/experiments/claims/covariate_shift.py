@@ -65,7 +65,7 @@ class Noise(Module):
     def __init__(self, size: float, seed: Sequence[int]) -> None:
         super().__init__()
         self.size = size
-        self.rng = np.random.default_rng(seed)
+        self.rng: np.random.Generator = np.random.default_rng(seed)
 
     def forward(self, x: FloatArray) -> tuple[FloatArray, Backward]:
         """Return x with noise, and its backward, the identity."""

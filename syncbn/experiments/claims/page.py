@@ -43,7 +43,11 @@ td, th { padding: .125rem .5rem; border-bottom: 1px solid var(--line); text-alig
 pre { padding: .75rem; background: var(--card); white-space: pre-wrap; }
 """
 
-MARKS = {True: ("✓", "confirmed"), False: ("✗", "contradicted"), None: ("?", "neither confirmed nor contradicted")}
+MARKS: dict[bool | None, tuple[str, str]] = {
+    True: ("✓", "confirmed"),
+    False: ("✗", "contradicted"),
+    None: ("?", "neither confirmed nor contradicted"),
+}
 
 
 def page(report: Mapping[str, Any], svg: Mapping[str, str]) -> str:

@@ -115,7 +115,7 @@ class ClaimsReport:
         }
 
 
-MARKS = {True: "+", False: "-", None: "?"}
+MARKS: dict[bool | None, str] = {True: "+", False: "-", None: "?"}
 """Marks of the outcomes of checks in text."""
 
 
