@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -42,14 +42,14 @@ class AgreedProtocol:
         Protocol of the communicator, which makes all other calls.
     needed, refused : bool
         Whether this rank needs a graph, and whether it cannot have one.
-    parameters : list of ndarray
-        γ and β of this rank, as far as there are any.
+    parameters : sequence of ndarray or None
+        γ and β of this rank, as far as they are to be compared.
     """
 
-    def __init__(self, protocol: Any, needed: bool, refused: bool, parameters: list[NDArray[Any]]) -> None:
+    def __init__(self, protocol: Any, needed: bool, refused: bool, parameters: Sequence[NDArray[Any] | None]) -> None:
         self._protocol = protocol
-        self._parameters = parameters
-        value = checksum(parameters)
+        self._parameters = [each for each in parameters if each is not None]
+        value = checksum(self._parameters)
         self._flags = float(needed), float(refused), float(value), float(-value)  # maxima of both: ranks differ
 
     def __getattr__(self, name: str) -> Any:

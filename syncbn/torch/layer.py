@@ -130,7 +130,7 @@ class SyncBatchNorm(BatchNorm):
     def _share(self, group: Group, original: type) -> None:
         """Set the ranks that share the statistics, and the class that `revert_sync_batchnorm` restores."""
         self._group = group
-        self._identity = group.identify("torch.SyncBatchNorm")
+        self._identity = group.identify(operators.LAYER)
         self._original = original
 
     @classmethod

@@ -27,6 +27,9 @@ EVALUATION, NO_GRAD, GRAD_UNUSED, GRAD = range(4)
 """Modes of a forward: with running statistics; with those of the batch and without a graph; with a graph that this rank
 needs only if another one does; with a graph."""
 
+LAYER = "torch.SyncBatchNorm"
+"""Name of the layers whose parameters ranks compare. Those of Keras may be of models that are not distributed."""
+
 ANCHOR = torch.zeros(0, requires_grad=True)
 """An empty tensor that attaches a result to the graph, where only other ranks may need gradients."""
 
@@ -111,7 +114,7 @@ def _normalize(
         )
         needed = False
     else:
-        protocol, parameters = settings.protocol(), [each for each in arguments[1:] if each is not None]
+        protocol, parameters = settings.protocol(), arguments[1:] if name.startswith(LAYER) else ()
         agreed = protocol and AgreedProtocol(protocol, mode == GRAD, mode == NO_GRAD, parameters)
         identity = settings.identity(x)
         result, _, plan = plans.batch_norm(
