@@ -25,8 +25,9 @@ ATTRIBUTES = {
     "cpu": _ON_THE_CPU,
     "weights": "use state_dict(), or parameters()",
     "trainable_variables": "use parameters()",
-    **dict.fromkeys(("requires_grad_", "requires_grad"), "call eval() of a layer that is to stay as it is"),
-    "trainable": "call eval() of a layer that is to stay as it is",
+    **dict.fromkeys(
+        ("trainable", "requires_grad", "requires_grad_"), "call eval() of a layer that is to stay as it is"
+    ),
     "gamma": "it is weight",
     "beta": "it is bias",
     "moving_mean": "it is running_mean",

@@ -64,10 +64,11 @@ def test_assigning_to_a_method():
     layer.forward = lambda x: (x, lambda dy: dy)  # a function may replace one
 
 
-def test_assigning_a_flag_of_keras():
+def test_assigning_a_flag_of_another_library():
     layer = syncbn.BatchNorm(2)
-    with pytest.raises(AttributeError, match=r"no attribute 'trainable': call eval\(\) of a layer"):
-        layer.trainable = False
+    for name in ("trainable", "requires_grad"):
+        with pytest.raises(AttributeError, match=rf"no attribute '{name}': call eval\(\) of a layer"):
+            setattr(layer, name, False)
 
     class Own(syncbn.Module):
         trainable = True

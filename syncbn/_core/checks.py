@@ -29,6 +29,11 @@ def check_integer(name: str, value: Any, minimum: int | None = 1) -> int:
     return int(value)
 
 
+def compares_parameters(call: int) -> bool:
+    """Return whether this call, from 1 on, compares the parameters of ranks: 1, 2, 4, 8, ... and every hundredth."""
+    return call & (call - 1) == 0 or call % 100 == 0
+
+
 def check_flag(name: str, value: Any) -> bool:
     """Return ``value`` as a bool; raise TypeError unless it is True or False."""
     if not isinstance(value, (bool, np.bool_)):

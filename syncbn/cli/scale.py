@@ -204,7 +204,7 @@ def _fit(measurements: Sequence[Measurement], channels: Sequence[int]) -> Machin
 
 def _given_link(options: argparse.Namespace) -> Hockney | LogGP | None:
     if (options.alpha is None) != (options.bandwidth is None):
-        raise UsageError("arguments --alpha and --bandwidth: give both, or a --preset alone")
+        raise UsageError("arguments --alpha and --bandwidth: give both or none, and none with --preset")
     if options.alpha is not None:
         return Hockney(options.alpha, 1e-3 / options.bandwidth)
     if options.loggp is None:

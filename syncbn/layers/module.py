@@ -330,7 +330,7 @@ class Module:
         yield from self._all_buffers("", transient=False)
 
 
-_WITHOUT_EFFECT = ("trainable",)
+_WITHOUT_EFFECT = ("trainable", "requires_grad")
 """Attributes of other libraries' modules whose assignment would have no effect."""
 
 _OWN = frozenset({"training", "_buffer_names", "_forward_hooks", "_transient_names"})

@@ -143,7 +143,8 @@ class Parameter:
         return f"Parameter(shape={self.data.shape}, dtype={self.data.dtype}, decay={self.decay})"
 
 
-_OF_A_TENSOR = ("numpy", "detach", "tolist", "clone")
+_OF_A_TENSOR = ("numpy", "detach", "clone")
+"""Methods of PyTorch's tensors that make an array or a copy of it."""
 
 
 def _checked_gradient(grad: NDArray[np.floating], data: FloatArray) -> NDArray[np.floating]:

@@ -17,18 +17,18 @@ ADVICE = (
     "call syncbn.torch.broadcast_parameters before the training, and average gradients in each step, by "
     f"DistributedDataParallel or syncbn.torch.average_gradients{see('parameters-that-differ')}"
 )
-"""What to do where parameters differ between ranks."""
+"""Advice in errors and warnings about parameters that differ between ranks."""
 
 _warned: set[tuple[int, str]] = set()
 """The communicators and layers whose parameters differ between ranks, of which rank 0 has warned."""
 
 
-def checksum(arrays: Iterable[NDArray[Any]]) -> int:
-    """Return the CRC-32 of the values of all arrays."""
+def checksums(arrays: Iterable[NDArray[Any]]) -> tuple[float, float]:
+    """Return the CRC-32 of all arrays and its negative. Their maxima over ranks add up to 0 if all ranks are equal."""
     value = 0
     for array in arrays:
         value = zlib.crc32(array.tobytes(), value)
-    return value
+    return float(value), float(-value)
 
 
 class AgreedProtocol:
@@ -49,8 +49,7 @@ class AgreedProtocol:
     def __init__(self, protocol: Any, needed: bool, refused: bool, parameters: Sequence[NDArray[Any] | None]) -> None:
         self._protocol = protocol
         self._parameters = [each for each in parameters if each is not None]
-        value = checksum(self._parameters)
-        self._flags = float(needed), float(refused), float(value), float(-value)  # maxima of both: ranks differ
+        self._flags = float(needed), float(refused), *checksums(self._parameters)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._protocol, name)

@@ -115,7 +115,7 @@ def _normalize(
         needed = False
     else:
         protocol, parameters = settings.protocol(), arguments[1:] if name.startswith(LAYER) else ()
-        agreed = protocol and AgreedProtocol(protocol, mode == GRAD, mode == NO_GRAD, parameters)
+        agreed = None if protocol is None else AgreedProtocol(protocol, mode == GRAD, mode == NO_GRAD, parameters)
         identity = settings.identity(x)
         result, _, plan = plans.batch_norm(
             *arguments, eps, 1, optional_array(mask), "exact", None, False, out, channels, agreed, identity

@@ -11,14 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from syncbn._core.checks import check_integer
+from syncbn._core.checks import check_integer, compares_parameters
 from syncbn.comm import CollectiveSignature, CommLike, Communicator, as_communicator
 from syncbn.comm.collective import collective
-from syncbn.comm.errors import mark_raised_by_all, mark_repeated
-from syncbn.torch.agreement import ADVICE, checksum
+from syncbn.torch.agreement import ADVICE, checksums
 from syncbn.torch.groups import default_communicator
-
-_CHECK_EVERY = 100
 
 _calls: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
 """Number of calls of `average_gradients` for each model."""
@@ -126,21 +123,15 @@ def average_gradients(module: nn.Module, comm: CommLike = None) -> None:
     packed = torch.cat([present, *parts])
     _calls[module] = calls = _calls.get(module, 0) + 1
     protocol: Any = communicator._protocol
-    maxima = protocol.max_buffer(2)  # of a checksum and of its negative, which add up to 0 if all are equal
+    maxima = protocol.max_buffer(2)
     maxima[:] = -np.inf
-    doubled = calls & (calls - 1) == 0  # calls 1, 2, 4, 8, ...
-    if (doubled or calls % _CHECK_EVERY == 0) and all(bool(each.isfinite().all()) for each in parameters.values()):
-        value = checksum(_bytes(each).numpy() for each in parameters.values())
-        maxima[:] = value, -value
+    if compares_parameters(calls) and all(bool(each.isfinite().all()) for each in parameters.values()):
+        maxima[:] = checksums(_bytes(each).numpy() for each in parameters.values())
     protocol.handshake(_signature("average_gradients", parameters), maxima)
     differ = maxima.sum() > 0
     protocol.sum(packed.numpy())
     if differ:
-        error = ValueError(f"parameters differ between ranks: {ADVICE}")
-        mark_raised_by_all(error, protocol._identity, protocol._calls)
-        if communicator.rank:
-            mark_repeated(error)
-        raise error
+        raise ValueError(f"parameters differ between ranks: {ADVICE}")
     present, *parts = packed.split([len(present), *(len(part) for part in parts)])
     for each, count, part in zip(parameters.values(), present.tolist(), parts, strict=True):
         if count:

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syncbn.comm import CommLike, Communicator
-from syncbn.comm.serial import SERIAL
 from syncbn.layers import Module
+from syncbn.layers._batch import BatchNormalizer
 from syncbn.pitfalls import see
 from syncbn.train.errors import check_model, collective_errors, find_communicator, of_all_ranks, raised_by_all
 
@@ -97,7 +97,7 @@ def _synchronized(model: Module, comm: Communicator) -> dict[str, NDArray[Any]]:
     return {
         f"{path}.{name}" if path else name: buffer
         for path, module in model.named_modules()
-        if getattr(module, "comm", SERIAL).size == comm.size
+        if isinstance(module, BatchNormalizer) and module.comm.size == comm.size
         for name, buffer in module.named_buffers()
     }
 

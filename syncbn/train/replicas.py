@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from syncbn._core.checks import compares_parameters
 from syncbn.comm import CommLike
 from syncbn.layers import Module, Parameter
 from syncbn.layers._losses import forget_losses, used_losses
@@ -31,8 +32,6 @@ from syncbn.train.errors import (
 from syncbn.train.gradients import FlatGradients
 from syncbn.train.mistakes import missing_gradient, wrong_normalizer, wrong_shares
 from syncbn.train.shares import take_share
-
-_CHECK_EVERY = 100
 
 
 @of_all_ranks
@@ -259,8 +258,7 @@ class _Sums:
         self.unchanged = []
         if self.calls == 2 and set(steps) == {0, 1}:
             self.unchanged = self.names_of(model, steps)
-        doubled = self.calls & (self.calls - 1) == 0  # calls 1, 2, 4, 8, ...
-        return not stepped or doubled or self.calls % _CHECK_EVERY == 0
+        return not stepped or compares_parameters(self.calls)
 
 
 def _kinds(parameters: Sequence[Parameter]) -> list[tuple[tuple[int, ...], np.dtype[Any]]]:

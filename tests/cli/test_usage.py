@@ -55,7 +55,7 @@ INVALID = {
     "channels": (["scale", "--channels", "8,0"], "syncbn scale: error: channels must be at least 1, got 0"),
     "alpha": (
         ["scale", "--alpha", "2"],
-        "syncbn scale: error: arguments --alpha and --bandwidth: give both, or a --preset alone",
+        "syncbn scale: error: arguments --alpha and --bandwidth: give both or none, and none with --preset",
     ),
     "loggp": (["scale", "--loggp", "1,2,3"], "syncbn scale: error: argument --loggp: must be four"),
     "skew": (["scale", "--skew", "late"], "syncbn scale: error: argument --skew: must be microseconds or"),

@@ -86,6 +86,14 @@ def test_synchronized_running_statistics_that_differ(comm, layer):
         check_parameters(model, comm)
 
 
+def test_a_module_with_a_communicator_may_contain_local_layers(comm):
+    """Its running statistics differ between ranks."""
+    model = Sequential(BatchNorm(3))
+    model.comm = comm
+    model(np.random.default_rng(comm.rank).normal(size=(4, 3)))
+    check_parameters(model, comm)
+
+
 def test_groups_have_running_statistics_of_their_own(comm):
     group = comm.split(1)
     model = Sequential(SyncBatchNorm(3, comm=group))
