@@ -127,7 +127,7 @@ cdef class BatchNormPlan(Plan):
         self.weight64 = parameter64(weight, "weight", layout.channels)
         self.bias64 = parameter64(bias, "bias", layout.channels)
         self.eps = eps if is_eps(eps) else checks.check_eps(eps)
-        self.adds, self.relu = residual is not None, bool(relu)
+        self.adds, self.relu = residual is not None, flag("relu", relu)
         if self.adds:
             self.residual = self.as_x(residual, "residual", self.dtype())
         self.y = self.memory_for(out, x, residual)
@@ -301,6 +301,7 @@ cdef class BatchNormPlan(Plan):
         cdef ndarray dx, selected, sums = doubles(2, 4, self.layout.channels)
         if self.protocol is None:
             check_keywords(unknown)
+            flag("total", total)
             dx, selected = self.gradient_local(dy, out, sums)
         else:
             dx, selected = self.gradient_distributed(dy, total, out, sums, unknown)
@@ -339,7 +340,7 @@ cdef class BatchNormPlan(Plan):
         with protocol.collective_errors(signature):
             self.check_unchanged()
             check_keywords(unknown)
-            of_all_ranks = bool(total)
+            of_all_ranks = flag("total", total)
             gradient, dx = self.as_x(dy, "dy"), self.memory_for(out, dy, self.y)
             selected = None if not self.relu else empty_like(self.x) if self.adds else dx
             rows = self.new_rows(2)
@@ -371,6 +372,10 @@ cdef class BatchNormPlan(Plan):
                 self.seen(dx), threads_for(3 * self.layout.bytes),
             )
         return dx, selected
+
+
+cdef bint flag(str name, object value) except -1:
+    return value is True or (value is not False and checks.check_flag(name, value))
 
 
 cdef int check_keywords(dict unknown) except -1:

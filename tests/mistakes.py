@@ -7,11 +7,22 @@ import io
 
 import numpy as np
 
-from syncbn import BatchNorm, GroupNorm, InstanceNorm, SerialComm
+from syncbn import (
+    BatchNorm,
+    BatchRenorm,
+    FilterResponseNorm,
+    FrozenBatchNorm,
+    GroupNorm,
+    InstanceNorm,
+    LayerNorm,
+    RMSNorm,
+    SerialComm,
+    WeightNorm,
+)
 from syncbn import functional as F
 from syncbn.data import load as load_data
 from syncbn.data import prepare, read_idx
-from syncbn.layers import Module, Parameter
+from syncbn.layers import LinearRamp, Module, Parameter
 from syncbn.monitor import Monitor, read_records
 from syncbn.nn import (
     SGD,
@@ -29,7 +40,7 @@ from syncbn.nn import (
     softmax_cross_entropy,
     summary,
 )
-from syncbn.train import DataOrder, History, Trainer, evaluate, predict, shard, sum_gradients
+from syncbn.train import DataOrder, FlatGradients, History, Trainer, evaluate, predict, shard, sum_gradients
 
 X = np.random.default_rng(0).standard_normal((8, 4)).astype(np.float32)
 
@@ -54,9 +65,9 @@ def train(model=None, x=X, y=Y, **options):
     Trainer(model, SGD(model.parameters(), 0.1), SerialComm(), **options).fit(x, y, 1)
 
 
-def trainer():
+def trainer(**options):
     model = Sequential(Dense(4, 3))
-    return Trainer(model, SGD(model.parameters(), 0.1), SerialComm())
+    return Trainer(model, SGD(model.parameters(), 0.1), SerialComm(), **options)
 
 
 def train_with(**options):
@@ -330,6 +341,48 @@ WITHOUT_ENTRY = [  # the mistake, and what its error says; no entry of the docum
     (lambda: Sequential(ReLU), r"got type: call the class, ReLU\(\.\.\.\)"),
     (lambda: BatchNorm(4, momentum="0.1"), r"momentum must be in \[0, 1\] or None, got '0\.1'"),
     (lambda: SGD(Dense(4, 3).parameters(), "fast"), "lr must be a number, got 'fast'$"),
+    (lambda: CosineSchedule("0.1", total_steps=10), "lr must be a number, got '0.1'$"),
+    (lambda: SGD(Dense(4, 3).parameters(), True), "lr must be a number, got True"),
+    (lambda: BatchNorm(4, 1e-5, True), r"momentum must be in \[0, 1\] or None, got True"),
+    (lambda: F.batch_norm(X, relu="no"), "relu must be True or False, got 'no'"),
+    (lambda: BatchNorm(4).eval()(X, relu=X), r"relu must be True or False, got ndarray of shape \(8, 4\)"),
+    (lambda: F.batch_norm(X)[2](X, total="no"), "total must be True or False, got 'no'"),
+    (lambda: F.ghost_batch_norm(X, 4)[2](X, total=X), r"total must be True or False, got ndarray of shape \(8, 4\)"),
+    (lambda: FilterResponseNorm(4, tlu="no"), "tlu must be True or False, got 'no'"),
+    (lambda: SGD(Dense(4, 3).parameters(), 0.1, 0.9, 0.001), r"nesterov must be True or False, got 0\.001"),
+    (lambda: DataOrder(8, 4, 0, drop_last=2), "drop_last must be True or False, got 2"),
+    (lambda: trainer(drop_last="no"), "drop_last must be True or False, got 'no'"),
+    (lambda: trainer().resume("run.npz", missing_ok="no"), "missing_ok must be True or False, got 'no'"),
+    (lambda: train_with(progress="bar"), "progress must be True or False, got 'bar'"),
+    (lambda: ResidualBlock(1, 1, norm=BatchNorm, zero_init_residual="no"), "zero_init_residual must be True or False"),
+    (lambda: Dense(4, 3).load_state_dict({}, "no"), "strict must be True or False, got 'no'"),
+    (lambda: Parameter(X, decay=0.1), r"decay must be True or False, got 0\.1"),
+    (lambda: Module().register_buffer("mean", X, "no"), "persistent must be True or False, got 'no'"),
+    (lambda: prepare(load_data(), pool="2"), "pool must divide the images' 28 x 28 pixels, got '2'"),
+    (lambda: BatchNorm(4, channel_axis="last"), "channel_axis must be an integer, got 'last'"),
+    (lambda: GroupNorm(2, 4, channel_axis=None), "channel_axis must be an integer, got None"),
+    (lambda: FrozenBatchNorm(4, channel_axis=1.0), r"channel_axis must be an integer, got 1\.0"),
+    (lambda: FilterResponseNorm(4, channel_axis="last"), "channel_axis must be an integer, got 'last'"),
+    (lambda: BatchRenorm(4, r_max=0.5), r"r_max must be at least 1, got 0\.5"),
+    (lambda: BatchRenorm(4, d_max=X), r"d_max must be a number, got ndarray of shape \(8, 4\)"),
+    (lambda: LinearRamp(1.0, "3", 0, 10), "last must be a number, got '3'"),
+    (lambda: LinearRamp(1.0, 3.0, 0, 1e4), r"stop must be an integer, got 10000\.0"),
+    (lambda: LinearRamp(1.0, 3.0, 10, 5), "a LinearRamp needs start <= stop, got start=10, stop=5"),
+    (lambda: LayerNorm(None), r"normalized_shape must be an integer or a sequence .*x\.shape\[1:\], got None"),
+    (lambda: RMSNorm(X), r"normalized_shape must be .* got ndarray of shape \(8, 4\)"),
+    (lambda: LayerNorm(4, elementwise_affine=1), "elementwise_affine must be True or False, got 1"),
+    (lambda: RMSNorm(4, elementwise_affine=1), "elementwise_affine must be True or False, got 1"),
+    (lambda: WeightNorm(X), r"WeightNorm expects a layer with a weight, such as nn\.Dense, got ndarray of shape"),
+    (lambda: WeightNorm(Dense(4, 3), 0), r"Dense has no parameter 0: its own are \['weight', 'bias'\]"),
+    (
+        lambda: ResidualBlock(1, 1, norm="batch"),
+        "norm must be a class of normalizers, .* got 'batch'",
+    ),
+    (lambda: BatchNorm(4, dtype=None), "dtype must be .*, got None: leave it out for the default"),
+    (lambda: trainer(wire_dtype="half"), "gradients are added in float32 or float64, got float16"),
+    (lambda: FlatGradients([Parameter(X)], scalars=1.5), r"scalars must be an integer, got 1\.5"),
+    (lambda: StepSchedule(0.1, 30), r"milestones must be the steps .*\(5, 10\), got none: .*ConstantSchedule"),
+    (lambda: StepSchedule(0.1, milestones=(10, 5)), r"milestones must be positive and ascending, got \(10, 5\)"),
     (lambda: StepSchedule(0.1, milestones=5), r"milestones must be a tuple of integers, such as \(5, 10\), got 5"),
     (lambda: CosineSchedule(0.1), "total_steps"),
     (lambda: CosineSchedule(0.1, 0, 10), "positional"),

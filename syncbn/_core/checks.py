@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -197,9 +197,12 @@ def check_instances(shape: tuple[int, ...], channel_axis: int) -> None:
 
 def check_shape(normalized_shape: int | Sequence[int]) -> tuple[int, ...]:
     """Return ``normalized_shape`` as a tuple of integers, or raise unless they are positive."""
-    shape = (normalized_shape,) if isinstance(normalized_shape, (int, np.integer)) else tuple(normalized_shape)
+    shape = tuple(normalized_shape) if isinstance(normalized_shape, Iterable) else (normalized_shape,)
     if not shape or any(isinstance(n, bool) or not isinstance(n, (int, np.integer)) for n in shape):
-        raise TypeError(f"normalized_shape must be an integer or a sequence of integers, got {normalized_shape!r}")
+        raise TypeError(
+            f"normalized_shape must be an integer or a sequence of integers, such as x.shape[1:], got "
+            f"{shown(normalized_shape)}"
+        )
     if min(shape) < 1:
         raise ValueError(f"normalized_shape must be positive, got {normalized_shape!r}")
     return tuple(int(n) for n in shape)

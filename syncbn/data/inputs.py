@@ -85,8 +85,8 @@ def prepare(dataset: Dataset, *, pool: int = 1, flat: bool = False, dtype: DType
     if dtype not in (np.float32, np.float64):
         raise TypeError(f"dtype must be float32 or float64, got {dtype}")
     height, width = dataset.x_train.shape[-2:]
-    if pool < 1 or height % pool or width % pool:
-        raise ValueError(f"pool must divide the images' {height} x {width} pixels, got {pool}")
+    if not isinstance(pool, (int, np.integer)) or pool < 1 or height % pool or width % pool:
+        raise ValueError(f"pool must divide the images' {height} x {width} pixels, got {pool!r}")
     train, test = _square_sums(dataset.x_train, pool), _square_sums(dataset.x_test, pool)
     total = int(train.sum(dtype=np.int64))
     squares = int(np.einsum("i,i->", train.ravel(), train.ravel(), dtype=np.int64))

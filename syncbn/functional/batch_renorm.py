@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from syncbn._core import plans
-from syncbn._core.checks import Reduction, check_eps, check_input, check_name, check_same_shape, check_variances
+from syncbn._core.checks import Reduction, check_eps, check_input, check_name, check_same_shape, check_variances, shown
 from syncbn._core.conversion import parameter64, parameter_gradient
 from syncbn.comm import CollectiveSignature, CommLike, Communicator, as_communicator
 from syncbn.comm.collective import collective
@@ -179,7 +179,7 @@ def batch_renorm(
     """
     comm = as_communicator(comm)
     x, axis = check_input(x, channel_axis)
-    eps, r_max, d_max = check_eps(eps), _check_limit("r_max", r_max, 1), _check_limit("d_max", d_max, 0)
+    eps, r_max, d_max = check_eps(eps), check_limit("r_max", r_max, 1), check_limit("d_max", d_max, 0)
     name = check_name(name) or "batch_renorm"
     channels = (x.shape[axis],)
     mean, var = parameter64(running_mean, "running_mean", channels), parameter64(running_var, "running_var", channels)
@@ -200,10 +200,10 @@ def batch_renorm(
     return y, moments, BatchRenormBackward(comm, x.shape, axis, through, direct, scale, r, d, (weight, bias))
 
 
-def _check_limit(name: str, value: Any, minimum: float) -> float:
+def check_limit(name: str, value: Any, minimum: float) -> float:
     """Return a limit as a float, or raise unless it is at least ``minimum``."""
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise TypeError(f"{name} must be a number, got {value!r}")
+        raise TypeError(f"{name} must be a number, got {shown(value)}")
     if not value >= minimum:
         raise ValueError(f"{name} must be at least {minimum}, got {value!r}")
     return float(value)

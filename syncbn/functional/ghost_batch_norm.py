@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syncbn._core import plans
-from syncbn._core.checks import Reduction, check_input, check_integer, check_name, check_same_shape
+from syncbn._core.checks import Reduction, check_flag, check_input, check_integer, check_name, check_same_shape
 from syncbn._core.conversion import parameter64, parameter_gradient
 from syncbn.comm import CollectiveSignature, CommLike, Communicator, as_communicator
 from syncbn.comm.collective import collective
@@ -58,6 +58,7 @@ class GhostBackward:
         with self._comm._protocol.collective_errors(_BACKWARD):
             if self.check is not None:
                 self.check()
+            check_flag("total", total)
             dy = check_same_shape(dy, self._shape)
         found = [backward(dy[index], total=total) for index, backward in self._parts]
         dx, *sums = zip(*found, strict=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from numpy.typing import NDArray
 
+from syncbn._core.checks import shown
 from syncbn.layers.module import Module
 from syncbn.layers.parameter import Parameter
 from syncbn.typing import Backward, BackwardOf, FloatArray, ScalarT
@@ -27,12 +28,19 @@ class ParametrizedModule(Module):
     ------
     ValueError
         The module has no such parameter.
+    TypeError
+        ``module`` is not a Module.
     """
 
     def __init__(self, module: Module, name: str) -> None:
         super().__init__()
-        if not isinstance(getattr(module, name, None), Parameter):
-            raise ValueError(f"{type(module).__name__} has no parameter {name!r}")
+        if not isinstance(module, Module):
+            raise TypeError(
+                f"{type(self).__name__} expects a layer with a weight, such as nn.Dense, got {shown(module)}"
+            )
+        names = [own for own, _ in module.own_parameters()]
+        if not (isinstance(name, str) and name in names):
+            raise ValueError(f"{type(module).__name__} has no parameter {shown(name)}: its own are {names}")
         self.module = module
         self.name = name
 

@@ -46,7 +46,7 @@ class RunningNormalizer(AffineNormalizer):
         self.momentum = momentum
         self.track_running_stats: bool = check_flag("track_running_stats", track_running_stats)
         track = self.track_running_stats
-        self.channel_axis = channel_axis
+        self.channel_axis: int = check_integer("channel_axis", channel_axis, None)
         self.register_buffer("running_mean", np.zeros(num_features, floating_dtype(dtype)) if track else None)
         self.register_buffer("running_var", np.ones(num_features, floating_dtype(dtype)) if track else None)
         self.register_buffer("num_batches_tracked", np.array(0, np.int64) if track else None)
@@ -58,7 +58,7 @@ class RunningNormalizer(AffineNormalizer):
 
     @momentum.setter
     def momentum(self, value: float | None) -> None:
-        number = isinstance(value, SupportsFloat) and np.ndim(value) == 0
+        number = isinstance(value, SupportsFloat) and not isinstance(value, (bool, np.bool_)) and np.ndim(value) == 0
         if not (value is None or (number and 0 <= float(value) <= 1)):
             raise ValueError(f"momentum must be in [0, 1] or None, got {shown(value)}")
         self._momentum = value

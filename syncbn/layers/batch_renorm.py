@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -9,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from syncbn._core.checks import Reduction, check_channels, check_input
+from syncbn._core.checks import Reduction, check_channels, check_input, check_integer
 from syncbn.comm import CommLike, as_communicator
-from syncbn.functional.batch_renorm import batch_renorm
+from syncbn.functional.batch_renorm import batch_renorm, check_limit
 from syncbn.layers._batch import BatchNormalizer
 from syncbn.typing import BackwardOf, ScalarT
 
@@ -25,6 +26,11 @@ class LinearRamp:
     first, last : float
     start, stop : int
         Steps, counted from 0.
+
+    Raises
+    ------
+    ValueError, TypeError
+        ``start`` is greater than ``stop``, or an argument is not a number.
 
     See Also
     --------
@@ -42,6 +48,15 @@ class LinearRamp:
     last: float
     start: int
     stop: int
+
+    def __post_init__(self) -> None:
+        """Check the arguments."""
+        for name, limit in (("first", self.first), ("last", self.last)):
+            check_limit(name, limit, -math.inf)
+        for name, step in (("start", self.start), ("stop", self.stop)):
+            check_integer(name, step, 0)
+        if self.start > self.stop:
+            raise ValueError(f"a LinearRamp needs start <= stop, got start={self.start}, stop={self.stop}")
 
     def __call__(self, step: int) -> float:
         """Return the number at a step."""
@@ -137,6 +152,9 @@ class BatchRenorm(BatchNormalizer):
         reduction: Reduction = "exact",
     ) -> None:
         super().__init__(num_features, eps, momentum, affine, weight, bias, True, dtype, channel_axis)
+        for name, limit, least in (("r_max", r_max, 1), ("d_max", d_max, 0)):
+            if not callable(limit):
+                check_limit(name, limit, least)
         self.r_max = r_max
         self.d_max = d_max
         self._synchronize(as_communicator(comm), reduction)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from syncbn._core.checks import check_channels, check_eps, check_input, check_integer
+from syncbn._core.checks import check_channels, check_eps, check_flag, check_input, check_integer
 from syncbn.functional.filter_response_norm import filter_response_norm
 from syncbn.layers._affine import AffineNormalizer
 from syncbn.layers.parameter import Parameter, floating_dtype, unchanged
@@ -81,8 +81,8 @@ class FilterResponseNorm(AffineNormalizer):
         self.num_features: int = check_integer("num_features", num_features)
         super().__init__(self.num_features, check_eps(eps), True, weight, bias, dtype)
         tau = np.zeros(num_features, floating_dtype(dtype))
-        self.tau: Parameter | None = Parameter(tau, decay=False) if tlu else None
-        self.channel_axis = channel_axis
+        self.tau: Parameter | None = Parameter(tau, decay=False) if check_flag("tlu", tlu) else None
+        self.channel_axis: int = check_integer("channel_axis", channel_axis, None)
 
     def extra_repr(self) -> str:
         """Return the arguments that ``repr`` shows."""

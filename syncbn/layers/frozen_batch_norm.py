@@ -79,7 +79,7 @@ class FrozenBatchNorm(Module):
         super().__init__()
         self.num_features: int = check_integer("num_features", num_features)
         self.eps: float = check_eps(eps)
-        self.channel_axis = channel_axis
+        self.channel_axis: int = check_integer("channel_axis", channel_axis, None)
         dtype = floating_dtype(dtype)
         for name, value in (("weight", 1), ("bias", 0), ("running_mean", 0), ("running_var", 1)):
             self.register_buffer(name, np.full(num_features, value, dtype))

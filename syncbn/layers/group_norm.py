@@ -82,7 +82,7 @@ class GroupNorm(AffineNormalizer):
         if num_channels % num_groups:
             raise ValueError(f"num_groups must divide num_channels, got {num_groups} and {num_channels}")
         super().__init__(self.num_channels, check_eps(eps), affine, weight, bias, dtype)
-        self.channel_axis = channel_axis
+        self.channel_axis: int = check_integer("channel_axis", channel_axis, None)
 
     def extra_repr(self) -> str:
         """Return the arguments that ``repr`` shows."""

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from syncbn._core import plans
-from syncbn._core.checks import check_eps, check_shape
+from syncbn._core.checks import check_eps, check_flag, check_shape
 from syncbn.layers._affine import AffineNormalizer
 from syncbn.typing import BackwardOf, ScalarT
 
@@ -74,6 +74,7 @@ class LayerNorm(AffineNormalizer):
         dtype: DTypeLike = np.float32,
     ) -> None:
         self.normalized_shape: tuple[int, ...] = check_shape(normalized_shape)
+        elementwise_affine = check_flag("elementwise_affine", elementwise_affine)
         super().__init__(self.normalized_shape, check_eps(eps), elementwise_affine, weight, bias, dtype)
 
     def extra_repr(self) -> str:

@@ -155,6 +155,7 @@ class Module:
 
         If it is ``persistent``, it is part of ``state_dict``. All buffers are part of a trainer's checkpoints.
         """
+        persistent = check_flag("persistent", persistent)
         setattr(self, name, value)
         self._buffer_names.append(name)
         if not persistent:
@@ -291,6 +292,7 @@ class Module:
         TypeError
             A value is not a real number, or not an integer where a count is expected.
         """
+        strict = check_flag("strict", strict)
         targets = dict(self._named_arrays())
         values, missing, unexpected = check_state(type(self).__name__, targets, with_counters(targets, state), strict)
         for name, value in values.items():

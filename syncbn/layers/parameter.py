@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from syncbn._core import debug
-from syncbn._core.checks import check_unmasked, hint, shown
+from syncbn._core.checks import check_flag, check_unmasked, hint, shown
 from syncbn.other_libraries import unknown
 from syncbn.pitfalls import see
 from syncbn.typing import FloatArray
@@ -66,7 +66,7 @@ class Parameter:
 
     def __init__(self, data: FloatArray, *, decay: bool = True) -> None:
         self.data = data
-        self.decay: bool = decay
+        self.decay: bool = check_flag("decay", decay)
         self.replicated: bool = False
         self.grad = None
         self.version: int = 0
@@ -193,6 +193,8 @@ def _version(parameter: Parameter | None) -> int:
 
 def floating_dtype(dtype: DTypeLike) -> np.dtype[Any]:
     """Return ``dtype`` in native byte order, or raise TypeError unless it is float16, float32 or float64."""
+    if dtype is None:  # float64 in NumPy, and the default in PyTorch
+        raise TypeError("dtype must be float16, float32 or float64, got None: leave it out for the default")
     try:
         found: np.dtype[Any] = np.dtype(dtype).newbyteorder("=")
     except TypeError:

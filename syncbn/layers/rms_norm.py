@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from syncbn._core import plans
-from syncbn._core.checks import check_shape
+from syncbn._core.checks import check_flag, check_shape
 from syncbn.layers._affine import AffineNormalizer
 from syncbn.typing import BackwardOf, ScalarT
 
@@ -68,6 +68,7 @@ class RMSNorm(AffineNormalizer):
         dtype: DTypeLike = np.float32,
     ) -> None:
         self.normalized_shape: tuple[int, ...] = check_shape(normalized_shape)
+        elementwise_affine = check_flag("elementwise_affine", elementwise_affine)
         super().__init__(self.normalized_shape, eps, elementwise_affine, True, False, dtype)
 
     def extra_repr(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, SupportsFloat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,10 +99,11 @@ def check_pair(name: str, value: int | Sequence[int], minimum: int = 1) -> Pair:
 
 def as_number(name: str, value: float, advice: str = "") -> float:
     """Return ``value`` as a float, or raise TypeError, whose text ends with the advice, unless it is a number."""
-    try:
+    if type(value) is float:
+        return value
+    if isinstance(value, SupportsFloat) and not isinstance(value, (bool, np.bool_)) and np.ndim(value) == 0:
         return float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name} must be a number, got {shown(value)}{advice}") from None
+    raise TypeError(f"{name} must be a number, got {shown(value)}{advice}")
 
 
 def check_number(name: str, value: float, *, below: float = math.inf) -> float:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from syncbn._core.checks import check_flag, shown
 from syncbn.layers.module import Module
 from syncbn.layers.parameter import Parameter
 from syncbn.nn._checks import Pair, check_pair, check_rng
@@ -83,6 +84,8 @@ class ResidualBlock(Module):
         super().__init__()
         rng = check_rng(rng)
         stride = check_pair("stride", stride)
+        if not (norm is None or callable(norm)):
+            raise TypeError(f"norm must be a class of normalizers, such as BatchNorm, or None, got {shown(norm)}")
         bias = norm is None
 
         def convolution(channels: int, kernel: int, step: Pair) -> list[Module]:
@@ -94,7 +97,7 @@ class ResidualBlock(Module):
         same = in_channels == out_channels and stride == (1, 1)
         self.shortcut: Sequential = Sequential(*([] if same else convolution(in_channels, 1, stride)))
         self.relu: ReLU = ReLU()
-        if zero_init_residual:
+        if check_flag("zero_init_residual", zero_init_residual):
             weight = getattr(self.branch[-1], "weight", None)
             if norm is None or not isinstance(weight, Parameter):
                 raise ValueError("zero_init_residual needs a norm with a weight, the initial value of which is to be 0")

@@ -9,7 +9,7 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 
-from syncbn._core.checks import check_integer
+from syncbn._core.checks import check_integer, shown
 from syncbn.nn._checks import check_number
 
 
@@ -114,13 +114,18 @@ class StepSchedule(Schedule):
         super().__post_init__()
         check_number("factor", self.factor)
         if not isinstance(self.milestones, (tuple, list)):
-            raise TypeError(f"milestones must be a tuple of integers, such as (5, 10), got {self.milestones!r}")
+            raise TypeError(f"milestones must be a tuple of integers, such as (5, 10), got {shown(self.milestones)}")
+        if not self.milestones:
+            raise ValueError(
+                "milestones must be the steps at which lr is multiplied by factor, such as (5, 10), got none: for a "
+                "constant learning rate use ConstantSchedule"
+            )
         for milestone in self.milestones:
             check_integer("a milestone", milestone, None)
         object.__setattr__(self, "milestones", tuple(self.milestones))  # equal in descriptions, and hashable
-        if list(self.milestones) != sorted(set(self.milestones)) or min(self.milestones, default=1) < 1:
+        if list(self.milestones) != sorted(set(self.milestones)) or min(self.milestones) < 1:
             raise ValueError(f"milestones must be positive and ascending, got {self.milestones}")
-        if min(self.milestones, default=self.warmup_steps) < self.warmup_steps:
+        if min(self.milestones) < self.warmup_steps:
             raise ValueError(f"milestones {self.milestones} begin before the end of the warm-up at {self.warmup_steps}")
 
     def _after_warmup(self, step: int) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from syncbn._core.checks import check_flag
 from syncbn.layers.parameter import Parameter
 from syncbn.nn._checks import check_number
 from syncbn.nn.optimizer import Optimizer
@@ -62,7 +63,7 @@ class SGD(Optimizer):
     ) -> None:
         super().__init__(parameters, lr, weight_decay)
         self.momentum: float = check_number("momentum", momentum, below=1.0)
-        self.nesterov = nesterov
+        self.nesterov: bool = check_flag("nesterov", nesterov)
         if nesterov and not self.momentum:
             raise ValueError("nesterov needs a momentum above 0, got 0")
         self._velocities = self._add_buffers("momentum_buffer") if self.momentum else []

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from syncbn._core.checks import check_integer, check_unmasked, hint
+from syncbn._core.checks import check_flag, check_integer, check_unmasked, hint
 from syncbn.layers import Module
 from syncbn.nn import Optimizer
 from syncbn.nn._checks import hint_labels
@@ -22,12 +22,14 @@ def check_arguments(
     schedule: Callable[[int], float] | None,
     batch_per_rank: int,
     seed: int,
+    drop_last: bool,
     check_every: int | None,
 ) -> None:
     """Raise TypeError or ValueError if an argument of a `Trainer` is invalid."""
     check_model(model)
     check_integer("batch_per_rank", batch_per_rank)
     check_integer("seed", seed, 0)
+    check_flag("drop_last", drop_last)
     if check_every is not None:
         check_integer("check_every", check_every)
     if not (schedule is None or callable(schedule)):

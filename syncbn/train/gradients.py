@@ -7,8 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from syncbn._core.checks import check_integer
 from syncbn.comm import CollectiveSignature, CommLike, Communicator, as_communicator
 from syncbn.layers import Parameter
+from syncbn.layers.parameter import floating_dtype
 
 
 class FlatGradients:
@@ -58,9 +60,10 @@ class FlatGradients:
         self.parameters: list[Parameter] = list(parameters)
         if dtype is None:
             dtype = np.result_type(np.float32, *(p.data.dtype for p in self.parameters))  # MPI has no float16
-        wire = np.dtype(dtype)
-        if wire not in (np.float32, np.float64):
-            raise TypeError(f"gradients are added in float32 or float64, got {wire}")
+        wire = floating_dtype(dtype)
+        if wire == np.float16:
+            raise TypeError("gradients are added in float32 or float64, got float16")
+        check_integer("scalars", scalars)
         ends = np.cumsum([0, *(parameter.data.size for parameter in self.parameters)], dtype=int)
         self.buffer: NDArray[np.floating] = np.zeros(int(ends[-1]) + scalars, wire)
         self.scalars: NDArray[np.floating]

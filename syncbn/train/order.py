@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import numpy as np
 
-from syncbn._core.checks import check_integer
+from syncbn._core.checks import check_flag, check_integer
 from syncbn.train.shares import note_batch, note_share
 from syncbn.typing import Int64Array
 
@@ -104,6 +104,7 @@ class DataOrder:
         check_integer("samples", self.samples, 0)
         check_integer("global_batch", self.global_batch)
         check_integer("seed", self.seed, 0)
+        check_flag("drop_last", self.drop_last)
         if self.steps < 1:
             least = self.global_batch if self.drop_last else 1
             raise ValueError(f"an epoch needs at least {least} samples, got {self.samples}")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from numpy.typing import DTypeLike
 
+from syncbn._core.checks import check_flag
 from syncbn.comm import CommLike, Communicator
 from syncbn.comm.collective import collective
 from syncbn.files import check_path
@@ -139,7 +140,7 @@ class Trainer:
         self._data: dict[str, str] = {}
         self._files = CheckpointFiles(self.comm)
         with collective_errors(self.comm, "Trainer"):
-            check_arguments(model, optimizer, schedule, batch_per_rank, seed, check_every)
+            check_arguments(model, optimizer, schedule, batch_per_rank, seed, drop_last, check_every)
             self.global_batch: int = int(batch_per_rank) * self.comm.size
             self._step = TrainingStep(model, optimizer, self.comm, wire_dtype)
             self._config = describe_training(
@@ -244,6 +245,8 @@ class Trainer:
             for name, function in (("on_step", on_step), ("on_epoch", on_epoch)):
                 if not (function is None or callable(function)):
                     raise TypeError(f"{name} must be a function or None, got {function!r}")
+            if progress is not None:
+                check_flag("progress", progress)
             check_samples(x, y)  # before their number is asked for
             order = DataOrder(len(x), self.global_batch, self.seed, self.drop_last)
             run = Run(x, y, epochs, order, validation_data, checkpoint, checkpoint_steps)
@@ -406,6 +409,7 @@ class Trainer:
         """
         with collective_errors(self.comm, "resume"):
             file = check_path("path", path)
+            check_flag("missing_ok", missing_ok)
         snapshot = self._files.read(file, missing_ok=missing_ok)
         if snapshot is None:
             return False

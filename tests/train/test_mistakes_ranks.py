@@ -80,7 +80,11 @@ MISTAKES = {
         lambda m: MPIComm(timeout=m.pick(None, -1)).barrier(),
         "timeout must be positive seconds or None, got -1",
     ),
-    "total": (lambda m: F.batch_norm(X, comm=m.comm)[2](X, total=m.pick(True, np.ones(2))), "truth value"),
+    "relu": (lambda m: m.layer(X, relu=m.pick(True, "no")), "relu must be True or False, got 'no'"),
+    "total": (
+        lambda m: F.batch_norm(X, comm=m.comm)[2](X, total=m.pick(True, np.ones(2))),
+        "total must be True or False",
+    ),
 }
 
 
