@@ -1,8 +1,11 @@
-"""Names of Keras, PyTorch and mpi4py, and what to use in syncbn, for the error of an unknown attribute."""
+"""Errors of unknown attributes: names of Keras, PyTorch and mpi4py, what to use in syncbn, and misspelt names."""
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Mapping
+from typing import Any
 
 _ON_THE_CPU = "leave it out, all arrays are in the memory of the CPU"
 _BEFORE_SOFTMAX = "nn.softmax_cross_entropy takes the values before the softmax"
@@ -30,6 +33,7 @@ ATTRIBUTES = {
     ),
     "gamma": "it is weight",
     "beta": "it is bias",
+    "epsilon": "it is eps",
     "moving_mean": "it is running_mean",
     "moving_variance": "it is running_var",
 }
@@ -82,7 +86,46 @@ COMMUNICATION = {
 }
 """Replacements of methods of communicators, by name."""
 
+OPTIMIZATION = {
+    "param_groups": "set optimizer.lr, which is that of all parameters",
+    "minimize": "call the backward of the model, then step()",
+    "apply_gradients": "call step()",
+    "state": "call state_dict()",
+    **dict.fromkeys(("beta_1", "beta1", "beta_2", "beta2"), "they are betas"),
+    "epsilon": "it is eps",
+    "decay": "it is weight_decay",
+    **dict.fromkeys(("get_last_lr", "get_lr", "last_epoch"), "call it with the number of the step, schedule(step)"),
+}
+"""Replacements of attributes of optimizers and schedules, by name."""
+
 
 def unknown(owner: str, name: str, advice: Mapping[str, str]) -> str:
     """Return the text of the AttributeError for a name that ``owner`` does not have."""
     return f"{owner} has no attribute {name!r}" + (f": {advice[name]}" if name in advice else "")
+
+
+def check_assignment(owner: Any, name: str, value: object, advice: Mapping[str, str]) -> None:
+    """Raise AttributeError for a new attribute of an object of syncbn that is a misspelt name, or one in ``advice``.
+
+    Such an assignment would have no effect. Objects of classes outside of syncbn may have any attributes.
+    """
+    kind: Any = type(owner)
+    if name in vars(owner) or hasattr(kind, name) or name.startswith("_") or not kind.__module__.startswith("syncbn."):
+        return  # the usual cases
+    text = unknown(f"{kind.__name__!r} object", name, advice) if name in advice and not callable(value) else ""
+    if not text and name not in _names(kind):
+        from difflib import get_close_matches
+
+        existing = [each for each in _names(kind) if hasattr(owner, each)]
+        near = get_close_matches(name, existing, n=1, cutoff=0.8)
+        text = unknown(f"{kind.__name__!r} object", name, {name: f"is it {near[0]}?"}) if near else ""
+    if text:
+        raise AttributeError(text, name=name, obj=owner)
+
+
+@functools.cache
+def _names(kind: Any) -> frozenset[str]:
+    """Return the public names of a class that may be attributes with a value: properties, annotations and arguments."""
+    names = {name for name, _ in inspect.getmembers(kind, inspect.isdatadescriptor)}
+    names.update(*(inspect.get_annotations(each) for each in kind.__mro__), inspect.signature(kind.__init__).parameters)
+    return frozenset(name for name in names if not name.startswith("_"))

@@ -9,6 +9,7 @@ import pytest
 from mistakes import MISTAKES, WITHOUT_ENTRY, WithoutGradient, X, backward_of
 
 from syncbn import BatchNorm
+from syncbn.layers import Parameter
 from syncbn.nn import Dense, Dropout, ReLU, ResidualBlock, Sequential
 from syncbn.pitfalls import see
 from syncbn.train import CheckpointError
@@ -27,8 +28,19 @@ def test_a_mistake_names_the_way_out(kind):
 
 @pytest.mark.parametrize(("call", "text"), WITHOUT_ENTRY)
 def test_a_mistake_that_needs_no_entry(call, text):
-    with pytest.raises((TypeError, ValueError), match=text):
+    with pytest.raises((TypeError, ValueError, AttributeError), match=text):
         call()
+
+
+def test_objects_of_users_may_have_any_attributes():
+    class Own(BatchNorm):
+        pass
+
+    own, layer, model = Own(4), Dense(4, 3), Sequential(ReLU())
+    own.momentun = own.gamma = own.trainig = 3
+    layer.name, layer.weight_g = "first", Parameter(X[0])
+    model.block10, model.block11, model.save = ReLU(), Sequential(), print
+    assert [*dict(model.named_children())] == ["0", "block10", "block11"]
 
 
 def test_the_first_layer_may_have_no_gradient():

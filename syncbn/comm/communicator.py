@@ -14,7 +14,7 @@ from syncbn.comm.arguments import array_signature, check_array, check_choice, ch
 from syncbn.comm.collective import collective
 from syncbn.comm.signature import CollectiveSignature
 from syncbn.comm.transport import OPS, Op
-from syncbn.other_libraries import COMMUNICATION, unknown
+from syncbn.other_libraries import COMMUNICATION, check_assignment, unknown
 from syncbn.pitfalls import see
 from syncbn.typing import FloatArray
 
@@ -183,6 +183,11 @@ class Communicator:
         def __getattr__(self, name: str) -> NoReturn:
             """Raise AttributeError, which says what there is instead of a name of mpi4py or PyTorch."""
             raise AttributeError(unknown(f"{type(self).__name__!r} object", name, COMMUNICATION), name=name, obj=self)
+
+        def __setattr__(self, name: str, value: object) -> None:
+            """Raise AttributeError for a misspelt name, whose assignment would have no effect."""
+            check_assignment(self, name, value, COMMUNICATION)
+            super().__setattr__(name, value)
 
     def __repr__(self) -> str:
         closed = ", closed" if self._protocol.closed else ""

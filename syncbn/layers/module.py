@@ -16,7 +16,7 @@ from syncbn.layers._losses import forget_losses
 from syncbn.layers._state import check_state, with_counters
 from syncbn.layers._tree import find, join, unique
 from syncbn.layers.parameter import Parameter, floating_dtype
-from syncbn.other_libraries import ATTRIBUTES, unknown
+from syncbn.other_libraries import ATTRIBUTES, check_assignment, unknown
 from syncbn.pitfalls import see
 from syncbn.typing import Backward, FloatArray
 
@@ -62,24 +62,36 @@ class Module:
     ['weight']
     """
 
+    training: bool
+
     def __init__(self) -> None:
-        self.training: bool = True
+        self.training = True
         self._buffer_names: list[str] = []
         self._forward_hooks: dict[int, ForwardHook] = {}
         self._transient_names: list[str] = []
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if isinstance(vars(self).get(name), Parameter) and not (value is None or isinstance(value, Parameter)):
+        own = vars(self)
+        if isinstance(own.get(name), Parameter) and not (value is None or isinstance(value, Parameter)):
             raise TypeError(
                 f"{type(self).__name__}.{name} is a parameter and cannot become {type(value).__name__}: set its values "
                 f"by {name}.data[...] = values, or assign a Parameter{see('values-of-parameters')}"
             )
+        if name == "training":
+            check_flag(name, value)
+        if name not in own:  # so an assignment in each step takes no time
+            self._check_new(name, value)
+        super().__setattr__(name, value)
+
+    def _check_new(self, name: str, value: Any) -> None:
+        """Raise TypeError for a new attribute in place of a method, AttributeError for one without an effect."""
         if isfunction(getattr(type(self), name, None)) and not callable(value):
             kind = type(self).__name__
             raise TypeError(f"{name} is a method of {kind}: call {name}(...) instead of assigning to it")
         if name in _WITHOUT_EFFECT and not hasattr(type(self), name):
             raise AttributeError(unknown(f"{type(self).__name__!r} object", name, ATTRIBUTES), name=name, obj=self)
-        super().__setattr__(name, value)
+        if not isinstance(value, Parameter):  # which has an effect, in parameters()
+            check_assignment(self, name, value, ATTRIBUTES)
 
     if not TYPE_CHECKING:  # a type checker reports unknown names by itself
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,6 +13,7 @@ from syncbn.layers._state import check_state
 from syncbn.layers.module import Module
 from syncbn.layers.parameter import Parameter
 from syncbn.nn._checks import check_number
+from syncbn.other_libraries import OPTIMIZATION, check_assignment, unknown
 from syncbn.pitfalls import see
 from syncbn.typing import FloatArray
 
@@ -92,6 +93,18 @@ class Optimizer:
     @learning_rate.setter
     def learning_rate(self, value: float) -> None:
         self.lr = value
+
+    if not TYPE_CHECKING:  # a type checker reports unknown names by itself
+
+        def __getattr__(self, name: str) -> NoReturn:
+            """Raise AttributeError, which says what there is instead of a name of PyTorch or Keras."""
+            raise AttributeError(unknown(f"{type(self).__name__!r} object", name, OPTIMIZATION), name=name, obj=self)
+
+        def __setattr__(self, name: str, value: object) -> None:
+            """Raise AttributeError for a misspelt name, whose assignment would have no effect."""
+            if name != "lr":  # which schedules set in each step
+                check_assignment(self, name, value, OPTIMIZATION)
+            super().__setattr__(name, value)
 
     def step(self) -> None:
         """Update every parameter that has a gradient, in place.

@@ -8,9 +8,11 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NoReturn
 
 from syncbn._core.checks import check_integer, shown
 from syncbn.nn._checks import check_number
+from syncbn.other_libraries import OPTIMIZATION, unknown
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,13 @@ class Schedule(ABC):
         if step < self.warmup_steps:
             return self.lr * (step + 1) / self.warmup_steps
         return self._after_warmup(step)
+
+    if not TYPE_CHECKING:  # a type checker reports unknown names by itself
+
+        def __getattr__(self, name: str) -> NoReturn:
+            """Raise AttributeError, which says what there is instead of a name of PyTorch."""
+            advice = {**OPTIMIZATION, "step": "set optimizer.lr = schedule(step) before each step"}
+            raise AttributeError(unknown(f"{type(self).__name__!r} object", name, advice), name=name, obj=self)
 
     @abstractmethod
     def _after_warmup(self, step: int) -> float: ...

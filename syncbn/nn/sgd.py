@@ -71,6 +71,8 @@ class SGD(Optimizer):
     def _update(self, position: int, grad: FloatArray) -> FloatArray:
         if not self.momentum:
             return self.lr * grad
+        if not self._velocities:  # the momentum was 0 before
+            self._velocities = self._add_buffers("momentum_buffer")
         velocity = self._velocities[position]
         velocity *= self.momentum
         velocity += grad

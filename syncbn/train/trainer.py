@@ -16,6 +16,7 @@ from syncbn.comm.collective import collective
 from syncbn.files import check_path
 from syncbn.layers import Module
 from syncbn.nn import Optimizer
+from syncbn.other_libraries import check_assignment
 from syncbn.pitfalls import see
 from syncbn.train.arguments import check_arguments, check_samples
 from syncbn.train.config import describe_training
@@ -166,6 +167,7 @@ class Trainer:
                     raise AttributeError(
                         f"{name} of a Trainer cannot be changed: make a new Trainer with it{see('trainers-are-fixed')}"
                     )
+                check_assignment(self, name, value, {})
             super().__setattr__(name, value)
 
     @_of_self

@@ -264,3 +264,15 @@ def test_steps_of_float16_are_those_of_float64_rounded(make, scale, rng):
         assert half.data.dtype == np.float16
         np.testing.assert_allclose(half.data, double.data, rtol=2**-10, atol=2**-24)
     optimizers[0].load_state_dict(optimizers[0].state_dict())
+
+
+def test_momentum_that_is_set_later():
+    layer, x = Dense(4, 3, rng=0), np.ones((2, 4), np.float32)
+    optimizer = SGD(layer.parameters(), 0.1)
+    optimizer.momentum = 0.5
+    y, backward = layer(x)
+    backward(np.ones_like(y))
+    before = layer.bias.data.copy()
+    optimizer.step()
+    optimizer.step()
+    np.testing.assert_allclose(before - layer.bias.data, np.full(3, 0.1 * 2 * (1 + 1.5)), rtol=1e-5)
