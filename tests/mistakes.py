@@ -104,13 +104,23 @@ def closed_file():
 
 
 class WithoutGradient(Module):
+    def __init__(self, result=lambda _: None):
+        super().__init__()
+        self.result = result
+
     def forward(self, x):
-        return x, lambda _: None
+        return x, self.result
 
 
 def backward_of(*layers):
     y, backward = Sequential(*layers)(X)
     return backward(y)
+
+
+def hooked(hook):
+    layer = Dense(4, 3)
+    layer.register_forward_hook(hook)
+    layer(X)
 
 
 def load(**state):
@@ -234,6 +244,21 @@ MISTAKES = {  # the mistake, what its error says, and the entry
         r"^layer 1 \(Sequential\): layer 0 \(WithoutGradient\): its backward returned None, expected dx",
         "layers-return-two-values",
     ),
+    "backward of a tuple": (
+        lambda: backward_of(ReLU(), WithoutGradient(lambda dy: (dy, None))),
+        r"^layer 1 \(WithoutGradient\): its backward returned \(ndarray of shape \(8, 4\), None\), expected dx",
+        "layers-return-two-values",
+    ),
+    "backward of integers": (
+        lambda: backward_of(ReLU(), WithoutGradient(lambda dy: dy.astype(int))),
+        r"^layer 1 \(WithoutGradient\): its backward returned an array of int64, expected dx, an array of floats",
+        "layers-return-two-values",
+    ),
+    "dy of a tuple": (
+        lambda: Dense(4, 3)(X)[1]((X, None)),
+        r"backward of Dense expects dy, .* got \(ndarray of shape \(8, 4\), None\)",
+        "layers-return-two-values",
+    ),
     "dy of None": (
         lambda: Dense(4, 3)(X)[1](None),
         r"backward of Dense expects dy, an array of y's shape \(8, 3\), got None",
@@ -344,6 +369,17 @@ WITHOUT_ENTRY = [  # the mistake, and what its error says; no entry of the docum
     (lambda: CosineSchedule("0.1", total_steps=10), "lr must be a number, got '0.1'$"),
     (lambda: SGD(Dense(4, 3).parameters(), True), "lr must be a number, got True"),
     (lambda: BatchNorm(4, 1e-5, True), r"momentum must be in \[0, 1\] or None, got True"),
+    (
+        lambda: backward_of(BatchNorm(4), WithoutGradient(lambda dy: dy[:2])),
+        r"\(BatchNorm\): dy must have y's shape .* \(dy is what the backward of layer 1 \(WithoutGradient\) returned\)",
+    ),
+    (
+        lambda: hooked(lambda _module, _arguments: None),
+        r"forward hook \(function <lambda>\) of Dense, called with \(mod",
+    ),
+    (lambda: hooked(lambda *found: found[2][0]), r"hook .* of Dense, .*None or \(y, backward\), got ndarray of shape"),
+    (lambda: hooked(None), r"hook must be a function of \(module, arguments, result\), got None"),
+    (lambda: Dense(4, 3).register_forward_pre_hook(print), "use register_forward_hook"),
     (lambda: setattr(BatchNorm(4), "momentun", 0.9), "'BatchNorm' object has no attribute 'momentun': is it momentum"),
     (lambda: setattr(BatchNorm(4), "runing_var", X[0]), "no attribute 'runing_var': is it running_var?"),
     (lambda: setattr(BatchNorm(4), "gamma", X[0]), "no attribute 'gamma': it is weight"),

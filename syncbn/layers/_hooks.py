@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
+from syncbn._core.checks import shown
 from syncbn.typing import FloatArray
 
 if TYPE_CHECKING:
@@ -36,6 +37,25 @@ class HookHandle(AbstractContextManager["HookHandle"]):
 
     def __exit__(self, *error: object) -> None:
         self.remove()
+
+
+def call_hook(hook: ForwardHook, module: Module, arguments: tuple[Any, ...], result: Any) -> Any:
+    """Return the result that a hook leaves of a call. Its errors name the hook and the module."""
+    try:
+        changed = hook(module, arguments, result)
+        if changed is not None and not is_result(changed):
+            raise TypeError(f"it must return None or (y, backward), got {shown(changed)}")
+    except Exception as error:
+        if len(error.args) == 1:  # no new exception, which collective calls would not recognize
+            where = f"forward hook ({shown(hook)}) of {type(module).__name__}, called with (module, arguments, result)"
+            error.args = (f"{where}: {error}",)
+        raise
+    return result if changed is None else changed
+
+
+def is_result(result: object) -> bool:
+    """Return whether this is a pair (y, backward)."""
+    return isinstance(result, tuple) and len(result) == 2 and callable(result[1])
 
 
 _numbers = count()

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from syncbn._core.checks import check_flag
-from syncbn.layers._hooks import ForwardHook, HookHandle
+from syncbn._core.checks import check_flag, shown
+from syncbn.layers._hooks import ForwardHook, HookHandle, call_hook, is_result
 from syncbn.layers._losses import forget_losses
 from syncbn.layers._state import check_state, with_counters
 from syncbn.layers._tree import find, join, unique
@@ -114,17 +114,16 @@ class Module:
         Raises
         ------
         TypeError
-            The result is not a pair (y, backward).
+            The result of `forward`, or of a hook, is not a pair (y, backward).
         """
         result = self.forward(*arguments, **options)
-        for hook in list(self._forward_hooks.values()):
-            changed = hook(self, arguments, result)
-            result = result if changed is None else changed
-        if not (isinstance(result, tuple) and len(result) == 2 and callable(result[1])):
+        if not is_result(result):
             raise TypeError(
                 f"{type(self).__name__}.forward must return (y, backward), where dx = backward(dy), got "
-                f"{_shown(result)}{see('layers-return-two-values')}"
+                f"{shown(result)}{see('layers-return-two-values')}"
             )
+        for hook in list(self._forward_hooks.values()):
+            result = call_hook(hook, self, arguments, result)
         return result
 
     # An assignment without a type, so that a subclass can give its calls the type of its forward: `__call__ = forward`
@@ -150,6 +149,8 @@ class Module:
         >>> with layer.register_forward_hook(lambda module, arguments, result: print(result[0].shape)):
         ...     y, backward = layer(x)
         """
+        if not callable(hook):
+            raise TypeError(f"hook must be a function of (module, arguments, result), got {shown(hook)}")
         return HookHandle(self._forward_hooks, hook)
 
     def extra_repr(self) -> str:
@@ -349,10 +350,3 @@ _WITHOUT_EFFECT = ("trainable", "requires_grad")
 
 _OWN = frozenset({"training", "_buffer_names", "_forward_hooks", "_transient_names"})
 """Attributes that the constructor of `Module` sets."""
-
-
-def _shown(result: object) -> str:
-    """Return the type of a result, or those of its items."""
-    if isinstance(result, tuple):
-        return f"({', '.join(type(item).__name__ for item in result)})"
-    return type(result).__name__

@@ -46,10 +46,10 @@ def check_grad(layer: str, dy: FloatArray, shape: tuple[int, ...], dtype: np.dty
     """Return ``dy`` in the dtype of y; raise ValueError unless it has y's shape, and TypeError for None."""
     notice_backward(dy)
     check_unmasked(dy, "dy")
-    if dy is None:
+    if dy is None or isinstance(dy, tuple):
         raise TypeError(
-            f"backward of {layer} expects dy, an array of y's shape {shape}, got None: the backward of each layer must "
-            f"return dx{see('layers-return-two-values')}"
+            f"backward of {layer} expects dy, an array of y's shape {shape}, got {shown(dy)}: the backward of each "
+            f"layer must return dx{see('layers-return-two-values')}"
         )
     if np.shape(dy) != shape:
         raise ValueError(f"backward of {layer} expects dy of y's shape {shape}, got {np.shape(dy)}")
