@@ -125,8 +125,8 @@ class DataOrder:
     def batches(self, epoch: int, start: int = 0) -> Batches:
         """Return an iterator over the indices of each step from ``start`` on; ``epoch`` and ``start`` begin at 0.
 
-        Its length is the number of steps left, as tqdm shows it. Iterate over it directly: `sum_gradients` cannot check
-        the batches of a list of it.
+        Its length is the number of steps left, as tqdm shows it. Iterate over it directly: of a list of it,
+        `sum_gradients` compares the orders and shares of the ranks, but not the steps.
         """
         return Batches(self, check_integer("epoch", epoch, 0), check_integer("start", start, 0))
 

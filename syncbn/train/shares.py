@@ -40,8 +40,11 @@ def note_batch(samples: int, order: Any, epoch: int, step: int) -> None:
 
 
 def note_share(samples: int, rank: int, size: int) -> None:
-    """Record the share of a rank, if it is one of so many samples as the last batch has."""
-    if _state.batch is not None and _state.batch.samples == samples:
+    """Record the share of a rank, if it is one of so many samples as the last batch has, or those before it.
+
+    In a loop over a list of batches, the last one that a `DataOrder` has returned is the last of the list.
+    """
+    if _state.batch is not None and samples in (_state.batch.samples, _state.batch.order.global_batch):
         _state.share = Share(_state.batch, rank, size)
 
 

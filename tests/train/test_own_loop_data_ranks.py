@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 
@@ -60,6 +62,17 @@ def test_ranks_that_take_the_same_share(comm, data):
     text = rf"rank 1 of {comm.size} has taken the share of rank 0 of {comm.size}: call shard\(len\(batch\), comm\.rank"
     with pytest.raises(ValueError, match=text):
         train(comm, *data, DataOrder(N, BATCH, 0), lambda count: shard(count, 0, comm.size))
+
+
+@pytest.mark.parametrize(("seed", "share"), [(True, False), (False, True), (False, False)])
+def test_a_list_of_batches_of_which_the_last_is_smaller(comm, data, seed, share):
+    several(comm)
+    batches = list(DataOrder(N - 2, BATCH, comm.rank if seed else 0).batches(epoch=0))
+    order = type("Listed", (), {"batches": lambda _, epoch: batches})()  # noqa: ARG005
+    texts = {(True, False): "ranks train on different batches", (False, True): "has taken the share of rank 0"}
+    text = texts.get((seed, share))
+    with pytest.raises(ValueError, match=text) if text else nullcontext():
+        train(comm, *data, order, lambda count: shard(count, 0 if share else comm.rank, comm.size))
 
 
 def test_ranks_that_divide_the_data_may_have_orders_of_their_own(comm, data):
