@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Mapping
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from syncbn._core.checks import check_integer, compares_parameters
 from syncbn.comm import CollectiveSignature, CommLike, Communicator, as_communicator
 from syncbn.comm.collective import collective
+from syncbn.pitfalls import see
 from syncbn.torch.agreement import ADVICE, checksums
 from syncbn.torch.groups import default_communicator
 
 _calls: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
 """Number of calls of `average_gradients` for each model."""
+
+_warned: WeakSet[nn.Module] = WeakSet()
+"""The models in evaluation mode of which rank 0 has warned."""
+
+_EVALUATION = (
+    "the model is in evaluation mode, so its batch normalization layers use their running statistics and keep them: "
+    "call model.train() after an evaluation; to train with fixed statistics, call model.train() and then eval() of "
+    f"these layers{see('layers-in-evaluation')}"
+)
 
 
 def _communicator(comm: CommLike) -> Communicator:
@@ -99,6 +111,11 @@ def average_gradients(module: nn.Module, comm: CommLike = None) -> None:
     SyncMismatchError
         Ranks have models with different names, shapes or dtypes, or another rank had an invalid argument.
 
+    Warns
+    -----
+    RuntimeWarning
+        On rank 0, once: the model is in evaluation mode, and has batch normalization layers.
+
     See Also
     --------
     syncbn.torch.broadcast_parameters : Before the training.
@@ -116,6 +133,10 @@ def average_gradients(module: nn.Module, comm: CommLike = None) -> None:
     """
     _check_module(module)
     communicator = _communicator(comm)
+    if not module.training and communicator.rank == 0 and module not in _warned and _keeps_statistics(module):
+        _warned.add(module)
+        # The warning points to the caller of `average_gradients`, which is decorated.
+        warnings.warn(_EVALUATION, RuntimeWarning, stacklevel=3)
     parameters = dict(module.named_parameters())
     dtype = torch.float64 if any(each.dtype == torch.float64 for each in parameters.values()) else torch.float32
     present = torch.tensor([each.grad is not None for each in parameters.values()], dtype=dtype)
@@ -178,6 +199,11 @@ def loss_weight(samples: int, comm: CommLike = None) -> float:
     communicator = _communicator(comm)
     communicator.allreduce(total)
     return communicator.size * samples / max(1, int(total[0]))
+
+
+def _keeps_statistics(module: nn.Module) -> bool:
+    """Return whether a module has batch normalization layers with running statistics."""
+    return any(isinstance(each, _BatchNorm) and each.running_mean is not None for each in module.modules())
 
 
 def _bytes(tensor: Tensor) -> Tensor:

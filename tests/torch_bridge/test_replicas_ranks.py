@@ -226,3 +226,20 @@ def test_a_copy_of_a_model_on_ranks(any_comm):
     assert clone[0].comm is comm
     clone(torch.randn(4, 3)).sum().backward()
     model(torch.randn(4, 3)).sum().backward()
+
+
+def test_training_in_evaluation_mode(any_comm):
+    """It warns once on rank 0, unless only the layers are in evaluation mode."""
+    model = nn.Sequential(nn.Linear(4, 3), SyncBatchNorm(3, comm=any_comm))
+    broadcast_parameters(model, any_comm)
+    model[1].eval()
+    for mode, warns in ((model.train, False), (model.eval, True), (model.eval, False)):
+        mode()
+        model[1].eval()
+        model(torch.ones(2, 4)).sum().backward()
+        with (
+            pytest.warns(RuntimeWarning, match=r"in evaluation mode.*call model\.train\(\)")
+            if (warns and any_comm.rank == 0)
+            else nullcontext()
+        ):
+            average_gradients(model, any_comm)
