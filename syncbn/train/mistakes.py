@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from syncbn.comm import Communicator
-from syncbn.layers._losses import Losses
+from syncbn.layers._losses import Loss, Losses
 from syncbn.pitfalls import see
 from syncbn.train.shares import Share
 
@@ -48,6 +48,18 @@ def wrong_normalizer(losses: Losses, own_means: int, share: float, comm: Communi
         "labels, len(batch)), and only the own share of them to the model, such as batch[shard(len(batch), comm.rank, "
         "comm.size)]"
         f"{see('losses-of-ranks')}"
+    )
+
+
+def number_of_ranks(losses: Sequence[Loss | None]) -> str:
+    """Return the problem if all ranks have divided by their number, "" if not. A mean has as many samples as that."""
+    size, samples = len(losses), sum(loss.samples for loss in losses if loss is not None)
+    if size in (1, samples) or any(loss is None or loss.normalizer != size for loss in losses):
+        return ""
+    return (
+        f"the loss was divided by {size}, the number of ranks, so it is not a mean, but {samples / size:g} times as "
+        f"large: for a mean, pass the number of samples of all ranks, {samples} in this step, such as "
+        "softmax_cross_entropy(logits, labels, len(batch))"
     )
 
 

@@ -30,7 +30,7 @@ from syncbn.train.errors import (
     raised_by_all,
 )
 from syncbn.train.gradients import FlatGradients
-from syncbn.train.mistakes import missing_gradient, wrong_normalizer, wrong_shares
+from syncbn.train.mistakes import missing_gradient, number_of_ranks, wrong_normalizer, wrong_shares
 from syncbn.train.shares import take_share
 
 
@@ -150,8 +150,8 @@ def sum_gradients(model: Module, comm: CommLike = None, loss: float = 0.0) -> fl
     Warns
     -----
     RuntimeWarning
-        On rank 0, once: the loss is not finite, or the optimizer has changed some parameters in its first step, but
-        left others that have gradients and whose layers are in training mode.
+        On rank 0, once: the loss is not finite, or it was divided by the number of ranks, or the optimizer has changed
+        some parameters in its first step, but left others that have gradients and whose layers are in training mode.
 
     See Also
     --------
@@ -186,10 +186,13 @@ def sum_gradients(model: Module, comm: CommLike = None, loss: float = 0.0) -> fl
     if wrong := wrong_normalizer(losses, round(own_means), share, comm):
         raise raised_by_all(wrong, comm)
     if checks:
-        shares, missing_everywhere = zip(*comm.allgather((share_of_batch, missing)), strict=True)
+        known = comm.allgather((share_of_batch, missing, losses.last))
+        shares, missing_everywhere, last_losses = zip(*known, strict=True)
         if mistake := wrong_shares(shares) or missing_gradient(missing_everywhere):
             raise raised_by_all(mistake, comm)
         check_parameters(model, comm)
+        if comm.rank == 0 and sums.calls == 1 and (problem := number_of_ranks(last_losses)):
+            _warn(problem, "losses-of-ranks")
     if comm.rank == 0:
         if sums.unchanged:
             _warn(

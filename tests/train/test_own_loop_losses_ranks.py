@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 from own_loop import N, several
@@ -46,6 +48,16 @@ def test_wrong_size_of_the_global_batch(comm, loop, mistake):
     loop.step()
 
 
+def test_the_number_of_ranks_in_place_of_the_samples(comm, loop):
+    several(comm)
+    loop.broadcast()
+    loop.own = slice(0, 4)
+    text = rf"divided by {comm.size}, the number of ranks, .* samples of all ranks, {4 * comm.size} in this step"
+    with pytest.warns(RuntimeWarning, match=text) if comm.rank == 0 else nullcontext():
+        loop.step(comm.size)
+    loop.step(comm.size)
+
+
 def test_a_forgotten_share_is_named_as_a_cause(comm, loop):
     several(comm)
     loop.broadcast()
@@ -59,6 +71,7 @@ def test_sums_over_one_sample_of_each_rank(comm, loop):
     several(comm)
     loop.broadcast()
     loop.own = slice(comm.rank, comm.rank + 1)
+    loop.step(comm.size)
     loop.step(1)
     loss = loop.backward(None)
     with pytest.raises(ValueError, match=rf"{comm.size} of {comm.size} ranks divided their loss by their own number"):
