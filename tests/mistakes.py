@@ -363,7 +363,7 @@ def trained():
 
 WITHOUT_ENTRY = [  # the mistake, and what its error says; no entry of the documentation is needed
     (lambda: Sequential([ReLU()]), r"got list: pass the layers themselves, Sequential\(\*layers\)"),
-    (lambda: Sequential(ReLU), r"got type: call the class, ReLU\(\.\.\.\)"),
+    (lambda: Sequential(ReLU), r"got class ReLU: call the class, ReLU\(\.\.\.\)"),
     (lambda: BatchNorm(4, momentum="0.1"), r"momentum must be in \[0, 1\] or None, got '0\.1'"),
     (lambda: SGD(Dense(4, 3).parameters(), "fast"), "lr must be a number, got 'fast'$"),
     (lambda: CosineSchedule("0.1", total_steps=10), "lr must be a number, got '0.1'$"),

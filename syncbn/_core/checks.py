@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal, SupportsFloat, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,10 +49,17 @@ def shown(value: object) -> str:
         return repr(value)
     if isinstance(value, tuple):
         return f"({', '.join(map(shown, value))}{',' * (len(value) == 1)})"
-    name = type(value).__name__
+    if isinstance(value, type):
+        return f"class {value.__name__}"
+    packages = {each.__module__.partition(".")[0] for each in type(value).__mro__}
+    name = type(value).__name__ + "".join(text for package, text in _LIBRARIES.items() if package in packages)
     if inspect.isroutine(value):
         return f"{name} {value.__name__}"
     return f"{name} of shape {tuple(value.shape)}" if hasattr(value, "shape") else name
+
+
+_LIBRARIES = {"torch": " of PyTorch", "keras": " of Keras", "jax": " of JAX"}
+"""Libraries whose classes have the names of classes here."""
 
 
 def _hint_number(value: object) -> str:
@@ -166,7 +173,10 @@ def check_name(name: str) -> str:
     return str.__str__(name)  # other ranks may not have a subclass of this rank
 
 
-_LAST_AXIS = f" (channels on the last axis: pass channel_axis=-1, to a layer in its constructor){see('channels-last')}"
+_LAST_AXIS = (
+    " (channels on the last axis: pass channel_axis=-1, to a layer in its constructor; a tensor of PyTorch as "
+    f"x.movedim(-1, 1)){see('channels-last')}"
+)
 
 
 def check_channels(shape: tuple[int, ...], channel_axis: int, channels: int) -> None:
@@ -193,6 +203,18 @@ def check_instances(shape: tuple[int, ...], channel_axis: int) -> None:
             f"instance normalization needs more than 1 value per channel of each sample, got shape {shape}: "
             f"use layer or group normalization{see('one-value-per-channel')}"
         )
+
+
+def is_number(value: Any) -> bool:
+    """Return whether ``value`` is a real number: neither a bool nor a string."""
+    scalar = getattr(value, "ndim", 0) == 0 and not isinstance(value, (bool, np.bool_))
+    return scalar and isinstance(value, SupportsFloat)
+
+
+def check_momentum(value: Any) -> None:
+    """Raise ValueError unless ``value`` is None or a number in [0, 1]."""
+    if not (value is None or (is_number(value) and 0 <= float(value) <= 1)):
+        raise ValueError(f"momentum must be in [0, 1] or None, got {shown(value)}")
 
 
 def check_shape(normalized_shape: int | Sequence[int]) -> tuple[int, ...]:

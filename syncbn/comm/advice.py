@@ -20,6 +20,10 @@ _ALL_SAMPLES = (
     f"Pass the same samples on all ranks, of which train.evaluate takes a share on each{see('evaluation-on-one-rank')}"
 )
 _SAVES = f"save is a call of all ranks, of which rank 0 writes the file{see('collective-calls')}"
+_AFTER_BACKWARDS = (
+    "{} is a call of all ranks, after equally many forwards and backwards of each rank, also of accumulated gradients"
+    + see("different-calls")
+)
 _NAMES = {
     "Trainer": "Trainer(...)",
     "broadcast of parameters": "broadcast_parameters",
@@ -29,11 +33,13 @@ _NAMES = {
 """Names of calls whose operation has another one."""
 
 _METHODS = ("barrier", "allgather", "broadcast", "split", "free")
-_OF_TORCH = ("broadcast_parameters", "average_gradients", "loss_weight")
+_OF_TORCH = ("broadcast_parameters", "loss_weight")
 """Methods of communicators, and functions of ``syncbn.torch``."""
 
 _OF_ALL_RANKS = {
     _EVALUATION: _ONE_RANK_EVALUATES,
+    "average_gradients": _AFTER_BACKWARDS.format("average_gradients"),
+    "sum of gradients": _AFTER_BACKWARDS.format("sum_gradients"),
     "save": _SAVES,
     "write a checkpoint": _SAVES,
     **{

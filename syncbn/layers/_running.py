@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, SupportsFloat
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from syncbn._core import plans
-from syncbn._core.checks import check_eps, check_flag, check_integer, shown
+from syncbn._core.checks import check_eps, check_flag, check_integer, check_momentum
 from syncbn.layers._affine import AffineNormalizer
 from syncbn.layers.parameter import floating_dtype
 from syncbn.moments import update_average
@@ -58,9 +58,7 @@ class RunningNormalizer(AffineNormalizer):
 
     @momentum.setter
     def momentum(self, value: float | None) -> None:
-        number = isinstance(value, SupportsFloat) and not isinstance(value, (bool, np.bool_)) and np.ndim(value) == 0
-        if not (value is None or (number and 0 <= float(value) <= 1)):
-            raise ValueError(f"momentum must be in [0, 1] or None, got {shown(value)}")
+        check_momentum(value)
         self._momentum = value
 
     def reset_running_stats(self) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, SupportsFloat
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from syncbn._core.checks import check_integer, check_unmasked, hint, shown
+from syncbn._core.checks import check_integer, check_unmasked, hint, is_number, shown
 from syncbn.layers._losses import notice_backward
 from syncbn.pitfalls import see
 from syncbn.typing import FloatArray, ScalarT
@@ -101,7 +101,7 @@ def as_number(name: str, value: float, advice: str = "") -> float:
     """Return ``value`` as a float, or raise TypeError, whose text ends with the advice, unless it is a number."""
     if type(value) is float:
         return value
-    if isinstance(value, SupportsFloat) and not isinstance(value, (bool, np.bool_)) and np.ndim(value) == 0:
+    if is_number(value):
         return float(value)
     raise TypeError(f"{name} must be a number, got {shown(value)}{advice}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, overload
 
+from syncbn._core.checks import shown
 from syncbn.layers._tree import find
 from syncbn.layers.module import Module
 
@@ -82,7 +83,5 @@ class ModuleList(Module):
                 hint = f": pass the layers themselves, {type(self).__name__}(*layers)"
             elif isinstance(layer, type) and issubclass(layer, Module):
                 hint = f": call the class, {layer.__name__}(...)"
-            raise TypeError(
-                f"{type(self).__name__} expects a Module at position {position}, got {type(layer).__name__}{hint}"
-            )
+            raise TypeError(f"{type(self).__name__} expects a Module at position {position}, got {shown(layer)}{hint}")
         return layer

@@ -14,6 +14,7 @@ from torch.nn.modules.lazy import LazyModuleMixin
 from syncbn.comm import CommLike
 from syncbn.torch.groups import group_of
 from syncbn.torch.layer import BatchNorm, SyncBatchNorm
+from syncbn.torch.tensors import check_module
 
 _LOCAL = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, BatchNorm)
 _SYNCHRONIZED = (nn.SyncBatchNorm, SyncBatchNorm)
@@ -159,8 +160,7 @@ def _with_state(kind: Any, attributes: dict[str, Any]) -> Any:
 
 def _replace(module: nn.Module, replace: Callable[[nn.Module], nn.Module | None]) -> nn.Module:
     """Replace modules by what the function returns for them, unless that is None; each module once."""
-    if not isinstance(module, nn.Module):
-        raise TypeError(f"expected a torch.nn.Module, got {type(module).__name__}")
+    check_module(module)
     replaced: dict[nn.Module, nn.Module] = {}
     for each in list(module.modules()):
         replaced[each] = replace(each) or each

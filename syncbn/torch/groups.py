@@ -118,7 +118,8 @@ def _check_alone() -> None:
     """Raise RuntimeError if a launcher started several processes; otherwise the environment is read once."""
     check_alone(
         "there is no process group",
-        "Call torch.distributed.init_process_group('gloo') before the first training step",
+        "Call torch.distributed.init_process_group('gloo') before the first training step, and destroy_process_group() "
+        "after the last one",
     )
 
 

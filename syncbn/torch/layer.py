@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from syncbn._core.checks import check_eps, check_integer, check_momentum
 from syncbn.comm import CommLike, Communicator, SyncError
 from syncbn.torch import operators
 from syncbn.torch.groups import Group, group_of
@@ -124,6 +125,9 @@ class SyncBatchNorm(BatchNorm):
         comm: CommLike = None,
         bias: bool = True,
     ) -> None:
+        check_integer("num_features", num_features, 0)
+        check_eps(eps)
+        check_momentum(momentum)
         super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype, bias=bias)
         self._share(group_of(comm, process_group), BatchNorm)
 

@@ -19,6 +19,7 @@ from syncbn.comm.collective import collective
 from syncbn.pitfalls import see
 from syncbn.torch.agreement import ADVICE, checksums
 from syncbn.torch.groups import default_communicator
+from syncbn.torch.tensors import check_module
 
 _calls: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
 """Number of calls of `average_gradients` for each model."""
@@ -71,7 +72,7 @@ def broadcast_parameters(module: nn.Module, comm: CommLike = None) -> None:
     >>> model = torch.nn.Linear(4, 3)
     >>> broadcast_parameters(model)  # those of rank 0
     """
-    _check_module(module)
+    check_module(module)
     communicator = _communicator(comm)
     tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     for name, tensor in tensors.items():
@@ -131,7 +132,7 @@ def average_gradients(module: nn.Module, comm: CommLike = None) -> None:
     >>> model.bias.grad
     tensor([2., 2., 2.])
     """
-    _check_module(module)
+    check_module(module)
     communicator = _communicator(comm)
     if not module.training and communicator.rank == 0 and module not in _warned and _keeps_statistics(module):
         _warned.add(module)
@@ -233,8 +234,3 @@ def _signature(operation: str, tensors: Mapping[str, Tensor]) -> CollectiveSigna
     digest = hashlib.blake2b(described.encode(), digest_size=8).hexdigest()
     arguments = ("tensors", len(tensors)), ("names, shapes and dtypes (hash)", digest)
     return CollectiveSignature(operation, arguments, has_data=True)
-
-
-def _check_module(module: Any) -> None:
-    if not isinstance(module, nn.Module):
-        raise TypeError(f"expected a torch.nn.Module, got {type(module).__name__}")

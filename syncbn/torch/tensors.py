@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
+from syncbn._core.checks import shown
 from syncbn.pitfalls import see
 
 HALF = (torch.float16, torch.bfloat16)
@@ -27,6 +28,13 @@ def check_input(x: Any) -> None:
             f"x must have dtype bfloat16, float16, float32 or float64, got {str(x.dtype)[6:]}: convert it, as by "
             f".float(){see('dtypes')}"
         )
+
+
+def check_module(module: Any) -> None:
+    """Raise TypeError unless this is a module of PyTorch."""
+    if not isinstance(module, nn.Module):
+        origin = " of syncbn" if type(module).__module__.startswith("syncbn.") else ""
+        raise TypeError(f"expected a torch.nn.Module, got {shown(module)}{origin}")
 
 
 def array_of(tensor: Tensor) -> NDArray[Any]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, NoReturn, TypeVar
 
+from syncbn._core.checks import shown
 from syncbn.comm import SERIAL, CollectiveSignature, CommLike, Communicator, as_communicator, world
 from syncbn.comm.cache import latest
 from syncbn.comm.collective import FunctionT, collective
@@ -88,7 +89,9 @@ def raised_by_all(error: ErrorT, comm: Communicator) -> ErrorT:
 def check_model(model: object) -> None:
     """Raise TypeError unless ``model`` is a module."""
     if not isinstance(model, Module):
-        raise TypeError(f"model must be a syncbn module, such as a Sequential, got {type(model).__name__}")
+        name = shown(model)
+        hint = ": use the functions of syncbn.torch" if name.endswith("of PyTorch") else ""
+        raise TypeError(f"model must be a syncbn module, such as a Sequential, got {name}{hint}")
 
 
 def check_ranks(comm: Communicator, model: Module) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from syncbn import MPIComm, SyncBatchNorm, SyncMismatchError
 from syncbn import functional as F
-from syncbn.train import evaluate
+from syncbn.train import FlatGradients, evaluate
 
 pytestmark = pytest.mark.ranks
 
@@ -36,6 +36,11 @@ class Calls:
 
     def gradients(self):
         self.comm.allreduce(np.zeros(20, np.float32))
+
+    def sum_of_gradients(self):
+        flat = FlatGradients(list(self.layer.parameters()))
+        flat.take(0.0)
+        flat.add_over_ranks(self.comm)
 
     def sum_of_5(self):
         self.comm.allreduce(np.zeros(5))
@@ -129,6 +134,11 @@ def test_different_calls(comm, last, others, text):
             "evaluation",
             "forward",
             r"\. train\.evaluate is a call of all ranks; on .*pass comm=SerialComm\(\) \(docs.*-on-one",
+        ),
+        (
+            "sum_of_gradients",
+            "forward",
+            r"sum_gradients is a call of all ranks, after equally many forwards and backwards .*#different-calls",
         ),
         ("free", "forward", r"free is a call of all ranks, not of one alone \(docs/sharp-bits\.md#collective-calls\)"),
         ("barrier", "forward", r"barrier is a call of all ranks, not of one alone"),

@@ -51,7 +51,7 @@ def test_a_normalizer_replaces_the_biases():
 
 
 def test_norm_must_return_modules():
-    with pytest.raises(TypeError, match="expects a Module at position 1, got int"):
+    with pytest.raises(TypeError, match="expects a Module at position 1, got"):
         ResidualBlock(3, 3, norm=lambda channels: channels)
 
 

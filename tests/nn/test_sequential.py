@@ -43,7 +43,7 @@ def test_a_layer_can_be_replaced(model, rng):
     model[2] = replacement
     assert model[2] is replacement
     assert model(rng.standard_normal((5, 4)))[0].shape == (5, 2)
-    with pytest.raises(TypeError, match="expects a Module at position 2, got str"):
+    with pytest.raises(TypeError, match="expects a Module at position 2, got 'ReLU'"):
         model[2] = "ReLU"
 
 
@@ -64,5 +64,5 @@ def test_state_can_be_loaded_by_another_model(model, rng):
 
 
 def test_layers_must_be_modules():
-    with pytest.raises(TypeError, match="expects a Module at position 1, got type"):
+    with pytest.raises(TypeError, match="expects a Module at position 1, got class"):
         Sequential(ReLU(), ReLU)

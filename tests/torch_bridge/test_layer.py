@@ -14,9 +14,12 @@ from hypothesis import strategies as st
 from torch_bridge.cases import CLASSES, FORMATS, close, random_parameters, run, same_bits, tensor, torch
 
 # isort: split
+from syncbn import BatchNorm as LocalBatchNorm
 from syncbn import SerialComm
 from syncbn import functional as F
-from syncbn.torch import BatchNorm, SyncBatchNorm, TorchComm
+from syncbn.nn import Dense, Sequential
+from syncbn.torch import BatchNorm, SyncBatchNorm, TorchComm, average_gradients, convert_sync_batchnorm
+from syncbn.train import sum_gradients
 
 DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
 SHAPES = [(6, 3), (4, 3, 5), (4, 3, 5, 2), (2, 3, 4, 2, 3)]
@@ -336,3 +339,28 @@ def test_the_backward_of_a_layer_that_is_gone():
     gc.collect()
     dx.pow(2).sum().backward()
     assert x.grad.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (lambda: SyncBatchNorm("3"), "num_features must be an integer, got '3'"),
+        (lambda: SyncBatchNorm(3, eps=-1), "eps must be finite and at least 0, got -1"),
+        (lambda: SyncBatchNorm(3, momentum="0.1"), r"momentum must be in \[0, 1\] or None, got '0\.1'"),
+        (
+            lambda: SyncBatchNorm(3)(torch.ones(2, 5, 3)),
+            r"tensor of PyTorch as x\.movedim\(-1, 1\)",
+        ),
+        (
+            lambda: average_gradients(Dense(4, 3)),
+            r"expected a torch\.nn\.Module, got Dense of syncbn",
+        ),
+        (lambda: average_gradients(iter(())), "expected a torch.nn.Module, got tuple_iterator"),
+        (lambda: convert_sync_batchnorm(LocalBatchNorm(3)), r"torch\.nn\.Module, got BatchNorm of syncbn"),
+        (lambda: sum_gradients(torch.nn.Sequential()), "got Sequential of PyTorch: use the functions of syncbn.torch"),
+        (lambda: Sequential(SyncBatchNorm(3)), "expects a Module at position 0, got SyncBatchNorm of PyTorch"),
+    ],
+)
+def test_mistakes(call, text):
+    with pytest.raises((TypeError, ValueError), match=text):
+        call()
