@@ -26,6 +26,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_process(lambda: _run(arguments))
 
 
+def _check_order(arguments: list[str]) -> None:
+    """Raise UsageError if options precede the subcommand, whose values would be taken for it."""
+    if arguments and arguments[0].startswith("-") and arguments[0] not in ("-h", "--help", "--version"):
+        from syncbn.cli.commands import COMMANDS
+
+        command = next((each for each in arguments if each in COMMANDS), "COMMAND")
+        others = [each for each in arguments if each != command]
+        raise UsageError(f"options follow the command: syncbn {' '.join([command, *others])}")
+
+
 def _run(arguments: list[str]) -> int:
     """Run the command, and report expected errors in one line."""
     prog = "syncbn"
@@ -34,10 +44,11 @@ def _run(arguments: list[str]) -> int:
         check_threads(THREAD_VARIABLES)  # before OpenMP reads them
         from syncbn.cli.commands import build_parser  # loads the kernels, as SYNCBN_KERNELS selects
 
+        _check_order(arguments)
         options, unknown = build_parser().parse_known_args(arguments)
         prog = options.prog
         if unknown:
-            raise UsageError(f"unrecognized arguments: {' '.join(unknown)}")
+            raise UsageError(f"unrecognized arguments: {' '.join(unknown)} ({prog} --help lists those that there are)")
         command = options.command(options)
         interrupted = command.interrupted
         return int(command.start(arguments))

@@ -16,12 +16,14 @@ example:
   syncbn compare --ranks 4 --output results
 """
 
+COMMANDS = {"compare": compare, "claims": claims, "bench": bench, "scale": scale, "doctor": doctor}
+
 
 def build_parser() -> Parser:
     """Return the parser of all subcommands."""
     parser = Parser(prog="syncbn", description=DESCRIPTION, epilog=EPILOG)
     parser.add_argument("--version", action="version", version=f"syncbn {__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (compare, claims, bench, scale, doctor):
+    for module in COMMANDS.values():
         module.add_parser(subparsers)
     return parser

@@ -62,7 +62,9 @@ def diagnose(comm: Communicator) -> dict[str, Any]:
         "kernels": {"used": which, "builds": available(), "threads": thread_limit()},
         "allreduce": [],
     }
-    problems = list(filter(None, [single_process_problem(comm.size), torchrun_problem(comm.size)]))
+    problems = list(
+        filter(None, [single_process_problem(comm.size, "both are listed above"), torchrun_problem(comm.size)])
+    )
     if comm.size > 1:
         try:
             found["allreduce"] = [

@@ -47,7 +47,7 @@ class DoctorCommand(Command):
 
     def start(self, arguments: Sequence[str]) -> int:
         """Do the work, also in a process that has no MPI ranks because of a wrong launcher, which is diagnosed."""
-        if ranks.under_mpiexec() and single_process_problem(mpi_ranks()):
+        if single_process_problem(mpi_ranks() if ranks.under_mpiexec() else 1):
             return self.run(SerialComm())
         return super().start(arguments)
 

@@ -41,8 +41,11 @@ _NO_RANKS = "MPI has only one rank in this one"
 _OVER_TORCH = "Start them with mpiexec, or use comm=syncbn.torch.TorchComm(), which communicates over torch.distributed"
 
 
-def single_process_problem(ranks: int) -> str:
-    """Return what is wrong where MPI has one rank and a launcher started several processes; "" if nothing is."""
+def single_process_problem(ranks: int, libraries: str = "`syncbn doctor` shows both") -> str:
+    """Return what is wrong where MPI has one rank and a launcher started several processes; "" if nothing is.
+
+    The text says with ``libraries`` where the user sees the library of mpi4py and that of mpiexec.
+    """
     if ranks > 1 or is_set(PERMISSION):
         return ""
     sizes = {name: _integer(name) for name in _SIZES} | {name: _integer(name) + 1 for name in _RANKS}
@@ -53,7 +56,7 @@ def single_process_problem(ranks: int) -> str:
     return (
         f"{name}={os.environ[name]}: a launcher started {started} processes, but MPI has only one rank in this one, so "
         "each would train alone. Start them with the mpiexec of the MPI library that mpi4py uses, or with a matching "
-        f"PMI (srun --mpi=pmi2 or --mpi=pmix); `syncbn doctor` shows both. {PERMISSION}=1 allows single processes"
+        f"PMI (srun --mpi=pmi2 or --mpi=pmix); {libraries}. {PERMISSION}=1 allows single processes"
         f"{see('processes-without-their-ranks')}"
     )
 

@@ -260,3 +260,13 @@ def test_a_process_of_another_mpi_is_diagnosed(monkeypatch) -> None:
         assert result.stderr == ""
         assert ("\nPROBLEM    PMI_SIZE=2: a launcher started 2 processes" in result.stdout) == (rank == "0")
         assert ("\nkernels " in result.stdout) == (rank == "0")
+
+
+def test_ranks_of_a_foreign_launcher_are_diagnosed(monkeypatch) -> None:
+    """With the variable of another launcher alone, --ranks would start ranks whose numbers do not fit."""
+    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "4")
+    result = doctor("--ranks", "2")
+    assert result.returncode == 1
+    assert "\nPROBLEM    OMPI_COMM_WORLD_SIZE=4: a launcher started 4 processes" in result.stdout
+    assert "both are listed above" in result.stdout
+    assert "`syncbn doctor`" not in result.stdout

@@ -31,7 +31,9 @@ BILLION = "1000000000000"
 INVALID = {
     "nothing": ([], "syncbn: error: the following arguments are required: COMMAND"),
     "command": (["comparee"], "syncbn: error: argument COMMAND: invalid choice: 'comparee'"),
-    "option": (["compare", "--foo"], "syncbn compare: error: unrecognized arguments: --foo"),
+    "option": (["compare", "--foo"], "syncbn compare: error: unrecognized arguments: --foo (syncbn compare --help"),
+    "option first": (["--ranks", "2", "doctor"], "syncbn: error: options follow the command: syncbn doctor --ranks 2"),
+    "option alone": (["--ranks", "2"], "syncbn: error: options follow the command: syncbn COMMAND --ranks 2"),
     "norm": (["compare", "--norms", "bn,foo"], "syncbn compare: error: unknown norm 'foo' (choose from none, bn"),
     "in": (["compare", "--norms", "in"], "syncbn compare: error: norm 'in' does not fit network 'mlp': it needs more"),
     "network": (["compare", "--network", "vgg"], "syncbn compare: error: unknown network 'vgg'"),
@@ -275,6 +277,12 @@ def test_help_has_an_example(command: list[str]) -> None:
 
 def test_version() -> None:
     assert re.fullmatch(r"syncbn \d+\.\d+\.\d+\n", syncbn("--version").stdout)
+
+
+def test_the_package_is_the_command() -> None:
+    assert main(["--version"]) == 0
+    result = subprocess.run([sys.executable, "-m", "syncbn", "--version"], capture_output=True, text=True, check=False)
+    assert re.fullmatch(r"syncbn \d+\.\d+\.\d+\S*\n", result.stdout)
 
 
 def test_missing_extra_is_named(tmp_path: Path) -> None:

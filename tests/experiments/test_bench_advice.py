@@ -47,10 +47,12 @@ def test_ranks() -> None:
 
 
 @pytest.mark.parametrize(
-    ("batch", "ranks", "expected"), [(2, 4, None), (2, 8, None), (2, 64, 8), (1, 64, 16), (3, 64, 6), (32, 64, 1)]
+    ("batch", "ranks", "expected"),
+    [(2, 1, None), (2, 4, None), (2, 8, None), (2, 64, 8), (1, 64, 16), (3, 64, 6), (32, 64, 1)],
 )
 def test_group_size(batch: int, ranks: int, expected: int | None) -> None:
     assert group_advice(batch, ranks).value == expected
+    assert ("measure several" in group_advice(batch, ranks).reason) == (ranks == 1)
 
 
 @pytest.mark.parametrize(("exact", "expected"), [(100, "exact"), (125, "exact"), (130, "float64")])

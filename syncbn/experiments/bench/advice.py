@@ -96,6 +96,8 @@ def group_advice(batch: int, ranks: int) -> Advice:
     )
     if size == 1:
         return Advice("group size", 1, f"{reason}: local batch normalization suffices")
+    if ranks == 1:
+        return Advice("group size", None, "one rank has nothing to synchronize: measure several, as by --ranks 2")
     if size >= ranks:
         return Advice(
             "group size", None, f"{reason}: synchronize all {ranks} ranks; with {2 * size} or more, split({size})"
