@@ -6,6 +6,7 @@ use when it is built.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -15,11 +16,14 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
+from syncbn._core.checks import check_eps, check_flag, check_integer, is_number, shown
 from syncbn.comm import SERIAL, CommLike, Communicator, as_communicator
 from syncbn.comm.cache import world_of_launcher
 from syncbn.comm.collective import collective
 from syncbn.comm.errors import SyncMismatchError
 from syncbn.comm.launcher import check_alone
+
+_OPTIONS = [name for name in inspect.signature(keras.layers.BatchNormalization).parameters if name != "kwargs"]
 
 
 @keras.saving.register_keras_serializable("syncbn")
@@ -105,7 +109,19 @@ class BatchNormalization(keras.layers.BatchNormalization):
         comm: CommLike = None,
         **options: Any,
     ) -> None:
-        super().__init__(axis, momentum, epsilon, center, scale, **options)
+        check_integer("axis", axis, None)
+        check_eps(epsilon, "epsilon")
+        if not (is_number(momentum) and 0 <= momentum <= 1):
+            raise ValueError(f"momentum must be in [0, 1], got {shown(momentum)}")
+        for name, flag in (("center", center), ("scale", scale), ("synchronized", synchronized)):
+            check_flag(name, flag)
+        try:
+            super().__init__(axis, momentum, epsilon, center, scale, **options)
+        except ValueError as error:
+            if "Unrecognized" not in str(error):
+                raise
+            names = ", ".join(dict.fromkeys([*_OPTIONS, "synchronized", "comm"]))
+            raise ValueError(f"{error}: expected options are {names}") from error
         self.synchronized = synchronized or comm is not None  # not passed on: Keras has it for TensorFlow only
         self._comm = None if comm is None else as_communicator(comm)
         if self.synchronized and self.renorm:
@@ -119,6 +135,13 @@ class BatchNormalization(keras.layers.BatchNormalization):
     def build(self, input_shape: Sequence[int | None]) -> None:
         """Create the variables, as in Keras. Collective if the communicator has to be made."""
         _check_backend()
+        if len(input_shape) < 2:
+            raise ValueError(f"inputs must have 2 or more axes, got shape {tuple(input_shape)}")
+        if not -len(input_shape) <= self.axis < len(input_shape):
+            raise ValueError(
+                f"axis must be that of the channels, of inputs of shape {tuple(input_shape)}, such as -1 for the last, "
+                f"got {self.axis}: the number of channels is not an argument"
+            )
         super().build(input_shape)
         self._normalize = _NORMALIZERS[keras.backend.backend()](self)
 
@@ -200,7 +223,7 @@ def distribute(model: keras.Model, comm: CommLike = None) -> None:
     >>> history = model.fit(x, x[:, :1], batch_size=8, verbose=0)  # x: the samples of this rank
     """
     if not isinstance(model, keras.Model):
-        raise TypeError(f"model must be a keras.Model, got {type(model).__name__}")
+        raise TypeError(f"model must be a keras.Model, got {shown(model)}")
     if not model.built or getattr(model, "optimizer", None) is None:
         raise ValueError("model must be built and compiled: give it a keras.Input, and call compile() before")
     _check_backend()

@@ -141,16 +141,16 @@ def check_variances(var: NDArray[np.float64]) -> None:
         )
 
 
-def check_eps(eps: float) -> float:
+def check_eps(eps: float, name: str = "eps") -> float:
     """Return ``eps`` as a float, or raise unless it is finite and at least 0."""
     if isinstance(eps, bool) or not isinstance(eps, (int, float, np.integer, np.floating)):
-        raise TypeError(f"eps must be a number, got {shown(eps)}")
+        raise TypeError(f"{name} must be a number, got {shown(eps)}")
     try:
         value = float(eps)
     except OverflowError:
         value = math.inf
     if not math.isfinite(value) or value < 0:
-        raise ValueError(f"eps must be finite and at least 0, got {eps!r}")
+        raise ValueError(f"{name} must be finite and at least 0, got {eps!r}")
     return value + 0.0  # −0 becomes 0: ranks compare the bits
 
 
