@@ -82,10 +82,17 @@ def __getattr__(name: str) -> Any:
     if name in _PACKAGES:
         return import_module(f"syncbn.{name}")
     if name not in __all__:
-        raise AttributeError(unknown(f"module {__name__!r}", name, NAMES), name=name, obj=sys.modules[__name__])
+        advice = {**_names_of_packages(name), **NAMES}
+        raise AttributeError(unknown(f"module {__name__!r}", name, advice), name=name, obj=sys.modules[__name__])
     modules = (import_module(f"syncbn.{module}") for module in _MODULES)
     value = globals()[name] = next(getattr(module, name) for module in modules if hasattr(module, name))
     return value
+
+
+def _names_of_packages(name: str) -> dict[str, str]:
+    """Return which package has this name, as the advice for it."""
+    found = [package for package in _PACKAGES if name in getattr(import_module(f"syncbn.{package}"), "__all__", ())]
+    return {name: f"use syncbn.{found[0]}.{name}"} if found else {}
 
 
 def __dir__() -> list[str]:

@@ -54,7 +54,7 @@ def open_regular(path: Path) -> BinaryIO:
     """
     file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115 (it is returned)
     try:
-        _check_regular(os.fstat(file.fileno()))
+        _check_regular(os.fstat(file.fileno()), path)
     except OSError:
         file.close()
         raise
@@ -75,8 +75,9 @@ def write_atomically(path: Path, content: bytes) -> None:
         The file cannot be written, or exists and is not regular.
     """
     path = Path(os.path.realpath(path))
+    path.parent.stat()  # an error names a missing directory, not the draft
     with suppress(FileNotFoundError):
-        _check_regular(path.stat())
+        _check_regular(path.stat(), path)
     _remove_stale_drafts(path)
     while not _replace(path, content):
         pass
@@ -154,8 +155,8 @@ def _holder(status: os.stat_result) -> str:
     return "another process"
 
 
-def _check_regular(status: os.stat_result) -> None:
+def _check_regular(status: os.stat_result, path: Path) -> None:
     if stat.S_ISDIR(status.st_mode):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not stat.S_ISREG(status.st_mode):
-        raise OSError(errno.EINVAL, "not a regular file")
+        raise OSError(errno.EINVAL, "not a regular file", str(path))

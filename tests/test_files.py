@@ -217,3 +217,12 @@ def test_the_holder_of_a_lock_is_not_always_known(tmp_path, monkeypatch):
 )
 def test_control_characters_are_shown_as_text(text, shown):
     assert printable(text) == shown
+
+
+def test_an_error_names_the_directory_that_is_missing(tmp_path):
+    with pytest.raises(FileNotFoundError) as caught:
+        write_atomically(tmp_path / "missing" / "name", b"")
+    assert caught.value.filename == str(tmp_path / "missing")
+    with pytest.raises(IsADirectoryError) as caught:
+        write_atomically(tmp_path, b"")
+    assert caught.value.filename == str(tmp_path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Iterable, Sequence
+from types import ModuleType
 from typing import Any, Literal, SupportsFloat, get_args
 
 import numpy as np
@@ -49,8 +50,8 @@ def shown(value: object) -> str:
         return repr(value)
     if isinstance(value, tuple):
         return f"({', '.join(map(shown, value))}{',' * (len(value) == 1)})"
-    if isinstance(value, type):
-        return f"class {value.__name__}"
+    if isinstance(value, (type, ModuleType)):
+        return f"{'class' if isinstance(value, type) else 'module'} {value.__name__}"
     packages = {each.__module__.partition(".")[0] for each in type(value).__mro__}
     name = type(value).__name__ + "".join(text for package, text in _LIBRARIES.items() if package in packages)
     if inspect.isroutine(value):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from numpy.typing import NDArray
 
-from syncbn._core.checks import check_integer
+from syncbn._core.checks import check_integer, shown
 from syncbn._core.exact_sum import ExactSum
 from syncbn.comm.arguments import array_signature, check_array, check_choice, check_timeout
 from syncbn.comm.collective import collective
@@ -136,7 +136,10 @@ class Communicator:
     def allgather(self, value: T) -> list[T]:
         """Return the values of all ranks in rank order; a value is any picklable object. Collective."""
         protocol = self._protocol
-        content = pickle.dumps(value)
+        try:
+            content = pickle.dumps(value)
+        except Exception as error:
+            raise TypeError(f"allgather takes an object that pickle can copy, got {shown(value)}: {error}") from error
         protocol.handshake(_ALLGATHER)
         return list(map(pickle.loads, protocol.allgather(content)))
 

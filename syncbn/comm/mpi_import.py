@@ -6,6 +6,7 @@ import os
 from types import ModuleType
 from typing import Any
 
+from syncbn._core.checks import shown
 from syncbn.pitfalls import see
 
 _MISSING = (
@@ -51,4 +52,4 @@ def check_intracommunicator(comm: Any, expected: str) -> None:
             f"Call only on the ranks of the group{see('communicators-that-cannot-be-used')}"
         )
     if not (of_mpi4py and isinstance(comm, mpi.Intracomm)):
-        raise TypeError(f"comm must be {expected}, got {type(comm).__name__}{see('communicators-that-cannot-be-used')}")
+        raise TypeError(f"comm must be {expected}, got {shown(comm)}{see('communicators-that-cannot-be-used')}")

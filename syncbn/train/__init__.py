@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+from typing import TYPE_CHECKING, Any
+
+from syncbn.other_libraries import NAMES, unknown
 from syncbn.train.checkpoint import CheckpointError
 from syncbn.train.consistency import ParameterMismatchError, check_parameters
 from syncbn.train.evaluation import Evaluation, evaluate, predict
@@ -32,3 +36,9 @@ __all__ = [
     "sum_gradients",
     "update_bn",
 ]
+
+if not TYPE_CHECKING:  # so that a type checker reports unknown names
+
+    def __getattr__(name: str) -> Any:
+        """Raise AttributeError, which says what to use instead of a well-known name of Keras or PyTorch."""
+        raise AttributeError(unknown(f"module {__name__!r}", name, NAMES), name=name, obj=sys.modules[__name__])
