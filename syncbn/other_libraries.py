@@ -129,6 +129,16 @@ OPTIMIZATION = {
 }
 """Replacements of attributes of optimizers and schedules, by name."""
 
+TRAINING = {
+    **dict.fromkeys(("train", "train_model"), "call fit(x, y, epochs)"),
+    **dict.fromkeys(("test", "validate"), "call evaluate(x, y)"),
+    **dict.fromkeys(("load", "load_checkpoint"), "call resume(path)"),
+    **dict.fromkeys(("loss", "accuracy", "acc"), "it is train_loss or train_accuracy"),
+    "val_loss": "it is test_loss",
+    **dict.fromkeys(("val_accuracy", "val_acc"), "it is test_accuracy"),
+}
+"""Replacements of attributes of trainers and of the records of their epochs, by name."""
+
 
 def unknown(owner: str, name: str, advice: Mapping[str, str]) -> str:
     """Return the text of the AttributeError for a name that ``owner`` does not have."""

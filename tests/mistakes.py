@@ -31,6 +31,7 @@ from syncbn.nn import (
     CosineSchedule,
     Dense,
     Dropout,
+    ModuleList,
     ReLU,
     ResidualBlock,
     Sequential,
@@ -40,7 +41,17 @@ from syncbn.nn import (
     softmax_cross_entropy,
     summary,
 )
-from syncbn.train import DataOrder, FlatGradients, History, Trainer, evaluate, predict, shard, sum_gradients
+from syncbn.train import (
+    DataOrder,
+    EpochRecord,
+    FlatGradients,
+    History,
+    Trainer,
+    evaluate,
+    predict,
+    shard,
+    sum_gradients,
+)
 
 X = np.random.default_rng(0).standard_normal((8, 4)).astype(np.float32)
 
@@ -277,14 +288,14 @@ MISTAKES = {  # the mistake, what its error says, and the entry
     "optimizer of one parameter": (lambda: SGD(Dense(4, 3).weight, 0.1), r"list of Parameters", "optimizers"),
     "optimizer of a PyTorch model": (
         lambda: SGD([tensor()], 0.1),
-        r"syncbn Parameters, got torch\.Tensor",
+        "syncbn Parameters, got Tensor of PyTorch at 0",
         "optimizers",
     ),
     "optimizer of names": (lambda: SGD(Dense(4, 3).named_parameters(), 0.1), r"model\.parameters\(\)", "optimizers"),
     "optimizer of another model": (other_parameters, r"model\.parameters\(\) of this model", "optimizers"),
     "optimizer of a trainer": (
         lambda: Trainer(Dense(4, 3), "sgd", SerialComm()),
-        r"optimizer must be .*nn\.SGD\(model\.parameters\(\), lr=0\.1\), got str",
+        r"optimizer must be .*nn\.SGD\(model\.parameters\(\), lr=0\.1\), got 'sgd'",
         "optimizers",
     ),
     "schedule of an optimizer": (
@@ -392,6 +403,24 @@ WITHOUT_ENTRY = [  # the mistake, and what its error says; no entry of the docum
     (lambda: setattr(trainer(), "shedule", None), "no attribute 'shedule': is it schedule?"),
     (lambda: SCHEDULE.step(), r"no attribute 'step': set optimizer\.lr = schedule\(step\)"),
     (lambda: SCHEDULE.get_last_lr(), r"no attribute 'get_last_lr': call it with the number of the step"),
+    (lambda: trainer().train(), r"no attribute 'train': call fit\(x, y, epochs\)"),
+    (lambda: EpochRecord(1, 1, 1.0, None, None, 1.0, 0, 0.1).accuracy, "it is train_loss or train_accuracy"),
+    (lambda: trainer(schedule=CosineSchedule), r"such as CosineSchedule\(0\.1, .*, got class CosineSchedule"),
+    (lambda: trainer().fit(prepare(load_data()), None, 1), "got Inputs and NoneType: pass its x_train and y_train"),
+    (lambda: Dense(4, 3).apply(None), "function must be a function of a module, got None"),
+    (lambda: Module().register_buffer("mean", [0.0]), r"a buffer must be a NumPy array or None, got list: .*asarray"),
+    (lambda: ModuleList(ReLU()), "ModuleList expects a list of layers, got ReLU"),
+    (
+        lambda: Dense(9, 3)(NHWC),
+        r"Dense expects x of shape \(N, 9\), got .*: put nn\.Flatten\(\) or nn\.Global",
+    ),
+    (
+        lambda: Conv2d(1, 1, 3)(NHWC[0]),
+        r"expects x of shape \(N, 1, H, W\), got .* get its axis by x\[:, None\]",
+    ),
+    (lambda: Dense(4, 3)(X)[1](0.5), r"expects dy of y's shape \(8, 3\), got \(\): the second result of a loss is dy"),
+    (lambda: softmax_cross_entropy(Y, X), "softmax_cross_entropy expects logits and then labels, got labels first"),
+    (lambda: FlatGradients(Dense(4, 3)), r"FlatGradients expects Parameters, as list\(.*\), got Dense"),
     (lambda: F.batch_norm(X, relu="no"), "relu must be True or False, got 'no'"),
     (lambda: BatchNorm(4).eval()(X, relu=X), r"relu must be True or False, got ndarray of shape \(8, 4\)"),
     (lambda: F.batch_norm(X)[2](X, total="no"), "total must be True or False, got 'no'"),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from syncbn._core.checks import check_flag, shown
+from syncbn._core.checks import check_flag, hint, shown
 from syncbn.layers._hooks import ForwardHook, HookHandle, call_hook, is_result
 from syncbn.layers._losses import forget_losses
 from syncbn.layers._state import check_state, with_counters
@@ -169,6 +169,8 @@ class Module:
         If it is ``persistent``, it is part of ``state_dict``. All buffers are part of a trainer's checkpoints.
         """
         persistent = check_flag("persistent", persistent)
+        if not (value is None or isinstance(value, np.ndarray)):
+            raise TypeError(f"a buffer must be a NumPy array or None, got {shown(value)}{hint(value)}")
         setattr(self, name, value)
         self._buffer_names.append(name)
         if not persistent:
@@ -197,6 +199,8 @@ class Module:
         --------
         >>> model.apply(lambda module: module.weight.data.fill(1) if isinstance(module, BatchNorm) else None)
         """
+        if not callable(function):
+            raise TypeError(f"function must be a function of a module, got {shown(function)}")
         for child in self.children():
             child.apply(function)
         function(self)

@@ -78,10 +78,11 @@ def read_records(path: PathLike) -> list[Record]:
     ['Dense', 'BatchNorm', 'ReLU']
     """
     with open_regular(check_path("path", path)) as file:
-        *lines, _ = file.read().decode().split("\n")
+        content = file.read()
     try:
+        *lines, _ = content.decode().split("\n")
         return [json.loads(line) for line in lines]
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # also of the encoding
         raise ValueError(f"{os.fspath(path)} is not a file of JSON lines: {error}") from None
 
 

@@ -39,6 +39,10 @@ def check_input(layer: str, x: FloatArray, expected: Sequence[str | int]) -> Non
         last = ""
         if x.ndim == len(expected) == 4 and x.shape[-1] == expected[1]:
             last = f" (channels on the last axis: numpy.moveaxis(x, -1, 1)){see('channels-last')}"
+        elif len(expected) == 2 < x.ndim:
+            last = ": put nn.Flatten() or nn.GlobalAvgPool2d() before it"
+        elif len(expected) == 4 and x.ndim == 3:
+            last = ": images of one channel get its axis by x[:, None]"
         raise ValueError(f"{layer} expects x of shape ({', '.join(map(str, expected))}), got {x.shape}{last}")
 
 
@@ -49,10 +53,11 @@ def check_grad(layer: str, dy: FloatArray, shape: tuple[int, ...], dtype: np.dty
     if dy is None or isinstance(dy, tuple):
         raise TypeError(
             f"backward of {layer} expects dy, an array of y's shape {shape}, got {shown(dy)}: the backward of each "
-            f"layer must return dx{see('layers-return-two-values')}"
+            f"layer must return dx, and the second result of a loss is dy{see('layers-return-two-values')}"
         )
     if np.shape(dy) != shape:
-        raise ValueError(f"backward of {layer} expects dy of y's shape {shape}, got {np.shape(dy)}")
+        loss = "" if np.shape(dy) else ": the second result of a loss is dy"
+        raise ValueError(f"backward of {layer} expects dy of y's shape {shape}, got {np.shape(dy)}{loss}")
     with np.errstate(all="ignore"):  # what the dtype can't hold becomes infinite, as in every conversion
         return np.asarray(dy, dtype)
 

@@ -64,7 +64,12 @@ def softmax_cross_entropy(
     >>> round(loss * 8, 4)
     0.6931
     """
-    check_input("softmax_cross_entropy", logits, ("N", "K"))
+    try:
+        check_input("softmax_cross_entropy", logits, ("N", "K"))
+    except (TypeError, ValueError):
+        if np.ndim(logits) == 1 and np.ndim(labels) == 2:
+            raise TypeError("softmax_cross_entropy expects logits and then labels, got labels first") from None
+        raise
     check_unmasked(labels, "labels")
     labels = np.asarray(labels)
     n, k = logits.shape

@@ -45,6 +45,8 @@ class ModuleList(Module):
 
     def __init__(self, layers: Iterable[Module] = ()) -> None:
         super().__init__()
+        if not isinstance(layers, Iterable):
+            raise TypeError(f"{type(self).__name__} expects a list of layers, got {shown(layers)}")
         self._layers = [self._checked(layer, position) for position, layer in enumerate(layers)]
 
     def append(self, layer: Module) -> Self:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from syncbn._core.checks import shown
 from syncbn.layers._losses import forget_losses
 from syncbn.layers._state import check_state
 from syncbn.layers.module import Module
@@ -66,8 +67,7 @@ class Optimizer:
         self.parameters: list[Parameter] = list(parameters)
         for position, parameter in enumerate(self.parameters):
             if not isinstance(parameter, Parameter):
-                kind = type(parameter)  # with its module: PyTorch has a Parameter too
-                raise TypeError(_NOT_PARAMETERS.format(f"{kind.__module__}.{kind.__qualname__} at {position}"))
+                raise TypeError(_NOT_PARAMETERS.format(f"{shown(parameter)} at {position}"))
         if not self.parameters:
             raise ValueError("an optimizer expects at least one Parameter, got none")
         if len(set(map(id, self.parameters))) != len(self.parameters):

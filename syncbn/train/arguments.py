@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from syncbn._core.checks import check_flag, check_integer, check_unmasked, hint
+from syncbn._core.checks import check_flag, check_integer, check_unmasked, hint, shown
 from syncbn.layers import Module
 from syncbn.nn import Optimizer
 from syncbn.nn._checks import hint_labels
@@ -32,15 +32,15 @@ def check_arguments(
     check_flag("drop_last", drop_last)
     if check_every is not None:
         check_integer("check_every", check_every)
-    if not (schedule is None or callable(schedule)):
+    if not (schedule is None or callable(schedule)) or isinstance(schedule, type):
         raise TypeError(
-            f"schedule must be a function of the step or None, got {schedule!r}: a constant learning rate is "
-            "that of the optimizer"
+            f"schedule must be a function of the step, such as CosineSchedule(0.1, total_steps=1000), or None, got "
+            f"{shown(schedule)}: a constant learning rate is that of the optimizer"
         )
     if not isinstance(optimizer, Optimizer):
         raise TypeError(
             "optimizer must be one of syncbn.nn, such as nn.SGD(model.parameters(), lr=0.1), got "
-            f"{type(optimizer).__name__}{see('optimizers')}"
+            f"{shown(optimizer)}{see('optimizers')}"
         )
     known = {id(parameter) for parameter in model.parameters()}
     if not all(id(parameter) in known for parameter in optimizer.parameters):
@@ -58,6 +58,8 @@ def check_samples(x: FloatArray, y: NDArray[np.integer]) -> None:
         what = hint(y if isinstance(x, np.ndarray) else x)
         if isinstance(x, np.ndarray) and isinstance(y, np.integer):
             what = f": one sample has arrays too, x[i : i + 1] and y[i : i + 1]{see('labels')}"
+        elif hasattr(x, "x_train"):
+            what = ": pass its x_train and y_train"
         raise TypeError(f"expected NumPy arrays, got {type(x).__name__} and {type(y).__name__}{what}")
     if not np.issubdtype(x.dtype, np.floating) or not np.issubdtype(y.dtype, np.integer):
         dtypes = f"{x.dtype} and {y.dtype}{hint_labels('y', y)}{see('labels')}"

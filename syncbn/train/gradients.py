@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from syncbn._core.checks import check_integer
+from syncbn._core.checks import check_integer, shown
 from syncbn.comm import CollectiveSignature, CommLike, Communicator, as_communicator
 from syncbn.layers import Parameter
 from syncbn.layers.parameter import floating_dtype
@@ -57,6 +57,8 @@ class FlatGradients:
     """
 
     def __init__(self, parameters: Sequence[Parameter], dtype: DTypeLike | None = None, scalars: int = 1) -> None:
+        if not isinstance(parameters, Iterable):
+            raise TypeError(f"FlatGradients expects Parameters, as list(model.parameters()), got {shown(parameters)}")
         self.parameters: list[Parameter] = list(parameters)
         if dtype is None:
             dtype = np.result_type(np.float32, *(p.data.dtype for p in self.parameters))  # MPI has no float16

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, NoReturn
+
+from syncbn.other_libraries import TRAINING, unknown
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,12 @@ class EpochRecord:
     bytes_sent: int
     lr: float
     train_error: float | None = None
+
+    if not TYPE_CHECKING:  # a type checker reports unknown names by itself
+
+        def __getattr__(self, name: str) -> NoReturn:
+            """Raise AttributeError, which says what there is instead of a name of Keras."""
+            raise AttributeError(unknown(f"{type(self).__name__!r} object", name, TRAINING), name=name, obj=self)
 
     @property
     def train_accuracy(self) -> float | None:

@@ -196,3 +196,9 @@ def test_a_disk_that_is_full_is_an_error_of_the_step(data):
     with Monitor(model, "/dev/full", ONE), pytest.raises(OSError, match="No space left"):
         step(model, data)
     step(model, data)
+
+
+def test_a_file_that_is_not_text(tmp_path):
+    np.savez(tmp_path / "state.npz", weight=np.ones(3))
+    with pytest.raises(ValueError, match=r"state\.npz is not a file of JSON lines"):
+        read_records(tmp_path / "state.npz")
