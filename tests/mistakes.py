@@ -282,6 +282,13 @@ MISTAKES = {  # the mistake, what its error says, and the entry
     "step before the backward": (step_between, r"call backward first", "arrays-that-must-not-change"),
     "copy of a communicator": (lambda: copy.deepcopy(FakeComm()), r"state_dict\(\)", "copies"),
     "missing key": (lambda: load(running_mea=X[0]), r"unexpected 'running_mea'", "states-that-do-not-fit"),
+    "state of DistributedDataParallel": (
+        lambda: Dense(4, 3).load_state_dict(
+            {f"module.{key}": value for key, value in Dense(4, 3).state_dict().items()}
+        ),
+        r"Remove the prefix 'module\.', that of DistributedDataParallel",
+        "states-that-do-not-fit",
+    ),
     "tensor of bfloat16": (lambda: load(weight=Bfloat16()), r"'weight' .*\.float\(\)", "states-that-do-not-fit"),
     "Keras's scale=False": (lambda: BatchNorm(4).load_keras_weights([X[0]] * 3), r"weight=False", "weights-of-keras"),
     "optimizer of a model": (lambda: SGD(Dense(4, 3), 0.1), r"model\.parameters\(\)", "optimizers"),
@@ -403,6 +410,18 @@ WITHOUT_ENTRY = [  # the mistake, and what its error says; no entry of the docum
     (lambda: setattr(trainer(), "shedule", None), "no attribute 'shedule': is it schedule?"),
     (lambda: SCHEDULE.step(), r"no attribute 'step': set optimizer\.lr = schedule\(step\)"),
     (lambda: SCHEDULE.get_last_lr(), r"no attribute 'get_last_lr': call it with the number of the step"),
+    (
+        lambda: setattr(SGD(Dense(4, 3).parameters(), 0.1), "weight_decay", "x"),
+        "weight_decay must be a number, got 'x'",
+    ),
+    (lambda: setattr(SGD(Dense(4, 3).parameters(), 0.1), "momentum", 5), r"momentum must be in \[0, 1\), got 5"),
+    (lambda: setattr(Dropout(), "p", 5), r"p must be in \[0, 1\], got 5"),
+    (
+        lambda: setattr(BatchNorm(4), "running_mean", [0.0] * 4),
+        r"is a buffer, an array of shape \(4,\), and .* list: set",
+    ),
+    (lambda: setattr(BatchNorm(4), "num_batches_tracked", 0), r"buffer, an array of shape \(\), and cannot become 0"),
+    (lambda: FrozenBatchNorm.convert_frozen_batchnorm([BatchNorm(4)]), "module must be a Module, .* got list"),
     (lambda: trainer().train(), r"no attribute 'train': call fit\(x, y, epochs\)"),
     (lambda: EpochRecord(1, 1, 1.0, None, None, 1.0, 0, 0.1).accuracy, "it is train_loss or train_accuracy"),
     (lambda: trainer(schedule=CosineSchedule), r"such as CosineSchedule\(0\.1, .*, got class CosineSchedule"),

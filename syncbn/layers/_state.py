@@ -13,6 +13,7 @@ from syncbn._core.checks import check_unmasked, shown
 from syncbn.pitfalls import see
 
 _COUNTER = "num_batches_tracked"
+_PREFIX = "module."
 
 
 def with_counters(targets: Mapping[str, NDArray[Any]], state: Mapping[str, ArrayLike]) -> dict[str, ArrayLike]:
@@ -94,7 +95,10 @@ def check_state(
         if value.shape != targets[name].shape
     ]
     if problems:
-        raise ValueError(f"state_dict does not fit {owner}: {'; '.join(problems)}{see('states-that-do-not-fit')}")
+        prefixed = all(name.startswith(_PREFIX) for name in state) and targets.keys() <= {each[7:] for each in state}
+        advice = f". Remove the prefix {_PREFIX!r}, that of DistributedDataParallel" if prefixed else ""
+        problem = f"{'; '.join(problems)}{advice}{see('states-that-do-not-fit')}"
+        raise ValueError(f"state_dict does not fit {owner}: {problem}")
     for name, value in values.items():
         if not np.can_cast(value.dtype, targets[name].dtype, "same_kind"):
             raise TypeError(

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from syncbn._core import plans
-from syncbn._core.checks import check_eps, check_integer
+from syncbn._core.checks import check_eps, check_integer, shown
 from syncbn.layers._batch import BatchNormalizer
 from syncbn.layers._replace import replace_modules
 from syncbn.layers.module import Module
@@ -98,9 +98,11 @@ class FrozenBatchNorm(Module):
 
         Raises
         ------
-        ValueError
-            A layer has no running statistics. Then nothing has changed.
+        ValueError, TypeError
+            A layer has no running statistics, or ``module`` is not a Module. Then nothing has changed.
         """
+        if not isinstance(module, Module):
+            raise TypeError(f"module must be a Module, such as a Sequential, got {shown(module)}")
         for name, layer in module.named_modules():
             if isinstance(layer, BatchNormalizer) and layer.running_mean is None:
                 raise ValueError(

@@ -77,6 +77,11 @@ class Module:
                 f"{type(self).__name__}.{name} is a parameter and cannot become {type(value).__name__}: set its values "
                 f"by {name}.data[...] = values, or assign a Parameter{see('values-of-parameters')}"
             )
+        if name in own.get("_buffer_names", ()) and not _may_replace(own[name], value):
+            raise TypeError(
+                f"{type(self).__name__}.{name} is a buffer, an array of shape {own[name].shape}, and cannot become "
+                f"{shown(value)}: set its values by {name}[...] = values"
+            )
         if name == "training":
             check_flag(name, value)
         if name not in own:  # so an assignment in each step takes no time
@@ -347,6 +352,11 @@ class Module:
         for name, parameter in self._all_parameters(""):
             yield name, parameter.data
         yield from self._all_buffers("", transient=False)
+
+
+def _may_replace(buffer: NDArray[Any] | None, value: object) -> bool:
+    """Return whether a value may be assigned to the attribute of a buffer: None, or an array of its shape."""
+    return buffer is None or value is None or (isinstance(value, np.ndarray) and value.shape == buffer.shape)
 
 
 _WITHOUT_EFFECT = ("trainable", "requires_grad")

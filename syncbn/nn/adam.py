@@ -71,7 +71,7 @@ class Adam(Optimizer):
             raise ValueError(f"betas must be a pair of numbers, such as (0.9, 0.999), got {betas!r}")
         self.betas: tuple[float, float]
         self.betas = check_number("betas[0]", betas[0], below=1.0), check_number("betas[1]", betas[1], below=1.0)
-        self.eps: float = check_number("eps", eps)
+        self.eps: float = eps
         self._means = self._add_buffers("exp_avg")
         self._squares = self._add_buffers("exp_avg_sq")
         self._steps = self._state["steps"] = np.zeros(len(self.parameters), np.int64)

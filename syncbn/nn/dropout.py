@@ -57,11 +57,20 @@ class Dropout(Module):
 
     def __init__(self, p: float = 0.5, *, rng: np.random.Generator | int | None = None) -> None:
         super().__init__()
-        self.p: float = as_number("p", p)
-        if not 0.0 <= self.p <= 1.0:
-            raise ValueError(f"p must be in [0, 1], got {p!r}")
+        self.p = p
         seed = check_rng(rng).integers(1 << 64, size=2, dtype=np.uint64)
         self.register_buffer("random_state", np.array([*seed, 0, 0], np.uint64), persistent=False)
+
+    @property
+    def p(self) -> float:
+        """Probability, in [0, 1]."""
+        return self._p
+
+    @p.setter
+    def p(self, value: float) -> None:
+        self._p = as_number("p", value)
+        if not 0.0 <= self._p <= 1.0:
+            raise ValueError(f"p must be in [0, 1], got {value!r}")
 
     @property
     def rank(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -17,6 +18,9 @@ from syncbn.nn._checks import check_number
 from syncbn.other_libraries import OPTIMIZATION, check_assignment, unknown
 from syncbn.pitfalls import see
 from syncbn.typing import FloatArray
+
+_BOUNDS = {"momentum": 1.0, "weight_decay": math.inf, "eps": math.inf}
+"""Hyperparameters that are numbers of at least 0, and what they must be below."""
 
 _NOT_PARAMETERS = (
     "an optimizer expects syncbn Parameters, got {}: pass model.parameters(), or a list of Parameters"
@@ -73,7 +77,7 @@ class Optimizer:
         if len(set(map(id, self.parameters))) != len(self.parameters):
             raise ValueError("a Parameter is given twice to an optimizer, expected once")
         self.lr = lr
-        self.weight_decay: float = check_number("weight_decay", weight_decay)
+        self.weight_decay: float = weight_decay
         self._state: dict[str, NDArray[Any]] = {}
 
     @property
@@ -101,9 +105,11 @@ class Optimizer:
             raise AttributeError(unknown(f"{type(self).__name__!r} object", name, OPTIMIZATION), name=name, obj=self)
 
         def __setattr__(self, name: str, value: object) -> None:
-            """Raise AttributeError for a misspelt name, whose assignment would have no effect."""
+            """Check a hyperparameter, and raise AttributeError for a misspelt name."""
             if name != "lr":  # which schedules set in each step
                 check_assignment(self, name, value, OPTIMIZATION)
+            if name in _BOUNDS:
+                value = check_number(name, value, below=_BOUNDS[name])
             super().__setattr__(name, value)
 
     def step(self) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 
 from syncbn._core.checks import check_flag
 from syncbn.layers.parameter import Parameter
-from syncbn.nn._checks import check_number
 from syncbn.nn.optimizer import Optimizer
 from syncbn.typing import FloatArray
 
@@ -62,7 +61,7 @@ class SGD(Optimizer):
         weight_decay: float = 0.0,
     ) -> None:
         super().__init__(parameters, lr, weight_decay)
-        self.momentum: float = check_number("momentum", momentum, below=1.0)
+        self.momentum: float = momentum
         self.nesterov: bool = check_flag("nesterov", nesterov)
         if nesterov and not self.momentum:
             raise ValueError("nesterov needs a momentum above 0, got 0")
