@@ -125,19 +125,15 @@ OPTIMIZATION = {
     **dict.fromkeys(("beta_1", "beta1", "beta_2", "beta2"), "they are betas"),
     "epsilon": "it is eps",
     "decay": "it is weight_decay",
-    **dict.fromkeys(("get_last_lr", "get_lr", "last_epoch"), "call it with the number of the step, schedule(step)"),
 }
-"""Replacements of attributes of optimizers and schedules, by name."""
+"""Replacements of attributes of optimizers, by name."""
 
-TRAINING = {
-    **dict.fromkeys(("train", "train_model"), "call fit(x, y, epochs)"),
-    **dict.fromkeys(("test", "validate"), "call evaluate(x, y)"),
-    **dict.fromkeys(("load", "load_checkpoint"), "call resume(path)"),
+RECORDS = {
     **dict.fromkeys(("loss", "accuracy", "acc"), "it is train_loss or train_accuracy"),
     "val_loss": "it is test_loss",
     **dict.fromkeys(("val_accuracy", "val_acc"), "it is test_accuracy"),
 }
-"""Replacements of attributes of trainers and of the records of their epochs, by name."""
+"""Replacements of attributes of the records of epochs, by name."""
 
 
 def unknown(owner: str, name: str, advice: Mapping[str, str]) -> str:

@@ -6,7 +6,7 @@ import inspect
 import math
 from collections.abc import Iterable, Sequence
 from types import ModuleType
-from typing import Any, Literal, SupportsFloat, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -209,7 +209,7 @@ def check_instances(shape: tuple[int, ...], channel_axis: int) -> None:
 def is_number(value: Any) -> bool:
     """Return whether ``value`` is a real number: neither a bool nor a string."""
     scalar = getattr(value, "ndim", 0) == 0 and not isinstance(value, (bool, np.bool_))
-    return scalar and isinstance(value, SupportsFloat)
+    return scalar and hasattr(type(value), "__float__")
 
 
 def check_momentum(value: Any) -> None:

@@ -43,7 +43,7 @@ def call_hook(hook: ForwardHook, module: Module, arguments: tuple[Any, ...], res
     """Return the result that a hook leaves of a call. Its errors name the hook and the module."""
     try:
         changed = hook(module, arguments, result)
-        if changed is not None and not is_result(changed):
+        if not (changed is None or (isinstance(changed, tuple) and len(changed) == 2 and callable(changed[1]))):
             raise TypeError(f"it must return None or (y, backward), got {shown(changed)}")
     except Exception as error:
         if len(error.args) == 1:  # no new exception, which collective calls would not recognize
@@ -51,11 +51,6 @@ def call_hook(hook: ForwardHook, module: Module, arguments: tuple[Any, ...], res
             error.args = (f"{where}: {error}",)
         raise
     return result if changed is None else changed
-
-
-def is_result(result: object) -> bool:
-    """Return whether this is a pair (y, backward)."""
-    return isinstance(result, tuple) and len(result) == 2 and callable(result[1])
 
 
 _numbers = count()

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from syncbn._core.checks import check_flag, hint, shown
-from syncbn.layers._hooks import ForwardHook, HookHandle, call_hook, is_result
+from syncbn.layers._hooks import ForwardHook, HookHandle, call_hook
 from syncbn.layers._losses import forget_losses
 from syncbn.layers._state import check_state, with_counters
 from syncbn.layers._tree import find, join, unique
@@ -122,7 +122,7 @@ class Module:
             The result of `forward`, or of a hook, is not a pair (y, backward).
         """
         result = self.forward(*arguments, **options)
-        if not is_result(result):
+        if not (isinstance(result, tuple) and len(result) == 2 and callable(result[1])):
             raise TypeError(
                 f"{type(self).__name__}.forward must return (y, backward), where dx = backward(dy), got "
                 f"{shown(result)}{see('layers-return-two-values')}"

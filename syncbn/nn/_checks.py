@@ -59,7 +59,10 @@ def check_grad(layer: str, dy: FloatArray, shape: tuple[int, ...], dtype: np.dty
         loss = "" if np.shape(dy) else ": the second result of a loss is dy"
         raise ValueError(f"backward of {layer} expects dy of y's shape {shape}, got {np.shape(dy)}{loss}")
     with np.errstate(all="ignore"):  # what the dtype can't hold becomes infinite, as in every conversion
-        return np.asarray(dy, dtype)
+        converted = np.asarray(dy, dtype)
+    if converted is not dy and np.asarray(dy).dtype.kind not in "fV":  # V: other floating types, those of ml_dtypes
+        raise TypeError(f"backward of {layer} expects dy of floats, got {np.asarray(dy).dtype}{see('dtypes')}")
+    return converted
 
 
 def hint_labels(name: str, labels: NDArray[Any]) -> str:
@@ -104,9 +107,7 @@ def check_pair(name: str, value: int | Sequence[int], minimum: int = 1) -> Pair:
 
 def as_number(name: str, value: float, advice: str = "") -> float:
     """Return ``value`` as a float, or raise TypeError, whose text ends with the advice, unless it is a number."""
-    if type(value) is float:
-        return value
-    if is_number(value):
+    if type(value) in (int, float) or is_number(value):  # the usual types first: losses are checked in each step
         return float(value)
     raise TypeError(f"{name} must be a number, got {shown(value)}{advice}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,7 +15,7 @@ from syncbn.layers._state import check_state
 from syncbn.layers.module import Module
 from syncbn.layers.parameter import Parameter
 from syncbn.nn._checks import check_number
-from syncbn.other_libraries import OPTIMIZATION, check_assignment, unknown
+from syncbn.other_libraries import OPTIMIZATION, check_assignment
 from syncbn.pitfalls import see
 from syncbn.typing import FloatArray
 
@@ -80,6 +80,8 @@ class Optimizer:
         self.weight_decay: float = weight_decay
         self._state: dict[str, NDArray[Any]] = {}
 
+    _lr: float
+
     @property
     def lr(self) -> float:
         """Learning rate."""
@@ -87,7 +89,7 @@ class Optimizer:
 
     @lr.setter
     def lr(self, value: float) -> None:
-        self._lr = check_number("lr", value)
+        vars(self)["_lr"] = check_number("lr", value)  # without the checks of names, in each step
 
     @property
     def learning_rate(self) -> float:
@@ -100,17 +102,13 @@ class Optimizer:
 
     if not TYPE_CHECKING:  # a type checker reports unknown names by itself
 
-        def __getattr__(self, name: str) -> NoReturn:
-            """Raise AttributeError, which says what there is instead of a name of PyTorch or Keras."""
-            raise AttributeError(unknown(f"{type(self).__name__!r} object", name, OPTIMIZATION), name=name, obj=self)
-
         def __setattr__(self, name: str, value: object) -> None:
             """Check a hyperparameter, and raise AttributeError for a misspelt name."""
             if name != "lr":  # which schedules set in each step
                 check_assignment(self, name, value, OPTIMIZATION)
             if name in _BOUNDS:
                 value = check_number(name, value, below=_BOUNDS[name])
-            super().__setattr__(name, value)
+            object.__setattr__(self, name, value)
 
     def step(self) -> None:
         """Update every parameter that has a gradient, in place.

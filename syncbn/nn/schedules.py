@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from syncbn._core.checks import check_integer, shown
 from syncbn.nn._checks import check_number
-from syncbn.other_libraries import OPTIMIZATION, unknown
+from syncbn.other_libraries import unknown
 
 
 @dataclass(frozen=True)
@@ -59,12 +59,13 @@ class Schedule(ABC):
             return self.lr * (step + 1) / self.warmup_steps
         return self._after_warmup(step)
 
-    if not TYPE_CHECKING:  # a type checker reports unknown names by itself
+    if not TYPE_CHECKING:  # a type checker reports it by itself
 
-        def __getattr__(self, name: str) -> NoReturn:
-            """Raise AttributeError, which says what there is instead of a name of PyTorch."""
-            advice = {**OPTIMIZATION, "step": "set optimizer.lr = schedule(step) before each step"}
-            raise AttributeError(unknown(f"{type(self).__name__!r} object", name, advice), name=name, obj=self)
+        @property
+        def step(self) -> NoReturn:
+            """Raise AttributeError, which says what there is instead of PyTorch's method."""
+            advice = {"step": "set optimizer.lr = schedule(step) before each step"}
+            raise AttributeError(unknown(f"{type(self).__name__!r} object", "step", advice), name="step", obj=self)
 
     @abstractmethod
     def _after_warmup(self, step: int) -> float: ...

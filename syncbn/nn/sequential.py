@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from syncbn._core.checks import shown
 from syncbn.layers.module import Module
 from syncbn.nn.module_list import ModuleList
 from syncbn.pitfalls import see
@@ -71,14 +70,13 @@ class Sequential(ModuleList):
                 try:
                     dy = layer_backward(dy)
                 except (TypeError, ValueError) as error:
-                    _add_origin(error, position + 1, self._layers)
+                    _add_origin(error, dy, position + 1, self._layers)
                     _add_position(error, position, self._layers[position])
                     raise
-                if position and not (isinstance(dy, np.ndarray) and dy.dtype.kind == "f"):  # the first may have no dx
-                    found = f"an array of {dy.dtype}" if isinstance(dy, np.ndarray) else shown(dy)
+                if dy is None and position:  # of the first layer, it may have no meaning
                     raise TypeError(
-                        f"{_first(position, self._layers[position])}: its backward returned {found}, expected dx, an "
-                        f"array of floats, the gradient of the layer before it{see('layers-return-two-values')}"
+                        f"{_first(position, self._layers[position])}: its backward returned None, expected dx, the "
+                        f"gradient of the layer before it{see('layers-return-two-values')}"
                     )
             return dy
 
@@ -97,9 +95,9 @@ def _add_position(error: Exception, position: int, layer: Module) -> None:
         error.args = (f"{_position(position, layer)}: {error}",)
 
 
-def _add_origin(error: Exception, position: int, layers: list[Module]) -> None:
+def _add_origin(error: Exception, dy: object, position: int, layers: list[Module]) -> None:
     """Add to the text of an error about dy that the backward of the layer at this position, if any, has returned it."""
-    if position < len(layers) and "dy" in str(error).split():
+    if position < len(layers) and ("dy" in str(error).split() or not isinstance(dy, np.ndarray)):
         error.args = (f"{error} (dy is what the backward of {_first(position, layers[position])} returned)",)
 
 

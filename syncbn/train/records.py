@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
-from syncbn.other_libraries import TRAINING, unknown
+from syncbn.other_libraries import RECORDS, unknown
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class EpochRecord:
 
         def __getattr__(self, name: str) -> NoReturn:
             """Raise AttributeError, which says what there is instead of a name of Keras."""
-            raise AttributeError(unknown(f"{type(self).__name__!r} object", name, TRAINING), name=name, obj=self)
+            raise AttributeError(unknown(f"{type(self).__name__!r} object", name, RECORDS), name=name, obj=self)
 
     @property
     def train_accuracy(self) -> float | None:

@@ -6,7 +6,7 @@ import inspect
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from numpy.typing import DTypeLike
 
@@ -16,7 +16,7 @@ from syncbn.comm.collective import collective
 from syncbn.files import check_path
 from syncbn.layers import Module
 from syncbn.nn import Optimizer
-from syncbn.other_libraries import TRAINING, check_assignment, unknown
+from syncbn.other_libraries import check_assignment
 from syncbn.pitfalls import see
 from syncbn.train.arguments import check_arguments, check_samples
 from syncbn.train.config import describe_training
@@ -169,10 +169,6 @@ class Trainer:
                     )
                 check_assignment(self, name, value, {})
             super().__setattr__(name, value)
-
-        def __getattr__(self, name: str) -> NoReturn:
-            """Raise AttributeError, which says what there is instead of a name of another library."""
-            raise AttributeError(unknown(f"{type(self).__name__!r} object", name, TRAINING), name=name, obj=self)
 
     @_of_self
     def fit(
