@@ -147,6 +147,44 @@ cdef int threads_for(Py_ssize_t size) except -1:
     return 1 if size < <Py_ssize_t>threads.LEAST_BYTES else threads.thread_limit()
 
 
+def update_average(average, value, double momentum, double factor=1):
+    """Update a moving average in place: average ← (1 − momentum)·average + momentum·factor·value.
+
+    It is computed in float64 and rounded once to the dtype of ``average`` (Ioffe & Szegedy 2015, Algorithm 2).
+
+    Parameters
+    ----------
+    average : ndarray of floats
+    value : ndarray of float64, of the same shape
+    momentum, factor : float
+        The weight of the new value, and what it is multiplied by.
+    """
+    cdef Py_ssize_t length = PyArray_SIZE(average) if type(average) is ndarray else 0
+    cdef bint plain = is_vector(average, length) and PyArray_CHKFLAGS(average, NPY_ARRAY_WRITEABLE)
+    cdef const double *new
+    if not (plain and has_type(value, NPY_FLOAT64) and is_vector(value, length)):
+        conversion.update_average(average, value, momentum, factor)
+        return
+    new = <const double *>PyArray_DATA(value)
+    if PyArray_TYPE(average) == NPY_FLOAT32:
+        update_values(<float *>PyArray_DATA(average), new, length, momentum, factor)
+    else:
+        update_values(<double *>PyArray_DATA(average), new, length, momentum, factor)
+
+
+ctypedef fused floating:
+    float
+    double
+
+
+cdef void update_values(
+    floating *average, const double *new, Py_ssize_t length, double momentum, double factor,
+) noexcept:
+    cdef Py_ssize_t i
+    for i in range(length):
+        average[i] = <floating>((1 - momentum) * average[i] + momentum * (factor * new[i]))
+
+
 def conversion_if_needed(function, convert):
     """Return ``function``, which calls ``convert(arguments, options)`` instead if an argument must be converted.
 

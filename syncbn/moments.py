@@ -1,4 +1,4 @@
-"""Count, mean and variance of every channel, and the update of moving averages."""
+"""Count, mean and variance of every channel."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from syncbn.typing import Float64Array, FloatArray
+from syncbn.typing import Float64Array
 
 
 @dataclass(eq=False, slots=True)
@@ -47,7 +47,12 @@ class Moments:
     def unbiased_var(self) -> Float64Array:
         """Unbiased variance, Σ(x−μ)²/(M−1); the biased variance, which is 0, if M = 1."""
         with np.errstate(all="ignore"):
-            return self.var * (self.count / max(self.count - 1, 1))
+            return self.var * self.bias_correction
+
+    @property
+    def bias_correction(self) -> float:
+        """Unbiased variance divided by the biased one: M/(M−1), or 1 if M = 1."""
+        return self.count / max(self.count - 1, 1)
 
 
 @np.errstate(all="ignore")  # infinities and NaN are visible in the result
@@ -79,12 +84,3 @@ def _sum(terms: list[float]) -> float:
         return math.fsum(terms)
     except (OverflowError, ValueError):  # beyond float64, or inf − inf
         return math.nan
-
-
-@np.errstate(all="ignore")  # infinities and NaN are visible in the result
-def update_average(average: FloatArray, value: Float64Array, momentum: float) -> None:
-    """Update a moving average in place: average ← (1 − momentum)·average + momentum·value.
-
-    It is computed in float64 and rounded once to the dtype of ``average`` (Ioffe & Szegedy 2015, Algorithm 2).
-    """
-    average[...] = (1.0 - momentum) * average.astype(np.float64) + momentum * value

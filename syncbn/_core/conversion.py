@@ -117,6 +117,12 @@ def parameter_gradient(gradient: Float64Array, parameter: FloatArray) -> FloatAr
         return gradient.reshape(parameter.shape).astype(parameter.dtype)
 
 
+@np.errstate(all="ignore")  # infinities and NaN are visible in the result
+def update_average(average: FloatArray, value: Float64Array, momentum: float, factor: float) -> None:
+    """Update a moving average like `syncbn._core.plans.update_average`, of any dtype and memory."""
+    average[...] = (1.0 - momentum) * average.astype(np.float64) + momentum * (factor * value)
+
+
 @np.errstate(all="ignore")  # a signaling NaN is an invalid value
 def c_contiguous(x: FloatArray) -> FloatArray:
     """Return x aligned, in C order and native byte order, in the dtype of behaved arrays: float32 for float16."""

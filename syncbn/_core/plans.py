@@ -12,6 +12,7 @@ from syncbn._core.kernels import compiled
 
 _plans = compiled("plans")
 
+update_average = _plans.update_average
 conversion_if_needed = _plans.conversion_if_needed
 batch_norm = _plans.batch_norm
 batch_norm_inference = _plans.batch_norm_inference
@@ -100,4 +101,5 @@ __all__ = [
     "feature_norm",
     "group_norm",
     "instance_norm",
+    "update_average",
 ]

@@ -61,7 +61,7 @@ class BatchNormalizer(RunningNormalizer):
         self._batches = batches
         for moments in batches:
             if moments.count:
-                self._track(moments.mean, moments.unbiased_var)
+                self._track(moments.mean, moments.var, moments.bias_correction)
 
     def _call(self, *arguments: Any, **options: Any) -> Any:
         """Call `forward` and the forward hooks. Collective in training if the layer is, and so are its errors."""

@@ -12,7 +12,6 @@ from syncbn._core import plans
 from syncbn._core.checks import check_eps, check_flag, check_integer, check_momentum
 from syncbn.layers._affine import AffineNormalizer
 from syncbn.layers.parameter import floating_dtype
-from syncbn.moments import update_average
 from syncbn.typing import Float64Array, FloatArray, ScalarT
 
 
@@ -101,11 +100,15 @@ class RunningNormalizer(AffineNormalizer):
         )
         return y, self._backward(gradients)
 
-    def _track(self, mean: Float64Array, unbiased_var: Float64Array) -> None:
-        """Update the running statistics; with momentum None they are the averages over all batches."""
+    def _track(self, mean: Float64Array, var: Float64Array, factor: float = 1.0) -> None:
+        """Update the running statistics with ``mean`` and ``factor * var``, which is unbiased.
+
+        With momentum None they are the averages over all batches.
+        """
         if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
             return
-        self.num_batches_tracked += 1
-        momentum = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
-        update_average(self.running_mean, mean, momentum)
-        update_average(self.running_var, unbiased_var, momentum)
+        batches = self.num_batches_tracked
+        batches += 1  # in place, without an assignment to the attribute
+        momentum = 1.0 / float(batches) if self.momentum is None else self.momentum
+        plans.update_average(self.running_mean, mean, momentum)
+        plans.update_average(self.running_var, var, momentum, factor)

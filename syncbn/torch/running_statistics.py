@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from syncbn.moments import Moments, update_average
+from syncbn._core.plans import update_average
+from syncbn.moments import Moments
 from syncbn.torch.differentiable import is_traced
 from syncbn.torch.tensors import HALF, array_of
 

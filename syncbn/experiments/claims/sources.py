@@ -7,10 +7,10 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from syncbn._core.plans import update_average
 from syncbn.comm import SERIAL
 from syncbn.experiments.claims.models import batch_norms
 from syncbn.layers import BatchNorm, Module
-from syncbn.moments import update_average
 from syncbn.train import update_bn
 from syncbn.typing import Float64Array, FloatArray
 
@@ -41,12 +41,13 @@ class TrackingBatchNorm(BatchNorm):
             self.register_buffer(f"mean_{number}", mean)
             self.register_buffer(f"var_{number}", var)
 
-    def _track(self, mean: Float64Array, unbiased_var: Float64Array) -> None:
-        super()._track(mean, unbiased_var)
+    def _track(self, mean: Float64Array, var: Float64Array, factor: float = 1.0) -> None:
+        super()._track(mean, var, factor)
         batches = float(self.num_batches_tracked)  # type: ignore[arg-type]  # it has running statistics
         for averages, momentum in zip(self.averages, self.momenta, strict=True):
-            for average, value in zip(averages, (mean, unbiased_var), strict=True):
-                update_average(average, value, 1.0 / batches if momentum is None else momentum)
+            weight = 1.0 / batches if momentum is None else momentum
+            update_average(averages[0], mean, weight)
+            update_average(averages[1], var, weight, factor)
 
 
 def averages(model: Module, position: int) -> Statistics:
