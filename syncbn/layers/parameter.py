@@ -101,18 +101,19 @@ class Parameter:
 
     def add_grad(self, grad: NDArray[np.floating]) -> None:
         """Add an array of the parameter's shape to the gradient, in the parameter's dtype."""
-        grad = _checked_gradient(grad, self.data)
+        data, total = self._data, self._grad
+        grad = _checked_gradient(grad, data)
         if self.summed:
             raise RuntimeError(
                 "a backward would add to the gradients of the last step, which are summed over ranks: "
                 "call model.zero_grad() after each step (optimizer.zero_grad() leaves out the parameters that the "
                 "optimizer does not have)"
             )
-        if self.grad is None and grad.dtype == self.data.dtype:
-            self.grad = grad.copy()  # the caller may change its own array
+        if total is None and grad.dtype == data.dtype:
+            self._grad = grad.copy()  # the caller may change its own array
             return
         with np.errstate(all="ignore"):  # infinities and NaN are visible in the sum
-            self.grad = grad.astype(self.data.dtype) if self.grad is None else np.add(self.grad, grad, out=self.grad)
+            self._grad = grad.astype(data.dtype) if total is None else np.add(total, grad, out=total)
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         """Return ``data``, so that NumPy converts a parameter to its array."""
@@ -149,6 +150,8 @@ _OF_A_TENSOR = ("numpy", "detach", "clone")
 
 def _checked_gradient(grad: NDArray[np.floating], data: FloatArray) -> NDArray[np.floating]:
     """Return a gradient of a parameter with these values, or raise unless it is an array of their shape."""
+    if type(grad) is np.ndarray and grad.shape == data.shape:
+        return grad
     check_unmasked(grad, "gradient")
     if not isinstance(grad, (np.ndarray, np.generic)):
         raise TypeError(

@@ -49,6 +49,8 @@ def check_input(layer: str, x: FloatArray, expected: Sequence[str | int]) -> Non
 def check_grad(layer: str, dy: FloatArray, shape: tuple[int, ...], dtype: np.dtype[ScalarT]) -> NDArray[ScalarT]:
     """Return ``dy`` in the dtype of y; raise ValueError unless it has y's shape, and TypeError for None."""
     notice_backward(dy)
+    if type(dy) is np.ndarray and dy.shape == shape and dy.dtype == dtype:
+        return dy  # type: ignore[return-value]  # it has y's dtype
     check_unmasked(dy, "dy")
     if dy is None or isinstance(dy, tuple):
         raise TypeError(

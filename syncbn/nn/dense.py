@@ -97,15 +97,15 @@ class Dense(Module):
             y += bias.data.astype(x.dtype, copy=False)
         y_shape, dtype = y.shape, y.dtype
 
-        @np.errstate(all="ignore")
         def backward(dy: FloatArray) -> NDArray[Any]:
             """Return dL/dx, given dL/dy; add to the gradients of the parameters."""
             check_unchanged()
             dy = check_grad("Dense", dy, y_shape, dtype)
-            weight.add_grad(dy.T @ x)
-            if bias is not None:
-                bias.add_grad(dy.sum(axis=0, dtype=np.float64))
-            return dy @ w_oi
+            with np.errstate(all="ignore"):  # a decorator would take longer, in each forward
+                weight.add_grad(dy.T @ x)
+                if bias is not None:
+                    bias.add_grad(dy.sum(axis=0, dtype=np.float64))
+                return dy @ w_oi
 
         return y, backward
 

@@ -121,31 +121,31 @@ class Optimizer:
         ValueError
             A gradient has another shape than its parameter, whose ``data`` was replaced. No parameter has changed.
         """
-        if all(p.grad is None for p in self.parameters):
+        found = [(i, p, grad) for i, p in enumerate(self.parameters) if (grad := p.grad) is not None]
+        if not found:
             raise RuntimeError(
                 "no parameter of the optimizer has a gradient: call the backward of the model before "
                 "optimizer.step(), and zero_grad() after it; an optimizer made of another model's parameters does not "
                 f"train this one{see('optimizers')}"
             )
-        if any(p.replicated and p.grad is not None and not p.summed for p in self.parameters):
+        if any(parameter.replicated and not parameter.summed for _, parameter, _ in found):
             raise RuntimeError(
                 "gradients are those of this rank alone, so the parameters of the ranks would drift apart: call "
                 "train.sum_gradients(model, comm) before optimizer.step() (a program that sums them itself sets "
                 "parameter.replicated = False)"
             )
-        for position, parameter in enumerate(self.parameters):
-            if parameter.grad is not None and parameter.grad.shape != parameter.data.shape:
+        for position, parameter, grad in found:
+            if grad.shape != parameter.data.shape:
                 raise ValueError(
                     f"parameter {position} of the optimizer has the shape {parameter.data.shape}, but its gradient "
-                    f"{parameter.grad.shape}: set values in place, parameter.data[...] = values, and call zero_grad"
+                    f"{grad.shape}: set values in place, parameter.data[...] = values, and call zero_grad"
                     f"{see('values-of-parameters')}"
                 )
         with np.errstate(all="ignore"):  # infinities and NaN of the parameters say it
-            for position, parameter in enumerate(self.parameters):
-                if parameter.grad is not None:
-                    update = self._update(position, self._gradient(parameter, parameter.grad))
-                    np.subtract(parameter.data, update, out=parameter.data, casting="same_kind")
-                    parameter.version += 1
+            for position, parameter, grad in found:
+                update, data = self._update(position, self._gradient(parameter, grad)), parameter.data
+                np.subtract(data, update, out=data, casting="same_kind")
+                parameter.version += 1
 
     def settings(self) -> dict[str, Any]:
         """Return the hyperparameters by name, without the learning rate, which is part of the state."""
@@ -195,7 +195,8 @@ class Optimizer:
 
     def _gradient(self, parameter: Parameter, grad: FloatArray) -> FloatArray:
         """Return the gradient with weight decay, in float32 at least."""
-        grad = grad.astype(np.result_type(grad.dtype, np.float32), copy=False)
+        if grad.dtype.itemsize < 4:
+            grad = grad.astype(np.float32)
         if self.weight_decay and parameter.decay:
             return grad + self.weight_decay * parameter.data
         return grad

@@ -43,6 +43,18 @@ def unpack_buffers(model: Module, packed: UInt8Array) -> None:
     unpack(packed, (array for _, array in model.named_buffers()))
 
 
+def copy_buffers(modules: Iterable[Module]) -> list[tuple[Module, str, NDArray[Any]]]:
+    """Return copies of the buffers of modules, for `restore_buffers`."""
+    named = ((module, name, getattr(module, name)) for module in modules for name in module._buffer_names)
+    return [(module, name, array.copy()) for module, name, array in named if array is not None]
+
+
+def restore_buffers(copies: Iterable[tuple[Module, str, NDArray[Any]]]) -> None:
+    """Give the buffers the values that they had when `copy_buffers` was called."""
+    for module, name, values in copies:
+        getattr(module, name)[...] = values
+
+
 @contextmanager
 def rank_0_buffers(model: Module, comm: Communicator) -> Iterator[None]:
     """Return a context in which the model has the buffers of rank 0. Collective."""

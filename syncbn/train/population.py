@@ -14,7 +14,7 @@ from syncbn.layers import Module
 from syncbn.layers._batch import BatchNormalizer
 from syncbn.layers.batch_renorm import BatchRenorm
 from syncbn.moments import Moments, pool
-from syncbn.train.buffers import pack_buffers, unpack_buffers
+from syncbn.train.buffers import copy_buffers, restore_buffers
 from syncbn.train.errors import check_model, check_ranks, check_same, collective_errors, find_communicator, of_all_ranks
 from syncbn.train.order import own_share
 from syncbn.typing import FloatArray
@@ -91,11 +91,11 @@ def update_bn(loader: Batches, model: Module, comm: CommLike = None, *, batch_si
         shape = loader.shape if isinstance(loader, np.ndarray) else None
     check_same(comm, "update_bn", {"layers": len(layers), "batch_size": batch_size, "samples": shape})
     batches = _shares(loader, comm, batch_size) if isinstance(loader, np.ndarray) else _loaded(loader, comm)
-    before = pack_buffers(model)
+    before = copy_buffers(model.modules())
     try:
         found = _observe(model, layers, batches, comm)
     finally:
-        unpack_buffers(model, before)
+        restore_buffers(before)
     for layer, moments in zip(layers, found, strict=True):
         _replace(layer, moments)
 

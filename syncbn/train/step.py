@@ -13,7 +13,7 @@ from syncbn.comm import Communicator
 from syncbn.layers import Module
 from syncbn.nn import Optimizer, softmax_cross_entropy
 from syncbn.pitfalls import see
-from syncbn.train.buffers import pack_buffers, unpack_buffers
+from syncbn.train.buffers import copy_buffers, restore_buffers
 from syncbn.train.errors import communicators
 from syncbn.train.evaluation import count_wrong
 from syncbn.train.gradients import FlatGradients
@@ -65,7 +65,9 @@ class TrainingStep:
         self.gradients: FlatGradients = FlatGradients(
             optimizer.parameters, wire_dtype, scalars=2
         )  # the loss, and wrong classes
-        self._parameters = [*model.parameters(), *optimizer.parameters]  # listing them in every step would take long
+        # To list them in every step would take long.
+        self._modules = list(model.modules())
+        self._parameters = [*model.parameters(), *optimizer.parameters]
         self._signature = replace(self.gradients.signature, operation="training step")
         self._names = {id(parameter): name for name, parameter in model.named_parameters()}
         # Layers may have communicators of groups of ranks, which count their own bytes.
@@ -76,18 +78,17 @@ class TrainingStep:
 
         Collective. It calls ``before`` first, whose errors are raised on all ranks too.
         """
-        buffers = None
+        buffers = []
         try:
             with self.comm._protocol.collective_errors(self._signature, handshake=True):
                 before()
-                buffers = pack_buffers(self.model)  # the running statistics, which the forward changes
+                buffers = copy_buffers(self._modules)  # the running statistics, which the forward changes
                 start, bytes_before = perf_counter(), self._bytes_sent()
                 self.gradients.take(*self._forward_backward(x, y, batch))
             loss = self.gradients.finish(self.comm)
             self.updating = True
         except BaseException:  # KeyboardInterrupt too
-            if buffers is not None:
-                unpack_buffers(self.model, buffers)
+            restore_buffers(buffers)
             raise
         self.optimizer.step()
         wrong = round(float(self.gradients.scalars[1]))
