@@ -7,14 +7,19 @@ from libc.math cimport INFINITY, signbit
 from libc.stdint cimport uint16_t, uintptr_t
 from numpy cimport (
     NPY_ARRAY_ALIGNED, NPY_ARRAY_C_CONTIGUOUS, NPY_ARRAY_WRITEABLE, NPY_FLOAT16, NPY_FLOAT32, NPY_FLOAT64,
-    NPY_KEEPORDER, NPY_ORDER, PyArray_CHKFLAGS, PyArray_CLEARFLAGS, PyArray_DATA,
+    NPY_KEEPORDER, NPY_ORDER, NPY_UINT8, PyArray_CHKFLAGS, PyArray_CLEARFLAGS, PyArray_DATA,
     PyArray_DescrFromType, PyArray_DIMS, PyArray_EMPTY, PyArray_ISNOTSWAPPED, PyArray_ITEMSIZE, PyArray_NBYTES,
     PyArray_NDIM, PyArray_SIZE, PyArray_STRIDES, PyArray_SetBaseObject, PyArray_SimpleNewFromData, PyArray_TYPE,
     ndarray, npy_intp,
 )
+from cpython.object cimport PyTypeObject
 from cpython.ref cimport Py_INCREF
 
 cdef extern from "numpy/arrayobject.h":
+    object PyArray_NewFromDescr(
+        PyTypeObject *kind, void *dtype, int dimensions, const npy_intp *shape, const npy_intp *strides, void *data,
+        int flags, void *like,
+    )
     object PyArray_NewLikeArray(ndarray prototype, NPY_ORDER order, void *dtype, bint subclass)
 
 cdef extern from "half.h" nogil:
@@ -167,6 +172,13 @@ cdef inline ndarray narrowed_to_half(ndarray floats):
 
 
 # ---- Memory
+#
+# Large arrays are aligned to cache lines: a vector that spans two of them takes two accesses.
+
+cdef enum:
+    CACHE_LINE = 64
+    SMALL = 4096  # bytes up to which alignment does not matter
+
 
 cdef inline ndarray new_like(ndarray x, int type_number):
     """Return new memory of x's shape and memory order."""
@@ -176,8 +188,27 @@ cdef inline ndarray new_like(ndarray x, int type_number):
 
 
 cdef inline ndarray empty_like(ndarray x):
-    """Return memory for a result: x's shape, dtype and memory order."""
-    return <ndarray>PyArray_NewLikeArray(x, NPY_KEEPORDER, NULL, 0)
+    """Return memory for a result: x's shape, dtype and memory order, aligned to cache lines."""
+    cdef npy_intp bytes = PyArray_NBYTES(x) + CACHE_LINE - 1
+    cdef object dtype
+    cdef ndarray memory, result
+    if bytes <= SMALL:
+        return <ndarray>PyArray_NewLikeArray(x, NPY_KEEPORDER, NULL, 0)
+    memory = <ndarray>PyArray_EMPTY(1, &bytes, NPY_UINT8, 0)
+    dtype = PyArray_DescrFromType(PyArray_TYPE(x))
+    Py_INCREF(dtype)  # NumPy steals references
+    Py_INCREF(memory)
+    result = <ndarray>PyArray_NewFromDescr(
+        <PyTypeObject *>ndarray, <void *>dtype, PyArray_NDIM(x), PyArray_DIMS(x), PyArray_STRIDES(x), aligned(memory),
+        NPY_ARRAY_WRITEABLE, NULL,
+    )
+    PyArray_SetBaseObject(result, memory)
+    return result
+
+
+cdef inline void *aligned(ndarray memory):
+    """Return the first address in an array that begins a cache line."""
+    return <void *>((<uintptr_t>PyArray_DATA(memory) + CACHE_LINE - 1) & ~<uintptr_t>(CACHE_LINE - 1))
 
 
 cdef inline ndarray view(object array, int dimensions, npy_intp *shape):
@@ -202,23 +233,16 @@ cdef inline ndarray row(ndarray array, Py_ssize_t i, npy_intp length):
     return result
 
 
-cdef enum:
-    SMALL = 512  # number of values up to which alignment does not matter
-
-
 cdef inline ndarray doubles(int dimensions, Py_ssize_t a, Py_ssize_t b=1, Py_ssize_t c=1):
-    """Allocate float64 memory aligned to cache lines: a vector that spans two lines takes two reads."""
+    """Allocate float64 memory, aligned to cache lines."""
     cdef npy_intp shape[3]
-    cdef npy_intp size = a * b * c
-    cdef uintptr_t start
+    cdef npy_intp bytes = 8 * a * b * c + CACHE_LINE - 1
     cdef ndarray memory
     shape[0], shape[1], shape[2] = a, b, c
-    if size <= SMALL:
+    if bytes <= SMALL:
         return <ndarray>PyArray_EMPTY(dimensions, shape, NPY_FLOAT64, 0)
-    size += 7
-    memory = <ndarray>PyArray_EMPTY(1, &size, NPY_FLOAT64, 0)
-    start = (<uintptr_t>PyArray_DATA(memory) + 63) & ~<uintptr_t>63
-    return part(memory, <void *>start, NPY_FLOAT64, dimensions, shape)
+    memory = <ndarray>PyArray_EMPTY(1, &bytes, NPY_UINT8, 0)
+    return part(memory, aligned(memory), NPY_FLOAT64, dimensions, shape)
 
 
 cdef inline ndarray filled(object array, Py_ssize_t length, double default):

@@ -85,7 +85,7 @@ void batch_norm_forward(
         for (ptrdiff_t n = 0; n < layout.samples; n++)
             for (ptrdiff_t i = 0; i < width; i++) {
                 ptrdiff_t at = (n * channels + start + i) * size;
-                normalize_row(x + at, size, factors, i, epilogue.at(at), y + at, width * size);
+                normalize_row(x + at, size, factors, i, epilogue.at(at), Result<T>(y + at), width * size);
             }
     });
 }
@@ -162,7 +162,8 @@ void batch_norm_backward(
             for (ptrdiff_t i = 0; i < width; i++) {
                 ptrdiff_t at = (n * channels + start + i) * size;
                 input_gradient_row(
-                    x + at, rows.dy + at, offset(mask, n * size), size, rounded, i, dx + at, width * size);
+                    x + at, rows.dy + at, offset(mask, n * size), size, rounded, i, Result<T>(dx + at),
+                    width * size);
             }
     });
 }

@@ -210,12 +210,6 @@ inline ptrdiff_t row_channel_block(ptrdiff_t samples, ptrdiff_t channels, int th
     return std::max<ptrdiff_t>(LANES, divide_up(divide_up(channels, blocks), LANES) * LANES);
 }
 
-/* Whether an array has more bytes than a cache holds. */
-template <class T> inline bool is_streaming(const Layout &layout)
-{
-    return layout.values() * (ptrdiff_t)sizeof(T) > 1 << 24;
-}
-
 } // namespace syncbn
 
 #endif

@@ -130,12 +130,13 @@ inline void input_gradient(
     const Layout &layout, const T *x, const T *dy, const unsigned char *mask, GradientFactors factors, T *dx,
     int threads)
 {
+    Result<T> result(layout, dx);
     ptrdiff_t channels = layout.channels, size = layout.size;
     if (layout.channels_last) {
         ptrdiff_t block = shared_block(1, layout.positions(), threads);
         parallel_blocks(layout.positions(), block, threads, [=](ptrdiff_t start, ptrdiff_t count) {
             ptrdiff_t at = start * channels;
-            input_gradient_positions(x + at, dy + at, offset(mask, start), count, channels, factors, dx + at);
+            input_gradient_positions(x + at, dy + at, offset(mask, start), count, channels, factors, result.at(at));
         });
     } else {
         parallel_channel_blocks(layout, threads, [=](ptrdiff_t c, ptrdiff_t width, ptrdiff_t start, ptrdiff_t samples) {
@@ -143,7 +144,7 @@ inline void input_gradient(
             for (ptrdiff_t n = start; n < start + samples; n++)
                 for (ptrdiff_t i = 0; i < width; i++) {
                     ptrdiff_t at = (n * channels + c + i) * size;
-                    input_gradient_row(x + at, dy + at, offset(mask, n * size), size, rounded, i, dx + at, 0);
+                    input_gradient_row(x + at, dy + at, offset(mask, n * size), size, rounded, i, result.at(at), 0);
                 }
         });
     }

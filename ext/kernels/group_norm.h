@@ -103,7 +103,7 @@ void group_norm_forward(
                 RoundedNormalizeFactors<T> rounded(factors.at(start), rows);
                 for (ptrdiff_t i = 0; i < rows; i++) {
                     ptrdiff_t at = (start + i) * size;
-                    normalize_row(x + at, size, rounded, i, Epilogue<T>{}, y + at, width * size);
+                    normalize_row(x + at, size, rounded, i, Epilogue<T>{}, Result<T>(y + at), width * size);
                 }
             });
         });
@@ -113,11 +113,12 @@ void group_norm_forward(
     parallel_for(layout.samples * count, threads, [=](ptrdiff_t group) {
         make_group_moments(groups, x, bias, eps, group);
     });
+    Result<T> result(layout, y);
     ptrdiff_t block = shared_block(layout.samples, size, threads);
     parallel_blocks(layout.samples, size, block, threads, [=](ptrdiff_t n, ptrdiff_t s, ptrdiff_t positions) {
         ptrdiff_t row = n * channels, at = (n * size + s) * channels;
         NormalizeFactors factors = {groups.mean + row, groups.scale + row, groups.bias + row};
-        normalize_positions(x + at, positions, channels, factors, Epilogue<T>{}, y + at);
+        normalize_positions(x + at, positions, channels, factors, Epilogue<T>{}, result.at(at));
     });
 }
 
@@ -182,7 +183,7 @@ void group_norm_backward(
                 RoundedGradientFactors<T> rounded(factors.at(start), rows);
                 for (ptrdiff_t i = 0; i < rows; i++) {
                     ptrdiff_t at = (start + i) * size;
-                    input_gradient_row(x + at, dy + at, nullptr, size, rounded, i, dx + at, width * size);
+                    input_gradient_row(x + at, dy + at, nullptr, size, rounded, i, Result<T>(dx + at), width * size);
                 }
             });
         });
@@ -191,11 +192,12 @@ void group_norm_backward(
         parallel_for(layout.samples * count, threads, [=](ptrdiff_t group) {
             make_group_factors(groups, gradients, group);
         });
+        Result<T> result(layout, dx);
         ptrdiff_t block = shared_block(layout.samples, size, threads);
         parallel_blocks(layout.samples, size, block, threads, [=](ptrdiff_t n, ptrdiff_t s, ptrdiff_t positions) {
             ptrdiff_t row = n * channels, at = (n * size + s) * channels;
             GradientFactors factors = {groups.mean + row, groups.scale + row, gradients.b + row, gradients.c + row};
-            input_gradient_positions(x + at, dy + at, nullptr, positions, channels, factors, dx + at);
+            input_gradient_positions(x + at, dy + at, nullptr, positions, channels, factors, result.at(at));
         });
     }
     sum_group_parameters(groups, gradients, gradients_2c, gradients_2c + channels);

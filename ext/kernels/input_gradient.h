@@ -101,20 +101,20 @@ __attribute__((noinline)) void input_gradient_one_by_one(
 template <class T>
 inline void input_gradient_row(
     const T *x, const T *dy, const unsigned char *mask, ptrdiff_t count, const RoundedGradientFactors<T> &factors,
-    ptrdiff_t i, T *dx, ptrdiff_t prefetch_distance)
+    ptrdiff_t i, Result<T> dx, ptrdiff_t prefetch_distance)
 {
     auto channel = [=](ptrdiff_t) { return i; };
     if (mask || factors.some_lost)
-        return input_gradient_one_by_one(x, dy, mask, count, factors, channel, dx);
+        return input_gradient_one_by_one(x, dy, mask, count, factors, channel, dx.data);
     T mean = factors.mean[i], a = factors.a[i], b = factors.b[i], c = factors.c[i];
     auto apply = [&](ptrdiff_t start, ptrdiff_t values) SYNCBN_ALWAYS_INLINE {
         for_each_vector<T>(values, [&](ptrdiff_t k, int n) SYNCBN_ALWAYS_INLINE {
             ptrdiff_t at = start + k;
             VectorOf<T> value = a * load<T>(dy + at, n) - (b + c * (load<T>(x + at, n) - mean));
             if (all_finite(value))
-                store<T>(dx + at, value, n);
+                dx.store(at, value, n);
             else
-                input_gradient_one_by_one(x + at, dy + at, nullptr, n, factors, channel, dx + at);
+                input_gradient_one_by_one(x + at, dy + at, nullptr, n, factors, channel, dx.data + at);
         });
     };
     constexpr ptrdiff_t line = CACHE_LINE / sizeof(T);
@@ -126,6 +126,7 @@ inline void input_gradient_row(
             apply(at, line);
         }
     apply(at, count - at);
+    dx.finish();
 }
 
 /* Find dx of neighbouring positions of channels-last memory, without the bracket where their mask (unless null) is
@@ -133,7 +134,7 @@ inline void input_gradient_row(
 template <class T>
 inline void input_gradient_positions(
     const T *x, const T *dy, const unsigned char *mask, ptrdiff_t positions, ptrdiff_t channels, GradientFactors exact,
-    T *dx)
+    Result<T> dx)
 {
     for (ptrdiff_t start = 0; start < channels; start += FACTOR_BLOCK) {
         ptrdiff_t width = std::min<ptrdiff_t>(FACTOR_BLOCK, channels - start);
@@ -146,7 +147,7 @@ inline void input_gradient_positions(
                 unsigned char selected[FACTOR_BLOCK];
                 std::fill_n(selected, n, through);
                 input_gradient_one_by_one(
-                    x + first + i, dy + first + i, selected, n, factors, channel, dx + first + i);
+                    x + first + i, dy + first + i, selected, n, factors, channel, dx.data + first + i);
             };
             if (factors.some_lost || !through) {
                 one_by_one(0, width);
@@ -157,12 +158,13 @@ inline void input_gradient_positions(
                 VectorOf<T> bracket = load<T>(factors.b + i, n) + load<T>(factors.c + i, n) * deviation;
                 VectorOf<T> value = load<T>(factors.a + i, n) * load<T>(dy + first + i, n) - bracket;
                 if (all_finite(value))
-                    store<T>(dx + first + i, value, n);
+                    dx.store(first + i, value, n);
                 else
                     one_by_one(i, n);
             });
         }
     }
+    dx.finish();
 }
 
 } // namespace syncbn

@@ -28,6 +28,12 @@ struct Layout {
     }
 };
 
+/* Whether an array has more bytes than a cache holds. */
+template <class T> inline bool is_streaming(const Layout &layout)
+{
+    return layout.values() * (ptrdiff_t)sizeof(T) > 1 << 24;
+}
+
 /* Memory of an array, which converts to a pointer to values of any type; null for None. */
 struct Memory {
     void *data;

@@ -123,12 +123,13 @@ template <class T>
 inline void normalize(
     const Layout &layout, const T *x, NormalizeFactors factors, Epilogue<T> epilogue, T *y, int threads)
 {
+    Result<T> result(layout, y);
     ptrdiff_t channels = layout.channels, size = layout.size;
     if (layout.channels_last) {
         ptrdiff_t block = shared_block(1, layout.positions(), threads);
         parallel_blocks(layout.positions(), block, threads, [=](ptrdiff_t start, ptrdiff_t count) {
             ptrdiff_t at = start * channels;
-            normalize_positions(x + at, count, channels, factors, epilogue.at(at), y + at);
+            normalize_positions(x + at, count, channels, factors, epilogue.at(at), result.at(at));
         });
     } else {
         parallel_channel_blocks(layout, threads, [=](ptrdiff_t c, ptrdiff_t width, ptrdiff_t start, ptrdiff_t samples) {
@@ -136,7 +137,7 @@ inline void normalize(
             for (ptrdiff_t n = start; n < start + samples; n++)
                 for (ptrdiff_t i = 0; i < width; i++) {
                     ptrdiff_t at = (n * channels + c + i) * size;
-                    normalize_row(x + at, size, rounded, i, epilogue.at(at), y + at, 0);
+                    normalize_row(x + at, size, rounded, i, epilogue.at(at), result.at(at), 0);
                 }
         });
     }

@@ -3,9 +3,8 @@
 #ifndef SYNCBN_NORMALIZE_H
 #define SYNCBN_NORMALIZE_H
 
-#include "layout.h"
 #include "range.h"
-#include "vector.h"
+#include "result.h"
 #include <cmath>
 
 namespace syncbn {
@@ -118,15 +117,15 @@ template <class T, class Body> inline void specialize(Epilogue<T> epilogue, Body
         body(std::false_type(), std::false_type());
 }
 
-/* Store n results at y + i, with the residual at residual + i. */
+/* Store n results from value i on, with the residual at residual + i. */
 template <bool has_residual, bool relu, class T>
-SYNCBN_ALWAYS_INLINE inline void store_result(VectorOf<T> result, const T *residual, T *y, ptrdiff_t i, int n)
+SYNCBN_ALWAYS_INLINE inline void store_result(VectorOf<T> result, const T *residual, Result<T> y, ptrdiff_t i, int n)
 {
     if (has_residual)
         result += load<T>(residual + i, n);
     if (relu)
         result = rectify(result);
-    store<T>(y + i, result, n);
+    y.store(i, result, n);
 }
 
 /* Normalize values whose factors float32 does not hold, and their neighbours: value i is of channel channel_of(i). */
@@ -148,11 +147,11 @@ __attribute__((noinline)) void normalize_one_by_one(
 /* Normalize a row of `count` values of channel c. Meanwhile fetch the values at x + prefetch_distance (0: none). */
 template <class T>
 inline void normalize_row(
-    const T *x, ptrdiff_t count, const RoundedNormalizeFactors<T> &factors, ptrdiff_t c, Epilogue<T> epilogue, T *y,
-    ptrdiff_t prefetch_distance)
+    const T *x, ptrdiff_t count, const RoundedNormalizeFactors<T> &factors, ptrdiff_t c, Epilogue<T> epilogue,
+    Result<T> y, ptrdiff_t prefetch_distance)
 {
     if (factors.some_lost && factors.lost(c))
-        return normalize_one_by_one(x, count, factors, [=](ptrdiff_t) { return c; }, epilogue, y);
+        return normalize_one_by_one(x, count, factors, [=](ptrdiff_t) { return c; }, epilogue, y.data);
     T mean = factors.mean[c], scale = factors.scale[c], bias = factors.bias[c];
     specialize(epilogue, [=](auto has_residual, auto relu) {
         auto normalize = [&](ptrdiff_t start, ptrdiff_t values) SYNCBN_ALWAYS_INLINE {
@@ -170,19 +169,21 @@ inline void normalize_row(
             }
         normalize(at, count - at);
     });
+    y.finish();
 }
 
 /* Normalize neighbouring positions of channels-last memory, which share the factors of `channels` channels. */
 template <class T>
 inline void normalize_positions(
-    const T *x, ptrdiff_t positions, ptrdiff_t channels, NormalizeFactors exact, Epilogue<T> epilogue, T *y)
+    const T *x, ptrdiff_t positions, ptrdiff_t channels, NormalizeFactors exact, Epilogue<T> epilogue,
+    Result<T> y)
 {
     for (ptrdiff_t start = 0; start < channels; start += FACTOR_BLOCK) {
         ptrdiff_t width = std::min<ptrdiff_t>(FACTOR_BLOCK, channels - start);
         RoundedNormalizeFactors<T> factors(exact.at(start), width);
         for (ptrdiff_t p = 0; factors.some_lost && p < positions; p++) {
             ptrdiff_t at = p * channels + start;
-            normalize_one_by_one(x + at, width, factors, [](ptrdiff_t i) { return i; }, epilogue.at(at), y + at);
+            normalize_one_by_one(x + at, width, factors, [](ptrdiff_t i) { return i; }, epilogue.at(at), y.data + at);
         }
         if (factors.some_lost)
             continue;
@@ -196,6 +197,7 @@ inline void normalize_positions(
                 });
         });
     }
+    y.finish();
 }
 
 } // namespace syncbn

@@ -203,6 +203,40 @@ template <class A, class T> SYNCBN_ALWAYS_INLINE inline void store(T *p, VectorO
         store_half(p, narrow(v), n);
 }
 
+/* Store a whole register around the caches, at the address of one; see result.h. */
+SYNCBN_ALWAYS_INLINE inline void store_around_caches(double *p, Vector v)
+{
+#if defined(__AVX512VL__)
+    _mm512_stream_pd(p, (__m512d)v);
+#elif defined(__AVX__)
+    _mm256_stream_pd(p, (__m256d)v);
+#elif defined(__x86_64__)
+    _mm_stream_pd(p, (__m128d)v);
+#else
+    std::memcpy(p, &v, sizeof v);
+#endif
+}
+
+SYNCBN_ALWAYS_INLINE inline void store_around_caches(float *p, FloatVector v)
+{
+#if defined(__AVX512VL__)
+    _mm512_stream_ps(p, (__m512)v);
+#elif defined(__AVX__)
+    _mm256_stream_ps(p, (__m256)v);
+#elif defined(__x86_64__)
+    _mm_stream_ps(p, (__m128)v);
+#else
+    std::memcpy(p, &v, sizeof v);
+#endif
+}
+
+inline void finish_stores_around_caches()
+{
+#if defined(__x86_64__)
+    _mm_sfence();
+#endif
+}
+
 /* Call body(i, n) for all i from 0 to count, n of them at a time: as many as fit a register, and the remainder in
    fewer. */
 template <class A, class Body> SYNCBN_ALWAYS_INLINE inline void for_each_vector(ptrdiff_t count, Body body)
