@@ -146,6 +146,7 @@ def test_group_kernels_agree_with_their_reference_implementations(case, groups, 
 
 def test_the_package_runs_on_the_reference():
     code = (
+        f"import sys; sys.path[:] = {sys.path!r};"  # the package under test, which need not be in this directory
         "import numpy as np; from syncbn import functional as F; from syncbn._core.kernels import which;"
         "x = np.arange(12.0).reshape(2, 3, 2); y, m, b = F.batch_norm(x); print(which, m.var[0], b(y)[0].shape)"
     )
