@@ -177,7 +177,8 @@ cdef inline ndarray narrowed_to_half(ndarray floats):
 
 cdef enum:
     CACHE_LINE = 64
-    SMALL = 4096  # bytes up to which alignment does not matter
+    SMALL = 1 << 12  # bytes of float64 memory up to which alignment does not matter
+    SMALL_RESULT = 1 << 16  # bytes of a result up to which a second allocation takes longer than it saves
 
 
 cdef inline ndarray new_like(ndarray x, int type_number):
@@ -192,7 +193,7 @@ cdef inline ndarray empty_like(ndarray x):
     cdef npy_intp bytes = PyArray_NBYTES(x) + CACHE_LINE - 1
     cdef object dtype
     cdef ndarray memory, result
-    if bytes <= SMALL:
+    if bytes <= SMALL_RESULT:
         return <ndarray>PyArray_NewLikeArray(x, NPY_KEEPORDER, NULL, 0)
     memory = <ndarray>PyArray_EMPTY(1, &bytes, NPY_UINT8, 0)
     dtype = PyArray_DescrFromType(PyArray_TYPE(x))
