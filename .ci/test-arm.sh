@@ -46,4 +46,5 @@ cp "$root"/lib/syncbn/_kernels/*aarch64*.so "$root/package/syncbn/_kernels"
 PYTHONPATH="$root/package:$root/site:tests" PYTHONDONTWRITEBYTECODE=1 OMP_NUM_THREADS=2 \
     qemu-aarch64-static -L "$root/system" "$root/system/usr/bin/python3.11" -P -m pytest -q -p no:cacheprovider \
     -o pythonpath= -m "not ranks" --timeout 900 tests/kernels tests/functional tests/exact \
-    --ignore tests/exact/test_mpi_algorithms.py -k "not runs_on_the_reference" "$@"
+    --ignore tests/exact/test_mpi_algorithms.py --ignore tests/functional/test_changed_arrays.py \
+    -k "not runs_on_the_reference" "$@"
