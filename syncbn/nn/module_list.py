@@ -17,8 +17,8 @@ class ModuleList(Module):
     """List of layers, which a module calls as it likes.
 
     Children are named "0", "1", … as in PyTorch, so a parameter is named ``0.weight``. ``layers[i]``,
-    ``layers[i] = layer``, ``layers[i:j]`` (a list of the same class that shares the layers), ``append``, ``len`` and
-    iteration are supported.
+    ``layers[i] = layer``, ``del layers[i]``, ``layers[i:j]`` (a list of the same class that shares the layers),
+    ``append``, ``len`` and iteration are supported. After a deletion, the names are the new positions.
 
     Parameters
     ----------
@@ -68,6 +68,9 @@ class ModuleList(Module):
 
     def __setitem__(self, index: int, layer: Module) -> None:
         self._layers[index] = self._checked(layer, index)
+
+    def __delitem__(self, index: int | slice) -> None:
+        del self._layers[index]
 
     def __iter__(self) -> Iterator[Module]:
         return iter(self._layers)

@@ -47,6 +47,15 @@ def test_a_layer_can_be_replaced(model, rng):
         model[2] = "ReLU"
 
 
+def test_layers_can_be_deleted(model):
+    first, last = model[0], model[2]
+    del model[1]
+    assert list(model) == [first, last]
+    assert list(model.state_dict()) == ["0.weight", "0.bias", "1.weight", "1.bias"]
+    del model[1:]
+    assert list(model) == [first]
+
+
 def test_modes_apply_to_all_layers(model):
     nested = Sequential(model)
     nested.eval()
