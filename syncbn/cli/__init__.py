@@ -26,9 +26,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_process(lambda: _run(arguments))
 
 
-def _check_order(arguments: list[str]) -> None:
-    """Raise UsageError if options precede the subcommand, whose values would be taken for it."""
-    if arguments and arguments[0].startswith("-") and arguments[0] not in ("-h", "--help", "--version"):
+def _check_command(arguments: list[str]) -> None:
+    """Raise UsageError if there is no subcommand, or options precede it, whose values would be taken for it."""
+    if not arguments:
+        from syncbn.cli.commands import COMMANDS
+
+        raise UsageError(f"a command is missing: give one of {', '.join(COMMANDS)} (syncbn --help describes them)")
+    if arguments[0].startswith("-") and arguments[0] not in ("-h", "--help", "--version"):
         from syncbn.cli.commands import COMMANDS
 
         command = next((each for each in arguments if each in COMMANDS), "COMMAND")
@@ -44,7 +48,7 @@ def _run(arguments: list[str]) -> int:
         check_threads(THREAD_VARIABLES)  # before OpenMP reads them
         from syncbn.cli.commands import build_parser  # loads the kernels, as SYNCBN_KERNELS selects
 
-        _check_order(arguments)
+        _check_command(arguments)
         options, unknown = build_parser().parse_known_args(arguments)
         prog = options.prog
         if unknown:

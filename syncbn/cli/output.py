@@ -21,6 +21,8 @@ def check_directory(path: Path, option: str = "--output") -> None:
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
             pass
+    except FileExistsError as error:
+        raise UsageError(f"argument {option}: {error.filename!r} is a file, expected a directory") from error
     except OSError as error:
         raise UsageError(f"argument {option}: can't write to {str(path)!r}: {error.strerror}") from error
 

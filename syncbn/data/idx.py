@@ -83,6 +83,8 @@ def read_idx(path: str | Path, ndim: int) -> NDArray[np.uint8]:
 def _read(stream: BinaryIO, ndim: int, max_size: int) -> NDArray[np.uint8]:
     """Read an idx file of at most ``max_size`` bytes."""
     magic = _read_up_to(stream, 4)
+    if not magic:
+        raise DataError("not an idx file: it is empty")
     if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in _TYPES:
         raise DataError(f"not an idx file: it starts with {magic!r}")
     if magic[2] != 0x08:

@@ -29,7 +29,10 @@ def syncbn(*arguments: str, under: list[str] | None = None, **environment: str) 
 BILLION = "1000000000000"
 
 INVALID = {
-    "nothing": ([], "syncbn: error: the following arguments are required: COMMAND"),
+    "nothing": (
+        [],
+        "syncbn: error: a command is missing: give one of compare, claims, bench, scale, doctor (syncbn --help ",
+    ),
     "command": (["comparee"], "syncbn: error: argument COMMAND: invalid choice: 'comparee'"),
     "option": (["compare", "--foo"], "syncbn compare: error: unrecognized arguments: --foo (syncbn compare --help"),
     "option first": (["--ranks", "2", "doctor"], "syncbn: error: options follow the command: syncbn doctor --ranks 2"),
@@ -42,6 +45,10 @@ INVALID = {
     "ranks": (["compare", "--ranks", "0"], "syncbn compare: error: argument --ranks: must be at least 1, got 0"),
     "data": (["compare", "--data", "/does/not/exist"], "syncbn compare: error: "),
     "output": (["compare", "--output", "/dev/null/x"], "syncbn compare: error: argument --output: can't write to"),
+    "output to a file": (
+        ["compare", "--output", __file__],
+        f"syncbn compare: error: argument --output: {__file__!r} is a file, expected a directory",
+    ),
     "too few": (
         ["compare", "--train-samples", "100", "--ranks", "4"],
         "syncbn compare: error: 32 samples per rank on 4 ranks are more than the 100 samples of the data",

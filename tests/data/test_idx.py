@@ -70,7 +70,7 @@ def test_any_flipped_bit_gives_an_array_or_the_documented_error(path, pack):
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (b"", "not an idx file"),
+        (b"", "not an idx file: it is empty"),
         (b"another format", "not an idx file"),
         (as_idx(images(), kind=0x0D), "of float32, expected uint8"),
         (as_idx(images()[0]), "2 axes, expected 3"),
