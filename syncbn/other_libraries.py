@@ -74,9 +74,17 @@ NAMES = {
     "CosineAnnealingLR": "use nn.CosineSchedule",
     "StepLR": "use nn.StepSchedule",
     **dict.fromkeys(("DataLoader", "DistributedSampler"), "use train.DataOrder and train.shard"),
-    "DistributedDataParallel": "use train.Trainer, or train.sum_gradients in a loop of your own",
+    **dict.fromkeys(
+        ("DistributedDataParallel", "DataParallel", "parallel"),
+        "use train.Trainer, or train.sum_gradients in a loop of your own",
+    ),
     **dict.fromkeys(("DistributedOptimizer", "average_gradients"), "use train.sum_gradients before each step"),
-    **dict.fromkeys(("init_process_group", "COMM_WORLD"), "construct syncbn.MPIComm(), of the ranks of mpiexec"),
+    **dict.fromkeys(
+        ("init_process_group", "COMM_WORLD", "distributed"), "construct syncbn.MPIComm(), of the ranks of mpiexec"
+    ),
+    "get_rank": "use the rank of syncbn.MPIComm()",
+    "get_world_size": "use the size of syncbn.MPIComm()",
+    "all_reduce": "call allreduce(array) of syncbn.MPIComm(), in place",
     **dict.fromkeys(("clip_grad_norm_", "clip_grad_value_"), "scale each parameter.grad, after train.sum_gradients"),
     **dict.fromkeys(("kaiming_normal", "kaiming_normal_"), "use nn.he_normal"),
     **dict.fromkeys(("kaiming_uniform", "kaiming_uniform_"), "use nn.he_uniform"),
@@ -95,6 +103,16 @@ NAMES = {
     **{bridge: f"import syncbn.{bridge} first" for bridge in ("torch", "keras", "jax", "onnx")},
 }
 """Replacements of classes, functions and modules, by name."""
+
+OF_TORCH = {
+    **dict.fromkeys(
+        ("DistributedDataParallel", "parallel"),
+        "use torch.nn.parallel.DistributedDataParallel, or syncbn.torch.average_gradients after each backward",
+    ),
+    **dict.fromkeys(("BatchNorm1d", "BatchNorm2d", "BatchNorm3d"), "use syncbn.torch.BatchNorm"),
+    "init_process_group": "use torch.distributed.init_process_group, or MPI",
+}
+"""Replacements of names in ``syncbn.torch``, whose models are PyTorch's."""
 
 COMMUNICATION = {
     **dict.fromkeys(("Get_rank", "get_rank"), "it is rank"),

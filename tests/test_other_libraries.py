@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from importlib import import_module
 from importlib.util import find_spec
 from pkgutil import resolve_name
 from types import ModuleType
@@ -14,7 +15,7 @@ import pytest
 
 import syncbn
 from syncbn import nn
-from syncbn.other_libraries import ATTRIBUTES, COMMUNICATION, NAMES
+from syncbn.other_libraries import ATTRIBUTES, COMMUNICATION, NAMES, OF_TORCH
 from syncbn.train import History
 
 OF_ITS_ARRAY = "use those of its array, parameter.data (docs/sharp-bits.md#values-of-parameters)"
@@ -39,6 +40,14 @@ BRIDGES = {f"import syncbn.{bridge} first" for bridge in ("torch", "keras", "jax
         (syncbn, "Dense", "use syncbn.nn.Dense"),
         (syncbn, "Trainer", "use syncbn.train.Trainer"),
         (syncbn.train, "DataLoader", "use train.DataOrder and train.shard"),
+        (nn, "parallel", "use train.Trainer, or train.sum_gradients in a loop of your own"),
+        (syncbn.train, "DataParallel", "use train.Trainer, or train.sum_gradients in a loop of your own"),
+        (syncbn, "get_rank", "use the rank of syncbn.MPIComm()"),
+        (syncbn, "get_world_size", "use the size of syncbn.MPIComm()"),
+        (syncbn, "all_reduce", "call allreduce(array) of syncbn.MPIComm(), in place"),
+        (syncbn, "distributed", "construct syncbn.MPIComm(), of the ranks of mpiexec"),
+        (syncbn.functional, "cross_entropy", "use nn.softmax_cross_entropy"),
+        (syncbn.functional, "batch_nor", None),
         (syncbn.data, "MNIST", "call data.load(), or data.load(directory)"),
         (syncbn.SerialComm(), "reduce", "call allreduce(array), in place"),
         (nn.ReLU(), "cuda", "leave it out, all arrays are in the memory of the CPU"),
@@ -60,6 +69,16 @@ def test_the_error_of_a_name_that_is_not_here(owner, name, advice):
     assert str(caught.value) == f"{kind} has no attribute {name!r}" + (f": {advice}" if advice else "")
     assert caught.value.name == name
     assert caught.value.obj is owner  # from these two, Python suggests a similar name
+
+
+def test_the_error_of_a_name_that_the_bridge_of_pytorch_does_not_have():
+    pytest.importorskip("torch")
+    bridge = import_module("syncbn.torch")
+    with pytest.raises(AttributeError, match=r"no attribute 'DistributedDataParallel': use torch\.nn\.parallel\."):
+        _ = bridge.DistributedDataParallel
+    for advice in OF_TORCH.values():
+        for word in re.findall(r"(?:syncbn\.)?torch\.[\w.]*\w", advice):
+            assert resolve_name(word)
 
 
 def test_assigning_to_a_method():

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from typing import TYPE_CHECKING, Any
+
 from syncbn.functional.batch_norm import batch_norm, batch_norm_inference
 from syncbn.functional.batch_renorm import batch_renorm
 from syncbn.functional.filter_response_norm import filter_response_norm
@@ -12,6 +15,7 @@ from syncbn.functional.layer_norm import layer_norm
 from syncbn.functional.rms_norm import rms_norm
 from syncbn.functional.weight_norm import weight_norm
 from syncbn.functional.weight_standardization import weight_standardization
+from syncbn.other_libraries import NAMES, unknown
 
 __all__ = [
     "batch_norm",
@@ -26,3 +30,9 @@ __all__ = [
     "weight_norm",
     "weight_standardization",
 ]
+
+if not TYPE_CHECKING:  # so that a type checker reports unknown names
+
+    def __getattr__(name: str) -> Any:
+        """Raise AttributeError, which says what to use instead of a well-known name of Keras or PyTorch."""
+        raise AttributeError(unknown(f"module {__name__!r}", name, NAMES), name=name, obj=sys.modules[__name__])

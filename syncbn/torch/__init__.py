@@ -17,6 +17,10 @@ Importing this package imports torch, which ``import syncbn`` does not. Files::
 
 from __future__ import annotations
 
+import sys
+from typing import TYPE_CHECKING, Any
+
+from syncbn.other_libraries import OF_TORCH, unknown
 from syncbn.torch.conversion import convert_sync_batchnorm, revert_sync_batchnorm
 from syncbn.torch.distributed import TorchComm
 from syncbn.torch.layer import BatchNorm, SyncBatchNorm
@@ -32,3 +36,9 @@ __all__ = [
     "loss_weight",
     "revert_sync_batchnorm",
 ]
+
+if not TYPE_CHECKING:  # so that a type checker reports unknown names
+
+    def __getattr__(name: str) -> Any:
+        """Raise AttributeError, which says what to use instead of a well-known name of PyTorch."""
+        raise AttributeError(unknown(f"module {__name__!r}", name, OF_TORCH), name=name, obj=sys.modules[__name__])
