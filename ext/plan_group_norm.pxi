@@ -22,7 +22,7 @@ def group_norm(x, num_groups, weight, bias, eps, channel_axis, channels):
     cdef GroupNormPlan plan = GroupNormPlan.__new__(GroupNormPlan)
     plan.prepare(x, weight, bias, eps, channel_axis, channels)
     if type(num_groups) is not int or num_groups < 1 or plan.layout.channels % num_groups:
-        num_groups = checks.check_groups(num_groups, plan.layout.channels)
+        num_groups = checks.check_groups(num_groups, plan.layout.channels, shape_of(plan.x))
     return plan.normalize(min(num_groups, plan.layout.channels))
 
 

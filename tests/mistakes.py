@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import zipfile
 
 import numpy as np
 
@@ -12,11 +13,13 @@ from syncbn import (
     BatchRenorm,
     FilterResponseNorm,
     FrozenBatchNorm,
+    GhostBatchNorm,
     GroupNorm,
     InstanceNorm,
     LayerNorm,
     RMSNorm,
     SerialComm,
+    SyncBatchNorm,
     WeightNorm,
 )
 from syncbn import functional as F
@@ -27,15 +30,21 @@ from syncbn.monitor import Monitor, read_records
 from syncbn.nn import (
     SGD,
     Adam,
+    AvgPool2d,
     Conv2d,
     CosineSchedule,
     Dense,
     Dropout,
+    Flatten,
+    GlobalAvgPool2d,
+    MaxPool2d,
     ModuleList,
     ReLU,
     ResidualBlock,
     Sequential,
+    Sigmoid,
     StepSchedule,
+    Tanh,
     he_normal,
     mean_squared_error,
     softmax_cross_entropy,
@@ -114,6 +123,19 @@ def closed_file():
     Dense(4, 3).load_state_dict(state)
 
 
+def from_file(write, **options):
+    file = io.BytesIO()
+    write(file)
+    file.seek(0)
+    Dense(4, 3).load_state_dict(np.load(file, **options))
+
+
+def write_as_torch_save(file):
+    with zipfile.ZipFile(file, "w") as archive:
+        for name in ("data.pkl", "byteorder", "data/0", "version"):
+            archive.writestr(f"model/{name}", b"")
+
+
 class WithoutGradient(Module):
     def __init__(self, result=lambda _: None):
         super().__init__()
@@ -137,6 +159,12 @@ def hooked(hook):
 def load(**state):
     layer = BatchNorm(4)
     layer.load_state_dict({**layer.state_dict(), **state})
+
+
+def keras_model():
+    """Return an object whose classes are those of a model of Keras with its backend for PyTorch."""
+    layer = type("Module", (), {"__module__": "torch.nn"})
+    return type("Sequential", (layer,), {"__module__": "keras.models"})()
 
 
 def tensor():
@@ -173,6 +201,11 @@ MISTAKES = {  # the mistake, what its error says, and the entry
     "channels of a layer": (lambda: BatchNorm(9)(NHWC), r"channel_axis=-1", "channels-last"),
     "channels of groups": (lambda: GroupNorm(3, 9)(NHWC), r"channel_axis=-1", "channels-last"),
     "channels of group_norm": (lambda: F.group_norm(NHWC, 9), r"channel_axis=-1", "channels-last"),
+    "channels of group_norm with a mask": (
+        lambda: F.group_norm(NHWC, 9, mask=NHWC > 0),
+        r"channel_axis=-1",
+        "channels-last",
+    ),
     "channels of instances": (lambda: InstanceNorm(9, affine=True)(NHWC), r"channel_axis=-1", "channels-last"),
     "channels of a convolution": (lambda: Conv2d(9, 1, 3)(NHWC), r"numpy\.moveaxis\(x, -1, 1\)", "channels-last"),
     "weight for the last axis": (lambda: F.batch_norm(NHWC, np.ones(9)), r"shape \(8,\)", "shapes-of-parameters"),
@@ -233,6 +266,46 @@ MISTAKES = {  # the mistake, what its error says, and the entry
         lambda: mean_squared_error(X, X, len),
         "normalizer must be a number, got builtin_function_or_method len: for the mean",
         "losses-of-ranks",
+    ),
+    "result of a layer as logits": (
+        lambda: softmax_cross_entropy(Dense(4, 3)(X), Y, 8),
+        r"softmax_cross_entropy expects a NumPy array, got tuple: .* y, backward = layer\(x\)",
+        "layers-return-two-values",
+    ),
+    "result of a layer as targets": (
+        lambda: mean_squared_error(X, Dense(4, 4)(X)),
+        r"targets must be an array, got \(ndarray .*y, backward = layer\(x\)",
+        "layers-return-two-values",
+    ),
+    "virtual batches of one value": (
+        lambda: GhostBatchNorm(4, 1)(X),
+        r"virtual_batch_size=1 divides 8 samples, .* into 8 virtual batches: pass a larger virtual_batch_size",
+        "one-value-per-channel",
+    ),
+    "last virtual batch of one value": (
+        lambda: F.ghost_batch_norm(X[:3], 2),
+        r"virtual_batch_size=2 divides 3 samples, .* into 2 virtual batches: pass a larger virtual_batch_size",
+        "one-value-per-channel",
+    ),
+    "virtual batch of one sample": (
+        lambda: GhostBatchNorm(4, 1)(X[:1]),
+        "drop a last batch of one sample",
+        "one-value-per-channel",
+    ),
+    "state as one object of a file": (
+        lambda: from_file(lambda file: np.savez(file, model=Dense(4, 3).state_dict())),
+        r"'model' of the file is an object, .*numpy\.savez\(path, \*\*state\)",
+        "states-that-do-not-fit",
+    ),
+    "state as one object without a name": (
+        lambda: from_file(lambda file: np.savez(file, Dense(4, 3).state_dict()), allow_pickle=True),
+        r"'arr_0' of the file is an object, .*numpy\.savez\(path, \*\*state\)",
+        "states-that-do-not-fit",
+    ),
+    "file of torch.save": (
+        lambda: from_file(write_as_torch_save),
+        r"one of torch\.save: read it by torch\.load\(path\)",
+        "states-that-do-not-fit",
     ),
     "closed file": (closed_file, r"file of the state_dict is closed: .* with block", "states-that-do-not-fit"),
     "state in an array": (
@@ -417,6 +490,20 @@ WITHOUT_ENTRY = [  # the mistake, and what its error says; no entry of the docum
         r"is a buffer, an array of shape \(4,\), and .* list: set",
     ),
     (lambda: setattr(BatchNorm(4), "num_batches_tracked", 0), r"buffer, an array of shape \(\), and cannot become 0"),
+    (
+        lambda: SyncBatchNorm.convert_sync_batchnorm(Dense(4, 3)),
+        r"class 'SyncBatchNorm' has no attribute 'convert.*: use syncbn\.torch\.convert_sync_batchnorm, or",
+    ),
+    (lambda: ReLU(inplace=True), r"ReLU\.__init__\(\) got an unexpected keyword argument 'inplace'"),
+    (lambda: Sigmoid(3), r"Sigmoid\.__init__\(\) takes 1 positional argument"),
+    (lambda: Tanh(3), r"Tanh\.__init__\(\) takes 1 positional argument"),
+    (lambda: Flatten(start_dim=1), r"Flatten\.__init__\(\) got an unexpected keyword argument 'start_dim'"),
+    (lambda: GlobalAvgPool2d(1), r"GlobalAvgPool2d\.__init__\(\) takes 1 positional argument"),
+    (lambda: MaxPool2d(), r"MaxPool2d\.__init__\(\) missing 1 required positional argument: 'kernel_size'"),
+    (lambda: AvgPool2d(), r"AvgPool2d\.__init__\(\) missing 1 required positional argument: 'kernel_size'"),
+    (lambda: F.group_norm(NHWC, 5), "num_groups must divide the 8 channels of x, got 5$"),
+    (lambda: F.group_norm(NHWC, 5, mask=NHWC > 0), "num_groups must divide the 8 channels of x, got 5$"),
+    (lambda: SGD(Dense(4, 3).parameters(), keras_model()), "lr must be a number, got Sequential of Keras$"),
     (lambda: FrozenBatchNorm.convert_frozen_batchnorm([BatchNorm(4)]), "module must be a Module, .* got list"),
     (lambda: EpochRecord(1, 1, 1.0, None, None, 1.0, 0, 0.1).accuracy, "it is train_loss or train_accuracy"),
     (lambda: trainer(schedule=CosineSchedule), r"such as CosineSchedule\(0\.1, .*, got class CosineSchedule"),

@@ -53,14 +53,15 @@ def shown(value: object) -> str:
     if isinstance(value, (type, ModuleType)):
         return f"{'class' if isinstance(value, type) else 'module'} {value.__name__}"
     packages = {each.__module__.partition(".")[0] for each in type(value).__mro__}
-    name = type(value).__name__ + "".join(text for package, text in _LIBRARIES.items() if package in packages)
+    library = next((text for package, text in _LIBRARIES.items() if package in packages), "")
+    name = f"{type(value).__name__}{library}"
     if inspect.isroutine(value):
         return f"{name} {value.__name__}"
     return f"{name} of shape {tuple(value.shape)}" if hasattr(value, "shape") else name
 
 
-_LIBRARIES = {"torch": " of PyTorch", "keras": " of Keras", "jax": " of JAX"}
-"""Libraries whose classes have the names of classes here."""
+_LIBRARIES = {"keras": " of Keras", "torch": " of PyTorch", "jax": " of JAX"}
+"""Libraries whose classes have the names of classes here. Keras is first: its models may be PyTorch's too."""
 
 
 def _hint_number(value: object) -> str:
@@ -188,11 +189,12 @@ def check_channels(shape: tuple[int, ...], channel_axis: int, channels: int) -> 
         raise ValueError(f"x must have {channels} channels on axis {axis}, got shape {shape}{last}")
 
 
-def check_groups(num_groups: int, channels: int) -> int:
-    """Return ``num_groups``, or raise unless it divides the number of channels."""
+def check_groups(num_groups: int, channels: int, shape: tuple[int, ...] = ()) -> int:
+    """Return ``num_groups``, or raise unless it divides the number of channels of x of ``shape``."""
     num_groups = check_integer("num_groups", num_groups)
     if channels % num_groups:
-        raise ValueError(f"num_groups must divide the {channels} channels of x, got {num_groups}{_LAST_AXIS}")
+        last = _LAST_AXIS if shape and shape[-1] % num_groups == 0 else ""
+        raise ValueError(f"num_groups must divide the {channels} channels of x, got {num_groups}{last}")
     return num_groups
 
 

@@ -125,7 +125,7 @@ def group_norm(
     ext/plan_group_norm.pxi.
     """
     x, axis = checks.check_input(x, channel_axis)
-    groups = checks.check_groups(num_groups, x.shape[axis])
+    groups = checks.check_groups(num_groups, x.shape[axis], x.shape)
     return _by_channels(x, axis, groups, weight, bias, eps, channels, mask, 1)
 
 

@@ -16,6 +16,7 @@ from syncbn.comm import CollectiveSignature, CommLike, Communicator, as_communic
 from syncbn.comm.collective import collective
 from syncbn.functional._kinds import in_kind
 from syncbn.moments import Moments
+from syncbn.pitfalls import see
 from syncbn.typing import FloatArray, ScalarT
 
 _BACKWARD = CollectiveSignature("backward of ghost_batch_norm")
@@ -158,7 +159,9 @@ def ghost_batch_norm(
     weight64 = None if weight is None else parameter64(weight, "weight", (x.shape[axis],))
     bias64 = None if bias is None else parameter64(bias, "bias", (x.shape[axis],))
     sample_axis = 0 if axis else 1
-    counts = comm.allgather(x.shape[sample_axis])
+    sizes = comm.allgather((x.shape[sample_axis], x.size // max(x.shape[axis], 1)))
+    counts = [samples for samples, _ in sizes]
+    _check_values(sum(counts), sum(values for _, values in sizes), size)
     parts, moments, outputs = [], [], []
     for number, own in enumerate(_shares(counts, comm.rank, size)):
         index = (slice(None),) * sample_axis + (own,)
@@ -181,6 +184,17 @@ def ghost_batch_norm(
         moments.append(of_batch)
         outputs.append(y)
     return _joined(outputs, parts[0][0]), tuple(moments), GhostBackward(comm, x.shape, parts, (weight, bias))
+
+
+def _check_values(samples: int, values: int, virtual_batch_size: int) -> None:
+    """Raise ValueError if a virtual batch has 1 of several samples, each with 1 value per channel."""
+    batches = max(-(-samples // virtual_batch_size), 1)
+    if values == samples > 1 == samples // batches:
+        raise ValueError(
+            "ghost_batch_norm needs more than 1 value per channel in each virtual batch, got 1: "
+            f"virtual_batch_size={virtual_batch_size} divides {samples} samples, each of 1 value per channel, into "
+            f"{batches} virtual batches: pass a larger virtual_batch_size{see('one-value-per-channel')}"
+        )
 
 
 def _shares(counts: list[int], rank: int, virtual_batch_size: int) -> list[slice]:

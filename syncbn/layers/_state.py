@@ -34,12 +34,9 @@ def with_counters(targets: Mapping[str, NDArray[Any]], state: Mapping[str, Array
 
 
 def check_mapping(state: Mapping[str, ArrayLike]) -> None:
-    """Raise TypeError unless ``state`` is a mapping, and ValueError if it is a closed file."""
-    if isinstance(state, np.lib.npyio.NpzFile) and state.zip is None:
-        raise ValueError(
-            "the file of the state_dict is closed: call load_state_dict in the with block of numpy.load(path), or "
-            f"without one{see('states-that-do-not-fit')}"
-        )
+    """Raise TypeError unless ``state`` is a mapping, and ValueError for a file that has no state."""
+    if isinstance(state, np.lib.npyio.NpzFile):
+        _check_file(state)
     if not isinstance(state, Mapping):
         advice = ""
         if isinstance(state, (str, os.PathLike)):
@@ -52,6 +49,33 @@ def check_mapping(state: Mapping[str, ArrayLike]) -> None:
         elif hasattr(state, "state_dict"):
             advice = ": pass its .state_dict()"
         raise TypeError(f"a state_dict must be a mapping of names to arrays, got {shown(state)}{advice}")
+
+
+def _check_file(file: np.lib.npyio.NpzFile) -> None:
+    """Raise ValueError if the file is closed, is one of torch.save, or begins with an array of objects."""
+    problem = ""
+    if file.zip is None:
+        problem = (
+            "the file of the state_dict is closed: call load_state_dict in the with block of numpy.load(path), or "
+            "without one"
+        )
+    elif any(name.endswith("/data.pkl") for name in file):
+        problem = "the file of the state_dict is one of torch.save: read it by torch.load(path)"
+    elif file.files and _has_objects(file, file.files[0]):
+        problem = (
+            f"{file.files[0]!r} of the file is an object, such as a whole state_dict, not an array of numbers: save "
+            "the arrays by their names, numpy.savez(path, **state)"
+        )
+    if problem:
+        raise ValueError(f"{problem}{see('states-that-do-not-fit')}")
+
+
+def _has_objects(file: np.lib.npyio.NpzFile, name: str) -> bool:
+    """Return whether an array is one of objects, which numpy.load refuses by default."""
+    try:
+        return bool(file[name].dtype.hasobject)
+    except ValueError as error:
+        return "allow_pickle" in str(error)
 
 
 def check_state(

@@ -12,6 +12,7 @@ from syncbn._core import plans
 from syncbn._core.checks import Reduction
 from syncbn.comm import CommLike, as_communicator, world
 from syncbn.layers._batch import BatchNormalizer
+from syncbn.other_libraries import NAMES, unknown
 from syncbn.pitfalls import see
 from syncbn.typing import BackwardOf, ResidualBackwardOf, ScalarT
 
@@ -296,3 +297,11 @@ class SyncBatchNorm(BatchNorm):
             channel_axis=channel_axis,
         )
         self._synchronize(world() if comm is None else as_communicator(comm), reduction)
+
+    if not TYPE_CHECKING:  # so that a type checker reports an unknown name
+
+        @classmethod
+        def convert_sync_batchnorm(cls, *_arguments: Any, **_options: Any) -> None:
+            """Raise AttributeError: models of PyTorch are converted by `syncbn.torch.convert_sync_batchnorm`."""
+            name = "convert_sync_batchnorm"
+            raise AttributeError(unknown(f"class {cls.__name__!r}", name, NAMES), name=name, obj=cls)

@@ -37,7 +37,8 @@ class WeightNorm(ParametrizedModule):
     g : Parameter
         Length. Its size is 1 on all axes except ``axis``; it is 0-d if ``axis`` is None.
     v : Parameter
-        Direction, of the weight's shape.
+        Direction, of the weight's shape. Where the norm of v is 0, w is NaN: at first it is not 0, but training or
+        ``load_state_dict`` can set it to 0.
 
     Raises
     ------

@@ -66,6 +66,9 @@ class ReLU(Activation):
     array([[0., 1.]])
     """
 
+    def __init__(self) -> None:  # so that Python's error of an unexpected argument names this class
+        super().__init__()
+
     def _apply(self, x: FloatArray) -> tuple[NDArray[Any], Callable[[FloatArray], NDArray[Any]]]:
         positive = x > 0
         return np.maximum(x, 0), lambda dy: select(dy, positive)
@@ -89,6 +92,9 @@ class Sigmoid(Activation):
     >>> backward(np.ones_like(y)).round(3)
     array([[0.197, 0.105]])
     """
+
+    def __init__(self) -> None:  # so that Python's error of an unexpected argument names this class
+        super().__init__()
 
     def _apply(self, x: FloatArray) -> tuple[NDArray[Any], Callable[[FloatArray], NDArray[Any]]]:
         small = np.exp(-np.abs(x))  # at most 1, so it cannot overflow
@@ -115,6 +121,9 @@ class Tanh(Activation):
     >>> backward(np.ones_like(y)).round(3)
     array([[0.42 , 0.071]])
     """
+
+    def __init__(self) -> None:  # so that Python's error of an unexpected argument names this class
+        super().__init__()
 
     def _apply(self, x: FloatArray) -> tuple[NDArray[Any], Callable[[FloatArray], NDArray[Any]]]:
         y = np.tanh(x)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -40,6 +41,14 @@ class AvgPool2d(Pool2d):
     array([[ 2.5,  4.5],
            [10.5, 12.5]])
     """
+
+    def __init__(  # so that Python's error of a missing argument names this class
+        self,
+        kernel_size: int | Sequence[int],
+        stride: int | Sequence[int] | None = None,
+        padding: int | Sequence[int] = 0,
+    ) -> None:
+        super().__init__(kernel_size, stride, padding)
 
     @np.errstate(all="ignore")  # infinities and NaN of the result say it
     def forward(self, x: NDArray[ScalarT]) -> tuple[NDArray[ScalarT], BackwardOf[ScalarT]]:

@@ -28,6 +28,9 @@ class Flatten(Module):
     ((2, 48), (2, 3, 4, 4))
     """
 
+    def __init__(self) -> None:  # so that Python's error of an unexpected argument names this class
+        super().__init__()
+
     def forward(self, x: NDArray[ScalarT]) -> tuple[NDArray[ScalarT], BackwardOf[ScalarT]]:
         """Return y, a view of x if possible, and its backward.
 

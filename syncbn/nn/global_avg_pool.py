@@ -29,6 +29,9 @@ class GlobalAvgPool2d(Module):
     array([[1.5, 5.5]])
     """
 
+    def __init__(self) -> None:  # so that Python's error of an unexpected argument names this class
+        super().__init__()
+
     @np.errstate(all="ignore")  # infinities and NaN of the result say it
     def forward(self, x: NDArray[ScalarT]) -> tuple[NDArray[ScalarT], BackwardOf[ScalarT]]:
         """Return y, in x's dtype, and its backward.

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from syncbn._core.checks import check_unmasked
+from syncbn._core.checks import check_unmasked, hint, shown
 from syncbn.layers._losses import Loss, remember_loss
 from syncbn.nn._checks import as_number, check_dtype, check_input, hint_labels
 from syncbn.pitfalls import see
@@ -67,11 +68,10 @@ def softmax_cross_entropy(
     try:
         check_input("softmax_cross_entropy", logits, ("N", "K"))
     except (TypeError, ValueError):
-        if np.ndim(logits) == 1 and np.ndim(labels) == 2:
+        if getattr(logits, "ndim", 0) == 1 and getattr(labels, "ndim", 0) == 2:
             raise TypeError("softmax_cross_entropy expects logits and then labels, got labels first") from None
         raise
-    check_unmasked(labels, "labels")
-    labels = np.asarray(labels)
+    labels = _as_array("labels", labels)
     n, k = logits.shape
     if labels.shape != (n,):
         raise ValueError(
@@ -145,8 +145,7 @@ def mean_squared_error(
            [2.]]))
     """
     check_dtype("mean_squared_error", y)
-    check_unmasked(targets, "targets")
-    targets = np.asarray(targets)
+    targets = _as_array("targets", targets)
     if y.ndim == 0 or targets.shape != y.shape:  # (N,) and (N, 1) would be broadcast to (N, N)
         raise ValueError(f"expected y and targets of one shape (N, ...), got {y.shape} and {targets.shape}")
     if targets.dtype.kind not in "biuf":
@@ -156,6 +155,14 @@ def mean_squared_error(
     values = max(math.prod(y.shape[1:]), 1) * divisor
     loss = float(np.sum(differences * differences)) / values
     return loss, _remembered((2.0 / values * differences).astype(y.dtype), divisor, normalizer)
+
+
+def _as_array(name: str, values: Any) -> NDArray[Any]:
+    """Return labels or targets as an array; raise TypeError for a masked array or the result of a layer."""
+    check_unmasked(values, name)
+    if isinstance(values, tuple) and any(map(callable, values)):
+        raise TypeError(f"{name} must be an array, got {shown(values)}{hint(values)}")
+    return np.asarray(values)
 
 
 def _checked(normalizer: float | None, samples: int) -> float:

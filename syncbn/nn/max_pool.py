@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,6 +40,14 @@ class MaxPool2d(Pool2d):
     array([[ 5.,  7.],
            [13., 15.]])
     """
+
+    def __init__(  # so that Python's error of a missing argument names this class
+        self,
+        kernel_size: int | Sequence[int],
+        stride: int | Sequence[int] | None = None,
+        padding: int | Sequence[int] = 0,
+    ) -> None:
+        super().__init__(kernel_size, stride, padding)
 
     @np.errstate(all="ignore")  # infinities and NaN of the result say it
     def forward(self, x: NDArray[ScalarT]) -> tuple[NDArray[ScalarT], BackwardOf[ScalarT]]:
