@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import subprocess
 import sys
 
@@ -152,7 +153,7 @@ def test_the_package_runs_on_the_reference():
     )
     run = subprocess.run(
         [sys.executable, "-c", code],
-        env={"SYNCBN_KERNELS": "reference", "PATH": ""},
+        env={**os.environ, "SYNCBN_KERNELS": "reference"},
         capture_output=True,
         text=True,
         check=True,
