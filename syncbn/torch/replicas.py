@@ -94,7 +94,8 @@ def average_gradients(module: nn.Module, comm: CommLike = None) -> None:
     is a mean over equally many samples. For uneven batches multiply the loss by `loss_weight`. (Weights for the
     gradients instead would be wrong, because the backward of `SyncBatchNorm` mixes the losses of all ranks.)
 
-    A parameter without gradient counts as zeros, unless no rank has one; then it remains without.
+    A parameter without gradient counts as zeros, unless no rank has one; then it remains without. No gradient at all is
+    an error.
 
     Parameters
     ----------
@@ -107,6 +108,8 @@ def average_gradients(module: nn.Module, comm: CommLike = None) -> None:
     ------
     TypeError
         ``module`` is not a Module, or a parameter or gradient is sparse or not on the CPU.
+    RuntimeError
+        No parameter has a gradient on any rank.
     ValueError
         Ranks have different values of the parameters, which calls 1, 2, 4, 8 and so on and every hundredth check.
     SyncMismatchError
@@ -155,6 +158,8 @@ def average_gradients(module: nn.Module, comm: CommLike = None) -> None:
     if differ:
         raise ValueError(f"parameters differ between ranks: {ADVICE}")
     present, *parts = packed.split([len(present), *(len(part) for part in parts)])
+    if parts and not present.any():
+        raise RuntimeError("no parameter has a gradient on any rank: call loss.backward() before average_gradients")
     for each, count, part in zip(parameters.values(), present.tolist(), parts, strict=True):
         if count:
             each.grad = (part / communicator.size).view(each.shape).to(each.dtype)

@@ -83,6 +83,12 @@ def test_unweighted_losses_of_uneven_batches_are_another_gradient(any_comm, rng,
     assert loss_weight(0, comm) == 0
 
 
+def with_gradients(model):
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    return model
+
+
 def test_parameters_and_buffers_of_any_dtype_are_those_of_rank_0(any_comm):
     comm = any_comm
     torch.manual_seed(comm.rank)
@@ -113,7 +119,7 @@ def test_gradients_that_only_some_ranks_have_count_as_zeros(any_comm):
 def test_parameters_that_differ_raise_on_all_ranks(any_comm, dtype):
     """In calls 1, 2, 4, 8 and so on, and in every hundredth."""
     comm = any_comm
-    model = nn.Linear(3, 2).to(dtype)
+    model = with_gradients(nn.Linear(3, 2).to(dtype))
     broadcast_parameters(model, comm)
     average_gradients(model, comm)
     with torch.no_grad():
@@ -124,9 +130,16 @@ def test_parameters_that_differ_raise_on_all_ranks(any_comm, dtype):
             average_gradients(model, comm)
 
 
+def test_a_forgotten_backward_raises_on_all_ranks(any_comm):
+    model = torch.nn.Linear(2, 2)
+    broadcast_parameters(model, any_comm)
+    with pytest.raises(RuntimeError, match=r"no parameter has a gradient on any rank: call loss\.backward\(\)"):
+        average_gradients(model, any_comm)
+
+
 def test_parameters_that_have_diverged_are_not_compared(any_comm):
     """Their bits may differ where the models are equal."""
-    model = nn.Linear(3, 2)
+    model = with_gradients(nn.Linear(3, 2))
     with torch.no_grad():
         model.bias[:] = (-1) ** any_comm.rank * torch.nan
     average_gradients(model, any_comm)
@@ -162,12 +175,12 @@ def test_layers_that_train_alone_are_a_warning_on_rank_0(any_comm, rng, trained)
 def test_models_that_differ_raise_on_all_ranks(any_comm, function):
     comm = any_comm
     with pytest.raises(TypeError if comm.rank == comm.size - 1 else SyncMismatchError, match=r"torch\.nn\.Module"):
-        function("model" if comm.rank == comm.size - 1 else nn.Linear(2, 2), comm)
+        function("model" if comm.rank == comm.size - 1 else with_gradients(nn.Linear(2, 2)), comm)
     if comm.size > 1:
         with pytest.raises(SyncMismatchError, match="hash"):
-            function(nn.Linear(2, 2 + comm.rank), comm)
+            function(with_gradients(nn.Linear(2, 2 + comm.rank)), comm)
     torch.manual_seed(0)
-    function(nn.Linear(2, 2), comm)
+    function(with_gradients(nn.Linear(2, 2)), comm)
 
 
 def test_a_negative_number_of_samples_raises_on_all_ranks(any_comm):
