@@ -58,8 +58,12 @@ def on_mismatch(calls: Collection[CollectiveSignature]) -> str:
     """Return the advice if ranks are in these calls, of which no rank has raised an error of its own."""
     operations = Counter(call.operation for call in calls)
     odd = [each for each, count in operations.items() if count == min(operations.values())]  # of the fewest ranks
-    if len(operations) > 1 and (found := [_OF_ALL_RANKS[each] for each in odd if each in _OF_ALL_RANKS]):
-        return min(found)  # the same on all ranks
+    known = [each for each in odd if each in _OF_ALL_RANKS]
+    if len(operations) > 1 and known:
+        # Where as many ranks are in each call, a method of communicators is rather not the odd one.
+        others = [each for each in known if each not in _METHODS]
+        advice = min(_OF_ALL_RANKS[each] for each in others or known)  # the same on all ranks
+        return advice if others or "forward" not in odd else f"{advice}. {_evaluating('a rank')}"
     if set(operations) == {_EVALUATION}:
         return _ALL_SAMPLES
     if set(operations) == {"forward"} and len({call.layer for call in calls}) > 1:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from syncbn._core.checks import check_unmasked, hint
+from syncbn._core.checks import check_unmasked, hint, shown
 from syncbn.comm.signature import CollectiveSignature
 from syncbn.comm.transport import Op, Types
 from syncbn.pitfalls import see
@@ -35,7 +35,8 @@ def check_choice(name: str, value: object, choices: Collection[object]) -> None:
 def check_array(array: object, types: Types, op: Op | None = None) -> None:
     """Raise unless ``array`` can be sent and received in place, and combined by ``op`` if that is given."""
     if not isinstance(array, np.ndarray):
-        raise TypeError(f"expected an array, got {type(array).__name__}{hint(array)}")
+        advice = hint(array) or ": pass an array of one shape and dtype on all ranks, numpy.array([x]) for a number"
+        raise TypeError(f"expected an array, got {shown(array)}{advice}")
     check_unmasked(array, "array")
     if array.dtype.type not in types.numpy or not array.dtype.isnative:  # ml_dtypes has other types of kind "f"
         raise TypeError(f"{types.library} has no type for {array.dtype}: convert the array first{see('messages')}")

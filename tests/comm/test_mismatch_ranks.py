@@ -142,6 +142,8 @@ def test_different_calls(comm, last, others, text):
         ),
         ("free", "forward", r"free is a call of all ranks, not of one alone \(docs/sharp-bits\.md#collective-calls\)"),
         ("barrier", "forward", r"barrier is a call of all ranks, not of one alone"),
+        ("evaluation", "barrier", r"train\.evaluate is a call of all ranks; on one rank alone"),
+        ("sum_of_gradients", "barrier", r"sum_gradients is a call of all ranks, after equally many"),
         ("allgather", "forward", r"allgather is a call of all ranks, not of one alone"),
         ("sum_of_6", "sum_of_5", r"the same calls in the same order \(docs/sharp-bits\.md#different-calls\)$"),
     ],
@@ -155,6 +157,15 @@ def test_different_calls_say_what_the_mistake_may_be(comm, last, others, advice)
         own.barrier()
 
 
+def test_a_forward_and_a_barrier_of_as_many_ranks_could_each_be_the_odd_one(comm):
+    if comm.size != 2:
+        pytest.skip("two ranks in two calls")
+    with MPIComm() as own:
+        with pytest.raises(SyncMismatchError, match=r"barrier is a call .*\. Is a rank evaluating\?"):
+            getattr(Calls(own), "forward" if comm.rank == 0 else "barrier")()
+        own.barrier()
+
+
 def test_a_mask_on_one_rank_alone_is_no_difference(comm):
     mask = np.arange(len(X)) < 2 if comm.rank == comm.size - 1 else None
     assert F.batch_norm(X, mask=mask, comm=comm)[1].count == 4 * (comm.size - 1) + 2
@@ -163,7 +174,9 @@ def test_a_mask_on_one_rank_alone_is_no_difference(comm):
 @pytest.mark.parametrize(
     ("array", "error", "text"),
     [
-        ([1.0, 2.0], TypeError, "expected an array, got list"),
+        ([1.0, 2.0], TypeError, "expected an array, got list: convert it"),
+        (2.5, TypeError, r"expected an array, got 2\.5: pass an array .* numpy\.array\(\[x\]\) for a number"),
+        (None, TypeError, "expected an array, got None: pass an array of one shape and dtype on all ranks"),
         (np.zeros(3, np.float16), TypeError, "MPI has no type for float16"),
         (np.zeros(3, ">f8"), TypeError, "MPI has no type for >f8"),
         (np.zeros(3, object), TypeError, "MPI has no type for object"),
