@@ -10,7 +10,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from syncbn._core import debug
 from syncbn._core.checks import check_flag, check_unmasked, hint, shown
-from syncbn.other_libraries import unknown
+from syncbn.other_libraries import ATTRIBUTES, unknown
 from syncbn.pitfalls import see
 from syncbn.typing import FloatArray
 
@@ -106,8 +106,8 @@ class Parameter:
         if self.summed:
             raise RuntimeError(
                 "a backward would add to the gradients of the last step, which are summed over ranks: "
-                "call model.zero_grad() after each step (optimizer.zero_grad() leaves out the parameters that the "
-                "optimizer does not have)"
+                "call model.zero_grad() after each step. (optimizer.zero_grad() leaves out the parameters that the "
+                "optimizer does not have: build it again after a layer was replaced or added)"
             )
         if total is None and grad.dtype == data.dtype:
             self._grad = grad.copy()  # the caller may change its own array
@@ -126,7 +126,7 @@ class Parameter:
             advice = {name: f"use those of its array, parameter.data{see('values-of-parameters')}"}
             of_an_array = hasattr(np.ndarray, name) or name in _OF_A_TENSOR
             raise AttributeError(
-                unknown("'Parameter' object", name, advice if of_an_array else {}), name=name, obj=self
+                unknown("'Parameter' object", name, advice if of_an_array else ATTRIBUTES), name=name, obj=self
             )
 
         def _refuse(self, *_: object) -> NoReturn:
@@ -173,10 +173,13 @@ def unchanged(
         Name of the layer, for the error.
     weight, bias : Parameter or None
     x : ndarray, optional
-        Input that must not change either, which is checked only with ``SYNCBN_DEBUG=1``.
+        Input that must not change either, nor the values of the weight: checked only with ``SYNCBN_DEBUG=1``.
     """
     version = _version(weight) + _version(bias)  # versions only grow, so their sum changes with each of them
-    checksums = debug.Checksums(x=x) if debug.ENABLED else None
+    checksums = None
+    if debug.ENABLED:
+        values = None if x is None or weight is None else weight.data  # normalizers copy theirs
+        checksums = debug.Checksums(x=x, weight=values)
 
     def check() -> None:
         if _version(weight) + _version(bias) != version:

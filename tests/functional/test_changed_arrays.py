@@ -51,6 +51,11 @@ for name, forward in FORWARDS.items():
         x = (np.arange(24) % 7).astype(DTYPE).reshape(2, 3, 4)
         y, *_, backward = forward(x)
         change(backward, np.cos(y), x, "x")
+if DTYPE == np.float32:
+    for layer, shape in ((Dense(4, 2), (6, 4)), (Conv2d(3, 2, 1), (2, 3, 2, 2))):
+        layer.weight.data[...] = 1  # and 1 again after the change
+        y, backward = layer(np.ones(shape, DTYPE))
+        change(lambda dy: (backward(dy),), np.cos(y), layer.weight.data, "weight")
 for relu in (False, True):
     x, residual = (np.arange(48) % 7).astype(DTYPE).reshape(2, 2, 3, 4)
     y, _, backward = F.batch_norm(x, residual=residual, relu=relu)
@@ -68,7 +73,7 @@ def test_changes_are_found_with_syncbn_debug(dtype, debug):
         [sys.executable, "-c", SCRIPT.format(dtype=dtype)], env=environment, capture_output=True, text=True, timeout=60
     )
     assert run.returncode == 0, run.stderr
-    found = "x " * (8 if dtype == "float16" else 10) + "residual residual y"
+    found = "x " * (8 if dtype == "float16" else 10) + "weight " * (2 * (dtype == "float32")) + "residual residual y"
     assert run.stdout.strip() == (found if debug == "1" else "")
 
 
