@@ -11,10 +11,17 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-import keras
 import numpy as np
-from keras import ops
 from numpy.typing import NDArray
+
+try:
+    import keras
+    from keras import ops
+except ImportError as error:
+    raise ImportError(
+        f"syncbn.keras needs keras, and PyTorch or JAX as its backend: {error}. Set the environment variable "
+        "KERAS_BACKEND=torch or KERAS_BACKEND=jax before the program imports keras"
+    ) from None
 
 from syncbn._core.checks import check_eps, check_flag, check_integer, is_number, shown
 from syncbn.comm import SERIAL, CommLike, Communicator, as_communicator

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import subprocess
@@ -299,3 +300,12 @@ def test_on_the_other_backend(name, ranks):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert " passed" in done.stdout
+
+
+def test_a_backend_that_is_missing_names_the_environment_variable(monkeypatch):
+    """keras raises ImportError while it is imported, if the library of its backend is missing."""
+    for name in [each for each in sys.modules if each == "keras" or each.startswith(("keras.", "syncbn.keras"))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "keras", None)
+    with pytest.raises(ImportError, match=r"needs keras, and PyTorch or JAX.*KERAS_BACKEND=torch or KERAS_BACKEND=jax"):
+        importlib.import_module("syncbn.keras")
