@@ -37,7 +37,8 @@ ATTRIBUTES = {
     "weights": "use state_dict(), or parameters()",
     "trainable_variables": "use parameters()",
     **dict.fromkeys(
-        ("trainable", "requires_grad", "requires_grad_"), "call eval() of a layer that is to stay as it is"
+        ("trainable", "requires_grad", "requires_grad_"),
+        "for a layer that is to stay as it is, leave its parameters out of the optimizer, and call its eval()",
     ),
     "gamma": "it is weight",
     "beta": "it is bias",
@@ -172,7 +173,8 @@ def check_assignment(owner: Any, name: str, value: object, advice: Mapping[str, 
         from difflib import get_close_matches
 
         existing = [each for each in _names(kind) if hasattr(owner, each)]
-        near = get_close_matches(name, existing, n=1, cutoff=0.8)
+        near = [each for each in existing if each.lower() == name.lower()]
+        near = near or get_close_matches(name, existing, n=1, cutoff=0.8)
         text = unknown(f"{kind.__name__!r} object", name, {name: f"is it {near[0]}?"}) if near else ""
     if text:
         raise AttributeError(text, name=name, obj=owner)
