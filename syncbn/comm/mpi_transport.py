@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -56,14 +57,26 @@ class MPITransport(Transport):
         """Make the duplicate, if one is wanted."""
         if not self._duplicate:
             return completed
-        try:
+        with self._opening():
             self._comm, request = self._comm.Idup()
+
+        def test() -> bool:
+            with self._opening():
+                return bool(request.Test())
+
+        return test
+
+    @contextmanager
+    def _opening(self) -> Iterator[None]:
+        """Return a context whose errors of MPI say what to do: MPICH reports them when the operation is tested."""
+        try:
+            yield
         except self._error as error:
+            text = " ".join(str(error).split())
             raise ValueError(
-                f"MPI can't make another communicator ({error}): free() those that are not needed"
+                f"MPI can't make another communicator ({text}): free() those that are not needed"
                 f"{see('too-many-communicators')}"
             ) from error
-        return _test(request)
 
     def ended(self) -> str:
         """Return "" until MPI is finalized: the MPI library would end the process at the next operation."""

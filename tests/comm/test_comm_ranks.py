@@ -17,6 +17,7 @@ from syncbn import MPIComm, SyncLostRankError, SyncTimeoutError
 from syncbn import functional as F
 from syncbn.comm import as_communicator
 from syncbn.comm.liveness import shutdown
+from syncbn.comm.mpi_transport import MPITransport
 from syncbn.comm.protocol import HANDSHAKE_BYTES
 from syncbn.comm.signature import CollectiveSignature, layer_signature
 from syncbn.comm.transport import Transport
@@ -315,3 +316,27 @@ def test_dropped_communicators_are_freed_once_all_ranks_have_dropped_them(comm, 
     make()
     assert transport._comm == MPI.COMM_NULL
     assert held is None
+
+
+class TooMany:
+    """A communicator that MPI cannot duplicate, and says so at once or when the operation is tested."""
+
+    def __init__(self, at_once):
+        self.at_once = at_once
+
+    def __getattr__(self, name):
+        return getattr(MPI.COMM_SELF, name)
+
+    def Idup(self):  # noqa: N802
+        if self.at_once:
+            raise MPI.Exception(MPI.ERR_OTHER)
+        return self, self
+
+    def Test(self):  # noqa: N802
+        raise MPI.Exception(MPI.ERR_OTHER)
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_an_error_of_mpi_while_a_communicator_is_made(at_once):
+    with pytest.raises(ValueError, match=r"MPI can't make another communicator \(.+\): free\(\) those .*#too-many"):
+        MPITransport(TooMany(at_once), "a group", duplicate=True).open()()
