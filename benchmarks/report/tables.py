@@ -124,7 +124,7 @@ def _table(title: str, first: str) -> Table:
 
 
 def _column(table: Table, heading: str, left: bool = False) -> None:
-    table.add_column(heading, justify="left" if left else "right", no_wrap=left)
+    table.add_column(heading, justify="left" if left else "right", no_wrap=left, min_width=len(heading))
 
 
 def _micro(seconds: float) -> str:
