@@ -30,8 +30,6 @@ from syncbn.comm.collective import collective
 from syncbn.comm.errors import SyncMismatchError
 from syncbn.comm.launcher import check_alone
 
-_OPTIONS = [name for name in inspect.signature(keras.layers.BatchNormalization).parameters if name != "kwargs"]
-
 
 @keras.saving.register_keras_serializable("syncbn")
 class BatchNormalization(keras.layers.BatchNormalization):
@@ -127,7 +125,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
         except ValueError as error:
             if "Unrecognized" not in str(error):
                 raise
-            names = ", ".join(dict.fromkeys([*_OPTIONS, "synchronized", "comm"]))
+            known = [*inspect.signature(keras.layers.BatchNormalization).parameters, "synchronized", "comm"]
+            names = ", ".join(name for name in dict.fromkeys(known) if name != "kwargs")
             raise ValueError(f"{error}: expected options are {names}") from error
         self.synchronized = synchronized or comm is not None  # not passed on: Keras has it for TensorFlow only
         self._comm = None if comm is None else as_communicator(comm)
