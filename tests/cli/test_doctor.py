@@ -263,7 +263,7 @@ def test_a_process_of_another_mpi_is_diagnosed(monkeypatch) -> None:
 
 
 def test_ranks_of_a_foreign_launcher_are_diagnosed(monkeypatch) -> None:
-    """With the variable of another launcher alone, --ranks would start ranks whose numbers do not fit."""
+    """Name the variable of another launcher, beside which --ranks would start ranks whose numbers do not fit."""
     monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "4")
     result = doctor("--ranks", "2")
     assert result.returncode == 1
